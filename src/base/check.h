@@ -1,0 +1,23 @@
+// A check of our own logic, also in release builds: a failure is a bug and throws CheckFailure (never
+// aborts).
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace sepllm {
+
+class CheckFailure : public std::logic_error {
+ public:
+  using std::logic_error::logic_error;
+};
+
+[[noreturn]] inline void check_failed(const char* condition, const char* file, int line) {
+  throw CheckFailure(std::string(file) + ":" + std::to_string(line) +
+                     ": internal check failed: " + condition);
+}
+
+}  // namespace sepllm
+
+#define SEPLLM_CHECK(condition) \
+  ((condition) ? static_cast<void>(0) : ::sepllm::check_failed(#condition, __FILE__, __LINE__))

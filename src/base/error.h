@@ -1,0 +1,42 @@
+// The one exception for bad input from outside: files, flags, requests, text. Caught only at the edges (main,
+// HTTP, C API, ...). A bug in our own code is not an Error but a failed SEPLLM_CHECK (check.h).
+#pragma once
+
+#include <exception>
+#include <string>
+
+namespace sepllm {
+
+enum class ErrorCode {
+  kInvalidArgument,  // a flag, option or request field is wrong
+  kNotFound,         // a file, tensor or name is missing
+  kBadFile,          // a file's content contradicts its format or another file
+  kUnsupported,      // well-formed, but this program does not do it
+  kOutOfRange,       // a limit of the model or the machine is exceeded
+  kIo                // the operating system reported a failure
+};
+
+// Where it happened and what would have been right; empty fields are left out of the message.
+struct ErrorDetail {
+  std::string file{};
+  std::string place{};  // a key, tensor name, byte offset, line
+  std::string expected{};
+  std::string got{};
+  std::string hint{};
+};
+
+class Error : public std::exception {
+ public:
+  Error(ErrorCode code, const std::string& message, const ErrorDetail& detail = {});
+
+  ErrorCode code() const { return code_; }
+  // One line: "FILE: PLACE: message (expected X, got Y); hint". Control characters and invalid UTF-8 are
+  // escaped and long quotes from the input are cut, so that it is safe to print.
+  const char* what() const noexcept override { return what_.c_str(); }
+
+ private:
+  ErrorCode code_;
+  std::string what_;
+};
+
+}  // namespace sepllm

@@ -1,0 +1,58 @@
+// Files: whole reads, read-only maps, and writes that are there whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace sepllm {
+
+// The bytes of a regular file or pipe. Error (kNotFound, kIo) if it is missing, a folder, not readable, or
+// larger than `max_bytes`.
+std::string read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 40);
+
+bool file_exists(const std::string& path);  // any kind of entry
+bool is_folder(const std::string& path);
+
+// A read-only private map of a regular file. The size is taken once at open: a file that another process
+// shrinks afterwards can raise SIGBUS, which no check of ours can prevent (docs/ARCHITECTURE.md, "Mapped
+// files").
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path);  // Error as read_file; an empty file maps to an empty view
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string_view bytes() const { return {data_, size_}; }
+
+ private:
+  std::string path_;
+  const char* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Writes `path` by way of a temporary file beside it: write, fsync, rename, fsync of the folder. Without
+// commit() nothing remains.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);  // Error (kIo) if the folder cannot be written
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::string_view bytes);  // Error (kIo), e.g. disk full; the target stays as it was
+  void commit();
+
+ private:
+  std::string path_;
+  std::string temporary_;
+  int fd_ = -1;
+};
+
+void write_file_atomically(const std::string& path, std::string_view bytes);
+
+}  // namespace sepllm

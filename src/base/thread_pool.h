@@ -1,0 +1,36 @@
+// A fixed set of threads that share the tasks of one loop at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/function_ref.h"
+
+namespace sepllm {
+
+class ThreadPool {
+ public:
+  // `n_threads` in [1, 1024], the calling thread included (so n_threads - 1 are started). Error otherwise, or
+  // where the system refuses a thread.
+  explicit ThreadPool(int n_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const;
+
+  // Calls fn(task, worker) once for each task in [0, n_tasks), worker in [0, size()), and returns when all
+  // are done. Which worker takes which task is not fixed: results must not depend on it. The first exception
+  // (by time) is rethrown here, tasks not yet started are dropped. Not reentrant: a task must not call
+  // parallel_for of the same pool. Allocates nothing.
+  void parallel_for(int64_t n_tasks, FunctionRef<void(int64_t task, int worker)> fn);
+
+  // As many threads as this process may use (its CPU affinity).
+  static int default_size();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sepllm

@@ -1,0 +1,35 @@
+// UTF-8: validation, and what to print when it is not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace sepllm {
+
+// One decoded code point and the bytes it took.
+struct Utf8Char {
+  char32_t code_point;
+  int length;  // 1 to 4
+};
+
+// Decodes the code point at the start of `text`; nullopt if it is empty or does not start with a valid
+// sequence (overlong forms, surrogates and values above U+10FFFF are invalid).
+std::optional<Utf8Char> utf8_decode(std::string_view text);
+
+// Appends the UTF-8 form of a valid code point.
+void utf8_append(std::string& out, char32_t code_point);
+
+// Byte offset of the first invalid sequence, or nullopt if all of `text` is valid.
+std::optional<size_t> utf8_find_invalid(std::string_view text);
+
+// Number of bytes at the end of `text` that begin a sequence which more bytes could complete (0 to 3).
+size_t utf8_incomplete_tail(std::string_view text);
+
+// `text` with each maximal invalid part replaced by U+FFFD (as the Unicode standard recommends, and Python
+// and Rust do).
+std::string utf8_sanitize(std::string_view text);
+
+}  // namespace sepllm

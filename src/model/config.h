@@ -1,0 +1,120 @@
+// What differs between models, as data. Read from a HF config.json by model/families/; the decoder knows
+// nothing else of a family.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+
+namespace sepllm {
+
+enum class NormType { kLayerNorm, kRmsNorm };
+enum class Activation { kGelu, kGeluTanh, kRelu, kSilu };
+enum class PositionType { kRope, kAlibi, kLearned };
+enum class RopePairing { kHalf, kInterleaved };  // (x_i, x_{i+d/2}) or (x_2i, x_2i+1)
+
+// One transformer block: how the residual stream runs through it.
+enum class BlockType {
+  kSequential,     // x += attn(norm1(x)); x += mlp(norm2(x))
+  kParallel,       // x += attn(norm1(x)) + mlp(norm2(x))      NeoX with use_parallel_residual, Falcon 40B
+                   // (ln_attn, ln_mlp)
+  kParallelShared  // x += attn(norm1(x)) + mlp(norm1(x))      Falcon 7B
+};
+
+// Where the query, key and value of each head lie in the output row of the QKV projection, in units of
+// head_dim. Query head h: (h / group) * q_group_stride + h % group, where group = n_heads / n_kv_heads; key
+// head g: k_offset + g * kv_stride; value head g: v_offset + g * kv_stride.
+struct QkvLayout {
+  int64_t q_group_stride = 0;
+  int64_t k_offset = 0;
+  int64_t v_offset = 0;
+  int64_t kv_stride = 0;
+};
+
+struct ModelConfig {
+  std::string family;      // "llama", "gpt_neox", "gpt2", "falcon" (HF model_type)
+  int64_t vocab_size = 0;  // rows of the embedding
+  int64_t hidden_size = 0;
+  int64_t n_layers = 0;
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t intermediate_size = 0;
+  int64_t max_positions = 0;  // the position limit it was trained for
+
+  NormType norm = NormType::kRmsNorm;
+  double norm_eps = 1e-5;
+  BlockType block = BlockType::kSequential;
+  Activation activation = Activation::kSilu;
+  bool gated_mlp = false;  // down(act(gate(x)) * up(x)), else down(act(up(x)))
+
+  PositionType position = PositionType::kRope;
+  RopePairing rope_pairing = RopePairing::kHalf;
+  int64_t rope_dim = 0;  // leading dims of each head that are rotated
+  double rope_theta = 10000.0;
+  std::vector<double> rope_inv_freq;  // [rope_dim / 2], radians per position, any scaling applied (HF
+                                      // rope_parameters / rope_scaling)
+  std::string rope_type = "default";  // for inspect: "default", "linear", "llama3"
+  std::vector<double> alibi_slopes;   // [n_heads]
+
+  QkvLayout qkv;
+  bool tied_embeddings = false;  // the head is the embedding
+
+  std::optional<int32_t> bos_token_id;
+  std::vector<int32_t> eos_token_ids;
+  std::string stored_dtype;  // "dtype" or "torch_dtype", for inspect
+  Json policy;               // the "sepllm" object of config.json, or null
+
+  int64_t group() const { return n_heads / n_kv_heads; }
+  int64_t qkv_dim() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
+};
+
+// Tensor names of one layer, by role; empty: the model has no such tensor.
+struct LinearNames {
+  std::string weight;
+  std::string bias;
+};
+struct NormNames {
+  std::string weight;
+  std::string bias;
+};
+struct LayerNames {
+  NormNames norm1, norm2;        // norm2 empty for kParallelShared
+  std::vector<LinearNames> qkv;  // one fused matrix, or q, k, v whose rows follow each other in the QKV row
+  LinearNames attention_out;
+  LinearNames mlp_gate, mlp_up, mlp_down;
+};
+struct TensorNames {
+  std::string token_embedding;
+  std::string position_embedding;  // learned positions
+  NormNames final_norm;
+  LinearNames head;  // empty weight: tied
+  std::vector<LayerNames> layers;
+  bool transposed_linears = false;  // GPT-2's Conv1D: layer matrices are stored [in, out]
+};
+
+// Everything that a family file yields from one config.json.
+struct ModelSpec {
+  ModelConfig config;
+  // Names without the base model's prefix ("model.", "gpt_neox.", "transformer."): some checkpoints have it
+  // and some have not.
+  std::string prefix;
+  TensorNames names;
+  // Suffixes of tensors that are buffers and are ignored ("rotary_emb.inv_freq", "attn.bias", ...).
+  std::vector<std::string> ignored_suffixes;
+};
+
+// Reads FOLDER/config.json (at most 16 MiB). Error naming file, key, expected and got for: an unknown
+// model_type (listing the known), 0 or absurd sizes, heads that do not divide, unknown activation or rope
+// type, wrong JSON types.
+ModelSpec read_model_spec(const std::string& folder);
+// As above from parsed JSON; `file` is for messages.
+ModelSpec parse_model_spec(const Json& json, const std::string& file);
+
+// The known families: HF model_type names.
+std::vector<std::string> known_families();
+
+}  // namespace sepllm

@@ -1,0 +1,40 @@
+#include "tensor/arena.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace sepllm {
+
+void* Arena::allocate_bytes(int64_t bytes) {
+  SEPLLM_CHECK(bytes >= 0 && bytes < (INT64_MAX >> 2));
+  const int64_t rounded = (std::max<int64_t>(bytes, 1) + 63) / 64 * 64;
+  while (block_ < blocks_.size() && used_ + rounded > blocks_[block_].bytes()) {
+    ++block_;
+    used_ = 0;
+  }
+  if (block_ == blocks_.size()) {
+    blocks_.emplace_back(std::max<int64_t>({rounded, reserved_bytes(), int64_t{1} << 20}),
+                         "the forward pass");
+    used_ = 0;
+  }
+  char* p = blocks_[block_].as<char>() + used_;
+  used_ += rounded;
+  return p;
+}
+
+int64_t Arena::reserved_bytes() const {
+  int64_t total = 0;
+  for (const Buffer& b : blocks_) total += b.bytes();
+  return total;
+}
+
+void Arena::merge_if_empty() {
+  if (block_ != 0 || used_ != 0 || blocks_.size() < 2) return;
+  // One block of the whole size: the next pass fits without a search.
+  const int64_t total = reserved_bytes();
+  blocks_.clear();
+  blocks_.emplace_back(total, "the forward pass");
+}
+
+}  // namespace sepllm

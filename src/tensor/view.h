@@ -1,0 +1,35 @@
+// Views: who owns the memory is somebody else's business (a mapped file, a buffer, an arena).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tensor/dtype.h"
+
+namespace sepllm {
+
+// A dense row-major tensor as a checkpoint stores it.
+struct TensorView {
+  DType type = DType::kF32;
+  std::vector<int64_t> shape{};
+  const void* data = nullptr;  // may be unaligned: safetensors promises nothing
+
+  int64_t size() const {
+    int64_t n = 1;
+    for (const int64_t d : shape) n *= d;
+    return n;
+  }
+};
+
+// One weight matrix of a linear map y = W x (+ bias) as it is stored. The only thing `linear` sees: layouts
+// and packed types are added here.
+struct Weight {
+  DType type = DType::kF32;
+  const void* data = nullptr;
+  int64_t n_out = 0;
+  int64_t n_in = 0;
+  int64_t row_stride = 0;   // elements between consecutive stored rows
+  bool transposed = false;  // stored as [n_in, n_out] (GPT-2's Conv1D) instead of [n_out, n_in]
+};
+
+}  // namespace sepllm

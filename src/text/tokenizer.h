@@ -1,0 +1,84 @@
+// Tokenizers as checkpoints ship them: one interface, one file per format.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sepllm {
+
+struct EncodeOptions {
+  // Special strings ("<|endoftext|>") in the text become their tokens, as HF does; off for what a chat's user
+  // typed.
+  bool parse_special = true;
+  // Add what the tokenizer's files say belongs around a text (post-processor: BOS, ...).
+  bool add_special = false;
+};
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // Token ids of `text`. Error (kInvalidArgument) with the byte offset if `text` is not valid UTF-8.
+  virtual std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
+
+  // The bytes that token `id` contributes to a text, as decode() joins them; special tokens give their text.
+  // Ids beyond the vocabulary: empty. Where a format drops a blank at the start of a text (SentencePiece),
+  // this is the form inside a text: with the blank.
+  virtual std::string token_bytes(int32_t id) const = 0;
+  // The token as its file writes it ("Ġthe", "▁the", "<0x0A>").
+  virtual std::string piece(int32_t id) const = 0;
+
+  // Bytes of the whole sequence (not always valid UTF-8: a token is not a character). `skip_special` leaves
+  // special tokens out.
+  virtual std::string decode(const std::vector<int32_t>& ids, bool skip_special = false) const = 0;
+
+  // One more than the largest id.
+  virtual int64_t vocab_size() const = 0;
+  virtual bool is_special(int32_t id) const = 0;
+  // Id of a piece or special token by its exact text ("<|eot_id|>").
+  virtual std::optional<int32_t> find(std::string_view piece) const = 0;
+  virtual std::optional<int32_t> bos_id() const = 0;
+  virtual std::optional<int32_t> eos_id() const = 0;
+  // Whether the tokenizer's files put a BOS before a text (--bos auto).
+  virtual bool adds_bos() const = 0;
+  // "byte-level BPE (tokenizer.json)", "SentencePiece", "tiktoken", "llama2.c"
+  virtual std::string format() const = 0;
+  // The model's chat template (tokenizer_config.json's chat_template or chat_template.jinja), if there is
+  // one.
+  const std::optional<std::string>& chat_template() const { return chat_template_; }
+  void set_chat_template(std::string text) { chat_template_ = std::move(text); }
+
+ private:
+  std::optional<std::string> chat_template_;
+};
+
+// Reads the tokenizer of a HF folder (tokenizer.json, else tokenizer.model (SentencePiece or tiktoken, told
+// apart by content), else vocab.json + merges.txt, else tok*.bin; with tokenizer_config.json and
+// special_tokens_map.json where they are), or one such file. `config_vocab_size` > 0: the model's embedding
+// rows, needed for nothing but llama2.c files whose size is not stored. Error for anything wrong in the
+// files.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t config_vocab_size = 0);
+
+// Turns tokens into text as they come, never splitting a character: bytes of an unfinished character are held
+// back. Joined outputs of push() and finish() equal utf8_sanitize(decode(all ids) less decode(prefix)).
+class StreamDecoder {
+ public:
+  // `prefix`: tokens already shown (they decide e.g. whether a leading blank belongs to the text).
+  explicit StreamDecoder(const Tokenizer& tokenizer, const std::vector<int32_t>& prefix = {},
+                         bool skip_special = false);
+
+  std::string push(int32_t id);
+  std::string finish();
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool skip_special_;
+  bool at_start_;     // nothing decoded yet: formats that strip a leading blank do it here
+  std::string held_;  // bytes of an unfinished character
+};
+
+}  // namespace sepllm
