@@ -1,0 +1,68 @@
+// The weights of one model, resolved by name from a checkpoint and checked against its config: all that the
+// decoder reads of them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/weight_store.h"
+#include "model/config.h"
+#include "tensor/buffer.h"
+#include "tensor/view.h"
+
+namespace sepllm {
+
+struct Norm {
+  const float* weight = nullptr;  // [hidden_size]; null: the model has no such norm (kParallelShared)
+  const float* bias = nullptr;    // [hidden_size] or null
+};
+
+struct Linear {
+  Weight weight;
+  const float* bias = nullptr;  // [n_out] or null
+  int64_t out_offset = 0;       // first element of its output in the fused QKV row; 0 elsewhere
+};
+
+struct LayerWeights {
+  Norm norm1, norm2;
+  std::vector<Linear> qkv;  // one fused matrix, or q, k, v, whose outputs follow each other in the QKV row
+  Linear attention_out;
+  std::optional<Linear> mlp_gate;
+  Linear mlp_up, mlp_down;
+};
+
+// Matrices are views into the mapped checkpoint, aligned to their element; norms and biases are f32 copies.
+// Movable; the views live as long as the object.
+struct ModelWeights {
+  Weight token_embedding;     // [vocab_size, hidden_size]
+  Weight position_embedding;  // [max_positions, hidden_size]; data null: no learned positions
+  std::vector<LayerWeights> layers;
+  Norm final_norm;
+  Linear head;  // [vocab_size, hidden_size]; the embedding itself where tied
+
+  WeightStore store;
+  std::vector<Buffer> vectors;  // the f32 norms and biases
+
+  explicit ModelWeights(WeightStore weight_store) : store(std::move(weight_store)) {}
+  ModelWeights(ModelWeights&&) = default;
+  ModelWeights& operator=(ModelWeights&&) = default;
+};
+
+// Opens the checkpoint in `folder` and resolves every tensor of `spec`. Error for: a missing tensor (naming
+// the nearest name that is there), another shape or dtype, NaN or infinite values in a norm or bias, tensors
+// that the model does not have (except `spec.ignored_suffixes`, and a stored head of the right shape in a
+// tied model). The matrices are not read here: check_finite() does that.
+ModelWeights load_weights(const std::string& folder, const ModelSpec& spec);
+
+// The base model's prefix as this checkpoint has it: spec.prefix ("model.", "transformer.", ...) or "".
+std::string detect_prefix(const WeightStore& store, const ModelSpec& spec);
+
+// Reads every weight once. Error (kBadFile) naming the first tensor and index with a NaN or infinite value.
+void check_finite(const ModelWeights& weights);
+
+// Number of parameters, a tied head not counted twice.
+int64_t parameter_count(const ModelWeights& weights);
+
+}  // namespace sepllm
