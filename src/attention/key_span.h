@@ -1,0 +1,55 @@
+// Keys that lie densely in memory, and which of them a query sees. Kernels loop over spans and know neither
+// policies nor caches.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "attention/pattern.h"
+
+namespace sepllm {
+
+// Keys (and values) of one sequence in one layer. Rows are ascending in position, so that what one query sees
+// is one range of rows: [lo, hi).
+struct KeySpan {
+  const void* k = nullptr;  // key row 0 of kv head 0; values alike
+  const void* v = nullptr;
+  int64_t slot_stride = 0;  // elements between consecutive keys of a head
+  int64_t head_stride = 0;  // elements between kv heads
+  int64_t n_keys = 0;
+
+  // Position in the stream of each key: positions[r], or first_position + r where `positions` is null.
+  const int64_t* positions = nullptr;
+  int64_t first_position = 0;
+  // Query i sees the keys with position <= i - lag and position > i - window. lag >= 0: nothing sees its
+  // future.
+  int64_t lag = 0;
+  int64_t window = kUnlimited;
+
+  // What the position encoding takes as the key's place (ALiBi's distance): encoded[r], or first_encoded + r
+  // where `encoded` is null. Differs from the position where places are slots of the cache.
+  const int64_t* encoded = nullptr;
+  int64_t first_encoded = 0;
+  // The queries' encoding towards these keys is the second one (sink-stream rotates queries twice).
+  bool second_query = false;
+
+  struct Range {
+    int64_t lo, hi;
+    int64_t size() const { return hi - lo; }
+  };
+  // Rows that the query at stream position i sees.
+  Range range(int64_t i) const {
+    const int64_t lo = rows_up_to(i - window);
+    return {lo, std::max(lo, rows_up_to(i - lag))};
+  }
+  int64_t encoded_at(int64_t r) const { return encoded != nullptr ? encoded[r] : first_encoded + r; }
+
+ private:
+  // Number of rows with position <= p.
+  int64_t rows_up_to(int64_t p) const {
+    if (positions != nullptr) return std::upper_bound(positions, positions + n_keys, p) - positions;
+    return std::clamp<int64_t>(p - first_position + 1, 0, n_keys);
+  }
+};
+
+}  // namespace sepllm
