@@ -1,0 +1,74 @@
+// Which keys a model keeps: every policy of the paper as a value of one type (spec.md, sections 2 and 3).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "attention/pattern.h"
+#include "base/json.h"
+#include "base/options.h"
+#include "base/token_set.h"
+#include "tensor/dtype.h"
+
+namespace sepllm {
+
+enum class PolicyKind { kFull, kSep, kSepStream, kSink, kSinkStream, kFixed };
+enum class PositionMode { kOriginal, kCache };
+
+struct Policy {
+  PolicyKind kind = PolicyKind::kFull;
+  int64_t init = 4;      // a, >= 0
+  int64_t window = 256;  // n, or w of sep-stream; >= 1, the query included (static) or not (streaming: slots
+                         // of the local block)
+  int64_t seps = 64;     // s
+  bool seps_unbounded = false;  // s and c grow by the excess
+  bool sep_replace = false;     // a compression keeps only the newest batch of separators
+  int64_t capacity = 800;       // c
+  int64_t interval = 8;         // k of the fixed policy
+  PositionMode positions = PositionMode::kOriginal;
+  std::map<int64_t, int64_t>
+      layer_window;  // layer (negative: from the end) -> window or kUnlimited; static policies only
+
+  bool streaming() const { return kind == PolicyKind::kSepStream || kind == PolicyKind::kSinkStream; }
+  bool uses_separators() const { return kind == PolicyKind::kSep || kind == PolicyKind::kSepStream; }
+  // Whether the token at this position stays visible for ever under the static policy (initial, separator,
+  // interval).
+  bool keeps(int64_t position, int32_t token, const TokenSet& separators) const;
+  // Window of a layer of a static policy; kUnlimited for full attention. sink-stream: c - a + 1, of which the
+  // query is one.
+  int64_t window_of(int64_t layer, int64_t n_layers) const;
+  // The static policy of one layer over these tokens as a Pattern. Not for sep-stream (a check).
+  Pattern pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet& separators, int64_t layer,
+                  int64_t n_layers) const;
+  // Error (kInvalidArgument) for values that contradict each other: a + s + w >= c, layer windows of a
+  // streaming policy, ...
+  void validate() const;
+  // Error where layer_window names a layer that a model of n_layers has not.
+  void validate_layers(int64_t n_layers) const;
+};
+
+// A policy with all that a user sets beside it; read and printed in one place for flags, config.json, state
+// files and requests.
+struct PolicySettings {
+  Policy policy;
+  std::string separators = "text";  // rule for text/separators.h
+  DType kv = DType::kF32;           // type of the cache
+  int64_t prefill_chunk = 512;      // tokens per forward pass of known text
+};
+
+const char* policy_name(PolicyKind kind);  // "full", "sep", "sep-stream", "sink", "sink-stream", "fixed"
+
+// Declares --policy --init --window --seps --capacity --interval --sep-replace --layer-window --separators
+// --positions --kv --prefill-chunk. `settings` must outlive the set.
+void declare_policy_options(OptionSet* options, PolicySettings* settings);
+// After flags: takes what flags left open from the model's config ("sepllm" in config.json, or null), fills
+// defaults that depend on the policy (cache positions for streaming) and validates. Options given as flags
+// that the policy does not have are an Error (--window with sink-stream); keys of the config that do not
+// apply to a policy chosen by flag are left out.
+void finish_policy_options(OptionSet* options, PolicySettings* settings, const Json& config_policy,
+                           const std::string& config_file);
+// Every setting in force; those that the policy does not have are left out.
+Json policy_json(const PolicySettings& settings);
+
+}  // namespace sepllm

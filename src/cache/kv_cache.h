@@ -1,0 +1,171 @@
+// The KV cache of one sequence: only what its policy can still see, in place.
+//
+// Per layer two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
+// recent tokens, a ring). Under a static policy a token enters the band; when it falls out of the window it
+// is dropped, or moved to the compact part if the policy keeps it. Under sep-stream the two parts are the
+// four blocks of spec.md section 3: Initial | Separator (compact), Past | Local (band). Layers of equal
+// window share one plan.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "attention/key_span.h"
+#include "attention/policy.h"
+#include "base/token_set.h"
+#include "tensor/buffer.h"
+#include "tensor/dtype.h"
+
+namespace sepllm {
+
+struct KvLayout {
+  int64_t n_layers = 0;
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;
+  DType type = DType::kF32;
+};
+
+struct SlotRef {
+  bool band = false;
+  int64_t index = 0;  // physical slot in that part
+};
+
+// One row to carry from slot to slot in every layer and kv head, key and value; then the key is to be rotated
+// by `rotate_by` positions.
+struct Move {
+  SlotRef from, to;
+  int64_t rotate_by = 0;
+};
+
+// What was attended to and held, measured from the spans that the kernels read.
+struct KvStats {
+  int64_t queries = 0;     // (query, layer) pairs
+  int64_t keys = 0;        // keys attended to, the query's own included, over those pairs
+  int64_t full_keys = 0;   // what full attention would have seen
+  int64_t peak_keys = 0;   // of one query in one layer
+  int64_t peak_bytes = 0;  // slots held at the peak, the chunk in flight included, over layers
+  int64_t full_bytes = 0;  // slots that full attention would hold now
+  int64_t reserved_bytes = 0;
+
+  double mean_keys() const {
+    return queries == 0 ? 0.0 : static_cast<double>(keys) / static_cast<double>(queries);
+  }
+  double mean_share() const {
+    return full_keys == 0 ? 1.0 : static_cast<double>(keys) / static_cast<double>(full_keys);
+  }
+  Json json() const;
+};
+
+class KvCache {
+ public:
+  // `separators` is copied. Error as Policy::validate.
+  KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& separators);
+
+  // Tokens seen: the stream position of the next one.
+  int64_t length() const { return length_; }
+  // Known tokens that may enter in one chunk with the same result as one by one: up to the next compression
+  // (sep-stream), else kUnlimited.
+  int64_t max_chunk() const;
+  // Slots held now in this layer, and their stream positions and token ids in block order.
+  int64_t n_slots(int64_t layer) const;
+  std::vector<int64_t> slot_positions(int64_t layer) const;
+  std::vector<int32_t> slot_tokens(int64_t layer) const;
+  int64_t n_separators() const;  // sep-stream: m
+
+  // A chunk: begin_chunk; then for each layer write the rows of key_rows()/value_rows(), rows_written(),
+  // attend over spans(); then end_chunk, whose moves are to be carried out in all layers, in order, before
+  // the next chunk. 1 <= tokens.size() <= max_chunk(). Error (kOutOfRange) out of memory, before anything
+  // changed.
+  void begin_chunk(std::span<const int32_t> tokens);
+  // Where the chunk's tokens go in this layer: per token the row of kv head 0; head g lies head_stride(part)
+  // further. Tokens of one chunk may lie in both parts (sep-stream's initial tokens), hence one stride per
+  // token.
+  void chunk_rows(int64_t layer, void** key_rows, void** value_rows, int64_t* head_strides);
+  void rows_written(int64_t layer);
+  // At most 3.
+  std::span<const KeySpan> spans(int64_t layer);
+  // Places of the chunk's tokens for the position encoding: as keys and as queries towards most spans;
+  // towards spans with second_query (empty: none); and for learned positions.
+  std::span<const int64_t> encoded() const { return encoded_; }
+  std::span<const int64_t> second_encoded() const { return second_encoded_; }
+  std::span<const int64_t> learned() const { return second_encoded_.empty() ? encoded_ : second_encoded_; }
+  std::span<const Move> end_chunk();
+
+  // Row of a slot in one layer and kv head, for carrying out moves.
+  void* key_row(int64_t layer, int64_t kv_head, SlotRef slot);
+  void* value_row(int64_t layer, int64_t kv_head, SlotRef slot);
+  int64_t row_bytes() const { return row_bytes_; }
+
+  // Memory for this many more tokens at once instead of growing (full attention).
+  void reserve(int64_t n_tokens);
+
+  const KvLayout& layout() const { return layout_; }
+  const Policy& policy() const { return policy_; }
+  KvStats stats() const;
+
+ private:
+  // Keys and values of one part of one layer: [kv head][slot][row].
+  struct Part {
+    Buffer k, v;
+    int64_t capacity = 0;
+  };
+  struct Layer {
+    Part compact, band;
+  };
+  // The plan that layers of one window share.
+  struct Group {
+    int64_t window = kUnlimited;
+    std::vector<int64_t> layers;
+    std::vector<int64_t> compact_positions;
+    std::vector<int32_t> compact_tokens;
+    int64_t band_begin = 0;  // stream position of the oldest token in the band
+    int64_t band_size = 0;
+    int64_t ring_start = 0;  // its slot
+    int64_t ring_capacity = 0;
+    int64_t compact_capacity = 0;
+    std::vector<int32_t> band_tokens;  // by slot
+    int64_t first_late = 0;      // compact rows from here on are copied after the chunk's rows are written
+    std::vector<KeySpan> spans;  // of the chunk in flight, rows not yet set
+
+    int64_t slot_of(int64_t position) const { return (ring_start + position - band_begin) % ring_capacity; }
+  };
+
+  void plan_static(Group& group, std::span<const int32_t> tokens);
+  void plan_stream(Group& group, std::span<const int32_t> tokens);
+  void append_to_band(Group& group, std::span<const int32_t> tokens);
+  void push_compact(Group& group, int64_t position, int32_t token);
+  void set_spans(Group& group);
+  void add_band_spans(Group& group);
+  void set_encoded(int64_t n);
+  void count(const Group& group, int64_t n);
+  void compress(Group& group);
+  void grow_band(Group& group, int64_t n_slots, int64_t limit);
+  void grow_compact(Group& group, int64_t n_slots);
+  void copy_row(int64_t layer, SlotRef from, SlotRef to);
+  void grow(Part& part, int64_t capacity, int64_t used, int64_t start);
+  char* row(Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const;
+  Part& part(int64_t layer, bool band) {
+    return band ? layers_[static_cast<size_t>(layer)].band : layers_[static_cast<size_t>(layer)].compact;
+  }
+  int64_t effective_capacity() const;
+  int64_t held(const Group& group) const {
+    return static_cast<int64_t>(group.compact_positions.size()) + group.band_size;
+  }
+
+  KvLayout layout_;
+  Policy policy_;
+  TokenSet separators_;
+  int64_t row_bytes_ = 0;
+  int64_t length_ = 0;
+  int64_t in_flight_ = 0;  // tokens of the chunk between begin_chunk and end_chunk
+  std::vector<Layer> layers_;
+  std::vector<Group> groups_;
+  std::vector<int64_t> group_of_;
+  std::vector<int64_t> encoded_, second_encoded_;
+  std::vector<Move> moves_;
+  std::vector<KeySpan> layer_spans_;
+  KvStats stats_;
+};
+
+}  // namespace sepllm

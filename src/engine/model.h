@@ -1,0 +1,36 @@
+// A model as a user gives it: weights, tokenizer, and its separators.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/policy.h"
+#include "base/token_set.h"
+#include "model/decoder.h"
+#include "text/tokenizer.h"
+
+namespace sepllm {
+
+struct Model {
+  std::string folder;
+  Decoder decoder;
+  std::unique_ptr<Tokenizer> tokenizer;  // null: the folder has none and none was given
+
+  const ModelConfig& config() const { return decoder.config(); }
+  // Error (kNotFound) naming --tokenizer where there is none.
+  const Tokenizer& tokenizer_or_error() const;
+  // The separator set of these settings; empty where the policy needs none.
+  TokenSet separators(const PolicySettings& settings) const;
+  // First token of an empty prompt: the tokenizer's BOS, else the config's bos_token_id. Error
+  // (kInvalidArgument) where there is neither.
+  int32_t start_token() const;
+  // Ids of a text as the flags say: `bos` "auto" (iff the tokenizer's files say so), "on" or "off". Error: a
+  // tokenizer larger than the embedding, no BOS to add.
+  std::vector<int32_t> encode(const std::string& text, const std::string& bos) const;
+};
+
+// `tokenizer_path` empty: the model's folder.
+Model load_model(const std::string& folder, const std::string& tokenizer_path);
+
+}  // namespace sepllm

@@ -1,0 +1,45 @@
+// The next token from logits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/options.h"
+#include "base/rng.h"
+
+namespace sepllm {
+
+struct SamplingSettings {
+  double temperature = 0.0;  // 0: greedy
+  int64_t top_k = 0;         // 0: off
+  double top_p = 1.0;        // 1: off
+  double min_p = 0.0;        // 0: off; keeps p >= min_p * max p
+  double repeat_penalty =
+      1.0;  // 1: off; over the last repeat_last_n tokens: logits > 0 are divided by it, others multiplied
+  int64_t repeat_last_n = 64;
+  int64_t seed = 0;
+};
+
+// Declares --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed with their ranges.
+void declare_sampling_options(OptionSet* options, SamplingSettings* settings);
+
+class Sampler {
+ public:
+  Sampler(const SamplingSettings& settings, int64_t vocab_size);
+  // `recent`: the tokens so far, for the repeat penalty. Ties go to the smallest id. The n-th call draws with
+  // counter n.
+  int32_t sample(std::span<const float> logits, std::span<const int32_t> recent);
+
+ private:
+  SamplingSettings settings_;
+  Rng rng_;
+  uint64_t counter_ = 0;
+  struct Candidate {
+    float logit;
+    int32_t id;
+  };
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace sepllm

@@ -1,0 +1,65 @@
+// The one forward pass: decoding, scoring, serving and (with a tape, later) training.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "attention/pattern.h"
+#include "cache/kv_cache.h"
+#include "kernels/context.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "tensor/matrix.h"
+
+namespace sepllm {
+
+// The tokens that one sequence adds to a batch, and what they attend to: its cache (which they enter), or a
+// pattern over themselves.
+struct Sequence {
+  std::span<const int32_t> tokens{};
+  KvCache* cache = nullptr;
+  std::span<const Pattern> patterns{};  // without a cache: one for all layers, or one per layer
+};
+
+// The attention of one layer over one pattern sequence, handed out for inspection: weights of query row r of
+// head h, over the keys 0..r.
+class Decoder {
+ public:
+  // Reads a HF folder. Error as read_model_spec and load_weights.
+  static Decoder load(const std::string& folder);
+  Decoder(ModelConfig config, ModelWeights weights);
+
+  const ModelConfig& config() const { return config_; }
+  const ModelWeights& weights() const { return weights_; }
+  KvLayout kv_layout(DType type) const;
+
+  // Final-norm hidden states [total tokens, hidden_size] of all sequences, one after the other, no padding;
+  // they live in ctx.arena until the caller's Arena::Scope ends. Caches advance by their tokens. Error
+  // (kOutOfRange) for token ids outside the vocabulary and learned positions beyond the limit, before
+  // anything changed; one warning where rotary or ALiBi positions pass the limit.
+  Matrix forward(const Context& ctx, std::span<const Sequence> sequences) const;
+
+  // logits[r] = head(hidden[r]): out is [n_rows, vocab_size].
+  void logits(const Context& ctx, const Matrix& hidden, const Matrix& out) const;
+  // Natural-log NLL of target[r] after hidden[r], by blocks of rows (never all rows x vocabulary). out:
+  // [n_rows].
+  void nll(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets, double* out) const;
+
+  // Called with the rotated queries and keys of a layer: q [n, n_heads * head_dim], k [n, n_kv_heads *
+  // head_dim], rows of a pattern sequence. For inspect only: `forward` hands them out where a probe is set.
+  struct Probe {
+    virtual ~Probe() = default;
+    virtual void layer(int64_t layer, const Matrix& q, const Matrix& k, float scale) = 0;
+  };
+  Matrix forward(const Context& ctx, std::span<const Sequence> sequences, Probe* probe) const;
+
+ private:
+  ModelConfig config_;
+  ModelWeights weights_;
+  mutable bool warned_of_limit_ = false;
+};
+
+}  // namespace sepllm
