@@ -1,0 +1,18 @@
+// Tokenizer files of llama2.c (tok*.bin): int32 longest piece, then per token float score, int32 length,
+// bytes. The number of tokens is not stored.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "text/tokenizer.h"
+
+namespace sepllm {
+
+// `config_vocab_size` > 0: the number of tokens that the model expects. Ids 0, 1, 2 are <unk>, <s>, </s>, and
+// 3 to 258 the bytes. Error (kBadFile) for a truncated file, lengths beyond the stated longest piece, another
+// number of tokens than expected, or other tokens in the places of the bytes.
+std::unique_ptr<Tokenizer> load_llama2c(const std::string& path, int64_t config_vocab_size);
+
+}  // namespace sepllm

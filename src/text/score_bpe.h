@@ -1,0 +1,62 @@
+// Byte-pair merging by score, as SentencePiece's BPE models and llama2.c do it: of all adjacent pairs whose
+// joined text is a piece, the one with the highest score is merged first, the leftmost of equals.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace sepllm {
+
+struct ScoredPiece {
+  std::string text;
+  float score = 0;
+  bool mergeable = true;  // false: neither found in a text nor made by a merge (control tokens, bytes)
+};
+
+class ScoreBpe {
+ public:
+  // Ids are the places in `pieces`. Error (kBadFile) naming `file` for a piece longer than kMaxPieceBytes or
+  // a score that is not finite. Of pieces with the same text the first counts.
+  ScoreBpe(const std::vector<ScoredPiece>& pieces, const std::string& file);
+
+  static constexpr size_t kMaxPieceBytes = 512;
+
+  // Id of a mergeable piece by its exact text; -1 if there is none.
+  int32_t find(std::string_view text) const;
+
+  // Appends the ids of `text` (valid UTF-8): its characters looked up, those that are no piece replaced by
+  // byte_ids of their bytes, then merged. O(n log n) in the longest word, O(n) in the number of words.
+  void encode(std::string_view text, const std::array<int32_t, 256>& byte_ids,
+              std::vector<int32_t>& out) const;
+
+ private:
+  struct Merge {
+    uint64_t pair;  // left id << 32 | right id; kEmpty: a free place
+    int32_t merged;
+    float score;
+  };
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
+
+  struct Scratch;
+
+  const Merge* find_merge(int32_t left, int32_t right) const;
+  void insert_merge(const Merge& merge);
+  bool no_merge_before_blank() const;
+  // Merges scratch.ids as far as possible and appends the result to `out`.
+  void merge(Scratch& scratch, std::vector<int32_t>& out) const;
+  void push(Scratch& scratch, int64_t left) const;
+
+  std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> by_text_;
+  std::vector<Merge> merges_;  // open addressing, a power of two in size
+  size_t n_merges_ = 0;
+  bool word_by_word_ = false;
+};
+
+}  // namespace sepllm
