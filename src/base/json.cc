@@ -19,37 +19,44 @@ std::string brief(const Json& value) {
   return text.size() > 60 ? text.substr(0, 60) + "..." : text;
 }
 
-}  // namespace
-
-Json parse_json(std::string_view text, const std::string& file) {
+template <typename J>
+J parse_checked(std::string_view text, const std::string& file) {
   if (const auto bad = utf8_find_invalid(text)) {
     throw Error(ErrorCode::kBadFile, "invalid UTF-8 in JSON",
                 {.file = file, .place = fmt::format("byte {}", *bad)});
   }
   std::vector<std::set<std::string>> keys;
-  const auto callback = [&](int depth, Json::parse_event_t event, Json& parsed) {
+  const auto callback = [&](int depth, typename J::parse_event_t event, J& parsed) {
     if (depth > kMaxDepth) {
       throw Error(ErrorCode::kBadFile, "JSON nested too deeply",
                   {.file = file, .expected = fmt::format("at most {} levels", kMaxDepth)});
     }
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
+    if (event == J::parse_event_t::object_start) keys.emplace_back();
+    if (event == J::parse_event_t::object_end) keys.pop_back();
+    if (event == J::parse_event_t::key && !keys.back().insert(parsed.template get<std::string>()).second) {
       throw Error(ErrorCode::kBadFile, "duplicate key in JSON",
-                  {.file = file, .place = parsed.get<std::string>()});
+                  {.file = file, .place = parsed.template get<std::string>()});
     }
     return true;
   };
   try {
-    return Json::parse(text.begin(), text.end(), callback);
-  } catch (const Json::parse_error& e) {
+    return J::parse(text.begin(), text.end(), callback);
+  } catch (const typename J::parse_error& e) {
     std::string what = e.what();
     if (const size_t at = what.find("parse error"); at != std::string::npos) what = what.substr(at);
     throw Error(ErrorCode::kBadFile, "not valid JSON: " + what,
                 {.file = file, .place = fmt::format("byte {}", e.byte)});
-  } catch (const Json::exception& e) {
+  } catch (const typename J::exception& e) {
     throw Error(ErrorCode::kBadFile, std::string("not valid JSON: ") + e.what(), {.file = file});
   }
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& file) { return parse_checked<Json>(text, file); }
+
+SortedJson parse_sorted_json(std::string_view text, const std::string& file) {
+  return parse_checked<SortedJson>(text, file);
 }
 
 JsonObject::JsonObject(const Json& value, std::string file, std::string path)

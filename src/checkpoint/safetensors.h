@@ -1,19 +1,19 @@
 // safetensors files: read through a map with every check that hostile input needs, written by our own code
-// for fixtures and exports.
+// for fixtures and exports. Format: u64 LE header length, a JSON object {name: {dtype, shape, data_offsets}}
+// padded with spaces, then the data, all of it covered by the tensors without holes or overlaps.
 #pragma once
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/file.h"
-#include "base/json.h"
 
 namespace sepllm {
 
-// One tensor as the header declares it; `data` points into the map.
+// One tensor as the header declares it; `data` points into the map and has no alignment to rely on.
 struct SafetensorsEntry {
   std::string dtype;  // "F32", "F16", "BF16", "I64", "U8", "BOOL", ...: any that the format knows
   std::vector<int64_t> shape;
@@ -21,20 +21,27 @@ struct SafetensorsEntry {
   int64_t bytes = 0;
 };
 
+struct SafetensorsContent {
+  std::map<std::string, SafetensorsEntry> entries;
+  std::map<std::string, std::string> metadata;
+};
+
+// Checks a whole file given as bytes; the entries point into `bytes`. Error (kBadFile) naming `file`, the
+// tensor and what was expected for every fault of the format.
+SafetensorsContent parse_safetensors(std::string_view bytes, const std::string& file);
+
 class SafetensorsFile {
  public:
-  // Maps and checks the whole header. Error (kBadFile) naming the tensor and byte for every fault of the
-  // format.
+  // Maps and checks the file. Error as parse_safetensors() and MappedFile.
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
-  const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::map<std::string, SafetensorsEntry>& entries() const { return content_.entries; }
+  const std::map<std::string, std::string>& metadata() const { return content_.metadata; }
 
  private:
   MappedFile file_;
-  std::map<std::string, SafetensorsEntry> entries_;
-  std::map<std::string, std::string> metadata_;
+  SafetensorsContent content_;
 };
 
 struct SafetensorsTensor {
@@ -44,8 +51,9 @@ struct SafetensorsTensor {
   const void* data;  // product(shape) x size of dtype bytes
 };
 
-// Writes a file that every reader of the format accepts (data aligned to 64 bytes by header padding),
-// atomically. Error (kIo).
+// Writes a file that every reader of the format accepts, atomically: the data section starts at a multiple of
+// 64 bytes (header padding), tensors of wider elements come first, so that each is aligned to its element.
+// Error (kIo). A name given twice or an unknown dtype is a bug of the caller.
 void write_safetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

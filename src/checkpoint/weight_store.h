@@ -2,6 +2,8 @@
 // model.safetensors.index.json and its shards.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -9,30 +11,47 @@
 #include <vector>
 
 #include "checkpoint/safetensors.h"
+#include "tensor/buffer.h"
 #include "tensor/view.h"
 
 namespace sepllm {
 
+// Our type for a dtype of the format; nullopt for what is no float of a model's weights.
+std::optional<DType> float_type(const std::string& dtype);
+
+// Movable, not copyable; the views that it hands out live as long as it does (also after a move).
 class WeightStore {
  public:
-  // `folder`: a HF folder. Error for: no safetensors file, an index that names a shard outside the folder, an
-  // absent shard, a tensor that the index places in a shard which has it not, a tensor in two shards.
+  WeightStore() = default;  // no tensors
+
+  // `folder`: a HF folder; model.safetensors is preferred to an index, as HF does. Error for: no safetensors
+  // file, an index that names a shard outside the folder (by path or by a symbolic link, except into the
+  // blobs of a Hugging Face hub cache, which is made of such links), an absent shard, a tensor that the index
+  // places in a shard which has it not, a tensor in two shards.
   static WeightStore open(const std::string& folder);
 
-  bool has(const std::string& name) const;
-  // A float tensor of exactly this shape; marks it as used. Error (kNotFound, kBadFile) naming file, tensor,
-  // expected and got for a missing tensor, a dtype other than F32/F16/BF16, or another shape.
+  bool has(const std::string& name) const { return places_.count(name) != 0; }
+  // A float tensor of exactly this shape; marks it as used. The data is aligned to its element: the map where
+  // that is so, else (the format promises nothing) a copy which the store owns and counts. Error (kNotFound,
+  // kBadFile, kUnsupported) naming file, tensor, expected and got for a missing tensor (with the nearest name
+  // there is), another shape, or a dtype other than F32/F16/BF16.
   TensorView take(const std::string& name, const std::vector<int64_t>& shape);
+  // The stored form of a tensor and the path of its file. The name must be there.
+  const SafetensorsEntry& entry(const std::string& name) const;
+  const std::string& file_of(const std::string& name) const;
 
   std::vector<std::string> names() const;         // sorted
   std::vector<std::string> unused_names() const;  // sorted: never taken
   int64_t total_bytes() const;                    // of all tensors
+  int64_t copied_bytes() const;                   // of the copies made by take()
   const std::string& folder() const { return folder_; }
   // "F16" -> number of tensors of that type, for inspect.
   std::map<std::string, int64_t> dtype_counts() const;
 
  private:
-  WeightStore() = default;
+  void add_file(const std::string& path);
+  void open_shards(const std::string& index_path);
+  [[noreturn]] void fail_missing(const std::string& name) const;
 
   std::string folder_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
@@ -42,6 +61,7 @@ class WeightStore {
   };
   std::map<std::string, Place> places_;
   std::set<std::string> used_;
+  std::vector<Buffer> copies_;
 };
 
 }  // namespace sepllm

@@ -58,7 +58,7 @@ struct ModelConfig {
   std::vector<double> rope_inv_freq;  // [rope_dim / 2], radians per position, any scaling applied (HF
                                       // rope_parameters / rope_scaling)
   std::string rope_type = "default";  // for inspect: "default", "linear", "llama3"
-  std::vector<double> alibi_slopes;   // [n_heads]
+  std::vector<double> alibi_slopes;   // [n_heads]: -slope x distance is added to the scaled score
 
   QkvLayout qkv;
   bool tied_embeddings = false;  // the head is the embedding
@@ -91,7 +91,8 @@ struct TensorNames {
   std::string token_embedding;
   std::string position_embedding;  // learned positions
   NormNames final_norm;
-  LinearNames head;  // empty weight: tied
+  LinearNames head;              // without prefix of the base model; also present where tied
+  std::string head_alternative;  // another name that the head's weight may have; empty: none
   std::vector<LayerNames> layers;
   bool transposed_linears = false;  // GPT-2's Conv1D: layer matrices are stored [in, out]
 };
@@ -99,8 +100,8 @@ struct TensorNames {
 // Everything that a family file yields from one config.json.
 struct ModelSpec {
   ModelConfig config;
-  // Names without the base model's prefix ("model.", "gpt_neox.", "transformer."): some checkpoints have it
-  // and some have not.
+  // Names (but the head's) are without the base model's prefix ("model.", "gpt_neox.", "transformer."): some
+  // checkpoints have it and some have not.
   std::string prefix;
   TensorNames names;
   // Suffixes of tensors that are buffers and are ignored ("rotary_emb.inv_freq", "attn.bias", ...).

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/weight_store.h"
@@ -45,6 +46,7 @@ struct ModelWeights {
   WeightStore store;
   std::vector<Buffer> vectors;  // the f32 norms and biases
 
+  ModelWeights() = default;
   explicit ModelWeights(WeightStore weight_store) : store(std::move(weight_store)) {}
   ModelWeights(ModelWeights&&) = default;
   ModelWeights& operator=(ModelWeights&&) = default;

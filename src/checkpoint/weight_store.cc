@@ -1,0 +1,213 @@
+#include "checkpoint/weight_store.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstring>
+#include <filesystem>
+#include <optional>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "checkpoint/nearest_name.h"
+
+namespace sepllm {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSingleFile = "model.safetensors";
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr uint64_t kMaxIndexBytes = 100'000'000;
+
+bool lies_in(const fs::path& file, const fs::path& folder) { return file.parent_path() == folder; }
+
+// A shard's name comes from the index, so it may be hostile: it must be a plain name in the folder.
+std::string shard_path(const std::string& folder, const std::string& name, const std::string& index_path) {
+  if (name.empty() || name == "." || name == ".." ||
+      name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
+    throw Error(
+        ErrorCode::kBadFile, "a shard outside the model's folder",
+        {.file = index_path, .place = "weight_map", .expected = "a file name in the folder", .got = name});
+  }
+  const std::string path = folder + "/" + name;
+  std::error_code code;
+  const fs::path real = fs::canonical(path, code);
+  if (code) {
+    throw Error(ErrorCode::kNotFound, "a shard of the index is missing",
+                {.file = index_path, .place = name, .expected = path});
+  }
+  const fs::path real_folder = fs::canonical(folder, code);
+  const fs::path hub_blobs = real_folder.parent_path().parent_path() / "blobs";
+  const bool in_hub_cache = real_folder.parent_path().filename() == "snapshots" && lies_in(real, hub_blobs);
+  if (code || !(lies_in(real, real_folder) || in_hub_cache)) {
+    throw Error(ErrorCode::kBadFile, "a shard is a link to outside the model's folder",
+                {.file = index_path, .place = name, .got = real.string()});
+  }
+  return path;
+}
+
+// weight_map of an index: tensor -> shard.
+std::map<std::string, std::string> read_index(const std::string& path) {
+  const SortedJson json = parse_sorted_json(read_file(path, kMaxIndexBytes), path);
+  const auto fail = [&](const std::string& place, const char* expected) {
+    throw Error(ErrorCode::kBadFile, "wrong index", {.file = path, .place = place, .expected = expected});
+  };
+  if (!json.is_object()) fail("", "a JSON object");
+  const auto map = json.find("weight_map");
+  if (map == json.end() || !map->is_object() || map->empty()) {
+    fail("weight_map", "an object of tensor names and file names");
+  }
+  std::map<std::string, std::string> shards;
+  for (const auto& [tensor, shard] : map->items()) {
+    if (!shard.is_string()) fail("weight_map." + tensor, "a file name");
+    shards.emplace(tensor, shard.get<std::string>());
+  }
+  return shards;
+}
+
+}  // namespace
+
+std::optional<DType> float_type(const std::string& dtype) {
+  if (dtype == "F32") return DType::kF32;
+  if (dtype == "F16") return DType::kF16;
+  if (dtype == "BF16") return DType::kBF16;
+  return std::nullopt;
+}
+
+WeightStore WeightStore::open(const std::string& folder) {
+  WeightStore store;
+  store.folder_ = folder;
+  if (!file_exists(folder)) throw Error(ErrorCode::kNotFound, "no such model folder", {.file = folder});
+  if (!is_folder(folder)) {
+    throw Error(ErrorCode::kInvalidArgument, "not a folder",
+                {.file = folder, .expected = "a folder with config.json and *.safetensors"});
+  }
+  if (file_exists(folder + "/" + kSingleFile)) {
+    store.add_file(folder + "/" + kSingleFile);
+  } else if (file_exists(folder + "/" + kIndexFile)) {
+    store.open_shards(folder + "/" + kIndexFile);
+  } else {
+    const bool has_pickle =
+        file_exists(folder + "/pytorch_model.bin") || file_exists(folder + "/pytorch_model.bin.index.json");
+    throw Error(ErrorCode::kNotFound, "no weights in the folder",
+                {.file = folder,
+                 .expected = std::string(kSingleFile) + " or " + kIndexFile,
+                 .hint = has_pickle ? "pytorch_model.bin is not read: save it again as safetensors" : ""});
+  }
+  return store;
+}
+
+void WeightStore::add_file(const std::string& path) {
+  files_.push_back(std::make_unique<SafetensorsFile>(path));
+  const SafetensorsFile* file = files_.back().get();
+  for (const auto& [name, entry] : file->entries()) {
+    const auto [it, inserted] = places_.emplace(name, Place{file, &entry});
+    if (!inserted) {
+      throw Error(ErrorCode::kBadFile, "a tensor in two shards",
+                  {.file = path, .place = name, .got = "also in " + it->second.file->path()});
+    }
+  }
+}
+
+void WeightStore::open_shards(const std::string& index_path) {
+  const auto index = read_index(index_path);
+  std::map<std::string, std::string> paths;  // by shard name
+  for (const auto& [tensor, shard] : index) {
+    if (paths.count(shard) != 0) continue;
+    const std::string path = shard_path(folder_, shard, index_path);
+    add_file(path);
+    paths.emplace(shard, path);
+  }
+  for (const auto& [tensor, shard] : index) {
+    const auto it = places_.find(tensor);
+    const std::string& path = paths.at(shard);
+    if (it != places_.end() && it->second.file->path() == path) continue;
+    throw Error(ErrorCode::kBadFile, "the index and its shards contradict each other",
+                {.file = index_path,
+                 .place = tensor,
+                 .expected = "in " + shard,
+                 .got = it == places_.end() ? "no such tensor" : "in " + it->second.file->path()});
+  }
+}
+
+void WeightStore::fail_missing(const std::string& name) const {
+  const std::string nearest = nearest_name(name, names());
+  throw Error(ErrorCode::kNotFound, "tensor is missing",
+              {.file = folder_,
+               .place = name,
+               .hint = nearest.empty() ? "the checkpoint has no tensors" : "the nearest name is " + nearest});
+}
+
+TensorView WeightStore::take(const std::string& name, const std::vector<int64_t>& shape) {
+  const auto it = places_.find(name);
+  if (it == places_.end()) fail_missing(name);
+  const SafetensorsEntry& entry = *it->second.entry;
+  const std::string& file = it->second.file->path();
+  const auto type = float_type(entry.dtype);
+  if (!type) {
+    throw Error(ErrorCode::kUnsupported, "wrong dtype",
+                {.file = file, .place = name, .expected = "F32, F16 or BF16", .got = entry.dtype});
+  }
+  if (entry.shape != shape) {
+    throw Error(ErrorCode::kBadFile, "the tensor's shape contradicts config.json",
+                {.file = file,
+                 .place = name,
+                 .expected = fmt::format("[{}]", fmt::join(shape, ", ")),
+                 .got = fmt::format("[{}]", fmt::join(entry.shape, ", "))});
+  }
+  used_.insert(name);
+  TensorView view{*type, shape, entry.data};
+  if (reinterpret_cast<uintptr_t>(entry.data) % static_cast<uintptr_t>(dtype_size(*type)) != 0) {
+    copies_.emplace_back(entry.bytes, "an unaligned tensor");
+    std::memcpy(copies_.back().data(), entry.data, static_cast<size_t>(entry.bytes));
+    view.data = copies_.back().data();
+  }
+  return view;
+}
+
+const SafetensorsEntry& WeightStore::entry(const std::string& name) const {
+  SEPLLM_CHECK(has(name));
+  return *places_.at(name).entry;
+}
+
+const std::string& WeightStore::file_of(const std::string& name) const {
+  SEPLLM_CHECK(has(name));
+  return places_.at(name).file->path();
+}
+
+std::vector<std::string> WeightStore::names() const {
+  std::vector<std::string> out;
+  out.reserve(places_.size());
+  for (const auto& [name, place] : places_) out.push_back(name);
+  return out;
+}
+
+std::vector<std::string> WeightStore::unused_names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, place] : places_) {
+    if (used_.count(name) == 0) out.push_back(name);
+  }
+  return out;
+}
+
+int64_t WeightStore::total_bytes() const {
+  int64_t total = 0;
+  for (const auto& [name, place] : places_) total += place.entry->bytes;
+  return total;
+}
+
+int64_t WeightStore::copied_bytes() const {
+  int64_t total = 0;
+  for (const Buffer& copy : copies_) total += copy.bytes();
+  return total;
+}
+
+std::map<std::string, int64_t> WeightStore::dtype_counts() const {
+  std::map<std::string, int64_t> counts;
+  for (const auto& [name, place] : places_) ++counts[place.entry->dtype];
+  return counts;
+}
+
+}  // namespace sepllm

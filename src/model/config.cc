@@ -1,0 +1,99 @@
+#include "model/config.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "model/families/common.h"
+#include "model/families/families.h"
+
+namespace sepllm {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
+
+struct Family {
+  const char* model_type;
+  const char* family;
+  ModelSpec (*parse)(const JsonObject&);
+};
+constexpr Family kFamilies[] = {
+    {"llama", "llama", parse_llama},
+    {"gpt_neox", "gpt_neox", parse_gpt_neox},
+    {"gpt2", "gpt2", parse_gpt2},
+    {"falcon", "falcon", parse_falcon},
+    {"RefinedWeb", "falcon", parse_falcon},      // Falcon 40B as first released
+    {"RefinedWebModel", "falcon", parse_falcon}  // Falcon 7B and RW as first released
+};
+
+const Family& find_family(const JsonObject& config) {
+  const std::string type = config.has("model_type") ? config.string("model_type") : "";
+  for (const Family& f : kFamilies) {
+    if (type == f.model_type) return f;
+  }
+  throw Error(ErrorCode::kUnsupported, "unknown model family",
+              {.file = config.file(),
+               .place = "model_type",
+               .expected = fmt::format("one of {}", fmt::join(known_families(), ", ")),
+               .got = type.empty() ? "none" : type});
+}
+
+void read_shared(const JsonObject& config, ModelConfig* c) {
+  if (config.has("quantization_config")) {
+    throw Error(
+        ErrorCode::kUnsupported, "quantised Hugging Face checkpoints are not supported",
+        {.file = config.file(), .place = "quantization_config", .expected = "F32, F16 or BF16 weights"});
+  }
+  // Tools write other things than strings here; it only informs.
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    if (c->stored_dtype.empty() && config.has(key) && config.at(key).is_string()) {
+      c->stored_dtype = config.string(key);
+    }
+  }
+  if (config.has("sepllm")) c->policy = config.object("sepllm").json();
+}
+
+// Instruct models name further end-of-turn tokens only here.
+void read_generation_config(const std::string& folder, ModelConfig* c) {
+  const std::string path = folder + "/generation_config.json";
+  if (!file_exists(path)) return;
+  const Json json = parse_json(read_file(path, kMaxConfigBytes), path);
+  for (const int32_t id : read_id_list(JsonObject(json, path), "eos_token_id", c->vocab_size)) {
+    auto& ids = c->eos_token_ids;
+    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+  }
+}
+
+}  // namespace
+
+ModelSpec parse_model_spec(const Json& json, const std::string& file) {
+  const JsonObject config(json, file);
+  const Family& family = find_family(config);
+  ModelSpec spec = family.parse(config);
+  spec.config.family = family.family;
+  read_shared(config, &spec.config);
+  return spec;
+}
+
+ModelSpec read_model_spec(const std::string& folder) {
+  if (!file_exists(folder)) throw Error(ErrorCode::kNotFound, "no such model folder", {.file = folder});
+  if (!is_folder(folder)) {
+    throw Error(ErrorCode::kInvalidArgument, "not a folder",
+                {.file = folder, .expected = "a folder with config.json and *.safetensors"});
+  }
+  const std::string path = folder + "/config.json";
+  ModelSpec spec = parse_model_spec(parse_json(read_file(path, kMaxConfigBytes), path), path);
+  read_generation_config(folder, &spec.config);
+  return spec;
+}
+
+std::vector<std::string> known_families() {
+  std::vector<std::string> names;
+  for (const Family& f : kFamilies) names.emplace_back(f.model_type);
+  return names;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,72 @@
+// What the families share in reading config.json. Every function raises Error (kBadFile, kNotFound,
+// kUnsupported) naming file, key, expected and got.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "model/config.h"
+
+namespace sepllm {
+
+// Beyond these a config is a mistake or an attack, not a model; products of any three fit into int64.
+constexpr int64_t kMaxVocab = int64_t{1} << 24;
+constexpr int64_t kMaxHidden = int64_t{1} << 20;
+constexpr int64_t kMaxIntermediate = int64_t{1} << 22;
+constexpr int64_t kMaxLayers = int64_t{1} << 14;
+constexpr int64_t kMaxHeads = int64_t{1} << 14;
+constexpr int64_t kMaxHeadDim = int64_t{1} << 14;
+constexpr int64_t kMaxPositions = int64_t{1} << 40;
+
+// The first of the keys that is present and not null; the first of all if none is.
+const char* first_key(const JsonObject& config, std::initializer_list<const char*> keys);
+
+// hidden_size / n_heads; Error naming `heads_key` if it does not divide.
+int64_t divided_head_dim(const JsonObject& config, const char* heads_key, int64_t hidden_size,
+                         int64_t n_heads);
+
+// An activation by its HF name.
+Activation read_activation(const JsonObject& config, const char* key, const char* fallback);
+
+// An epsilon of a norm: a number in [0, 1].
+double read_epsilon(const JsonObject& config, const char* key, double fallback);
+
+// A switch that this program does only in one position.
+void require_flag(const JsonObject& config, const char* key, bool fallback, bool required);
+
+// bos_token_id and eos_token_id (one or a list), with the family's defaults where the keys are absent; null
+// means none. Ids beyond vocab_size are dropped with a warning.
+void read_token_ids(const JsonObject& config, std::optional<int32_t> default_bos,
+                    std::optional<int32_t> default_eos, ModelConfig* out);
+// The ids under `key` that are within vocab_size: an id, a list, or none.
+std::vector<int32_t> read_id_list(const JsonObject& config, const char* key, int64_t vocab_size);
+
+// What a family's older configs call the base and the rotated share of the head.
+struct RopeDefaults {
+  const char* theta_key = "rope_theta";
+  const char* partial_key = nullptr;  // null: all of the head is rotated, another share is an error
+  double partial = 1.0;
+};
+// rope_dim, rope_theta, rope_type and rope_inv_freq of `out` from `rope_parameters` (transformers 5) or from
+// top-level keys and `rope_scaling` (before); needs head_dim and max_positions. The forms and the order of
+// precedence are those of HF modeling_rope_utils.py.
+void read_rope(const JsonObject& config, const RopeDefaults& defaults, ModelConfig* out);
+
+// Slopes of ALiBi (Press et al. 2021): powers of 2^(-8/n) for n heads, n a power of two; else those of the
+// next lower power of two n, then every other one of 2n.
+std::vector<double> alibi_slopes(int64_t n_heads);
+
+// A QKV row of [group][its query heads, key, value].
+QkvLayout grouped_qkv(int64_t group);
+// A QKV row of all query heads, all key heads, all value heads.
+QkvLayout separate_qkv(int64_t n_heads, int64_t n_kv_heads);
+
+// Names of a linear map and of a norm with weight and bias, under `base`.
+LinearNames linear_names(const std::string& base, bool bias);
+NormNames norm_names(const std::string& base, bool bias);
+
+}  // namespace sepllm

@@ -1,0 +1,62 @@
+// GPT-2: layer norm, learned positions, matrices stored as [in, out] (Conv1D), the head tied to the
+// embedding. Reference: HF modeling_gpt2.py.
+#include <fmt/format.h>
+
+#include "model/families/common.h"
+#include "model/families/families.h"
+
+namespace sepllm {
+namespace {
+
+LayerNames layer_names(int64_t layer) {
+  const std::string base = fmt::format("h.{}.", layer);
+  LayerNames names;
+  names.norm1 = norm_names(base + "ln_1", true);
+  names.norm2 = norm_names(base + "ln_2", true);
+  names.qkv = {linear_names(base + "attn.c_attn", true)};
+  names.attention_out = linear_names(base + "attn.c_proj", true);
+  names.mlp_up = linear_names(base + "mlp.c_fc", true);
+  names.mlp_down = linear_names(base + "mlp.c_proj", true);
+  return names;
+}
+
+}  // namespace
+
+ModelSpec parse_gpt2(const JsonObject& config) {
+  ModelSpec spec;
+  ModelConfig& c = spec.config;
+  const char* heads_key = first_key(config, {"n_head", "num_attention_heads"});
+  c.vocab_size = config.integer("vocab_size", 1, kMaxVocab);
+  c.hidden_size = config.integer(first_key(config, {"n_embd", "hidden_size"}), 1, kMaxHidden);
+  c.n_layers = config.integer(first_key(config, {"n_layer", "num_hidden_layers"}), 1, kMaxLayers);
+  c.n_heads = config.integer(heads_key, 1, kMaxHeads);
+  c.n_kv_heads = c.n_heads;
+  c.head_dim = divided_head_dim(config, heads_key, c.hidden_size, c.n_heads);
+  c.qkv = separate_qkv(c.n_heads, c.n_kv_heads);
+  c.intermediate_size = config.integer_or("n_inner", 4 * c.hidden_size, 1, kMaxIntermediate);
+  c.max_positions = config.integer_or(first_key(config, {"n_positions", "max_position_embeddings"}), 1024, 1,
+                                      kMaxPositions);
+  c.norm = NormType::kLayerNorm;
+  c.norm_eps = read_epsilon(config, "layer_norm_epsilon", 1e-5);
+  c.block = BlockType::kSequential;
+  c.activation = read_activation(config, "activation_function", "gelu_new");
+  c.position = PositionType::kLearned;
+  c.tied_embeddings = config.boolean_or("tie_word_embeddings", true);
+  read_token_ids(config, 50256, 50256, &c);
+  require_flag(config, "scale_attn_weights", true, true);
+  require_flag(config, "scale_attn_by_inverse_layer_idx", false, false);
+  require_flag(config, "add_cross_attention", false, false);
+  require_flag(config, "reorder_and_upcast_attn", false, false);
+
+  spec.prefix = "transformer.";
+  spec.ignored_suffixes = {".attn.bias", ".attn.masked_bias"};
+  spec.names.token_embedding = "wte.weight";
+  spec.names.position_embedding = "wpe.weight";
+  spec.names.final_norm = norm_names("ln_f", true);
+  spec.names.head = {"lm_head.weight", ""};
+  spec.names.transposed_linears = true;
+  for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(layer_names(i));
+  return spec;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,56 @@
+// GPT-NeoX and Pythia: layer norm, parallel or sequential residual, partly rotated heads, one fused QKV
+// matrix of [head][q, k, v]. Reference: HF modeling_gpt_neox.py.
+#include <fmt/format.h>
+
+#include "model/families/common.h"
+#include "model/families/families.h"
+
+namespace sepllm {
+namespace {
+
+LayerNames layer_names(int64_t layer, bool attention_bias) {
+  const std::string base = fmt::format("layers.{}.", layer);
+  LayerNames names;
+  names.norm1 = norm_names(base + "input_layernorm", true);
+  names.norm2 = norm_names(base + "post_attention_layernorm", true);
+  names.qkv = {linear_names(base + "attention.query_key_value", attention_bias)};
+  names.attention_out = linear_names(base + "attention.dense", attention_bias);
+  names.mlp_up = linear_names(base + "mlp.dense_h_to_4h", true);
+  names.mlp_down = linear_names(base + "mlp.dense_4h_to_h", true);
+  return names;
+}
+
+}  // namespace
+
+ModelSpec parse_gpt_neox(const JsonObject& config) {
+  ModelSpec spec;
+  ModelConfig& c = spec.config;
+  c.vocab_size = config.integer("vocab_size", 1, kMaxVocab);
+  c.hidden_size = config.integer("hidden_size", 1, kMaxHidden);
+  c.n_layers = config.integer("num_hidden_layers", 1, kMaxLayers);
+  c.n_heads = config.integer("num_attention_heads", 1, kMaxHeads);
+  c.n_kv_heads = c.n_heads;
+  c.head_dim = divided_head_dim(config, "num_attention_heads", c.hidden_size, c.n_heads);
+  c.qkv = grouped_qkv(1);
+  c.intermediate_size = config.integer("intermediate_size", 1, kMaxIntermediate);
+  c.max_positions = config.integer_or("max_position_embeddings", 2048, 1, kMaxPositions);
+  c.norm = NormType::kLayerNorm;
+  c.norm_eps = read_epsilon(config, "layer_norm_eps", 1e-5);
+  c.block = config.boolean_or("use_parallel_residual", true) ? BlockType::kParallel : BlockType::kSequential;
+  c.activation = read_activation(config, "hidden_act", "gelu");
+  read_rope(config, {.theta_key = "rotary_emb_base", .partial_key = "rotary_pct", .partial = 0.25}, &c);
+  c.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
+  read_token_ids(config, 0, 2, &c);
+
+  spec.prefix = "gpt_neox.";
+  spec.ignored_suffixes = {".inv_freq", ".attention.bias", ".attention.masked_bias"};
+  spec.names.token_embedding = "embed_in.weight";
+  spec.names.final_norm = norm_names("final_layer_norm", true);
+  spec.names.head = {"embed_out.weight", ""};
+  spec.names.head_alternative = "lm_head.weight";  // its name inside transformers 5
+  const bool attention_bias = config.boolean_or("attention_bias", true);
+  for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(layer_names(i, attention_bias));
+  return spec;
+}
+
+}  // namespace sepllm

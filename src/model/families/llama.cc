@@ -1,0 +1,76 @@
+// Llama 1 to 3 and what shares their form (TinyLlama, SmolLM, ...): RMS norm, SwiGLU, rotary positions,
+// grouped queries. Reference: HF modeling_llama.py.
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "model/families/common.h"
+#include "model/families/families.h"
+
+namespace sepllm {
+namespace {
+
+void read_heads(const JsonObject& config, ModelConfig* c) {
+  c->n_heads = config.integer("num_attention_heads", 1, kMaxHeads);
+  c->n_kv_heads = config.integer_or("num_key_value_heads", c->n_heads, 1, c->n_heads);
+  if (c->n_heads % c->n_kv_heads != 0) {
+    throw Error(ErrorCode::kBadFile, "wrong value",
+                {.file = config.file(),
+                 .place = "num_key_value_heads",
+                 .expected = fmt::format("a divisor of the {} heads", c->n_heads),
+                 .got = std::to_string(c->n_kv_heads)});
+  }
+  c->head_dim = config.has("head_dim")
+                    ? config.integer("head_dim", 1, kMaxHeadDim)
+                    : divided_head_dim(config, "num_attention_heads", c->hidden_size, c->n_heads);
+  c->qkv = separate_qkv(c->n_heads, c->n_kv_heads);
+}
+
+LayerNames layer_names(int64_t layer, bool attention_bias, bool mlp_bias) {
+  const std::string base = fmt::format("layers.{}.", layer);
+  LayerNames names;
+  names.norm1 = norm_names(base + "input_layernorm", false);
+  names.norm2 = norm_names(base + "post_attention_layernorm", false);
+  for (const char* part : {"q_proj", "k_proj", "v_proj"}) {
+    names.qkv.push_back(linear_names(base + "self_attn." + part, attention_bias));
+  }
+  names.attention_out = linear_names(base + "self_attn.o_proj", attention_bias);
+  names.mlp_gate = linear_names(base + "mlp.gate_proj", mlp_bias);
+  names.mlp_up = linear_names(base + "mlp.up_proj", mlp_bias);
+  names.mlp_down = linear_names(base + "mlp.down_proj", mlp_bias);
+  return names;
+}
+
+}  // namespace
+
+ModelSpec parse_llama(const JsonObject& config) {
+  ModelSpec spec;
+  ModelConfig& c = spec.config;
+  c.vocab_size = config.integer("vocab_size", 1, kMaxVocab);
+  c.hidden_size = config.integer("hidden_size", 1, kMaxHidden);
+  c.n_layers = config.integer("num_hidden_layers", 1, kMaxLayers);
+  c.intermediate_size = config.integer("intermediate_size", 1, kMaxIntermediate);
+  c.max_positions = config.integer_or("max_position_embeddings", 2048, 1, kMaxPositions);
+  read_heads(config, &c);
+  c.norm = NormType::kRmsNorm;
+  c.norm_eps = read_epsilon(config, "rms_norm_eps", 1e-6);
+  c.block = BlockType::kSequential;
+  c.activation = read_activation(config, "hidden_act", "silu");
+  c.gated_mlp = true;
+  read_rope(config, {}, &c);
+  c.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
+  read_token_ids(config, 1, 2, &c);
+
+  spec.prefix = "model.";
+  spec.ignored_suffixes = {".inv_freq"};
+  spec.names.token_embedding = "embed_tokens.weight";
+  spec.names.final_norm = norm_names("norm", false);
+  spec.names.head = {"lm_head.weight", ""};
+  const bool attention_bias = config.boolean_or("attention_bias", false);
+  const bool mlp_bias = config.boolean_or("mlp_bias", false);
+  for (int64_t i = 0; i < c.n_layers; ++i) {
+    spec.names.layers.push_back(layer_names(i, attention_bias, mlp_bias));
+  }
+  return spec;
+}
+
+}  // namespace sepllm

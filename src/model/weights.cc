@@ -1,0 +1,154 @@
+#include "model/weights.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "model/tensor_list.h"
+#include "tensor/convert.h"
+
+namespace sepllm {
+namespace {
+
+[[noreturn]] void fail_non_finite(const WeightStore& store, const std::string& name, int64_t index) {
+  throw Error(ErrorCode::kBadFile, "a NaN or infinite weight",
+              {.file = store.file_of(name), .place = fmt::format("{}, element {}", name, index)});
+}
+
+Weight as_weight(const TensorView& view, bool transposed) {
+  Weight w{.type = view.type, .data = view.data};
+  w.n_out = view.shape[transposed ? 1 : 0];
+  w.n_in = view.shape[transposed ? 0 : 1];
+  w.row_stride = view.shape[1];
+  w.transposed = transposed;
+  return w;
+}
+
+// Fills the slots of a ModelWeights from its store.
+class Loader {
+ public:
+  Loader(ModelWeights* weights, bool transposed_linears) : w_(*weights), transposed_(transposed_linears) {}
+
+  void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
+    slot = as_weight(w_.store.take(name, {rows, columns}), false);
+  }
+  void linear(Linear& slot, const std::string& weight, const std::string& bias, int64_t n_out, int64_t n_in) {
+    const auto shape = transposed_ ? std::vector<int64_t>{n_in, n_out} : std::vector<int64_t>{n_out, n_in};
+    slot.weight = as_weight(w_.store.take(weight, shape), transposed_);
+    slot.bias = vector(bias, n_out);
+  }
+  void norm(Norm& slot, const std::string& weight, const std::string& bias) {
+    const int64_t hidden = w_.token_embedding.n_in;
+    slot = {vector(weight, hidden), vector(bias, hidden)};
+  }
+
+ private:
+  const float* vector(const std::string& name, int64_t n) {
+    if (name.empty()) return nullptr;
+    const TensorView view = w_.store.take(name, {n});
+    if (const int64_t bad = find_non_finite(view.type, view.data, n); bad >= 0) {
+      fail_non_finite(w_.store, name, bad);
+    }
+    w_.vectors.emplace_back(n * static_cast<int64_t>(sizeof(float)), "norms and biases");
+    float* out = w_.vectors.back().as<float>();
+    convert_to_f32(view.type, view.data, n, out);
+    return out;
+  }
+
+  ModelWeights& w_;
+  bool transposed_;
+};
+
+std::string head_name(const WeightStore& store, const TensorNames& names) {
+  const bool use_alternative =
+      !names.head_alternative.empty() && !store.has(names.head.weight) && store.has(names.head_alternative);
+  return use_alternative ? names.head_alternative : names.head.weight;
+}
+
+// A tied model may store its head nevertheless: then it must at least have the right shape.
+void accept_stored_head(const std::string& name, ModelWeights* w, const ModelConfig& c) {
+  w->head.weight = w->token_embedding;
+  if (w->store.has(name)) w->store.take(name, {c.vocab_size, c.hidden_size});
+}
+
+void refuse_unknown_tensors(const WeightStore& store, const ModelSpec& spec) {
+  std::vector<std::string> unknown;
+  for (const std::string& name : store.unused_names()) {
+    // The dot stands for the start of a name without a prefix.
+    const bool ignored =
+        std::any_of(spec.ignored_suffixes.begin(), spec.ignored_suffixes.end(),
+                    [&](const std::string& suffix) { return ("." + name).ends_with(suffix); });
+    if (!ignored) unknown.push_back(name);
+  }
+  if (unknown.empty()) return;
+  const size_t shown = std::min<size_t>(unknown.size(), 3);
+  throw Error(ErrorCode::kBadFile,
+              fmt::format("{} tensor(s) that the model of config.json does not have", unknown.size()),
+              {.file = store.folder(),
+               .got = fmt::format(
+                   "{}{}", fmt::join(unknown.begin(), unknown.begin() + static_cast<long>(shown), ", "),
+                   unknown.size() > shown ? ", ..." : "")});
+}
+
+}  // namespace
+
+std::string detect_prefix(const WeightStore& store, const ModelSpec& spec) {
+  const std::string& name = spec.names.token_embedding;
+  return !store.has(spec.prefix + name) && store.has(name) ? "" : spec.prefix;
+}
+
+ModelWeights load_weights(const std::string& folder, const ModelSpec& spec) {
+  ModelWeights weights(WeightStore::open(folder));
+  const std::string prefix = detect_prefix(weights.store, spec);
+  const std::string head = head_name(weights.store, spec.names);
+  Loader loader(&weights, spec.names.transposed_linears);
+  visit_model(spec, prefix, head, &weights, loader);
+  if (spec.config.tied_embeddings) accept_stored_head(head, &weights, spec.config);
+  refuse_unknown_tensors(weights.store, spec);
+  return weights;
+}
+
+void check_finite(const ModelWeights& weights) {
+  const WeightStore& store = weights.store;
+  const std::vector<std::string> unused = store.unused_names();  // sorted: ignored buffers
+  for (const std::string& name : store.names()) {
+    if (std::binary_search(unused.begin(), unused.end(), name)) continue;
+    const SafetensorsEntry& entry = store.entry(name);
+    const DType type = *float_type(entry.dtype);  // take() let no other pass
+    const int64_t bad = find_non_finite(type, entry.data, entry.bytes / dtype_size(type));
+    if (bad >= 0) fail_non_finite(store, name, bad);
+  }
+}
+
+int64_t parameter_count(const ModelWeights& weights) {
+  struct Counter {
+    int64_t total = 0;
+    void add(const Weight& w) { total += w.data == nullptr ? 0 : w.n_out * w.n_in; }
+    void add(const Linear& l) {
+      add(l.weight);
+      if (l.bias != nullptr) total += l.weight.n_out;
+    }
+    void add(const Norm& n, int64_t hidden) {
+      total += (n.weight != nullptr ? hidden : 0) + (n.bias != nullptr ? hidden : 0);
+    }
+  } count;
+  const int64_t hidden = weights.token_embedding.n_in;
+  count.add(weights.token_embedding);
+  count.add(weights.position_embedding);
+  for (const LayerWeights& layer : weights.layers) {
+    count.add(layer.norm1, hidden);
+    count.add(layer.norm2, hidden);
+    for (const Linear& part : layer.qkv) count.add(part);
+    count.add(layer.attention_out);
+    if (layer.mlp_gate) count.add(*layer.mlp_gate);
+    count.add(layer.mlp_up);
+    count.add(layer.mlp_down);
+  }
+  count.add(weights.final_norm, hidden);
+  if (weights.head.weight.data != weights.token_embedding.data) count.add(weights.head);
+  return count.total;
+}
+
+}  // namespace sepllm
