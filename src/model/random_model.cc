@@ -1,0 +1,227 @@
+#include "model/random_model.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <filesystem>
+#include <utility>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "checkpoint/safetensors.h"
+#include "model/tensor_list.h"
+#include "tensor/buffer.h"
+#include "tensor/convert.h"
+
+namespace sepllm {
+namespace {
+
+Json base_config(const RandomModelOptions& o, const char* model_type, const char* architecture) {
+  return {{"architectures", {architecture}},
+          {"model_type", model_type},
+          {"vocab_size", kByteTokenizerVocab},
+          {"bos_token_id", kByteTokenizerBos},
+          {"eos_token_id", kByteTokenizerEos},
+          {"torch_dtype", o.dtype == DType::kF32   ? "float32"
+                          : o.dtype == DType::kF16 ? "float16"
+                                                   : "bfloat16"}};
+}
+
+Json llama_config(const RandomModelOptions& o, bool tied) {
+  Json c = base_config(o, "llama", "LlamaForCausalLM");
+  c.update({{"hidden_size", o.hidden_size},
+            {"intermediate_size", 3 * o.hidden_size},
+            {"num_hidden_layers", o.n_layers},
+            {"num_attention_heads", o.n_heads},
+            {"num_key_value_heads", std::max<int64_t>(o.n_heads / 2, 1)},
+            {"max_position_embeddings", o.max_positions},
+            {"hidden_act", "silu"},
+            {"rms_norm_eps", 1e-5},
+            {"rope_theta", 10000.0},
+            {"tie_word_embeddings", tied}});
+  if (!tied) return c;
+  c["attention_bias"] = true;
+  c["mlp_bias"] = true;
+  c["rope_scaling"] = {{"rope_type", "llama3"},
+                       {"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", o.max_positions / 2}};
+  return c;
+}
+
+Json neox_config(const RandomModelOptions& o, bool parallel) {
+  Json c = base_config(o, "gpt_neox", "GPTNeoXForCausalLM");
+  c.update({{"hidden_size", o.hidden_size},
+            {"intermediate_size", 4 * o.hidden_size},
+            {"num_hidden_layers", o.n_layers},
+            {"num_attention_heads", o.n_heads},
+            {"max_position_embeddings", o.max_positions},
+            {"hidden_act", "gelu"},
+            {"layer_norm_eps", 1e-5},
+            {"rotary_emb_base", 10000},
+            {"rotary_pct", 0.25},
+            {"use_parallel_residual", parallel},
+            {"tie_word_embeddings", false}});
+  return c;
+}
+
+Json gpt2_config(const RandomModelOptions& o) {
+  Json c = base_config(o, "gpt2", "GPT2LMHeadModel");
+  c.update({{"n_embd", o.hidden_size},
+            {"n_layer", o.n_layers},
+            {"n_head", o.n_heads},
+            {"n_positions", o.max_positions},
+            {"activation_function", "gelu_new"},
+            {"layer_norm_epsilon", 1e-5},
+            {"tie_word_embeddings", true}});
+  return c;
+}
+
+Json falcon_config(const RandomModelOptions& o, const std::string& kind) {
+  Json c = base_config(o, "falcon", "FalconForCausalLM");
+  const bool grouped = kind == "40b" || kind == "11b";
+  const bool rw = kind == "rw";
+  c.update({{"hidden_size", o.hidden_size},
+            {"num_hidden_layers", o.n_layers},
+            {"num_attention_heads", o.n_heads},
+            {"num_kv_heads", grouped ? std::max<int64_t>(o.n_heads / 2, 1) : o.n_heads},
+            {"max_position_embeddings", o.max_positions},
+            {"layer_norm_epsilon", 1e-5},
+            {"new_decoder_architecture", grouped},
+            {"multi_query", kind == "7b"},
+            {"parallel_attn", !rw},
+            {"alibi", rw},
+            {"bias", rw},
+            {"tie_word_embeddings", true}});
+  if (kind == "11b") c["num_ln_in_parallel_attn"] = 1;
+  return c;
+}
+
+struct Variant {
+  const char* name;
+  Json (*config)(const RandomModelOptions&);
+};
+const Variant kVariants[] = {
+    {"llama", [](const RandomModelOptions& o) { return llama_config(o, false); }},
+    {"llama-tied", [](const RandomModelOptions& o) { return llama_config(o, true); }},
+    {"gpt_neox", [](const RandomModelOptions& o) { return neox_config(o, true); }},
+    {"gpt_neox-sequential", [](const RandomModelOptions& o) { return neox_config(o, false); }},
+    {"gpt2", [](const RandomModelOptions& o) { return gpt2_config(o); }},
+    {"falcon-7b", [](const RandomModelOptions& o) { return falcon_config(o, "7b"); }},
+    {"falcon-40b", [](const RandomModelOptions& o) { return falcon_config(o, "40b"); }},
+    {"falcon-11b", [](const RandomModelOptions& o) { return falcon_config(o, "11b"); }},
+    {"falcon-rw", [](const RandomModelOptions& o) { return falcon_config(o, "rw"); }},
+};
+
+struct NamedTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  Buffer data;  // of the model's dtype
+};
+
+// Draws each tensor from a stream of its own. Scales are such that activations stay near 1 and no part is
+// without effect: norms near 1, biases and norm biases small but not 0.
+class Generator {
+ public:
+  Generator(const RandomModelOptions& options, bool transposed_linears)
+      : options_(options), transposed_(transposed_linears) {}
+
+  void table(Weight&, const std::string& name, int64_t rows, int64_t columns) {
+    draw(name, {rows, columns}, 0, 1 / std::sqrt(static_cast<double>(columns)));
+  }
+  void linear(Linear&, const std::string& weight, const std::string& bias, int64_t n_out, int64_t n_in) {
+    const auto shape = transposed_ ? std::vector<int64_t>{n_in, n_out} : std::vector<int64_t>{n_out, n_in};
+    draw(weight, shape, 0, 1 / std::sqrt(static_cast<double>(n_in)));
+    if (!bias.empty()) draw(bias, {n_out}, 0, 0.1);
+  }
+  void norm(Norm&, const std::string& weight, const std::string& bias) {
+    draw(weight, {options_.hidden_size}, 1, 0.1);
+    if (!bias.empty()) draw(bias, {options_.hidden_size}, 0, 0.1);
+  }
+  const std::vector<NamedTensor>& tensors() const { return tensors_; }
+
+ private:
+  void draw(const std::string& name, const std::vector<int64_t>& shape, double mean, double deviation) {
+    int64_t n = 1;
+    for (const int64_t d : shape) n *= d;
+    const Rng rng(options_.seed, tensors_.size());
+    std::vector<float> values(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) {
+      values[static_cast<size_t>(i)] =
+          static_cast<float>(mean + deviation * rng.normal(static_cast<uint64_t>(i)));
+    }
+    Buffer data(n * dtype_size(options_.dtype), "a random tensor");
+    convert_from_f32(values.data(), n, options_.dtype, data.data());
+    tensors_.push_back({name, shape, std::move(data)});
+  }
+
+  const RandomModelOptions& options_;
+  bool transposed_;
+  std::vector<NamedTensor> tensors_;
+};
+
+const char* format_dtype(DType type) {
+  return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : "BF16";
+}
+
+void write_weights(const std::string& folder, const std::vector<NamedTensor>& tensors, DType dtype,
+                   int n_shards) {
+  const auto n = static_cast<size_t>(n_shards);
+  std::vector<std::vector<SafetensorsTensor>> shards(n);
+  Json weight_map = Json::object();
+  int64_t total = 0;
+  const auto file_name = [&](size_t shard) {
+    return n == 1 ? std::string("model.safetensors")
+                  : fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, n);
+  };
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const size_t shard = i * n / tensors.size();
+    const NamedTensor& t = tensors[i];
+    shards[shard].push_back({t.name, format_dtype(dtype), t.shape, t.data.data()});
+    weight_map[t.name] = file_name(shard);
+    total += t.data.bytes();
+  }
+  for (size_t s = 0; s < n; ++s) {
+    write_safetensors(folder + "/" + file_name(s), shards[s], {{"format", "pt"}});
+  }
+  if (n == 1) return;
+  const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
+  write_file_atomically(folder + "/model.safetensors.index.json", index.dump(1) + "\n");
+}
+
+}  // namespace
+
+std::vector<std::string> random_model_variants() {
+  std::vector<std::string> names;
+  for (const Variant& v : kVariants) names.emplace_back(v.name);
+  return names;
+}
+
+Json random_model_config(const RandomModelOptions& options) {
+  for (const Variant& v : kVariants) {
+    if (options.variant != v.name) continue;
+    Json config = v.config(options);
+    config.update(options.extra_config);
+    return config;
+  }
+  throw Error(ErrorCode::kInvalidArgument, "unknown variant of random model", {.got = options.variant});
+}
+
+void write_random_model(const std::string& folder, const RandomModelOptions& options) {
+  const Json config = random_model_config(options);
+  const ModelSpec spec = parse_model_spec(config, folder + "/config.json");
+  std::error_code code;
+  std::filesystem::create_directories(folder, code);
+  if (code) throw Error(ErrorCode::kIo, "cannot make the folder: " + code.message(), {.file = folder});
+
+  Generator generator(options, spec.names.transposed_linears);
+  ModelWeights unused;
+  visit_model(spec, spec.prefix, spec.names.head.weight, &unused, generator);
+  write_weights(folder, generator.tensors(), options.dtype, std::max(options.n_shards, 1));
+  write_byte_tokenizer(folder);
+  write_file_atomically(folder + "/config.json", config.dump(1) + "\n");
+}
+
+}  // namespace sepllm

@@ -1,0 +1,45 @@
+// Complete small models with random weights, in the Hugging Face form: for tests, and for a demonstration
+// where no trained model is at hand.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "model/config.h"
+#include "tensor/dtype.h"
+
+namespace sepllm {
+
+struct RandomModelOptions {
+  std::string variant = "llama";  // one of random_model_variants()
+  uint64_t seed = 1;
+  int64_t hidden_size = 64;
+  int64_t n_layers = 3;
+  int64_t n_heads = 4;  // a power of two; grouped variants use half as many key/value heads
+  int64_t max_positions = 512;
+  DType dtype = DType::kF32;
+  int n_shards = 1;                    // more than 1: model.safetensors.index.json and shards
+  Json extra_config = Json::object();  // members that replace or join those of config.json
+};
+
+// "llama", "llama-tied" (tied, biases, llama3 rope), "gpt_neox", "gpt_neox-sequential", "gpt2", "falcon-7b",
+// "falcon-40b", "falcon-11b", "falcon-rw".
+std::vector<std::string> random_model_variants();
+
+// config.json of a variant, with the vocabulary of write_byte_tokenizer().
+Json random_model_config(const RandomModelOptions& options);
+
+// Writes config.json, the weights, tokenizer.json and tokenizer_config.json into `folder` (made if it is not
+// there). The same options give the same bytes. Error (kIo), (kInvalidArgument) for an unknown variant or
+// sizes that a config may not have.
+void write_random_model(const std::string& folder, const RandomModelOptions& options);
+
+// The byte-level tokenizer of random models: ids 0 to 255 are the bytes, then <|begin|> (BOS) and <|end|>.
+constexpr int32_t kByteTokenizerBos = 256;
+constexpr int32_t kByteTokenizerEos = 257;
+constexpr int64_t kByteTokenizerVocab = 258;
+void write_byte_tokenizer(const std::string& folder);
+
+}  // namespace sepllm
