@@ -1,0 +1,327 @@
+"""A plain decoder in float64, written from the model papers and the checkpoint layouts, for the oracles here.
+
+It shares no code with transformers and none with the project: it reads config.json and the safetensors files itself,
+splits fused QKV matrices into one matrix per role, and works one query at a time or with a mask over the whole
+sequence. Slow and meant for reading.
+"""
+
+import json
+import math
+import os
+
+import torch
+from safetensors.torch import load_file
+
+torch.set_grad_enabled(False)
+
+
+def read_tensors(folder):
+    index = os.path.join(folder, "model.safetensors.index.json")
+    if os.path.exists(index):
+        with open(index) as f:
+            files = sorted(set(json.load(f)["weight_map"].values()))
+    else:
+        files = ["model.safetensors"]
+    tensors = {}
+    for name in files:
+        tensors.update(load_file(os.path.join(folder, name)))
+    return {name: tensor.double() for name, tensor in tensors.items()}
+
+
+def rope_frequencies(dim, theta, scaling):
+    """Radians per position of each rotated pair; `scaling` as in HF's rope_scaling / rope_parameters, or {}."""
+    frequencies = torch.tensor([theta ** (-2.0 * i / dim) for i in range(dim // 2)], dtype=torch.float64)
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind == "default":
+        return frequencies
+    if kind == "linear":
+        return frequencies / scaling["factor"]
+    assert kind == "llama3", kind
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    scaled = []
+    for f in frequencies.tolist():
+        turns = scaling["original_max_position_embeddings"] * f / (2 * math.pi)  # over the original context
+        if turns > high:
+            scaled.append(f)
+        elif turns < low:
+            scaled.append(f / scaling["factor"])
+        else:
+            blend = (turns - low) / (high - low)
+            scaled.append((1 - blend) * f / scaling["factor"] + blend * f)
+    return torch.tensor(scaled, dtype=torch.float64)
+
+
+def alibi_slopes(heads):
+    """The ALiBi paper's slopes; for a number of heads that is no power of two, every other one of twice the power
+    below it fills up."""
+    power = 2 ** int(math.log2(heads))
+    slopes = [2.0 ** (-8.0 * (i + 1) / power) for i in range(power)]
+    slopes += [2.0 ** (-8.0 * (i + 1) / (2 * power)) for i in range(0, 2 * (heads - power), 2)]
+    return torch.tensor(slopes, dtype=torch.float64)
+
+
+def rotate(x, angles):
+    """x: [..., d], angles: [..., r/2] broadcast against it: pairs (x_i, x_{i + r/2}) of the first r dims turn."""
+    half = angles.shape[-1]
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    cos, sin = torch.cos(angles), torch.sin(angles)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+
+
+class PlainModel:
+    def __init__(self, folder):
+        with open(os.path.join(folder, "config.json")) as f:
+            self.config = json.load(f)
+        self.tensors = read_tensors(folder)
+        self.family = self.config["model_type"]
+        self.frequencies = None  # rotary
+        self.slopes = None  # ALiBi
+        self.position_table = None  # learned
+        self.rms = False
+        getattr(self, "_load_" + self.family)()
+
+    # -- loading: each family fills the same fields ---------------------------------------------------------------
+
+    def _find(self, prefix, name):
+        for full in (prefix + name, name):
+            if full in self.tensors:
+                return self.tensors[full]
+        return None
+
+    def _linear(self, prefix, name, transposed=False):
+        weight = self._find(prefix, name + ".weight")
+        return (weight.T if transposed else weight), self._find(prefix, name + ".bias")
+
+    def _norm(self, prefix, name):
+        return self._find(prefix, name + ".weight"), self._find(prefix, name + ".bias")
+
+    def _rope_settings(self, theta_key):
+        """(theta, scaling, partial) from either form of config.json."""
+        c = self.config
+        new = c.get("rope_parameters") or {}
+        old = c.get("rope_scaling") or {}
+        theta = new.get("rope_theta", c.get(theta_key, 10000.0))
+        return theta, (new if new else old), new.get("partial_rotary_factor", c.get("rotary_pct", 1.0))
+
+    def _split(self, fused, order):
+        """Rows of a fused QKV matrix (weight, bias) by head: order(kind, head) -> number of the block of head_dim
+        rows."""
+        weight, bias = fused
+        d = self.head_dim
+        out = {}
+        for kind, count in (("q", self.heads), ("k", self.kv_heads), ("v", self.kv_heads)):
+            rows = torch.tensor([order(kind, h) * d + i for h in range(count) for i in range(d)])
+            out[kind] = (weight[rows], None if bias is None else bias[rows])
+        return out
+
+    def _mlp(self, up, down, activation, gate=None):
+        def run(x):
+            inner = activation(self._apply(gate or up, x))
+            return self._apply(down, inner * self._apply(up, x) if gate else inner)
+
+        return run
+
+    def _load_llama(self):
+        c, p = self.config, "model."
+        self.hidden, self.heads = c["hidden_size"], c["num_attention_heads"]
+        self.kv_heads = c.get("num_key_value_heads", self.heads)
+        self.head_dim = c.get("head_dim") or self.hidden // self.heads
+        self.eps, self.rms, self.block = c["rms_norm_eps"], True, "sequential"
+        theta, scaling, _ = self._rope_settings("rope_theta")
+        self.frequencies = rope_frequencies(self.head_dim, theta, scaling)
+        self.embedding = self._find(p, "embed_tokens.weight")
+        self.head = self.embedding if c.get("tie_word_embeddings") else self.tensors["lm_head.weight"]
+        self.final_norm = self._norm(p, "norm")
+        self.layers = []
+        for i in range(c["num_hidden_layers"]):
+            l = f"layers.{i}."
+            gate, up, down = (self._linear(p, l + f"mlp.{n}_proj") for n in ("gate", "up", "down"))
+            self.layers.append({
+                "norm1": self._norm(p, l + "input_layernorm"),
+                "norm2": self._norm(p, l + "post_attention_layernorm"),
+                "qkv": {k: self._linear(p, l + f"self_attn.{k}_proj") for k in "qkv"},
+                "out": self._linear(p, l + "self_attn.o_proj"),
+                "mlp": self._mlp(up, down, torch.nn.functional.silu, gate),
+            })
+
+    def _load_gpt_neox(self):
+        c, p = self.config, "gpt_neox."
+        self.hidden, self.heads = c["hidden_size"], c["num_attention_heads"]
+        self.kv_heads, self.head_dim = self.heads, self.hidden // self.heads
+        self.eps = c["layer_norm_eps"]
+        self.block = "parallel" if c.get("use_parallel_residual", True) else "sequential"
+        theta, scaling, partial = self._rope_settings("rotary_emb_base")
+        self.frequencies = rope_frequencies(int(self.head_dim * partial), theta, scaling)
+        self.embedding = self._find(p, "embed_in.weight")
+        self.head = self.tensors["embed_out.weight"]
+        self.final_norm = self._norm(p, "final_layer_norm")
+        self.layers = []
+        for i in range(c["num_hidden_layers"]):
+            l = f"layers.{i}."
+            fused = self._linear(p, l + "attention.query_key_value")
+            up, down = self._linear(p, l + "mlp.dense_h_to_4h"), self._linear(p, l + "mlp.dense_4h_to_h")
+            self.layers.append({
+                "norm1": self._norm(p, l + "input_layernorm"),
+                "norm2": self._norm(p, l + "post_attention_layernorm"),
+                "qkv": self._split(fused, lambda kind, h: 3 * h + "qkv".index(kind)),
+                "out": self._linear(p, l + "attention.dense"),
+                "mlp": self._mlp(up, down, torch.nn.functional.gelu),
+            })
+
+    def _load_gpt2(self):
+        c, p = self.config, "transformer."
+        self.hidden, self.heads = c["n_embd"], c["n_head"]
+        self.kv_heads, self.head_dim = self.heads, self.hidden // self.heads
+        self.eps, self.block = c["layer_norm_epsilon"], "sequential"
+        self.position_table = self._find(p, "wpe.weight")
+        self.embedding = self.head = self._find(p, "wte.weight")
+        self.final_norm = self._norm(p, "ln_f")
+        self.layers = []
+        for i in range(c["n_layer"]):
+            l = f"h.{i}."
+            fused = self._linear(p, l + "attn.c_attn", transposed=True)
+            up, down = self._linear(p, l + "mlp.c_fc", True), self._linear(p, l + "mlp.c_proj", True)
+            self.layers.append({
+                "norm1": self._norm(p, l + "ln_1"),
+                "norm2": self._norm(p, l + "ln_2"),
+                "qkv": self._split(fused, lambda kind, h: "qkv".index(kind) * self.heads + h),
+                "out": self._linear(p, l + "attn.c_proj", True),
+                "mlp": self._mlp(up, down, lambda x: torch.nn.functional.gelu(x, approximate="tanh")),
+            })
+
+    def _load_falcon(self):
+        c, p = self.config, "transformer."
+        self.hidden, self.heads = c["hidden_size"], c["num_attention_heads"]
+        self.head_dim, self.eps = self.hidden // self.heads, c["layer_norm_epsilon"]
+        new, multi_query = c.get("new_decoder_architecture", False), c.get("multi_query", True)
+        if new:
+            self.kv_heads = c["num_kv_heads"]
+            group = self.heads // self.kv_heads
+            row = group + 2
+            order = lambda kind, h: ((h // group) * row + h % group if kind == "q" else
+                                     h * row + group + "kv".index(kind))
+        elif multi_query:
+            self.kv_heads = 1
+            order = lambda kind, h: h if kind == "q" else self.heads + "kv".index(kind)
+        else:
+            self.kv_heads = self.heads
+            order = lambda kind, h: 3 * h + "qkv".index(kind)
+        two_norms = new and (c.get("num_ln_in_parallel_attn") or 2) == 2
+        parallel = new or c.get("parallel_attn", True)
+        self.block = "sequential" if not parallel else ("parallel" if two_norms else "shared")
+        if c.get("alibi"):
+            self.slopes = alibi_slopes(self.heads)
+        else:
+            theta, scaling, _ = self._rope_settings("rope_theta")
+            self.frequencies = rope_frequencies(self.head_dim, theta, scaling)
+        self.embedding = self._find(p, "word_embeddings.weight")
+        self.head = self.embedding if c.get("tie_word_embeddings", True) else self.tensors["lm_head.weight"]
+        self.final_norm = self._norm(p, "ln_f")
+        self.layers = []
+        for i in range(c["num_hidden_layers"]):
+            l = f"h.{i}."
+            up, down = self._linear(p, l + "mlp.dense_h_to_4h"), self._linear(p, l + "mlp.dense_4h_to_h")
+            norm2 = {"sequential": "post_attention_layernorm", "parallel": "ln_mlp",
+                     "shared": "input_layernorm"}[self.block]
+            self.layers.append({
+                "norm1": self._norm(p, l + ("ln_attn" if two_norms else "input_layernorm")),
+                "norm2": self._norm(p, l + norm2),
+                "qkv": self._split(self._linear(p, l + "self_attention.query_key_value"), order),
+                "out": self._linear(p, l + "self_attention.dense"),
+                "mlp": self._mlp(up, down, torch.nn.functional.gelu),
+            })
+
+    # -- maths ----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _apply(linear, x):
+        weight, bias = linear
+        y = x @ weight.T
+        return y if bias is None else y + bias
+
+    def _normalise(self, norm, x):
+        weight, bias = norm
+        if not self.rms:
+            x = x - x.mean(-1, keepdim=True)
+        y = x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.eps) * weight
+        return y if bias is None else y + bias
+
+    def _heads_of(self, layer, kind, x):
+        count = self.heads if kind == "q" else self.kv_heads
+        return self._apply(layer["qkv"][kind], x).view(x.shape[0], count, self.head_dim)
+
+    def _angles(self, positions):
+        return torch.as_tensor(positions, dtype=torch.float64)[:, None] * self.frequencies
+
+    def _run_layer(self, layer, x, attend):
+        """attend(normalised x) -> [rows, heads * head_dim]."""
+        normalised = self._normalise(layer["norm1"], x)
+        attention = self._apply(layer["out"], attend(normalised))
+        if self.block == "sequential":
+            x = x + attention
+            return x + layer["mlp"](self._normalise(layer["norm2"], x))
+        return x + attention + layer["mlp"](self._normalise(layer["norm2"], x))
+
+    def _attend(self, q, k, v, visible, distance_bias=None):
+        """q: [n, heads, d], k and v: [m, kv_heads, d], visible: [n, m] bool, distance_bias: [heads, n, m] or None,
+        added before the division by sqrt(d) as Falcon does."""
+        group = self.heads // self.kv_heads
+        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        scores = torch.einsum("nhd,mhd->hnm", q, k)
+        if distance_bias is not None:
+            scores = scores + distance_bias
+        scores = (scores / math.sqrt(self.head_dim)).masked_fill(~visible, -math.inf)
+        return torch.einsum("hnm,mhd->nhd", torch.softmax(scores, -1), v).reshape(q.shape[0], -1)
+
+    def logits(self, ids, visible, alibi_as_hf=False):
+        """ids: list of T; visible: a [T, T] bool mask per layer; positions are those of the text. With alibi_as_hf
+        the bias is rounded to bf16 as transformers rounds it. Returns [T, vocab]."""
+        total = len(ids)
+        x = self.embedding[torch.tensor(ids)]
+        if self.position_table is not None:
+            x = x + self.position_table[:total]
+        bias = None
+        if self.slopes is not None:
+            place = torch.arange(total)
+            if alibi_as_hf:
+                bias = (self.slopes.float().bfloat16()[:, None] * place).double()[:, None, :]
+            else:
+                bias = self.slopes[:, None, None] * (place[None, :] - place[:, None])
+        for layer, mask in zip(self.layers, visible):
+
+            def attend(y):
+                q, k, v = (self._heads_of(layer, kind, y) for kind in "qkv")
+                if self.frequencies is not None:
+                    angles = self._angles(range(total))[:, None, :]
+                    q, k = rotate(q, angles), rotate(k, angles)
+                return self._attend(q, k, v, mask, bias)
+
+            x = self._run_layer(layer, x, attend)
+        return self._normalise(self.final_norm, x) @ self.head.T
+
+    def step(self, token, memory, key_positions, query_position):
+        """One token against cached slots. memory: per layer a list of (k, v) in slot order, k not rotated;
+        key_positions: position of each slot. Appends the token's own (k, v) to each list of memory; returns its
+        logits [vocab]."""
+        x = self.embedding[token][None]
+        if self.position_table is not None:
+            x = x + self.position_table[query_position]
+        positions = list(key_positions) + [query_position]
+        for layer, slots in zip(self.layers, memory):
+
+            def attend(y):
+                q, k, v = (self._heads_of(layer, kind, y) for kind in "qkv")
+                slots.append((k[0], v[0]))
+                keys = torch.stack([s[0] for s in slots])
+                values = torch.stack([s[1] for s in slots])
+                bias = None
+                if self.frequencies is not None:
+                    q = rotate(q, self._angles([query_position])[:, None, :])
+                    keys = rotate(keys, self._angles(positions)[:, None, :])
+                if self.slopes is not None:
+                    distance = torch.tensor(positions, dtype=torch.float64) - query_position
+                    bias = self.slopes[:, None, None] * distance
+                return self._attend(q, keys, values, torch.ones(1, len(slots), dtype=torch.bool), bias)
+
+            x = self._run_layer(layer, x, attend)
+        return (self._normalise(self.final_norm, x) @ self.head.T)[0]
