@@ -92,6 +92,9 @@ class KvCache {
   std::span<const int64_t> learned() const { return second_encoded_.empty() ? encoded_ : second_encoded_; }
   std::span<const Move> end_chunk();
 
+  // The largest place (of learned()) that a chunk of n tokens would take.
+  int64_t last_place(int64_t n) const;
+
   // Row of a slot in one layer and kv head, for carrying out moves.
   void* key_row(int64_t layer, int64_t kv_head, SlotRef slot);
   void* value_row(int64_t layer, int64_t kv_head, SlotRef slot);
@@ -125,6 +128,7 @@ class KvCache {
     int64_t ring_capacity = 0;
     int64_t compact_capacity = 0;
     std::vector<int32_t> band_tokens;  // by slot
+    int64_t promoted = 0;              // positions below were offered to the compact part
     int64_t first_late = 0;      // compact rows from here on are copied after the chunk's rows are written
     std::vector<KeySpan> spans;  // of the chunk in flight, rows not yet set
 
@@ -136,7 +140,6 @@ class KvCache {
   void append_to_band(Group& group, std::span<const int32_t> tokens);
   void push_compact(Group& group, int64_t position, int32_t token);
   void set_spans(Group& group);
-  void add_band_spans(Group& group);
   void set_encoded(int64_t n);
   void count(const Group& group, int64_t n);
   void compress(Group& group);

@@ -1,6 +1,7 @@
 // The next token from logits.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -32,6 +33,9 @@ class Sampler {
   int32_t sample(std::span<const float> logits, std::span<const int32_t> recent);
 
  private:
+  void penalise(std::span<const int32_t> recent);
+  int32_t draw(size_t n, double best);
+
   SamplingSettings settings_;
   Rng rng_;
   uint64_t counter_ = 0;

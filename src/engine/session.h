@@ -21,7 +21,7 @@ class Session {
   // `on_hidden` gets the index of a chunk's first token within `tokens` and its hidden states [n,
   // hidden_size].
   void feed(std::span<const int32_t> tokens,
-            FunctionRef<void(int64_t first, const Matrix& hidden)> on_hidden);
+            FunctionRef<bool(int64_t first, const Matrix& hidden)> on_hidden);
   // Feeds tokens and returns the logits [vocab_size] after the last one; valid until the next call.
   std::span<const float> advance(std::span<const int32_t> tokens);
 

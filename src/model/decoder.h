@@ -1,6 +1,7 @@
 // The one forward pass: decoding, scoring, serving and (with a tape, later) training.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -24,13 +25,22 @@ struct Sequence {
   std::span<const Pattern> patterns{};  // without a cache: one for all layers, or one per layer
 };
 
-// The attention of one layer over one pattern sequence, handed out for inspection: weights of query row r of
-// head h, over the keys 0..r.
+// Sees the rotated queries and keys of each layer as a forward pass makes them (for `inspect attention`).
+class AttentionProbe {
+ public:
+  virtual ~AttentionProbe() = default;
+  // q: [n, n_heads * head_dim], k: [n, n_kv_heads * head_dim]; valid during the call. `scale` multiplies q
+  // k^T.
+  virtual void layer(int64_t layer, const Matrix& q, const Matrix& k, float scale) = 0;
+};
+
 class Decoder {
  public:
   // Reads a HF folder. Error as read_model_spec and load_weights.
   static Decoder load(const std::string& folder);
   Decoder(ModelConfig config, ModelWeights weights);
+  Decoder(Decoder&& other) noexcept
+      : config_(std::move(other.config_)), weights_(std::move(other.weights_)) {}
 
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
@@ -40,7 +50,8 @@ class Decoder {
   // they live in ctx.arena until the caller's Arena::Scope ends. Caches advance by their tokens. Error
   // (kOutOfRange) for token ids outside the vocabulary and learned positions beyond the limit, before
   // anything changed; one warning where rotary or ALiBi positions pass the limit.
-  Matrix forward(const Context& ctx, std::span<const Sequence> sequences) const;
+  Matrix forward(const Context& ctx, std::span<const Sequence> sequences,
+                 AttentionProbe* probe = nullptr) const;
 
   // logits[r] = head(hidden[r]): out is [n_rows, vocab_size].
   void logits(const Context& ctx, const Matrix& hidden, const Matrix& out) const;
@@ -48,18 +59,12 @@ class Decoder {
   // [n_rows].
   void nll(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets, double* out) const;
 
-  // Called with the rotated queries and keys of a layer: q [n, n_heads * head_dim], k [n, n_kv_heads *
-  // head_dim], rows of a pattern sequence. For inspect only: `forward` hands them out where a probe is set.
-  struct Probe {
-    virtual ~Probe() = default;
-    virtual void layer(int64_t layer, const Matrix& q, const Matrix& k, float scale) = 0;
-  };
-  Matrix forward(const Context& ctx, std::span<const Sequence> sequences, Probe* probe) const;
-
  private:
+  void check(std::span<const Sequence> sequences) const;
+
   ModelConfig config_;
   ModelWeights weights_;
-  mutable bool warned_of_limit_ = false;
+  mutable std::atomic<bool> warned_of_limit_{false};
 };
 
 }  // namespace sepllm

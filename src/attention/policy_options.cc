@@ -1,0 +1,205 @@
+// Reading and printing a policy: the one place for flags, config.json, state files and requests.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <string_view>
+
+#include "attention/policy.h"
+#include "base/check.h"
+#include "base/error.h"
+
+namespace sepllm {
+namespace {
+
+// Far above any memory, far below overflow in sums.
+constexpr int64_t kMaxSize = int64_t{1} << 40;
+
+constexpr PolicyKind kKinds[] = {PolicyKind::kFull, PolicyKind::kSep,        PolicyKind::kSepStream,
+                                 PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed};
+
+[[noreturn]] void wrong(const std::string& option, const std::string& expected, const std::string& got) {
+  throw Error(ErrorCode::kInvalidArgument, "wrong value for --" + option,
+              {.expected = expected, .got = "'" + got + "'"});
+}
+
+bool parse_whole(std::string_view text, int64_t* out) {
+  const auto [stop, code] = std::from_chars(text.data(), text.data() + text.size(), *out);
+  return code == std::errc() && stop == text.data() + text.size();
+}
+
+std::map<int64_t, int64_t> parse_layer_window(const std::string& text) {
+  const char* syntax = "LAYER=WINDOW|full,... as in 0=full,-1=full";
+  std::map<int64_t, int64_t> out;
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const std::string_view item = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), item.size() + 1));
+    const size_t equals = item.find('=');
+    int64_t layer = 0;
+    int64_t window = kUnlimited;
+    if (equals == std::string_view::npos || !parse_whole(item.substr(0, equals), &layer))
+      wrong("layer-window", syntax, text);
+    const std::string_view value = item.substr(equals + 1);
+    if (value != "full" && (!parse_whole(value, &window) || window < 1 || window > kMaxSize))
+      wrong("layer-window", syntax, text);
+    if (!out.emplace(layer, window).second) wrong("layer-window", "each layer once", text);
+  }
+  return out;
+}
+
+std::string print_layer_window(const std::map<int64_t, int64_t>& windows) {
+  std::string out;
+  for (const auto& [layer, window] : windows) {
+    if (!out.empty()) out += ",";
+    out += fmt::format("{}={}", layer, window == kUnlimited ? "full" : std::to_string(window));
+  }
+  return out;
+}
+
+// An option whose values are a closed list of names of T.
+template <typename T>
+Option named(const char* name, T* target, std::vector<std::pair<const char*, T>> values,
+             const std::string& help) {
+  std::string list;
+  for (const auto& [text, value] : values) list += (list.empty() ? "" : "|") + std::string(text);
+  Option option;
+  option.name = name;
+  option.value_name = list;
+  option.help = help;
+  option.set = [=](const std::string& text) {
+    for (const auto& [known, value] : values) {
+      if (text == known) {
+        *target = value;
+        return;
+      }
+    }
+    wrong(name, list, text);
+  };
+  option.get = [=] {
+    for (const auto& [known, value] : values) {
+      if (*target == value) return Json(known);
+    }
+    return Json();
+  };
+  return option;
+}
+
+Option seps_option(Policy* policy) {
+  Option option;
+  option.name = "seps";
+  option.value_name = "S|unbounded";
+  option.help =
+      "sep-stream: separators kept (spec: s); unbounded: this block and the capacity grow (default 64)";
+  option.set = [=](const std::string& text) {
+    int64_t value = 0;
+    policy->seps_unbounded = text == "unbounded";
+    if (policy->seps_unbounded) return;
+    if (!parse_whole(text, &value) || value < 0 || value > kMaxSize)
+      wrong("seps", "an integer >= 0 or 'unbounded'", text);
+    policy->seps = value;
+  };
+  option.get = [=] { return policy->seps_unbounded ? Json("unbounded") : Json(policy->seps); };
+  return option;
+}
+
+Option layer_window_option(Policy* policy) {
+  Option option;
+  option.name = "layer-window";
+  option.value_name = "L=N,...";
+  option.help = "other windows for some layers of a static policy: 0=full,-1=full (negative: from the end)";
+  option.set = [=](const std::string& text) { policy->layer_window = parse_layer_window(text); };
+  option.get = [=] { return Json(print_layer_window(policy->layer_window)); };
+  return option;
+}
+
+// Whether an option has a meaning under a policy.
+bool applies(const std::string& option, PolicyKind kind) {
+  const bool stream = kind == PolicyKind::kSepStream || kind == PolicyKind::kSinkStream;
+  if (option == "init") return kind != PolicyKind::kFull;
+  if (option == "window") return kind != PolicyKind::kFull && kind != PolicyKind::kSinkStream;
+  if (option == "seps" || option == "sep-replace") return kind == PolicyKind::kSepStream;
+  if (option == "capacity") return stream;
+  if (option == "interval") return kind == PolicyKind::kFixed;
+  if (option == "layer-window") return kind != PolicyKind::kFull && !stream;
+  return true;
+}
+
+constexpr const char* kPolicyOptions[] = {"init",     "window",      "seps",        "capacity",
+                                          "interval", "sep-replace", "layer-window"};
+
+// The config's object without what does not apply to a policy that a flag chose instead of the config's own.
+Json applicable(const Json& config, PolicyKind kind) {
+  Json out = Json::object();
+  for (const auto& [key, value] : config.items()) {
+    if (applies(key, kind)) out[key] = value;
+  }
+  return out;
+}
+
+}  // namespace
+
+void declare_policy_options(OptionSet* options, PolicySettings* settings) {
+  Policy* p = &settings->policy;
+  std::vector<std::pair<const char*, PolicyKind>> kinds;
+  for (const PolicyKind kind : kKinds) kinds.emplace_back(policy_name(kind), kind);
+  options->add(named("policy", &p->kind, kinds, "which keys attention keeps (default full)"));
+  options->add_int("init", &p->init, 0, kMaxSize, "initial tokens kept for ever (spec: a; default 4)", "A");
+  options->add_int("window", &p->window, 1, kMaxSize,
+                   "neighbouring window (spec: n, or w of sep-stream; default 256)");
+  options->add(seps_option(p));
+  options->add_int("capacity", &p->capacity, 1, kMaxSize,
+                   "streaming: slots of the cache (spec: c; default 800)", "C");
+  options->add_int("interval", &p->interval, 1, kMaxSize, "fixed: every k-th token is kept (default 8)", "K");
+  options->add_flag("sep-replace", &p->sep_replace,
+                    "sep-stream: a compression keeps only the newest batch of separators");
+  options->add(layer_window_option(p));
+  options->add_string("separators", &settings->separators,
+                      "which tokens separate: text (default), paper, strings:S, ids:1,2,3", "RULE");
+  options->add(named<PositionMode>(
+      "positions", &p->positions, {{"original", PositionMode::kOriginal}, {"cache", PositionMode::kCache}},
+      "places in the text, or slots of the cache (streaming policies only, and their default)"));
+  options->add(named<DType>("kv", &settings->kv,
+                            {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}},
+                            "type of the cache (default f32)"));
+  options->add_int("prefill-chunk", &settings->prefill_chunk, 1, int64_t{1} << 20,
+                   "tokens per forward pass of known text (default 512)");
+}
+
+void finish_policy_options(OptionSet* options, PolicySettings* settings, const Json& config_policy,
+                           const std::string& config_file) {
+  const Policy& policy = settings->policy;
+  const bool kind_by_flag = options->was_set("policy");
+  std::vector<std::string> by_flag;
+  for (const char* name : kPolicyOptions) {
+    if (options->was_set(name)) by_flag.emplace_back(name);
+  }
+  if (!config_policy.is_null()) {
+    const JsonObject checked(config_policy, config_file, "sepllm");
+    const Json own = kind_by_flag ? applicable(config_policy, policy.kind) : config_policy;
+    options->apply_json(JsonObject(own, config_file, "sepllm"));
+  }
+  for (const std::string& name : by_flag) {
+    if (!applies(name, policy.kind)) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("--{} does not apply to --policy {}", name, policy_name(policy.kind)));
+    }
+  }
+  if (policy.streaming() && !options->was_set("positions")) settings->policy.positions = PositionMode::kCache;
+  policy.validate();
+}
+
+Json policy_json(const PolicySettings& settings) {
+  PolicySettings copy = settings;
+  OptionSet options;
+  declare_policy_options(&options, &copy);
+  Json out = Json::object();
+  for (const Option& o : options.options()) {
+    const bool separators_unused = o.name == "separators" && !settings.policy.uses_separators();
+    const bool no_layer_windows = o.name == "layer-window" && settings.policy.layer_window.empty();
+    if (applies(o.name, settings.policy.kind) && !separators_unused && !no_layer_windows)
+      out[o.name] = o.get();
+  }
+  return out;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,391 @@
+#include "cache/kv_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace sepllm {
+namespace {
+
+// Rows of 64 bytes and more begin on cache lines; smaller ones share them.
+int64_t padded_row_bytes(int64_t head_dim, DType type) {
+  const int64_t bytes = head_dim * dtype_size(type);
+  return bytes < 64 ? bytes : (bytes + 63) / 64 * 64;
+}
+
+}  // namespace
+
+Json KvStats::json() const {
+  return {{"mean_keys", mean_keys()}, {"peak_keys", peak_keys},   {"mean_share", mean_share()},
+          {"peak_bytes", peak_bytes}, {"full_bytes", full_bytes}, {"reserved_bytes", reserved_bytes}};
+}
+
+KvCache::KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& separators)
+    : layout_(layout),
+      policy_(policy),
+      separators_(separators),
+      row_bytes_(padded_row_bytes(layout.head_dim, layout.type)) {
+  SEPLLM_CHECK(layout.n_layers > 0 && layout.n_kv_heads > 0 && layout.head_dim > 0);
+  policy_.validate();
+  policy_.validate_layers(layout.n_layers);
+  layers_.resize(static_cast<size_t>(layout.n_layers));
+  for (int64_t l = 0; l < layout.n_layers; ++l) {
+    const int64_t window =
+        policy_.kind == PolicyKind::kSepStream ? kUnlimited : policy_.window_of(l, layout.n_layers);
+    auto it =
+        std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) { return g.window == window; });
+    if (it == groups_.end()) {
+      groups_.emplace_back();
+      it = groups_.end() - 1;
+      it->window = window;
+    }
+    it->layers.push_back(l);
+    group_of_.push_back(it - groups_.begin());
+  }
+}
+
+int64_t KvCache::n_separators() const {
+  const auto n = static_cast<int64_t>(groups_[0].compact_positions.size());
+  return std::max<int64_t>(0, n - policy_.init);
+}
+
+int64_t KvCache::effective_capacity() const {
+  return policy_.capacity +
+         (policy_.seps_unbounded ? std::max<int64_t>(0, n_separators() - policy_.seps) : 0);
+}
+
+int64_t KvCache::max_chunk() const {
+  if (policy_.kind != PolicyKind::kSepStream) return kUnlimited;
+  return effective_capacity() + 1 - held(groups_[0]);
+}
+
+int64_t KvCache::n_slots(int64_t layer) const {
+  return held(groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])]);
+}
+
+std::vector<int64_t> KvCache::slot_positions(int64_t layer) const {
+  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  std::vector<int64_t> out = g.compact_positions;
+  for (int64_t k = 0; k < g.band_size; ++k) out.push_back(g.band_begin + k);
+  return out;
+}
+
+std::vector<int32_t> KvCache::slot_tokens(int64_t layer) const {
+  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  std::vector<int32_t> out = g.compact_tokens;
+  for (int64_t k = 0; k < g.band_size; ++k)
+    out.push_back(g.band_tokens[static_cast<size_t>(g.slot_of(g.band_begin + k))]);
+  return out;
+}
+
+// --- A chunk
+// -----------------------------------------------------------------------------------------------------------------------
+
+void KvCache::begin_chunk(std::span<const int32_t> tokens) {
+  const auto n = static_cast<int64_t>(tokens.size());
+  SEPLLM_CHECK(in_flight_ == 0 && n >= 1 && n <= max_chunk());
+  set_encoded(n);
+  for (Group& group : groups_) {
+    if (policy_.kind == PolicyKind::kSepStream) {
+      plan_stream(group, tokens);
+    } else {
+      plan_static(group, tokens);
+    }
+    set_spans(group);
+    count(group, n);
+  }
+  int64_t slots = 0;
+  for (const Group& group : groups_) slots += held(group) * static_cast<int64_t>(group.layers.size());
+  const int64_t slot_bytes = 2 * layout_.n_kv_heads * row_bytes_;
+  stats_.peak_bytes = std::max(stats_.peak_bytes, slots * slot_bytes);
+  in_flight_ = n;
+}
+
+void KvCache::set_encoded(int64_t n) {
+  const bool slots = policy_.positions == PositionMode::kCache;
+  const int64_t first = slots && policy_.kind == PolicyKind::kSepStream ? held(groups_[0]) : length_;
+  encoded_.resize(static_cast<size_t>(n));
+  for (int64_t t = 0; t < n; ++t) encoded_[static_cast<size_t>(t)] = first + t;
+  second_encoded_.clear();
+  if (!slots || policy_.kind != PolicyKind::kSinkStream) return;
+  for (const int64_t place : encoded_) second_encoded_.push_back(std::min(place, policy_.capacity));
+}
+
+int64_t KvCache::last_place(int64_t n) const {
+  const bool slots = policy_.positions == PositionMode::kCache;
+  if (slots && policy_.kind == PolicyKind::kSepStream) return held(groups_[0]) + n - 1;
+  return slots ? std::min(length_ + n - 1, policy_.capacity) : length_ + n - 1;
+}
+
+// The band loses what no query of this chunk can see there; what the policy keeps of it, and of the tokens
+// that leave the window within the chunk, goes to the compact part (the latter after their rows are written).
+void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
+  const auto n = static_cast<int64_t>(tokens.size());
+  const int64_t last = length_ + n - 1;
+  while (g.band_size > 0 && g.band_begin <= length_ - g.window) {
+    const int64_t slot = g.ring_start;
+    const int32_t token = g.band_tokens[static_cast<size_t>(slot)];
+    if (g.band_begin >= g.promoted && policy_.keeps(g.band_begin, token, separators_)) {
+      push_compact(g, g.band_begin, token);
+      const SlotRef to{false, static_cast<int64_t>(g.compact_positions.size()) - 1};
+      for (const int64_t layer : g.layers) copy_row(layer, {true, slot}, to);
+    }
+    ++g.band_begin;
+    --g.band_size;
+    g.ring_start = (g.ring_start + 1) % g.ring_capacity;
+    g.promoted = std::max(g.promoted, g.band_begin);
+  }
+  append_to_band(g, tokens);
+  g.first_late = static_cast<int64_t>(g.compact_positions.size());
+  for (int64_t j = std::max(g.promoted, g.band_begin); j <= last - g.window; ++j) {
+    const int32_t token = g.band_tokens[static_cast<size_t>(g.slot_of(j))];
+    if (policy_.keeps(j, token, separators_)) push_compact(g, j, token);
+    g.promoted = j + 1;
+  }
+}
+
+// The first tokens of the stream go straight to their block; all others to the band.
+void KvCache::plan_stream(Group& g, std::span<const int32_t> tokens) {
+  const int64_t n_initial =
+      std::clamp<int64_t>(policy_.init - length_, 0, static_cast<int64_t>(tokens.size()));
+  for (int64_t t = 0; t < n_initial; ++t) push_compact(g, length_ + t, tokens[static_cast<size_t>(t)]);
+  g.first_late = static_cast<int64_t>(g.compact_positions.size());
+  if (g.band_size == 0) g.band_begin = length_ + n_initial;
+  append_to_band(g, tokens.subspan(static_cast<size_t>(n_initial)));
+}
+
+void KvCache::append_to_band(Group& g, std::span<const int32_t> tokens) {
+  const auto n = static_cast<int64_t>(tokens.size());
+  int64_t limit = kUnlimited;
+  if (policy_.kind == PolicyKind::kSepStream) {
+    limit = std::max(g.band_size + n,
+                     effective_capacity() + 1 - static_cast<int64_t>(g.compact_positions.size()));
+  } else if (g.window < kUnlimited) {
+    limit = g.window - 1 + n;
+  }
+  grow_band(g, g.band_size + n, limit);
+  for (int64_t t = 0; t < n; ++t) {
+    g.band_tokens[static_cast<size_t>(g.slot_of(g.band_begin + g.band_size + t))] =
+        tokens[static_cast<size_t>(t)];
+  }
+  g.band_size += n;
+}
+
+void KvCache::push_compact(Group& g, int64_t position, int32_t token) {
+  grow_compact(g, static_cast<int64_t>(g.compact_positions.size()) + 1);
+  g.compact_positions.push_back(position);
+  g.compact_tokens.push_back(token);
+}
+
+void KvCache::set_spans(Group& g) {
+  g.spans.clear();
+  const auto n_compact = static_cast<int64_t>(g.compact_positions.size());
+  const bool stream = policy_.kind == PolicyKind::kSepStream;
+  const bool slots = stream && policy_.positions == PositionMode::kCache;
+  if (n_compact > 0) {
+    KeySpan s;
+    s.n_keys = n_compact;
+    s.positions = g.compact_positions.data();
+    s.lag = stream ? 0 : g.window;
+    s.encoded = slots ? nullptr : g.compact_positions.data();
+    s.second_query = !second_encoded_.empty();
+    g.spans.push_back(s);
+  }
+  // The ring, in one piece or two.
+  int64_t done = 0;
+  while (done < g.band_size) {
+    KeySpan s;
+    const int64_t slot = (g.ring_start + done) % g.ring_capacity;
+    s.n_keys = std::min(g.band_size - done, g.ring_capacity - slot);
+    s.first_position = g.band_begin + done;
+    s.window = g.window;
+    s.first_encoded = slots ? n_compact + done : s.first_position;
+    g.spans.push_back(s);
+    done += s.n_keys;
+  }
+}
+
+void KvCache::count(const Group& g, int64_t n) {
+  const auto n_layers = static_cast<int64_t>(g.layers.size());
+  for (int64_t i = length_; i < length_ + n; ++i) {
+    int64_t keys = 0;
+    for (const KeySpan& s : g.spans) keys += s.range(i).size();
+    stats_.keys += keys * n_layers;
+    stats_.full_keys += (i + 1) * n_layers;
+    stats_.peak_keys = std::max(stats_.peak_keys, keys);
+  }
+  stats_.queries += n * n_layers;
+}
+
+void KvCache::chunk_rows(int64_t layer, void** key_rows, void** value_rows, int64_t* head_strides) {
+  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  for (int64_t t = 0; t < in_flight_; ++t) {
+    const int64_t position = length_ + t;
+    const bool band = position >= g.band_begin;
+    const SlotRef slot{band, band ? g.slot_of(position) : position};
+    key_rows[t] = key_row(layer, 0, slot);
+    value_rows[t] = value_row(layer, 0, slot);
+    head_strides[t] = part(layer, band).capacity * (row_bytes_ / dtype_size(layout_.type));
+  }
+}
+
+void KvCache::rows_written(int64_t layer) {
+  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  for (auto k = g.first_late; k < static_cast<int64_t>(g.compact_positions.size()); ++k) {
+    copy_row(layer, {true, g.slot_of(g.compact_positions[static_cast<size_t>(k)])}, {false, k});
+  }
+}
+
+std::span<const KeySpan> KvCache::spans(int64_t layer) {
+  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  layer_spans_ = g.spans;
+  const int64_t row_elements = row_bytes_ / dtype_size(layout_.type);
+  for (KeySpan& s : layer_spans_) {
+    const bool band = s.positions == nullptr;
+    const SlotRef first{band, band ? g.slot_of(s.first_position) : 0};
+    s.k = key_row(layer, 0, first);
+    s.v = value_row(layer, 0, first);
+    s.slot_stride = row_elements;
+    s.head_stride = part(layer, band).capacity * row_elements;
+  }
+  return layer_spans_;
+}
+
+std::span<const Move> KvCache::end_chunk() {
+  SEPLLM_CHECK(in_flight_ > 0);
+  length_ += in_flight_;
+  in_flight_ = 0;
+  moves_.clear();
+  if (policy_.kind == PolicyKind::kSepStream && held(groups_[0]) > effective_capacity()) compress(groups_[0]);
+  return moves_;
+}
+
+// spec.md section 3, step 3: the separators of the past window join the separator block, the rest of it is
+// dropped.
+void KvCache::compress(Group& g) {
+  const bool rotate = policy_.positions == PositionMode::kCache;
+  const auto old_compact = static_cast<int64_t>(g.compact_positions.size());
+  const int64_t n_past = g.band_size - policy_.window;
+  std::vector<int64_t> joining;  // offsets in the band
+  for (int64_t b = 0; b < n_past; ++b) {
+    if (separators_.contains(g.band_tokens[static_cast<size_t>(g.slot_of(g.band_begin + b))]))
+      joining.push_back(b);
+  }
+  const int64_t m = n_separators();
+  const auto n_joining = static_cast<int64_t>(joining.size());
+  int64_t dropped = policy_.sep_replace && n_joining > 0 ? m : 0;
+  if (!policy_.seps_unbounded) dropped = std::max(dropped, m + n_joining - policy_.seps);
+  const int64_t dropped_old = std::min(dropped, m);
+  joining.erase(joining.begin(), joining.begin() + (std::min(dropped, m + n_joining) - dropped_old));
+
+  grow_compact(g, old_compact - dropped_old + static_cast<int64_t>(joining.size()));
+  for (int64_t k = policy_.init + dropped_old; dropped_old > 0 && k < old_compact; ++k) {
+    moves_.push_back({{false, k}, {false, k - dropped_old}, rotate ? -dropped_old : 0});
+  }
+  const auto erase_from = [&](auto& list) {
+    list.erase(list.begin() + policy_.init, list.begin() + policy_.init + dropped_old);
+  };
+  erase_from(g.compact_positions);
+  erase_from(g.compact_tokens);
+  for (const int64_t b : joining) {
+    const int64_t slot = g.slot_of(g.band_begin + b);
+    const auto to = static_cast<int64_t>(g.compact_positions.size());
+    moves_.push_back({{true, slot}, {false, to}, rotate ? to - (old_compact + b) : 0});
+    g.compact_positions.push_back(g.band_begin + b);
+    g.compact_tokens.push_back(g.band_tokens[static_cast<size_t>(slot)]);
+  }
+  const int64_t shift = static_cast<int64_t>(g.compact_positions.size()) - old_compact - n_past;
+  g.band_begin += n_past;
+  g.band_size -= n_past;
+  g.ring_start = (g.ring_start + n_past) % g.ring_capacity;
+  for (int64_t b = 0; rotate && shift != 0 && b < g.band_size; ++b) {
+    const SlotRef here{true, g.slot_of(g.band_begin + b)};
+    moves_.push_back({here, here, shift});
+  }
+}
+
+// --- Storage
+// -----------------------------------------------------------------------------------------------------------------------
+
+char* KvCache::row(Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const {
+  return buffer.as<char>() + (kv_head * part.capacity + slot) * row_bytes_;
+}
+
+void* KvCache::key_row(int64_t layer, int64_t kv_head, SlotRef slot) {
+  Part& p = part(layer, slot.band);
+  return row(p.k, p, kv_head, slot.index);
+}
+
+void* KvCache::value_row(int64_t layer, int64_t kv_head, SlotRef slot) {
+  Part& p = part(layer, slot.band);
+  return row(p.v, p, kv_head, slot.index);
+}
+
+void KvCache::copy_row(int64_t layer, SlotRef from, SlotRef to) {
+  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
+    std::memcpy(key_row(layer, head, to), key_row(layer, head, from), static_cast<size_t>(row_bytes_));
+    std::memcpy(value_row(layer, head, to), value_row(layer, head, from), static_cast<size_t>(row_bytes_));
+  }
+}
+
+// A part of `capacity` rows that holds the `used` rows from `start` on (a ring) at its beginning.
+void KvCache::grow(Part& p, int64_t capacity, int64_t used, int64_t start) {
+  const int64_t bytes = layout_.n_kv_heads * capacity * row_bytes_;
+  Part next{Buffer(bytes, "the KV cache"), Buffer(bytes, "the KV cache"), capacity};
+  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
+    for (int64_t done = 0; done < used;) {
+      const int64_t slot = (start + done) % p.capacity;
+      const int64_t run = std::min(used - done, p.capacity - slot);
+      const auto n = static_cast<size_t>(run * row_bytes_);
+      std::memcpy(row(next.k, next, head, done), row(p.k, p, head, slot), n);
+      std::memcpy(row(next.v, next, head, done), row(p.v, p, head, slot), n);
+      done += run;
+    }
+  }
+  p = std::move(next);
+}
+
+void KvCache::grow_band(Group& g, int64_t n_slots, int64_t limit) {
+  if (n_slots <= g.ring_capacity) return;
+  const int64_t capacity = std::max(n_slots, std::min(limit, g.ring_capacity + g.ring_capacity / 2));
+  for (const int64_t layer : g.layers) grow(part(layer, true), capacity, g.band_size, g.ring_start);
+  std::vector<int32_t> tokens(static_cast<size_t>(capacity));
+  for (int64_t k = 0; k < g.band_size; ++k) {
+    tokens[static_cast<size_t>(k)] = g.band_tokens[static_cast<size_t>((g.ring_start + k) % g.ring_capacity)];
+  }
+  g.band_tokens = std::move(tokens);
+  g.ring_start = 0;
+  g.ring_capacity = capacity;
+}
+
+void KvCache::grow_compact(Group& g, int64_t n_slots) {
+  if (n_slots <= g.compact_capacity) return;
+  int64_t capacity = std::max<int64_t>({n_slots, g.compact_capacity + g.compact_capacity / 2, 16});
+  if (policy_.kind == PolicyKind::kSepStream && !policy_.seps_unbounded)
+    capacity = std::max(n_slots, std::min(capacity, policy_.init + policy_.seps));
+  if (policy_.kind == PolicyKind::kSink || policy_.kind == PolicyKind::kSinkStream)
+    capacity = std::max(n_slots, std::min(capacity, policy_.init));
+  const int64_t used = std::min(static_cast<int64_t>(g.compact_positions.size()), g.compact_capacity);
+  for (const int64_t layer : g.layers) grow(part(layer, false), capacity, used, 0);
+  g.compact_capacity = capacity;
+}
+
+void KvCache::reserve(int64_t n_tokens) {
+  SEPLLM_CHECK(in_flight_ == 0 && n_tokens >= 0);
+  for (Group& g : groups_) {
+    if (policy_.kind == PolicyKind::kSepStream || g.window < kUnlimited) continue;
+    grow_band(g, g.band_size + n_tokens, kUnlimited);
+  }
+}
+
+KvStats KvCache::stats() const {
+  KvStats out = stats_;
+  out.full_bytes = length_ * layout_.n_layers * 2 * layout_.n_kv_heads * row_bytes_;
+  for (const Layer& l : layers_) {
+    for (const Part* p : {&l.compact, &l.band}) out.reserved_bytes += p->k.bytes() + p->v.bytes();
+  }
+  return out;
+}
+
+}  // namespace sepllm

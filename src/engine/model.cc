@@ -1,0 +1,73 @@
+#include "engine/model.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "text/separators.h"
+
+namespace sepllm {
+namespace {
+
+constexpr const char* kTokenizerFiles[] = {"tokenizer.json", "tokenizer.model", "vocab.json",
+                                           "tokenizer.bin"};
+
+bool has_tokenizer(const std::string& folder) {
+  for (const char* name : kTokenizerFiles) {
+    if (file_exists(folder + "/" + name)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+const Tokenizer& Model::tokenizer_or_error() const {
+  if (!tokenizer) {
+    throw Error(ErrorCode::kNotFound, "the model's folder has no tokenizer",
+                {.file = folder, .hint = "give one with --tokenizer, or token ids instead of text"});
+  }
+  return *tokenizer;
+}
+
+TokenSet Model::separators(const PolicySettings& settings) const {
+  const int64_t vocab_size = config().vocab_size;
+  if (!settings.policy.uses_separators()) return TokenSet(vocab_size);
+  if (!separators_need_tokenizer(settings.separators))
+    return separators_from_ids(settings.separators, vocab_size);
+  return make_separators(tokenizer_or_error(), settings.separators, vocab_size, settings.policy.streaming());
+}
+
+int32_t Model::start_token() const {
+  std::optional<int32_t> bos;
+  if (tokenizer) bos = tokenizer->bos_id();
+  if (!bos) bos = config().bos_token_id;
+  if (!bos) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "the prompt is empty and the model has no BOS token to start from",
+                {.hint = "give at least one token"});
+  }
+  return *bos;
+}
+
+std::vector<int32_t> Model::encode(const std::string& text, const std::string& bos) const {
+  const Tokenizer& t = tokenizer_or_error();
+  std::vector<int32_t> ids = t.encode(text);
+  if (bos == "on" || (bos == "auto" && t.adds_bos())) ids.insert(ids.begin(), start_token());
+  return ids;
+}
+
+Model load_model(const std::string& folder, const std::string& tokenizer_path) {
+  Model model{folder, Decoder::load(folder), nullptr};
+  const int64_t vocab_size = model.config().vocab_size;
+  const std::string path = tokenizer_path.empty() ? folder : tokenizer_path;
+  if (!tokenizer_path.empty() || has_tokenizer(folder)) model.tokenizer = load_tokenizer(path, vocab_size);
+  if (model.tokenizer && model.tokenizer->vocab_size() > vocab_size) {
+    throw Error(ErrorCode::kBadFile, "the tokenizer has more tokens than the model's embedding has rows",
+                {.file = path,
+                 .expected = fmt::format("at most {}", vocab_size),
+                 .got = std::to_string(model.tokenizer->vocab_size())});
+  }
+  return model;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,107 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+
+namespace sepllm {
+namespace {
+
+// -inf and NaN never win.
+float usable(float logit) { return std::isnan(logit) ? -INFINITY : logit; }
+
+}  // namespace
+
+void declare_sampling_options(OptionSet* options, SamplingSettings* s) {
+  options->add_double("temp", &s->temperature, 0.0, 1e6, "temperature; 0: the most likely token");
+  options->add_int("top-k", &s->top_k, 0, INT32_MAX, "sample among the k most likely tokens; 0: all");
+  options->add_double("top-p", &s->top_p, 0.0, 1.0,
+                      "sample among the most likely tokens that together reach p; 1: all");
+  options->add_double(
+      "min-p", &s->min_p, 0.0, 1.0,
+      "sample among the tokens with at least this share of the best one's probability; 0: all");
+  options->add_double("repeat-penalty", &s->repeat_penalty, 0.01, 100.0,
+                      "weakens tokens that came lately; 1: off");
+  options->add_int("repeat-last-n", &s->repeat_last_n, 0, INT32_MAX,
+                   "how many tokens back --repeat-penalty looks");
+  options->add_int("seed", &s->seed, 0, INT64_MAX, "seed of the sampler");
+}
+
+Sampler::Sampler(const SamplingSettings& settings, int64_t vocab_size)
+    : settings_(settings), rng_(static_cast<uint64_t>(settings.seed)) {
+  candidates_.resize(static_cast<size_t>(vocab_size));
+}
+
+int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> recent) {
+  SEPLLM_CHECK(logits.size() == candidates_.size() && !logits.empty());
+  for (size_t k = 0; k < logits.size(); ++k) candidates_[k] = {usable(logits[k]), static_cast<int32_t>(k)};
+  penalise(recent);
+  const auto better = [](const Candidate& a, const Candidate& b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+  };
+  if (settings_.temperature == 0.0)
+    return std::min_element(candidates_.begin(), candidates_.end(), better)->id;
+
+  size_t n = candidates_.size();
+  if (settings_.top_k > 0) n = std::min(n, static_cast<size_t>(settings_.top_k));
+  const bool ordered = n < candidates_.size() || settings_.top_p < 1.0;
+  if (ordered) {
+    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(n), candidates_.end(),
+                      better);
+  }
+  double best = -INFINITY;
+  for (size_t k = 0; k < n; ++k) best = std::max(best, static_cast<double>(candidates_[k].logit));
+  if (std::isinf(best)) return std::min_element(candidates_.begin(), candidates_.end(), better)->id;
+  return draw(n, best);
+}
+
+// A logit of a token among the last ones is divided by the penalty (multiplied where negative), as HF and
+// CTRL do.
+void Sampler::penalise(std::span<const int32_t> recent) {
+  if (settings_.repeat_penalty == 1.0) return;
+  const size_t n = std::min(recent.size(), static_cast<size_t>(settings_.repeat_last_n));
+  const auto tail = recent.subspan(recent.size() - n);
+  for (size_t k = 0; k < n; ++k) {
+    const auto id = static_cast<size_t>(tail[k]);
+    if (std::find(tail.begin(), tail.begin() + static_cast<int64_t>(k), tail[k]) !=
+        tail.begin() + static_cast<int64_t>(k))
+      continue;
+    if (id >= candidates_.size()) continue;
+    float& logit = candidates_[id].logit;
+    const auto penalty = static_cast<float>(settings_.repeat_penalty);
+    logit = logit > 0.0F ? logit / penalty : logit * penalty;
+  }
+}
+
+// Draws among the first n candidates (most likely first where top-p asks for it).
+int32_t Sampler::draw(size_t n, double best) {
+  const auto weight = [&](size_t k) {
+    return std::exp((static_cast<double>(candidates_[k].logit) - best) / settings_.temperature);
+  };
+  double total = 0.0;
+  for (size_t k = 0; k < n; ++k) total += weight(k);
+  if (settings_.top_p < 1.0) {
+    double sum = 0.0;
+    size_t kept = 0;
+    while (kept < n && (kept == 0 || sum < settings_.top_p * total)) sum += weight(kept++);
+    n = kept;
+  }
+  double allowed = 0.0;
+  const auto passes = [&](double w) { return w >= settings_.min_p; };  // the best weighs 1
+  for (size_t k = 0; k < n; ++k) {
+    if (passes(weight(k))) allowed += weight(k);
+  }
+  double at = rng_.uniform(counter_++) * allowed;
+  int32_t last = candidates_[0].id;
+  for (size_t k = 0; k < n; ++k) {
+    const double w = weight(k);
+    if (!passes(w) || w == 0.0) continue;
+    last = candidates_[k].id;
+    at -= w;
+    if (at < 0.0) break;
+  }
+  return last;
+}
+
+}  // namespace sepllm

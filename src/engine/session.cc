@@ -1,0 +1,43 @@
+#include "engine/session.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace sepllm {
+
+Session::Session(const Model& model, const PolicySettings& settings, const Context& ctx)
+    : model_(model),
+      prefill_chunk_(settings.prefill_chunk),
+      ctx_(ctx),
+      cache_(model.decoder.kv_layout(settings.kv), settings.policy, model.separators(settings)),
+      logits_(static_cast<size_t>(model.config().vocab_size)) {
+  SEPLLM_CHECK(prefill_chunk_ >= 1);
+}
+
+void Session::feed(std::span<const int32_t> tokens,
+                   FunctionRef<bool(int64_t first, const Matrix& hidden)> on_hidden) {
+  for (size_t at = 0; at < tokens.size();) {
+    const auto left = static_cast<int64_t>(tokens.size() - at);
+    const int64_t n = std::min({left, prefill_chunk_, cache_.max_chunk()});
+    const Sequence sequence{.tokens = tokens.subspan(at, static_cast<size_t>(n)), .cache = &cache_};
+    const Arena::Scope scope(ctx_.arena);
+    const Matrix hidden = model_.decoder.forward(ctx_, {&sequence, 1});
+    if (!on_hidden(static_cast<int64_t>(at), hidden)) return;
+    at += static_cast<size_t>(n);
+  }
+}
+
+std::span<const float> Session::advance(std::span<const int32_t> tokens) {
+  SEPLLM_CHECK(!tokens.empty());
+  const auto n = static_cast<int64_t>(tokens.size());
+  const auto vocab = static_cast<int64_t>(logits_.size());
+  feed(tokens, [&](int64_t first, const Matrix& hidden) {
+    if (first + hidden.n_rows < n) return true;
+    model_.decoder.logits(ctx_, hidden.rows(hidden.n_rows - 1, 1), {logits_.data(), 1, vocab, vocab});
+    return true;
+  });
+  return logits_;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,349 @@
+#include "model/decoder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "model/kv_moves.h"
+#include "ops/ops.h"
+
+namespace sepllm {
+namespace {
+
+ActivationFn activation_fn(Activation activation) {
+  switch (activation) {
+    case Activation::kGelu:
+      return ActivationFn::kGelu;
+    case Activation::kGeluTanh:
+      return ActivationFn::kGeluTanh;
+    case Activation::kRelu:
+      return ActivationFn::kRelu;
+    case Activation::kSilu:
+      return ActivationFn::kSilu;
+  }
+  SEPLLM_CHECK(false);
+  return ActivationFn::kGelu;
+}
+
+Matrix allocate(const Context& ctx, int64_t n_rows, int64_t n_cols) {
+  return {ctx.arena.allocate<float>(n_rows * n_cols), n_rows, n_cols, n_cols};
+}
+
+// One forward pass: what its layers share, and the steps of a layer.
+class Pass {
+ public:
+  Pass(const Context& ctx, const ModelConfig& config, const ModelWeights& weights,
+       std::span<const Sequence> sequences, AttentionProbe* probe)
+      : ctx_(ctx), config_(config), weights_(weights), sequences_(sequences), probe_(probe) {
+    const auto d = config.head_dim;
+    heads_ = {.n_heads = config.n_heads,
+              .n_kv_heads = config.n_kv_heads,
+              .head_dim = d,
+              .q_group_stride = config.qkv.q_group_stride * d,
+              .k_offset = config.qkv.k_offset * d,
+              .v_offset = config.qkv.v_offset * d,
+              .kv_stride = config.qkv.kv_stride * d};
+    for (const Sequence& s : sequences) n_tokens_ += static_cast<int64_t>(s.tokens.size());
+  }
+
+  Matrix run() {
+    const Matrix x = allocate(ctx_, n_tokens_, config_.hidden_size);
+    const Arena::Scope scope(ctx_.arena);  // all but x is scratch
+    place_tokens();
+    embed_tokens(x);
+    normed_ = allocate(ctx_, n_tokens_, config_.hidden_size);
+    qkv_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
+    attended_ = allocate(ctx_, n_tokens_, config_.n_heads * config_.head_dim);
+    if (second_.cos != nullptr) second_q_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
+    for (int64_t l = 0; l < config_.n_layers; ++l) block(l, x);
+    for (const Sequence& s : sequences_) {
+      if (s.cache != nullptr) carry_out_moves(ctx_, config_, *s.cache, s.cache->end_chunk());
+    }
+    ops::norm(ctx_, x, norm_operands(weights_.final_norm), x);
+    return x;
+  }
+
+ private:
+  ops::NormOperands norm_operands(const Norm& norm) const {
+    return {.rms = config_.norm == NormType::kRmsNorm,
+            .weight = norm.weight,
+            .bias = norm.bias,
+            .eps = static_cast<float>(config_.norm_eps)};
+  }
+
+  // Enters the chunk into the caches and collects every token's places for the position encoding.
+  void place_tokens() {
+    encoded_ = ctx_.arena.allocate<int64_t>(n_tokens_);
+    second_encoded_ = ctx_.arena.allocate<int64_t>(n_tokens_);
+    learned_ = ctx_.arena.allocate<int64_t>(n_tokens_);
+    bool any_second = false;
+    int64_t at = 0;
+    for (const Sequence& s : sequences_) {
+      const auto n = static_cast<int64_t>(s.tokens.size());
+      if (s.cache == nullptr) {
+        for (int64_t t = 0; t < n; ++t) encoded_[at + t] = second_encoded_[at + t] = learned_[at + t] = t;
+      } else {
+        s.cache->begin_chunk(s.tokens);
+        std::copy_n(s.cache->encoded().begin(), n, encoded_ + at);
+        std::copy_n(s.cache->learned().begin(), n, learned_ + at);
+        const bool second = !s.cache->second_encoded().empty();
+        std::copy_n(second ? s.cache->second_encoded().begin() : s.cache->encoded().begin(), n,
+                    second_encoded_ + at);
+        any_second = any_second || second;
+      }
+      at += n;
+    }
+    if (config_.position != PositionType::kRope) return;
+    first_ = tables(encoded_);
+    if (any_second) second_ = tables(second_encoded_);
+  }
+
+  ops::RopeTables tables(const int64_t* places) const {
+    const auto n_freq = static_cast<int64_t>(config_.rope_inv_freq.size());
+    float* cos = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
+    float* sin = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
+    rope_tables(ctx_, config_.rope_inv_freq, {places, static_cast<size_t>(n_tokens_)}, cos, sin);
+    return {n_freq, cos, sin};
+  }
+
+  void embed_tokens(const Matrix& x) const {
+    const Arena::Scope scope(ctx_.arena);
+    auto* ids = ctx_.arena.allocate<int64_t>(n_tokens_);
+    int64_t at = 0;
+    for (const Sequence& s : sequences_) {
+      for (const int32_t id : s.tokens) ids[at++] = id;
+    }
+    const auto n = static_cast<size_t>(n_tokens_);
+    embed(ctx_, weights_.token_embedding, {ids, n}, x);
+    if (config_.position == PositionType::kLearned)
+      embed(ctx_, weights_.position_embedding, {learned_, n}, x, /*accumulate=*/true);
+  }
+
+  void block(int64_t l, const Matrix& x) {
+    const LayerWeights& w = weights_.layers[static_cast<size_t>(l)];
+    const Arena::Scope scope(ctx_.arena);
+    ops::norm(ctx_, x, norm_operands(w.norm1), normed_);
+    attention_scores(l, w);
+    if (config_.block == BlockType::kSequential) {
+      project(w.attention_out, attended_, x);
+      ops::norm(ctx_, x, norm_operands(w.norm2), normed_);
+    } else {
+      if (config_.block == BlockType::kParallel) ops::norm(ctx_, x, norm_operands(w.norm2), normed_);
+      project(w.attention_out, attended_, x);
+    }
+    mlp(w, x);
+  }
+
+  void project(const Linear& w, const Matrix& from, const Matrix& x) const {
+    linear(ctx_, from, w.weight, w.bias, x, /*accumulate=*/true);
+  }
+
+  void mlp(const LayerWeights& w, const Matrix& x) const {
+    const Matrix up = allocate(ctx_, n_tokens_, w.mlp_up.weight.n_out);
+    linear(ctx_, normed_, w.mlp_up.weight, w.mlp_up.bias, up);
+    if (!w.mlp_gate) {
+      activate(ctx_, activation_fn(config_.activation), up);
+      project(w.mlp_down, up, x);
+      return;
+    }
+    const Matrix gate = allocate(ctx_, n_tokens_, up.n_cols);
+    linear(ctx_, normed_, w.mlp_gate->weight, w.mlp_gate->bias, gate);
+    activate_gated(ctx_, activation_fn(config_.activation), gate, up);
+    project(w.mlp_down, gate, x);
+  }
+
+  // attended = softmax(q k^T) v of every sequence over its own keys.
+  void attention_scores(int64_t l, const LayerWeights& w) {
+    for (const Linear& part : w.qkv)
+      linear(ctx_, normed_, part.weight, part.bias, qkv_.columns(part.out_offset, part.weight.n_out));
+    if (first_.cos != nullptr) {
+      ops::rope(ctx_, qkv_, heads_, config_.rope_pairing == RopePairing::kInterleaved, first_, second_,
+                second_q_);
+    }
+    auto* list = ctx_.arena.allocate<AttentionSequence>(static_cast<int64_t>(sequences_.size()));
+    int64_t at = 0;
+    for (size_t k = 0; k < sequences_.size(); ++k) {
+      list[k] = sequence_keys(l, sequences_[k], at);
+      at += list[k].n_rows;
+    }
+    AttentionArgs args;
+    args.n_heads = config_.n_heads;
+    args.n_kv_heads = config_.n_kv_heads;
+    args.head_dim = config_.head_dim;
+    args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
+    args.q = qkv_.data;
+    args.second_q = second_q_.data;
+    args.q_row_stride = qkv_.stride;
+    args.q_group_stride = heads_.q_group_stride;
+    args.out = attended_.data;
+    args.out_row_stride = attended_.stride;
+    args.sequences = {list, sequences_.size()};
+    if (config_.position == PositionType::kAlibi) args.alibi_slopes = slopes();
+    if (probe_ != nullptr) show_probe(l, args.scale);
+    ops::attend(ctx_, args);
+  }
+
+  const float* slopes() const {
+    float* out = ctx_.arena.allocate<float>(config_.n_heads);
+    for (int64_t h = 0; h < config_.n_heads; ++h)
+      out[h] = static_cast<float>(config_.alibi_slopes[static_cast<size_t>(h)]);
+    return out;
+  }
+
+  AttentionSequence sequence_keys(int64_t l, const Sequence& s, int64_t first_row) const {
+    AttentionSequence out;
+    out.first_row = first_row;
+    out.n_rows = static_cast<int64_t>(s.tokens.size());
+    out.encoded = encoded_ + first_row;
+    if (s.cache == nullptr) {
+      const Pattern& pattern = s.patterns[s.patterns.size() == 1 ? 0 : static_cast<size_t>(l)];
+      out.spans = ops::pattern_spans(ctx_, qkv_.rows(first_row, out.n_rows), heads_, pattern);
+      return out;
+    }
+    out.first_position = s.cache->length();
+    out.kv_type = s.cache->layout().type;
+    if (!s.cache->second_encoded().empty()) out.second_encoded = second_encoded_ + first_row;
+    store_chunk(l, *s.cache, first_row, out.n_rows);
+    const std::span<const KeySpan> spans = s.cache->spans(l);
+    auto* copy = ctx_.arena.allocate<KeySpan>(static_cast<int64_t>(spans.size()));
+    std::copy(spans.begin(), spans.end(), copy);
+    out.spans = {copy, spans.size()};
+    return out;
+  }
+
+  void store_chunk(int64_t l, KvCache& cache, int64_t first_row, int64_t n) const {
+    auto** keys = ctx_.arena.allocate<void*>(n);
+    auto** values = ctx_.arena.allocate<void*>(n);
+    auto* strides = ctx_.arena.allocate<int64_t>(n);
+    cache.chunk_rows(l, keys, values, strides);
+    HeadRows heads{.n_heads = heads_.n_kv_heads,
+                   .head_dim = heads_.head_dim,
+                   .offset = heads_.k_offset,
+                   .head_step = heads_.kv_stride};
+    for (int64_t begin = 0; begin < n;) {  // runs of one stride
+      int64_t end = begin + 1;
+      while (end < n && strides[end] == strides[begin]) ++end;
+      const Matrix rows = qkv_.rows(first_row + begin, end - begin);
+      heads.offset = heads_.k_offset;
+      store_rows(ctx_, rows, heads, cache.layout().type, keys + begin, strides[begin]);
+      heads.offset = heads_.v_offset;
+      store_rows(ctx_, rows, heads, cache.layout().type, values + begin, strides[begin]);
+      begin = end;
+    }
+    cache.rows_written(l);
+  }
+
+  void show_probe(int64_t l, float scale) const {
+    const int64_t d = heads_.head_dim;
+    const Matrix q = allocate(ctx_, n_tokens_, heads_.n_heads * d);
+    const Matrix k = allocate(ctx_, n_tokens_, heads_.n_kv_heads * d);
+    const int64_t group = heads_.n_heads / heads_.n_kv_heads;
+    for (int64_t r = 0; r < n_tokens_; ++r) {
+      for (int64_t h = 0; h < heads_.n_heads; ++h) {
+        std::copy_n(qkv_.row(r) + (h / group) * heads_.q_group_stride + (h % group) * d, d, q.row(r) + h * d);
+      }
+      for (int64_t g = 0; g < heads_.n_kv_heads; ++g)
+        std::copy_n(qkv_.row(r) + heads_.k_offset + g * heads_.kv_stride, d, k.row(r) + g * d);
+    }
+    probe_->layer(l, q, k, scale);
+  }
+
+  const Context& ctx_;
+  const ModelConfig& config_;
+  const ModelWeights& weights_;
+  std::span<const Sequence> sequences_;
+  AttentionProbe* probe_;
+  ops::QkvHeads heads_;
+  int64_t n_tokens_ = 0;
+  int64_t* encoded_ = nullptr;         // [n_tokens]
+  int64_t* second_encoded_ = nullptr;  // [n_tokens]
+  int64_t* learned_ = nullptr;         // [n_tokens]
+  ops::RopeTables first_, second_;
+  Matrix normed_, qkv_, second_q_, attended_;
+};
+
+// The largest place that the sequence's new tokens take in the position encoding, and whether it grows
+// without end.
+int64_t last_place(const Sequence& s, const ModelConfig& config) {
+  const auto n = static_cast<int64_t>(s.tokens.size());
+  if (s.cache == nullptr) return n - 1;
+  const bool slots = s.cache->policy().positions == PositionMode::kCache;
+  // Rotary and ALiBi under sink-stream see true distances within the window: no place matters beyond the
+  // slots.
+  return slots || config.position == PositionType::kLearned ? s.cache->last_place(n)
+                                                            : s.cache->length() + n - 1;
+}
+
+}  // namespace
+
+Decoder Decoder::load(const std::string& folder) {
+  const ModelSpec spec = read_model_spec(folder);
+  return {spec.config, load_weights(folder, spec)};
+}
+
+Decoder::Decoder(ModelConfig config, ModelWeights weights)
+    : config_(std::move(config)), weights_(std::move(weights)) {}
+
+KvLayout Decoder::kv_layout(DType type) const {
+  return {config_.n_layers, config_.n_kv_heads, config_.head_dim, type};
+}
+
+void Decoder::check(std::span<const Sequence> sequences) const {
+  for (const Sequence& s : sequences) {
+    SEPLLM_CHECK(!s.tokens.empty());
+    SEPLLM_CHECK((s.cache != nullptr) !=
+                 (s.patterns.size() == 1 || static_cast<int64_t>(s.patterns.size()) == config_.n_layers));
+    for (size_t t = 0; t < s.tokens.size(); ++t) {
+      if (s.tokens[t] < 0 || s.tokens[t] >= config_.vocab_size) {
+        throw Error(ErrorCode::kInvalidArgument, "token id outside the model's vocabulary",
+                    {.place = fmt::format("token {}", t),
+                     .expected = fmt::format("0 to {}", config_.vocab_size - 1),
+                     .got = std::to_string(s.tokens[t])});
+      }
+    }
+    const int64_t place = last_place(s, config_);
+    if (place < config_.max_positions) continue;
+    if (config_.position == PositionType::kLearned) {
+      throw Error(
+          ErrorCode::kOutOfRange, "the model's learned positions end here",
+          {.expected = fmt::format("at most {} positions", config_.max_positions),
+           .got = fmt::format("position {}", place),
+           .hint = "streaming policies with --positions cache and a smaller --capacity go on for ever"});
+    }
+    if (!warned_of_limit_.exchange(true)) {
+      log_warning(fmt::format(
+          "positions go beyond the {} that the model was trained for: its predictions may degrade",
+          config_.max_positions));
+    }
+  }
+}
+
+Matrix Decoder::forward(const Context& ctx, std::span<const Sequence> sequences,
+                        AttentionProbe* probe) const {
+  check(sequences);
+  return Pass(ctx, config_, weights_, sequences, probe).run();
+}
+
+void Decoder::logits(const Context& ctx, const Matrix& hidden, const Matrix& out) const {
+  linear(ctx, hidden, weights_.head.weight, weights_.head.bias, out);
+}
+
+void Decoder::nll(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets,
+                  double* out) const {
+  SEPLLM_CHECK(static_cast<int64_t>(targets.size()) == hidden.n_rows);
+  constexpr int64_t kBlock = 64;
+  const Arena::Scope scope(ctx.arena);
+  const Matrix block = allocate(ctx, std::min(kBlock, hidden.n_rows), config_.vocab_size);
+  for (int64_t begin = 0; begin < hidden.n_rows; begin += kBlock) {
+    const int64_t n = std::min(kBlock, hidden.n_rows - begin);
+    logits(ctx, hidden.rows(begin, n), block.rows(0, n));
+    nll_rows(ctx, block.rows(0, n), targets.subspan(static_cast<size_t>(begin), static_cast<size_t>(n)),
+             out + begin);
+  }
+}
+
+}  // namespace sepllm

@@ -1,0 +1,51 @@
+#include "model/kv_moves.h"
+
+#include <cstring>
+
+#include "kernels/rope.h"
+
+namespace sepllm {
+namespace {
+
+bool same(SlotRef a, SlotRef b) { return a.band == b.band && a.index == b.index; }
+
+}  // namespace
+
+void carry_out_moves(const Context& ctx, const ModelConfig& config, KvCache& cache,
+                     std::span<const Move> moves) {
+  if (moves.empty()) return;
+  const Arena::Scope scope(ctx.arena);
+  const bool rotate = config.position == PositionType::kRope;
+  const auto n_freq = static_cast<int64_t>(config.rope_inv_freq.size());
+  const auto n = static_cast<int64_t>(moves.size());
+  float* cos = nullptr;
+  float* sin = nullptr;
+  if (rotate) {
+    auto* by = ctx.arena.allocate<int64_t>(n);
+    for (int64_t k = 0; k < n; ++k) by[k] = moves[static_cast<size_t>(k)].rotate_by;
+    cos = ctx.arena.allocate<float>(n * n_freq);
+    sin = ctx.arena.allocate<float>(n * n_freq);
+    rope_tables(ctx, config.rope_inv_freq, {by, static_cast<size_t>(n)}, cos, sin);
+  }
+  const KvLayout& layout = cache.layout();
+  const auto row_bytes = static_cast<size_t>(cache.row_bytes());
+  ctx.pool.parallel_for(layout.n_layers * layout.n_kv_heads, [&](int64_t task, int) {
+    const int64_t layer = task / layout.n_kv_heads;
+    const int64_t head = task % layout.n_kv_heads;
+    for (int64_t k = 0; k < n; ++k) {
+      const Move& move = moves[static_cast<size_t>(k)];
+      void* key = cache.key_row(layer, head, move.to);
+      if (!same(move.from, move.to)) {
+        std::memcpy(key, cache.key_row(layer, head, move.from), row_bytes);
+        std::memcpy(cache.value_row(layer, head, move.to), cache.value_row(layer, head, move.from),
+                    row_bytes);
+      }
+      if (rotate && move.rotate_by != 0) {
+        rope_rotate_stored(layout.type, key, n_freq, config.rope_pairing == RopePairing::kInterleaved,
+                           cos + k * n_freq, sin + k * n_freq);
+      }
+    }
+  });
+}
+
+}  // namespace sepllm

@@ -1,0 +1,58 @@
+// The closed list of operators that the decoder is made of: each chooses among kernels (and, in training,
+// will record its backward on the tape of the context).
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/attention.h"
+#include "kernels/context.h"
+#include "kernels/elementwise.h"
+#include "kernels/linear.h"
+#include "kernels/rope.h"
+#include "tensor/matrix.h"
+#include "tensor/view.h"
+
+namespace sepllm::ops {
+
+struct NormOperands {
+  bool rms = true;
+  const float* weight = nullptr;  // [d]
+  const float* bias = nullptr;    // [d] or null; layer norm only
+  float eps = 1e-5F;
+};
+// y = norm(x); x, y: [n, d], may be the same.
+void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, const Matrix& y);
+
+// How query, key and value heads lie in a QKV row, in elements.
+struct QkvHeads {
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t q_group_stride = 0;  // from the queries of one kv head to those of the next
+  int64_t k_offset = 0;
+  int64_t v_offset = 0;
+  int64_t kv_stride = 0;
+};
+
+// cos and sin of each row's angles: [n, n_freq].
+struct RopeTables {
+  int64_t n_freq = 0;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+};
+// Rotates queries and keys of qkv in place. Where `second` has tables, the queries rotated by those are
+// written to second_q first (a matrix like qkv, of which only the query columns are set).
+void rope(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool interleaved,
+          const RopeTables& first, const RopeTables& second, const Matrix& second_q);
+
+// Spans of one sequence that attends to itself by a pattern, without a cache: the window is read from `qkv`
+// in place, what stays visible beyond it is gathered into ctx.arena. `rows`: the sequence's rows of qkv. At
+// most 2 spans; one document (a check).
+std::span<const KeySpan> pattern_spans(const Context& ctx, const Matrix& rows, const QkvHeads& heads,
+                                       const Pattern& pattern);
+
+// out = attention of qkv's queries, by the implementation that the context asks for.
+void attend(const Context& ctx, const AttentionArgs& args);
+
+}  // namespace sepllm::ops
