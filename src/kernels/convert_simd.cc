@@ -1,0 +1,86 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/convert_simd.cc"
+#include <hwy/foreach_target.h>  // must come first
+
+#include "kernels/convert.h"
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sepllm {
+namespace HWY_NAMESPACE {
+namespace {
+
+template <bool kAdd, typename T>
+void convert_in(const T* from, int64_t n, float* to) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const VF v = load(from + i);
+    store(kAdd ? hn::Add(v, load(to + i)) : v, to + i);
+  }
+  if (i < n) {
+    const VF v = load_n(from + i, n - i);
+    store_n(kAdd ? hn::Add(v, load_n(to + i, n - i)) : v, to + i, n - i);
+  }
+}
+
+template <bool kAdd>
+void convert_in_any(DType type, const void* from, int64_t n, float* to) {
+  switch (type) {
+    case DType::kF32:
+      return convert_in<kAdd>(static_cast<const float*>(from), n, to);
+    case DType::kF16:
+      return convert_in<kAdd>(static_cast<const f16*>(from), n, to);
+    case DType::kBF16:
+      return convert_in<kAdd>(static_cast<const bf16*>(from), n, to);
+  }
+}
+
+template <typename T>
+void convert_out(const float* from, int64_t n, T* to) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(load(from + i), to + i);
+  if (i < n) store_n(load_n(from + i, n - i), to + i, n - i);
+}
+
+void ConvertToF32(DType type, const void* from, int64_t n, float* to) {
+  convert_in_any<false>(type, from, n, to);
+}
+void AddConverted(DType type, const void* from, int64_t n, float* to) {
+  convert_in_any<true>(type, from, n, to);
+}
+void ConvertFromF32(DType type, const float* from, int64_t n, void* to) {
+  switch (type) {
+    case DType::kF32:
+      return convert_out(from, n, static_cast<float*>(to));
+    case DType::kF16:
+      return convert_out(from, n, static_cast<f16*>(to));
+    case DType::kBF16:
+      return convert_out(from, n, static_cast<bf16*>(to));
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sepllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sepllm {
+namespace {
+HWY_EXPORT(ConvertToF32);
+HWY_EXPORT(AddConverted);
+HWY_EXPORT(ConvertFromF32);
+}  // namespace
+
+void convert_to_f32(DType type, const void* from, int64_t n, float* to) {
+  HWY_DYNAMIC_DISPATCH(ConvertToF32)(type, from, n, to);
+}
+void add_converted(DType type, const void* from, int64_t n, float* to) {
+  HWY_DYNAMIC_DISPATCH(AddConverted)(type, from, n, to);
+}
+void convert_from_f32(DType type, const float* from, int64_t n, void* to) {
+  HWY_DYNAMIC_DISPATCH(ConvertFromF32)(type, from, n, to);
+}
+
+}  // namespace sepllm
+#endif  // HWY_ONCE

@@ -1,0 +1,33 @@
+// Loops that wake the threads only where there is work for them.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/context.h"
+
+namespace sepllm {
+
+// Below this much work (multiply-adds or elements moved, roughly 10 microseconds) the calling thread does it
+// all: waking others would cost more. Results never depend on it: tasks are the same.
+inline constexpr int64_t kSerialWork = 64 * 1024;
+
+template <typename Fn>
+void parallel_for(const Context& ctx, int64_t n_tasks, int64_t work, const Fn& fn) {
+  if (work < kSerialWork) {
+    for (int64_t t = 0; t < n_tasks; ++t) fn(t, 0);
+  } else {
+    ctx.pool.parallel_for(n_tasks, fn);
+  }
+}
+
+// Splits [0, n) into blocks of `block` (the last may be shorter): fn(begin, end, worker).
+template <typename Fn>
+void parallel_blocks(const Context& ctx, int64_t n, int64_t block, int64_t work, const Fn& fn) {
+  const int64_t n_blocks = (n + block - 1) / block;
+  parallel_for(ctx, n_blocks, work, [&](int64_t t, int worker) {
+    const int64_t begin = t * block;
+    fn(begin, begin + block < n ? begin + block : n, worker);
+  });
+}
+
+}  // namespace sepllm
