@@ -50,10 +50,7 @@ int64_t KvCache::n_separators() const {
   return std::max<int64_t>(0, n - policy_.init);
 }
 
-int64_t KvCache::effective_capacity() const {
-  return policy_.capacity +
-         (policy_.seps_unbounded ? std::max<int64_t>(0, n_separators() - policy_.seps) : 0);
-}
+int64_t KvCache::effective_capacity() const { return policy_.capacity + excess_; }
 
 int64_t KvCache::max_chunk() const {
   if (policy_.kind != PolicyKind::kSepStream) return kUnlimited;
@@ -274,7 +271,7 @@ void KvCache::compress(Group& g) {
   }
   const int64_t m = n_separators();
   const auto n_joining = static_cast<int64_t>(joining.size());
-  int64_t dropped = policy_.sep_replace && n_joining > 0 ? m : 0;
+  int64_t dropped = policy_.sep_replace ? m : 0;
   if (!policy_.seps_unbounded) dropped = std::max(dropped, m + n_joining - policy_.seps);
   const int64_t dropped_old = std::min(dropped, m);
   joining.erase(joining.begin(), joining.begin() + (std::min(dropped, m + n_joining) - dropped_old));
@@ -295,6 +292,7 @@ void KvCache::compress(Group& g) {
     g.compact_positions.push_back(g.band_begin + b);
     g.compact_tokens.push_back(g.band_tokens[static_cast<size_t>(slot)]);
   }
+  if (policy_.seps_unbounded) excess_ = std::max(excess_, n_separators() - policy_.seps);
   const int64_t shift = static_cast<int64_t>(g.compact_positions.size()) - old_compact - n_past;
   g.band_begin += n_past;
   g.band_size -= n_past;

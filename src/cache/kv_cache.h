@@ -161,6 +161,7 @@ class KvCache {
   TokenSet separators_;
   int64_t row_bytes_ = 0;
   int64_t length_ = 0;
+  int64_t excess_ = 0;     // unbounded separators: by how much the block and the capacity have grown
   int64_t in_flight_ = 0;  // tokens of the chunk between begin_chunk and end_chunk
   std::vector<Layer> layers_;
   std::vector<Group> groups_;
