@@ -1,0 +1,113 @@
+#include "attention/policy.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace sepllm {
+namespace {
+
+using Flags = std::vector<std::pair<std::string, std::string>>;
+
+struct Parsed {
+  PolicySettings settings;
+  OptionSet options;
+  explicit Parsed(const Flags& flags, const Json& config = Json()) {
+    declare_policy_options(&options, &settings);
+    for (const auto& [name, value] : flags) options.set(name, value);
+    finish_policy_options(&options, &settings, config, "config.json");
+  }
+};
+
+std::string error_of(const Flags& flags, const Json& config = Json()) {
+  try {
+    const Parsed parsed(flags, config);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(Policy, ReadsFlagsAndPrintsThemBack) {
+  const Parsed p(
+      {{"policy", "sep"}, {"init", "3"}, {"window", "64"}, {"layer-window", "0=full,-1=128"}, {"kv", "f16"}});
+  EXPECT_EQ(
+      policy_json(p.settings).dump(),
+      R"({"policy":"sep","init":3,"window":64,"layer-window":"-1=128,0=full","separators":"text","positions":"original","kv":"f16","prefill-chunk":512})");
+  EXPECT_EQ(p.settings.policy.window_of(0, 4), kUnlimited);
+  EXPECT_EQ(p.settings.policy.window_of(1, 4), 64);
+  EXPECT_EQ(p.settings.policy.window_of(3, 4), 128);
+}
+
+TEST(Policy, WhatIsPrintedReadsBackAsTheSame) {
+  for (const char* kind : {"full", "sep", "sep-stream", "sink", "sink-stream", "fixed"}) {
+    const Parsed first(Flags{{"policy", kind}});
+    const Json printed = policy_json(first.settings);
+    const Parsed second(Flags{}, printed);
+    EXPECT_EQ(policy_json(second.settings), printed) << kind;
+  }
+}
+
+TEST(Policy, StreamingDefaultsToCachePositions) {
+  EXPECT_EQ(Parsed(Flags{{"policy", "sep-stream"}}).settings.policy.positions, PositionMode::kCache);
+  EXPECT_EQ(Parsed(Flags{{"policy", "sep-stream"}, {"positions", "original"}}).settings.policy.positions,
+            PositionMode::kOriginal);
+  EXPECT_EQ(Parsed(Flags{{"policy", "sep"}}).settings.policy.positions, PositionMode::kOriginal);
+}
+
+TEST(Policy, FlagsWinOverTheConfig) {
+  const Json config = {{"policy", "sep"}, {"window", 64}, {"init", 3}};
+  EXPECT_EQ(Parsed(Flags{}, config).settings.policy.window, 64);
+  EXPECT_EQ(Parsed(Flags{{"window", "16"}}, config).settings.policy.window, 16);
+  // A policy chosen by flag takes what applies to it and leaves the rest.
+  const Parsed other(Flags{{"policy", "sink-stream"}}, config);
+  EXPECT_EQ(other.settings.policy.kind, PolicyKind::kSinkStream);
+  EXPECT_EQ(other.settings.policy.init, 3);
+  EXPECT_EQ(other.settings.policy.capacity, 800);
+}
+
+TEST(Policy, RefusesWhatDoesNotFit) {
+  const std::vector<std::pair<Flags, std::string>> cases = {
+      {{{"policy", "sink-stream"}, {"window", "64"}}, "--window does not apply to --policy sink-stream"},
+      {{{"policy", "sink-stream"}, {"seps", "64"}}, "--seps does not apply"},
+      {{{"policy", "sep-stream"}, {"layer-window", "0=full"}}, "--layer-window does not apply"},
+      {{{"policy", "sep"}, {"positions", "cache"}}, "streaming policies only"},
+      {{{"policy", "sep-stream"}, {"capacity", "324"}}, "must be below --capacity"},
+      {{{"policy", "sink-stream"}, {"capacity", "4"}}, "--init must be below --capacity"},
+      {{{"policy", "sep"}, {"window", "0"}}, "--window"},
+      {{{"policy", "sep"}, {"init", "-1"}}, "--init"},
+      {{{"policy", "sep-stream"}, {"seps", "-1"}}, "--seps"},
+      {{{"policy", "sep-stream"}, {"capacity", "99999999999999999999"}}, "--capacity"},
+      {{{"policy", "nosuch"}}, "--policy"},
+      {{{"policy", "sep"}, {"layer-window", "0=full,0=3"}}, "each layer once"},
+      {{{"policy", "sep"}, {"layer-window", "x"}}, "--layer-window"},
+      {{{"kv", "q7"}}, "--kv"},
+  };
+  for (const auto& [flags, expected] : cases)
+    EXPECT_NE(error_of(flags).find(expected), std::string::npos) << expected << " / " << error_of(flags);
+  EXPECT_NE(error_of({}, {{"windw", 3}}).find("did you mean 'window'"), std::string::npos);
+  EXPECT_NE(error_of({}, Json("sep")).find("expected a JSON object"), std::string::npos);
+}
+
+TEST(Policy, KeepsInitialSeparatorsAndIntervals) {
+  TokenSet set(10);
+  set.insert(7);
+  Policy p;
+  p.kind = PolicyKind::kSep;
+  p.init = 2;
+  EXPECT_TRUE(p.keeps(1, 3, set));
+  EXPECT_FALSE(p.keeps(2, 3, set));
+  EXPECT_TRUE(p.keeps(9, 7, set));
+  p.kind = PolicyKind::kSink;
+  EXPECT_FALSE(p.keeps(9, 7, set));
+  p.kind = PolicyKind::kFixed;
+  p.interval = 3;  // (j - a + 1) mod k = 0
+  std::vector<int64_t> kept;
+  for (int64_t j = 0; j < 12; ++j) {
+    if (p.keeps(j, 0, set)) kept.push_back(j);
+  }
+  EXPECT_EQ(kept, (std::vector<int64_t>{0, 1, 4, 7, 10}));
+}
+
+}  // namespace
+}  // namespace sepllm
