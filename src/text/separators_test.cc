@@ -1,0 +1,142 @@
+#include "text/separators.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "base/error.h"
+#include "tests/support/fake_tokenizer.h"
+#include "tests/support/support.h"
+#include "text/sentencepiece_tokenizer.h"
+
+namespace sepllm {
+namespace {
+
+using Ids = std::vector<int32_t>;
+using test::FakeTokenizer;
+
+// Whether a token with this text is a separator under `rule`.
+bool is_separator(const std::string& token, const std::string& rule = "text") {
+  return make_separators(FakeTokenizer({token}), rule, 1, false).contains(0);
+}
+
+TEST(Separators, TextRuleFindsMarksAtTheEnd) {
+  for (const char* token : {".",  ",",  "?",  "!",  ";", ":", "…", "。", "，", "、", "？",
+                            "！", "；", "：", "．", "،", "؛", "؟", "۔",  "।",  "॥"}) {
+    EXPECT_TRUE(is_separator(token)) << token;
+    EXPECT_TRUE(is_separator(std::string(" ") + token)) << token;
+    EXPECT_TRUE(is_separator(std::string(token) + " \n")) << token;
+    EXPECT_TRUE(is_separator(std::string("word") + token)) << token;
+    EXPECT_FALSE(is_separator(std::string(token) + "word")) << token;
+  }
+}
+
+TEST(Separators, TextRuleLooksBehindClosingCharacters) {
+  for (const char* closer : {"\"", "'", ")", "]", "}", "’", "”", "»", "」", "』", "）", "】", "》"}) {
+    EXPECT_TRUE(is_separator(std::string(".") + closer)) << closer;
+    EXPECT_TRUE(is_separator(std::string("?") + closer + closer + "\n\n")) << closer;
+    EXPECT_FALSE(is_separator(closer)) << closer;
+    EXPECT_FALSE(is_separator(std::string("a") + closer)) << closer;
+  }
+  EXPECT_FALSE(is_separator(".("));
+  EXPECT_FALSE(is_separator(". \""));  // a blank between
+}
+
+TEST(Separators, TextRuleTakesBlanks) {
+  for (const char* token :
+       {" ", "    ", "\n", "\n\n", "\t", "\r\n", "\u00A0", "\u2003", "\u3000", "\u0085"}) {
+    EXPECT_TRUE(is_separator(token));
+  }
+  EXPECT_FALSE(is_separator("\u200B"));  // zero width space is no White_Space
+}
+
+TEST(Separators, TextRuleLeavesOutTheRest) {
+  for (const char* token : {"", "a", " the", "-", "(", "'s", "3", "\xE2\x80", "\xFF", ".\xC3"}) {
+    EXPECT_FALSE(is_separator(token)) << token;
+  }
+  FakeTokenizer tokenizer({".", ".", "!"});
+  tokenizer.make_special(1);
+  const TokenSet set = make_separators(tokenizer, "text", 10, false);  // more rows than tokens
+  EXPECT_EQ(set.ids(), (Ids{0, 2}));
+  EXPECT_EQ(set.vocab_size(), 10);
+  EXPECT_EQ(make_separators(tokenizer, "text", 1, false).ids(), Ids{0});  // fewer rows than tokens
+}
+
+TEST(Separators, StringsReplaceTheMarks) {
+  EXPECT_TRUE(is_separator(" a.", "strings:.#"));
+  EXPECT_TRUE(is_separator("#)", "strings:.#"));
+  EXPECT_FALSE(is_separator(",", "strings:.#"));
+  EXPECT_TRUE(is_separator(",", "strings:,.")) << "a comma does not part the list";
+  EXPECT_FALSE(is_separator("\n", "strings:."));
+  EXPECT_TRUE(is_separator("\n", "strings:.\n"));
+  EXPECT_TRUE(is_separator(".\n", "strings:.\n"));
+  EXPECT_TRUE(is_separator("word\n ", "strings:\n"));
+  EXPECT_FALSE(is_separator("  ", "strings:\n"));
+  EXPECT_TRUE(is_separator("a)", "strings:)"));
+  EXPECT_TRUE(is_separator("終", "strings:終"));
+}
+
+TEST(Separators, IdsAreTakenAsTheyAre) {
+  EXPECT_EQ(separators_from_ids("ids:7,3,7", 8).ids(), (Ids{3, 7}));
+  EXPECT_EQ(make_separators(FakeTokenizer({"a"}), "ids:0", 8, false).ids(), Ids{0});
+  EXPECT_FALSE(separators_need_tokenizer("ids:1"));
+  EXPECT_TRUE(separators_need_tokenizer("text"));
+  for (const char* bad :
+       {"ids:", "ids:8", "ids:-1", "ids:1,", "ids:1 ,2", "ids:x", "ids:99999999999999999999"}) {
+    EXPECT_THROW(separators_from_ids(bad, 8), Error) << bad;
+  }
+}
+
+TEST(Separators, WrongRulesAreErrors) {
+  const FakeTokenizer tokenizer({"."});
+  for (const char* bad : {"", "txt", "strings:", "strings:\xFF", "paper"}) {
+    try {
+      make_separators(tokenizer, bad, 1, false);
+      FAIL() << bad;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+    }
+  }
+}
+
+// A vocabulary with the texts of the NeoX list in their places.
+FakeTokenizer neox_like() {
+  std::vector<std::string> texts(50277, "x");
+  const std::map<int, std::string> list = {
+      {15, "."},    {13, ","},     {32, "?"},     {2, "!"},     {28, ";"},      {27, ":"},     {209, " "},
+      {186, "\t"},  {187, "\n"},   {964, " ."},   {1157, " ,"}, {3736, " ?"},   {2195, " !"},  {3706, " ;"},
+      {1163, " :"}, {2490, " \n"}, {50276, "  "}, {586, "\n "}, {4928, " \n "}, {50275, "   "}};
+  for (const auto& [id, text] : list) texts[static_cast<size_t>(id)] = text;
+  return FakeTokenizer(texts);
+}
+
+TEST(Separators, PaperListsDependOnTheTokenizerAndOnStreaming) {
+  const FakeTokenizer neox = neox_like();
+  EXPECT_EQ(make_separators(neox, "paper", 50304, false).ids(), (Ids{2, 13, 15, 27, 28, 32, 186, 187, 209}));
+  const TokenSet streaming = make_separators(neox, "paper", 50304, true);
+  EXPECT_EQ(streaming.size(), 20);
+  EXPECT_TRUE(streaming.contains(50276));
+  // The same texts in a model with too few rows, or one text in another place: not the reference's tokenizer.
+  EXPECT_THROW(make_separators(neox, "paper", 200, false), Error);
+  FakeTokenizer other = neox;
+  other.set_text(186, "z");
+  EXPECT_THROW(make_separators(other, "paper", 50304, false), Error);
+}
+
+TEST(Separators, Llama2HasTheExpectedTextSeparators) {
+  SEPLLM_DATA_OR_SKIP(data);
+  const auto tokenizer = load_sentencepiece(data + "/tokenizers/llama2/tokenizer.model");
+  const TokenSet set = make_separators(*tokenizer, "text", 32000, false);
+  for (const char* piece : {".", "▁.", ",", "?", ":", "▁", "▁▁", "<0x0A>", "<0x2E>", ".\"", ".)", "。"}) {
+    ASSERT_TRUE(tokenizer->find(piece)) << piece;
+    EXPECT_TRUE(set.contains(*tokenizer->find(piece))) << piece;
+  }
+  for (const char* piece : {"<s>", "▁the", "<0xE2>", "-", "\"", "▁("}) {
+    ASSERT_TRUE(tokenizer->find(piece)) << piece;
+    EXPECT_FALSE(set.contains(*tokenizer->find(piece))) << piece;
+  }
+  EXPECT_THROW(make_separators(*tokenizer, "paper", 32000, false), Error);
+}
+
+}  // namespace
+}  // namespace sepllm
