@@ -1,0 +1,109 @@
+#include "ops/ops.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+#include <vector>
+
+#include "base/rng.h"
+
+namespace sepllm {
+namespace {
+
+struct Fixture {
+  ThreadPool pool{2};
+  Arena arena;
+  Context ctx{pool, arena};
+};
+
+std::vector<float> random(int64_t n, uint64_t seed) {
+  const Rng rng(seed);
+  std::vector<float> out(static_cast<size_t>(n));
+  for (size_t k = 0; k < out.size(); ++k) out[k] = static_cast<float>(rng.normal(k));
+  return out;
+}
+
+// Grouped layout, as Falcon 40B fuses it: per kv head two query heads, its key, its value.
+constexpr ops::QkvHeads kGrouped{.n_heads = 4,
+                                 .n_kv_heads = 2,
+                                 .head_dim = 6,
+                                 .q_group_stride = 24,
+                                 .k_offset = 12,
+                                 .v_offset = 18,
+                                 .kv_stride = 24};
+
+TEST(PatternSpans, YieldEachVisibleKeyOnce) {
+  Fixture f;
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    const Rng rng(seed);
+    const int64_t n = 1 + static_cast<int64_t>(rng.bits(0) % 60);
+    Pattern pattern{.n_initial = static_cast<int64_t>(rng.bits(1) % 4),
+                    .window = 1 + static_cast<int64_t>(rng.bits(2) % 70)};
+    for (int64_t j = 0; j < n; ++j) {
+      if (rng.bits(static_cast<uint64_t>(10 + j)) % 6 == 0) pattern.extra.push_back(j);
+    }
+    std::vector<float> qkv = random(n * 48, seed);
+    const Matrix rows{qkv.data(), n, 48, 48};
+    const Arena::Scope scope(f.arena);
+    const std::span<const KeySpan> spans = ops::pattern_spans(f.ctx, rows, kGrouped, pattern);
+    for (int64_t i = 0; i < n; ++i) {
+      std::set<int64_t> seen, expected;
+      for (const KeySpan& s : spans) {
+        const auto range = s.range(i);
+        for (int64_t r = range.lo; r < range.hi; ++r) {
+          const int64_t j = s.encoded_at(r);
+          EXPECT_TRUE(seen.insert(j).second);
+          for (int64_t g = 0; g < 2; ++g) {
+            const int64_t at = r * s.slot_stride + g * s.head_stride;
+            EXPECT_EQ(static_cast<const float*>(s.k)[at], rows.row(j)[g * 24 + 12]);
+            EXPECT_EQ(static_cast<const float*>(s.v)[at + 5], rows.row(j)[g * 24 + 18 + 5]);
+          }
+        }
+      }
+      for (int64_t j = 0; j <= i; ++j) {
+        if (pattern.visible(i, j)) expected.insert(j);
+      }
+      ASSERT_EQ(seen, expected) << "query " << i << " seed " << seed;
+    }
+  }
+}
+
+TEST(Rope, RotatesQueriesAndKeysOfAFusedRowAndLeavesValues) {
+  Fixture f;
+  const std::vector<double> inv_freq = {1.0, 0.1};
+  const std::vector<int64_t> first = {3, 7}, second = {1, 2};
+  std::vector<float> qkv = random(2 * 48, 5), second_q(2 * 48);
+  const std::vector<float> before = qkv;
+  std::vector<float> tables(16);
+  const ops::RopeTables a{2, tables.data(), tables.data() + 4}, b{2, tables.data() + 8, tables.data() + 12};
+  rope_tables(f.ctx, inv_freq, first, tables.data(), tables.data() + 4);
+  rope_tables(f.ctx, inv_freq, second, tables.data() + 8, tables.data() + 12);
+  const Matrix m{qkv.data(), 2, 48, 48}, m2{second_q.data(), 2, 48, 48};
+  ops::rope(f.ctx, m, kGrouped, false, a, b, m2);
+  for (int64_t r = 0; r < 2; ++r) {
+    for (int64_t head = 0; head < 8; ++head) {  // per kv head: q, q, k, v
+      const float* now = m.row(r) + head * 6;
+      const float* old = before.data() + r * 48 + head * 6;
+      const bool value = head % 4 == 3, query = head % 4 < 2;
+      for (int64_t k = 0; k < 2; ++k) {
+        const auto rotated = [&](int64_t place) {
+          const double angle = static_cast<double>(place) * inv_freq[static_cast<size_t>(k)];
+          return std::pair{old[k] * std::cos(angle) - old[k + 2] * std::sin(angle),
+                           old[k + 2] * std::cos(angle) + old[k] * std::sin(angle)};
+        };
+        const auto [x, y] = rotated(value ? 0 : first[static_cast<size_t>(r)]);
+        EXPECT_NEAR(now[k], x, 1e-6);
+        EXPECT_NEAR(now[k + 2], y, 1e-6);
+        if (query) {
+          EXPECT_NEAR(m2.row(r)[head * 6 + k], rotated(second[static_cast<size_t>(r)]).first, 1e-6);
+        }
+      }
+      EXPECT_EQ(now[4], old[4]);
+      EXPECT_EQ(now[5], old[5]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sepllm
