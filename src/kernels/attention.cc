@@ -1,7 +1,174 @@
+// Cuts attention into tasks whose shapes do not depend on the number of threads.
 #include "kernels/attention.h"
 
-namespace sepllm {
+#include <algorithm>
+#include <cmath>
 
-void attention(const Context& ctx, const AttentionArgs& args) { attention_reference(ctx, args); }
+#include "base/check.h"
+#include "kernels/attention_task.h"
+#include "kernels/parallel.h"
+
+namespace sepllm {
+namespace {
+
+// Sequences of at most kSplitRows rows (decode) are also cut along their keys, so that one long sequence
+// keeps all threads busy.
+constexpr int64_t kSplitRows = 16;
+constexpr int64_t kSplitKeys = 512;
+
+// A tile of rows of one sequence; every head of it is a task or several.
+struct Tile {
+  const AttentionSequence* sequence;
+  int64_t row, n_rows;
+  int64_t n_keys;                // that any of the rows sees
+  int64_t n_splits;              // of the keys
+  int64_t first_task, n_chunks;  // chunks of heads: n_kv_heads * chunks_per_group(...)
+  int64_t partial;               // index of its first partial result, where n_splits > 1
+};
+
+struct Plan {
+  Tile* tiles = nullptr;
+  int64_t n_tiles = 0;
+  int64_t n_tasks = 0;
+  int64_t n_partials = 0;
+  int64_t work = 0;  // multiply-adds
+};
+
+// Heads of a group in one task: all, unless they alone fill more than a tile.
+int64_t chunk_heads(int64_t group) {
+  const int64_t chunks = (group + kAttentionTileLanes - 1) / kAttentionTileLanes;
+  return (group + chunks - 1) / chunks;
+}
+
+int64_t rows_per_tile(const AttentionSequence& s, int64_t heads) {
+  if (s.n_rows * heads <= kAttentionFewLanes) return 1;
+  return std::max<int64_t>(1, kAttentionTileLanes / heads);
+}
+
+int64_t visible_keys(const AttentionSequence& s, int64_t row, int64_t n_rows) {
+  int64_t n = 0;
+  for (const KeySpan& span : s.spans) {
+    const int64_t first = s.first_position + row;
+    n += std::max<int64_t>(0, range_of_rows(span, first, first + n_rows - 1).size());
+  }
+  SEPLLM_CHECK(n > 0);
+  return n;
+}
+
+Plan make_plan(const Context& ctx, const AttentionArgs& a) {
+  const int64_t group = a.n_heads / a.n_kv_heads;
+  const int64_t heads = chunk_heads(group);
+  const int64_t n_chunks = a.n_kv_heads * ((group + heads - 1) / heads);
+  int64_t n_tiles = 0;
+  for (const AttentionSequence& s : a.sequences) {
+    const int64_t rows = rows_per_tile(s, heads);
+    n_tiles += (s.n_rows + rows - 1) / rows;
+  }
+  Plan plan;
+  plan.tiles = ctx.arena.allocate<Tile>(n_tiles);
+  for (const AttentionSequence& s : a.sequences) {
+    const int64_t rows = rows_per_tile(s, heads);
+    for (int64_t row = 0; row < s.n_rows; row += rows) {
+      const int64_t n_rows = std::min(rows, s.n_rows - row);
+      const int64_t n_keys = visible_keys(s, row, n_rows);
+      const int64_t n_splits = s.n_rows <= kSplitRows ? (n_keys + kSplitKeys - 1) / kSplitKeys : 1;
+      plan.tiles[plan.n_tiles++] = {&s,       row,          n_rows,   n_keys,
+                                    n_splits, plan.n_tasks, n_chunks, plan.n_partials};
+      plan.n_tasks += n_splits * n_chunks;
+      if (n_splits > 1) plan.n_partials += n_splits * n_rows * a.n_heads;
+      plan.work += 2 * n_rows * n_keys * a.n_heads * a.head_dim;
+    }
+  }
+  return plan;
+}
+
+AttentionTask make_task(const AttentionArgs& a, const Tile& tile, int64_t index) {
+  const int64_t group = a.n_heads / a.n_kv_heads;
+  const int64_t heads = chunk_heads(group);
+  const int64_t per_group = (group + heads - 1) / heads;
+  const int64_t split = index / tile.n_chunks;
+  const int64_t chunk = index % tile.n_chunks;
+  const int64_t within = chunk % per_group * heads;
+  AttentionTask t{};
+  t.args = &a;
+  t.sequence = tile.sequence;
+  t.row = tile.row;
+  t.n_rows = tile.n_rows;
+  t.head = chunk / per_group * group + within;
+  t.n_heads = std::min(heads, group - within);
+  t.key_begin = tile.n_splits > 1 ? split * kSplitKeys : 0;
+  t.key_end = tile.n_splits > 1 ? std::min(tile.n_keys, t.key_begin + kSplitKeys) : tile.n_keys;
+  return t;
+}
+
+// Row `row` (of the tile) and head `head`: the weighted mean of the splits' results, in their order.
+void combine(const AttentionArgs& a, const Tile& tile, const float* partials, int64_t row, int64_t head) {
+  const int64_t stride = a.head_dim + 2;
+  const float* first = partials + (tile.partial + row * a.n_heads + head) * stride;
+  const int64_t step = tile.n_rows * a.n_heads * stride;
+  float top = first[a.head_dim];
+  for (int64_t s = 1; s < tile.n_splits; ++s) top = std::max(top, first[s * step + a.head_dim]);
+  float* out = a.out + (tile.sequence->first_row + tile.row + row) * a.out_row_stride + head * a.head_dim;
+  float total = 0;
+  for (int64_t s = 0; s < tile.n_splits; ++s) {
+    const float* p = first + s * step;
+    const float weight = std::exp2(p[a.head_dim] - top);
+    total += weight * p[a.head_dim + 1];
+    for (int64_t d = 0; d < a.head_dim; ++d) out[d] = (s == 0 ? 0.0F : out[d]) + weight * p[d];
+  }
+  const float inverse = 1.0F / total;
+  for (int64_t d = 0; d < a.head_dim; ++d) out[d] *= inverse;
+}
+
+void check(const AttentionArgs& a) {
+  SEPLLM_CHECK(a.n_kv_heads >= 1 && a.n_heads >= a.n_kv_heads && a.n_heads % a.n_kv_heads == 0);
+  SEPLLM_CHECK(a.head_dim >= 1 && a.head_dim <= 1024);
+  for (const AttentionSequence& s : a.sequences) {
+    SEPLLM_CHECK(a.alibi_slopes == nullptr || s.n_rows == 0 || s.encoded != nullptr);
+  }
+}
+
+}  // namespace
+
+void attention(const Context& ctx, const AttentionArgs& args) {
+  check(args);
+  if (ctx.attention == AttentionImpl::kReference) return attention_reference(ctx, args);
+  const Arena::Scope scope(ctx.arena);
+  const Plan plan = make_plan(ctx, args);
+  const int64_t heads = chunk_heads(args.n_heads / args.n_kv_heads);
+  const int64_t lanes = std::max(kAttentionTileLanes, heads);
+  const int64_t per_worker =
+      std::max(attention_many_scratch(args.head_dim, lanes), attention_few_scratch(args.head_dim));
+  float* scratch = ctx.arena.allocate<float>(per_worker * ctx.pool.size());
+  float* partials = ctx.arena.allocate<float>(plan.n_partials * (args.head_dim + 2));
+
+  parallel_for(ctx, plan.n_tasks, plan.work, [&](int64_t task, int worker) {
+    // The last tiles first: in a causal prompt they are the largest.
+    const int64_t index = plan.n_tasks - 1 - task;
+    const Tile* tile = std::upper_bound(plan.tiles, plan.tiles + plan.n_tiles, index,
+                                        [](int64_t i, const Tile& t) { return i < t.first_task; }) -
+                       1;
+    const int64_t in_tile = index - tile->first_task;
+    AttentionTask t = make_task(args, *tile, in_tile);
+    t.scratch = scratch + worker * per_worker;
+    if (tile->n_splits > 1) {
+      const int64_t first = tile->partial + in_tile / tile->n_chunks * tile->n_rows * args.n_heads + t.head;
+      t.partial = partials + first * (args.head_dim + 2);
+    }
+    if (t.lanes() <= kAttentionFewLanes && t.n_rows == 1) {
+      attention_few(t);
+    } else {
+      attention_many(t);
+    }
+  });
+  if (plan.n_partials == 0) return;
+  parallel_for(ctx, plan.n_tiles, plan.n_partials * args.head_dim, [&](int64_t i, int) {
+    const Tile& tile = plan.tiles[i];
+    if (tile.n_splits == 1) return;
+    for (int64_t k = 0; k < tile.n_rows * args.n_heads; ++k) {
+      combine(args, tile, partials, k / args.n_heads, k % args.n_heads);
+    }
+  });
+}
 
 }  // namespace sepllm

@@ -1,0 +1,91 @@
+// The work of one task of attention(), as the vector kernels take it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numbers>
+
+#include "kernels/attention.h"
+
+namespace sepllm {
+
+// Keys that a kernel takes at a time: K and V of a tile stay in cache.
+inline constexpr int64_t kAttentionKeyTile = 128;
+// Query rows times heads that share a pass over the keys, about.
+inline constexpr int64_t kAttentionTileLanes = 64;
+// Up to this many, vectors run along the head dimension; above, along the queries.
+inline constexpr int64_t kAttentionFewLanes = 4;
+
+// Some rows of a sequence, some heads that read the same kv head, some of the keys.
+struct AttentionTask {
+  const AttentionArgs* args;
+  const AttentionSequence* sequence;
+  int64_t row, n_rows;         // of the sequence
+  int64_t head, n_heads;       // query heads [head, head + n_heads), all of one kv head
+  int64_t key_begin, key_end;  // among the keys that any of the rows sees, counted through the spans
+  // Null: the result goes to the output. Else, for row r and head h of the task at
+  // partial + (r * args->n_heads + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score
+  // (times log2 e) and the sum of the weights.
+  float* partial;
+  float* scratch;  // attention_*_scratch() floats, 64-byte aligned
+
+  int64_t lanes() const { return n_rows * n_heads; }
+  int64_t group() const { return args->n_heads / args->n_kv_heads; }
+  int64_t kv_head() const { return head / group(); }
+  // Row r and head h of the task.
+  const float* query(bool second, int64_t r, int64_t h) const {
+    const float* q = second && args->second_q != nullptr ? args->second_q : args->q;
+    return q + (sequence->first_row + row + r) * args->q_row_stride + kv_head() * args->q_group_stride +
+           (head % group() + h) * args->head_dim;
+  }
+  float* output(int64_t r, int64_t h) const {
+    return args->out + (sequence->first_row + row + r) * args->out_row_stride + (head + h) * args->head_dim;
+  }
+  float* partial_at(int64_t r, int64_t h) const {
+    return partial + (r * args->n_heads + h) * (args->head_dim + 2);
+  }
+  int64_t position(int64_t r) const { return sequence->first_position + row + r; }
+  // The place of the query towards keys of `span`, for ALiBi.
+  int64_t place(const KeySpan& span, int64_t r) const {
+    const bool second = span.second_query && sequence->second_encoded != nullptr;
+    return (second ? sequence->second_encoded : sequence->encoded)[row + r];
+  }
+  bool needs_second_query() const {
+    if (args->second_q == nullptr) return false;
+    return std::any_of(sequence->spans.begin(), sequence->spans.end(),
+                       [](const KeySpan& s) { return s.second_query; });
+  }
+  // Scores are kept times log2 e: the softmax works in powers of two.
+  float score_scale() const { return static_cast<float>(args->scale * std::numbers::log2e); }
+  float slope(int64_t h) const {
+    return static_cast<float>(args->alibi_slopes[head + h] * std::numbers::log2e);
+  }
+};
+
+// Keys that any of the rows at positions [first, last] sees: the bounds of a row's range grow with its
+// position.
+inline KeySpan::Range range_of_rows(const KeySpan& span, int64_t first, int64_t last) {
+  return {span.range(first).lo, span.range(last).hi};
+}
+
+// Calls fn(span, lo, hi) for the keys of the task in each span.
+template <typename Fn>
+void for_each_range(const AttentionTask& t, const Fn& fn) {
+  int64_t before = 0;
+  for (const KeySpan& span : t.sequence->spans) {
+    const auto [lo, hi] = range_of_rows(span, t.position(0), t.position(t.n_rows - 1));
+    const int64_t begin = std::max(lo, lo + t.key_begin - before);
+    const int64_t end = std::min(hi, lo + t.key_end - before);
+    before += std::max<int64_t>(0, hi - lo);
+    if (begin < end) fn(span, begin, end);
+  }
+}
+
+// Any number of lanes, fast for many: vectors along the queries.
+void attention_many(const AttentionTask& t);
+int64_t attention_many_scratch(int64_t head_dim, int64_t lanes);
+// One row and at most kAttentionFewLanes heads: vectors along the head dimension.
+void attention_few(const AttentionTask& t);
+int64_t attention_few_scratch(int64_t head_dim);
+
+}  // namespace sepllm
