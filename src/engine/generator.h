@@ -12,10 +12,10 @@
 namespace sepllm {
 
 struct GenerateRequest {
-  std::vector<int32_t> prompt;            // not empty
-  int64_t max_new_tokens = 256;           // >= 0
-  std::vector<int32_t> stop_ids;          // end of sequence and turn tokens: end the text, not part of it
-  std::vector<std::string> stop_strings;  // end the text before them
+  std::vector<int32_t> prompt{};            // not empty
+  int64_t max_new_tokens = 256;             // >= 0
+  std::vector<int32_t> stop_ids{};          // end of sequence and turn tokens: end the text, not part of it
+  std::vector<std::string> stop_strings{};  // end the text before them
   bool ignore_eos = false;
   bool skip_special = false;  // special tokens give no text (chat)
 };
