@@ -1,0 +1,84 @@
+// Every family and variant against what transformers computes from the same checkpoint (README.md here).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "tests/support/golden.h"
+
+namespace sepllm::test {
+namespace {
+
+constexpr float kTolerance = 1e-4F;
+
+class DecoderGolden : public testing::TestWithParam<std::string> {
+ protected:
+  DecoderGolden()
+      : runner_(golden_model(GetParam())),
+        golden_(golden_model(GetParam()) + "/golden.safetensors"),
+        settings_(read_json(golden_model(GetParam()) + "/golden.json")),
+        separators_(golden_separators(settings_["separators"], runner_.vocab_size())) {}
+
+  // The chosen rows of logits of the whole sequence.
+  Logits rows(const Logits& logits) const {
+    Logits out;
+    const auto n = static_cast<size_t>(runner_.vocab_size());
+    for (const int32_t r : golden_.ints("rows")) {
+      const float* row = logits.data() + static_cast<size_t>(r) * n;
+      out.insert(out.end(), row, row + n);
+    }
+    return out;
+  }
+
+  Runner runner_;
+  GoldenFile golden_;
+  Json settings_;
+  TokenSet separators_;
+};
+
+TEST_P(DecoderGolden, LogitsOfTheWholeSequence) {
+  for (const auto& [name, settings] : settings_["policies"].items()) {
+    const Logits logits = runner_.whole(golden_.ints("ids"), golden_policy(settings), separators_);
+    EXPECT_LE(max_difference(rows(logits), golden_.floats("logits_" + name)), kTolerance) << name;
+  }
+}
+
+TEST_P(DecoderGolden, LogitsThroughTheCache) {
+  for (const auto& [name, settings] : settings_["policies"].items()) {
+    KvCache cache = runner_.cache(golden_policy(settings), separators_);
+    const Logits logits = runner_.chunked(golden_.ints("ids"), cache, 13);
+    EXPECT_LE(max_difference(rows(logits), golden_.floats("logits_" + name)), kTolerance) << name;
+  }
+}
+
+TEST_P(DecoderGolden, GreedyTokens) {
+  const auto vocab = static_cast<size_t>(runner_.vocab_size());
+  const auto n_prompt = settings_["prompt_tokens"].get<size_t>();
+  for (const auto& [name, settings] : settings_["policies"].items()) {
+    KvCache cache = runner_.cache(golden_policy(settings), separators_);
+    std::vector<int32_t> ids;
+    Logits logits = runner_.chunked(golden_.ints("ids").first(n_prompt), cache, 512);
+    const std::span<const int32_t> expected = golden_.ints("greedy_" + name);
+    while (ids.size() < expected.size()) {
+      const float* last = logits.data() + logits.size() - vocab;
+      ids.push_back(static_cast<int32_t>(std::max_element(last, last + vocab) - last));
+      logits = runner_.chunked({&ids.back(), 1}, cache, 1);
+    }
+    EXPECT_TRUE(std::equal(ids.begin(), ids.end(), expected.begin(), expected.end())) << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, DecoderGolden, testing::ValuesIn(golden_models()),
+                         [](const auto& info) { return info.param; });
+
+TEST(DecoderGolden, AllFamiliesAreThere) {
+  const std::vector<std::string> names = golden_models();
+  EXPECT_EQ(names.size(), 24U);
+  for (const char* family : {"llama_", "neox_", "gpt2", "falcon_"}) {
+    EXPECT_TRUE(std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+      return name.rfind(family, 0) == 0;
+    })) << family;
+  }
+}
+
+}  // namespace
+}  // namespace sepllm::test
