@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <ostream>
 
 #include "tests/support/golden.h"
 
@@ -153,6 +154,7 @@ TEST(StreamingLarge, CompressionsAndSlots) {
 struct ModelCase {
   std::string model;
   std::string settings;
+  friend void PrintTo(const ModelCase& c, std::ostream* out) { *out << c.model << " " << c.settings; }
 };
 
 std::vector<ModelCase> model_cases() {

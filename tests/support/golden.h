@@ -47,7 +47,7 @@ float max_difference(std::span<const float> a, std::span<const float> b);
 // A decoder with what it needs to run.
 class Runner {
  public:
-  explicit Runner(const std::string& folder, int n_threads = 2)
+  explicit Runner(const std::string& folder, int n_threads = 1)
       : decoder_(Decoder::load(folder)), pool_(n_threads), ctx_{.pool = pool_, .arena = arena_} {}
 
   const Decoder& decoder() const { return decoder_; }
