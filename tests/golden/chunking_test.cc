@@ -113,7 +113,7 @@ TEST_P(Chunking, HalfPrecisionCacheIsClose) {
   for (const int64_t chunk : {1, 7, 1000}) {
     const Logits rounded = through_cache(chunk, DType::kF16);
     const float difference = max_difference(rounded, exact);
-    EXPECT_LE(difference, 0.05F) << "chunks of " << chunk;
+    EXPECT_LE(difference, 0.03F) << "chunks of " << chunk;
     EXPECT_GT(difference, 0.0F) << "the cache is not in half precision";
   }
 }
