@@ -3,60 +3,121 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <set>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "base/utf8.h"
 
 namespace sepllm {
 namespace {
 
-constexpr int kMaxDepth = 64;
+constexpr size_t kMaxDepth = 64;
 
 std::string brief(const Json& value) {
   const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   return text.size() > 60 ? text.substr(0, 60) + "..." : text;
 }
 
-template <typename J>
-J parse_checked(std::string_view text, const std::string& file) {
+// Builds the value as it is read. The library's own ways are no match for hostile input: its callback parser
+// walks an object again for every object in it, and its ordered objects search for each new key.
+class Builder : public nlohmann::json_sax<Json> {
+ public:
+  explicit Builder(const std::string& file) : file_(file) {}
+  Json take() { return std::move(root_); }
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(number_integer_t value) override { return add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value); }
+  bool number_float(number_float_t value, const string_t&) override { return add(value); }
+  bool string(string_t& value) override { return add(std::move(value)); }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(size_t) override {
+    keys_.emplace_back();
+    return open(Json::object());
+  }
+  bool end_object() override {
+    keys_.pop_back();
+    return close();
+  }
+  bool start_array(size_t) override { return open(Json::array()); }
+  bool end_array() override { return close(); }
+
+  bool key(string_t& key) override {
+    if (!keys_.back().insert(key).second) {
+      throw Error(ErrorCode::kBadFile, "duplicate key in JSON", {.file = file_, .place = key});
+    }
+    key_ = std::move(key);
+    return true;
+  }
+
+  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) override {
+    std::string what = e.what();
+    if (const size_t at = what.find("parse error"); at != std::string::npos) what = what.substr(at);
+    throw Error(ErrorCode::kBadFile, "not valid JSON: " + what,
+                {.file = file_, .place = fmt::format("byte {}", position)});
+  }
+
+ private:
+  template <typename T>
+  bool add(T&& value) {
+    place(Json(std::forward<T>(value)));
+    return true;
+  }
+  Json* place(Json value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    Json& parent = *open_.back();
+    if (parent.is_array()) {
+      parent.push_back(std::move(value));
+      return &parent.back();
+    }
+    // key() has made sure that it is new.
+    auto& members = parent.get_ref<Json::object_t&>();
+    members.emplace_back(std::move(key_), std::move(value));
+    return &members.back().second;
+  }
+  bool open(Json container) {
+    if (open_.size() >= kMaxDepth) {
+      throw Error(ErrorCode::kBadFile, "JSON nested too deeply",
+                  {.file = file_, .expected = fmt::format("at most {} levels", kMaxDepth)});
+    }
+    open_.push_back(place(std::move(container)));
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  const std::string& file_;
+  Json root_;
+  std::string key_;
+  std::vector<Json*> open_;                            // from the root to the innermost
+  std::vector<std::unordered_set<std::string>> keys_;  // of each open object
+};
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& file) {
   if (const auto bad = utf8_find_invalid(text)) {
     throw Error(ErrorCode::kBadFile, "invalid UTF-8 in JSON",
                 {.file = file, .place = fmt::format("byte {}", *bad)});
   }
-  std::vector<std::set<std::string>> keys;
-  const auto callback = [&](int depth, typename J::parse_event_t event, J& parsed) {
-    if (depth > kMaxDepth) {
-      throw Error(ErrorCode::kBadFile, "JSON nested too deeply",
-                  {.file = file, .expected = fmt::format("at most {} levels", kMaxDepth)});
-    }
-    if (event == J::parse_event_t::object_start) keys.emplace_back();
-    if (event == J::parse_event_t::object_end) keys.pop_back();
-    if (event == J::parse_event_t::key && !keys.back().insert(parsed.template get<std::string>()).second) {
-      throw Error(ErrorCode::kBadFile, "duplicate key in JSON",
-                  {.file = file, .place = parsed.template get<std::string>()});
-    }
-    return true;
-  };
-  try {
-    return J::parse(text.begin(), text.end(), callback);
-  } catch (const typename J::parse_error& e) {
-    std::string what = e.what();
-    if (const size_t at = what.find("parse error"); at != std::string::npos) what = what.substr(at);
-    throw Error(ErrorCode::kBadFile, "not valid JSON: " + what,
-                {.file = file, .place = fmt::format("byte {}", e.byte)});
-  } catch (const typename J::exception& e) {
-    throw Error(ErrorCode::kBadFile, std::string("not valid JSON: ") + e.what(), {.file = file});
+  // The library takes a NUL for the end of the text and would accept anything after it.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    throw Error(ErrorCode::kBadFile, "not valid JSON: a NUL",
+                {.file = file, .place = fmt::format("byte {}", nul)});
   }
-}
-
-}  // namespace
-
-Json parse_json(std::string_view text, const std::string& file) { return parse_checked<Json>(text, file); }
-
-SortedJson parse_sorted_json(std::string_view text, const std::string& file) {
-  return parse_checked<SortedJson>(text, file);
+  Builder builder(file);
+  const bool complete = Json::sax_parse(text.begin(), text.end(), &builder);
+  SEPLLM_CHECK(complete);  // every fault has thrown
+  return builder.take();
 }
 
 JsonObject::JsonObject(const Json& value, std::string file, std::string path)

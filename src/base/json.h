@@ -8,14 +8,11 @@
 namespace sepllm {
 
 using Json = nlohmann::ordered_json;
-using SortedJson = nlohmann::json;
 
 // Parses one JSON value. Error (kBadFile) with `file` and the byte offset for: syntax errors, invalid UTF-8,
-// nesting deeper than 64, duplicate keys in an object, anything after the value.
+// nesting deeper than 64, duplicate keys in an object, anything after the value. Takes linear time; finding a
+// member of an object of very many keys is a linear search: iterate instead.
 Json parse_json(std::string_view text, const std::string& file);
-// The same with the members of objects sorted by key: for objects of very many keys (vocabularies, tensor
-// lists), where Json, which searches in order, would take quadratic time.
-SortedJson parse_sorted_json(std::string_view text, const std::string& file);
 
 // Typed access to the members of an object with errors that name the file and the path of the key
 // ("rope_scaling.factor").

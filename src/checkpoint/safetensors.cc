@@ -87,7 +87,7 @@ std::string_view header_text(std::string_view bytes, const Faults& faults) {
   return text;
 }
 
-int64_t non_negative(const SortedJson& value, const std::string& place, const char* what,
+int64_t non_negative(const Json& value, const std::string& place, const char* what,
                      const Faults& faults) {
   // The parser marks every integer without a minus sign as unsigned.
   if (value.is_number_unsigned() &&
@@ -97,7 +97,7 @@ int64_t non_negative(const SortedJson& value, const std::string& place, const ch
   faults.fail(place, fmt::format("wrong {}", what), "an integer of 0 or more", value.dump());
 }
 
-const SortedJson& member(const SortedJson& info, const std::string& tensor, const char* key,
+const Json& member(const Json& info, const std::string& tensor, const char* key,
                          const Faults& faults) {
   const auto it = info.find(key);
   if (it == info.end()) faults.fail(tensor, fmt::format("the header lacks \"{}\"", key));
@@ -109,9 +109,9 @@ struct Range {
   int64_t end;
 };
 
-Range read_offsets(const SortedJson& info, const std::string& name, int64_t data_bytes,
+Range read_offsets(const Json& info, const std::string& name, int64_t data_bytes,
                    const Faults& faults) {
-  const SortedJson& offsets = member(info, name, "data_offsets", faults);
+  const Json& offsets = member(info, name, "data_offsets", faults);
   if (!offsets.is_array() || offsets.size() != 2) {
     faults.fail(name, "wrong data_offsets", "[begin, end]", offsets.dump().substr(0, 60));
   }
@@ -125,19 +125,19 @@ Range read_offsets(const SortedJson& info, const std::string& name, int64_t data
   return range;
 }
 
-SafetensorsEntry read_entry(const std::string& name, const SortedJson& info, std::string_view data,
+SafetensorsEntry read_entry(const std::string& name, const Json& info, std::string_view data,
                             Range* range, const Faults& faults) {
   if (!info.is_object()) faults.fail(name, "wrong header entry", "a JSON object");
   SafetensorsEntry entry;
-  const SortedJson& dtype = member(info, name, "dtype", faults);
+  const Json& dtype = member(info, name, "dtype", faults);
   if (!dtype.is_string()) faults.fail(name, "wrong dtype", "a string");
   entry.dtype = dtype.get<std::string>();
   const auto bits = dtype_bits(entry.dtype);
   if (!bits) faults.fail(name, "unknown dtype", "a dtype of the safetensors format", entry.dtype);
 
-  const SortedJson& shape = member(info, name, "shape", faults);
+  const Json& shape = member(info, name, "shape", faults);
   if (!shape.is_array()) faults.fail(name, "wrong shape", "a list of integers");
-  for (const SortedJson& d : shape) entry.shape.push_back(non_negative(d, name, "shape", faults));
+  for (const Json& d : shape) entry.shape.push_back(non_negative(d, name, "shape", faults));
   const auto bytes = byte_count(*bits, entry.shape);
   if (!bytes) faults.fail(name, "the shape's size overflows or is no whole number of bytes");
 
@@ -151,7 +151,7 @@ SafetensorsEntry read_entry(const std::string& name, const SortedJson& info, std
   return entry;
 }
 
-void read_metadata(const SortedJson& json, std::map<std::string, std::string>* out, const Faults& faults) {
+void read_metadata(const Json& json, std::map<std::string, std::string>* out, const Faults& faults) {
   if (!json.is_object()) faults.fail(kMetadataKey, "wrong type", "a JSON object of strings");
   for (const auto& [key, value] : json.items()) {
     if (!value.is_string()) faults.fail(std::string(kMetadataKey) + "." + key, "wrong type", "a string");
@@ -207,7 +207,7 @@ SafetensorsContent parse_safetensors(std::string_view bytes, const std::string& 
   const Faults faults(file);
   const std::string_view text = header_text(bytes, faults);
   const std::string_view data = bytes.substr(kLengthBytes + text.size());
-  const SortedJson header = parse_sorted_json(text, file);
+  const Json header = parse_json(text, file);
   if (!header.is_object()) faults.fail("header", "wrong type", "a JSON object");
 
   SafetensorsContent content;
