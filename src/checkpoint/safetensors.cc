@@ -87,8 +87,7 @@ std::string_view header_text(std::string_view bytes, const Faults& faults) {
   return text;
 }
 
-int64_t non_negative(const Json& value, const std::string& place, const char* what,
-                     const Faults& faults) {
+int64_t non_negative(const Json& value, const std::string& place, const char* what, const Faults& faults) {
   // The parser marks every integer without a minus sign as unsigned.
   if (value.is_number_unsigned() &&
       value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
@@ -97,8 +96,7 @@ int64_t non_negative(const Json& value, const std::string& place, const char* wh
   faults.fail(place, fmt::format("wrong {}", what), "an integer of 0 or more", value.dump());
 }
 
-const Json& member(const Json& info, const std::string& tensor, const char* key,
-                         const Faults& faults) {
+const Json& member(const Json& info, const std::string& tensor, const char* key, const Faults& faults) {
   const auto it = info.find(key);
   if (it == info.end()) faults.fail(tensor, fmt::format("the header lacks \"{}\"", key));
   return *it;
@@ -109,8 +107,7 @@ struct Range {
   int64_t end;
 };
 
-Range read_offsets(const Json& info, const std::string& name, int64_t data_bytes,
-                   const Faults& faults) {
+Range read_offsets(const Json& info, const std::string& name, int64_t data_bytes, const Faults& faults) {
   const Json& offsets = member(info, name, "data_offsets", faults);
   if (!offsets.is_array() || offsets.size() != 2) {
     faults.fail(name, "wrong data_offsets", "[begin, end]", offsets.dump().substr(0, 60));
@@ -125,8 +122,8 @@ Range read_offsets(const Json& info, const std::string& name, int64_t data_bytes
   return range;
 }
 
-SafetensorsEntry read_entry(const std::string& name, const Json& info, std::string_view data,
-                            Range* range, const Faults& faults) {
+SafetensorsEntry read_entry(const std::string& name, const Json& info, std::string_view data, Range* range,
+                            const Faults& faults) {
   if (!info.is_object()) faults.fail(name, "wrong header entry", "a JSON object");
   SafetensorsEntry entry;
   const Json& dtype = member(info, name, "dtype", faults);

@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/json.h"
-#include "checkpoint/nearest_name.h"
+#include "base/options.h"
 
 namespace sepllm {
 namespace {
@@ -133,11 +133,18 @@ void WeightStore::open_shards(const std::string& index_path) {
 }
 
 void WeightStore::fail_missing(const std::string& name) const {
-  const std::string nearest = nearest_name(name, names());
+  // The names come from an untrusted file: the search is bounded.
+  std::vector<std::string> candidates;
+  for (const auto& [known, place] : places_) {
+    if (known.size() <= 256 && candidates.size() < 20'000) candidates.push_back(known);
+  }
+  const std::string nearest = nearest_name(name, candidates);
+  const std::string like = candidates.empty() ? "" : ", such as " + candidates.front();
   throw Error(ErrorCode::kNotFound, "tensor is missing",
               {.file = folder_,
                .place = name,
-               .hint = nearest.empty() ? "the checkpoint has no tensors" : "the nearest name is " + nearest});
+               .hint = nearest.empty() ? fmt::format("the checkpoint has {} tensors{}", places_.size(), like)
+                                       : "the nearest name is " + nearest});
 }
 
 TensorView WeightStore::take(const std::string& name, const std::vector<int64_t>& shape) {

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/json.h"
-#include "checkpoint/nearest_name.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/support.h"
 
@@ -78,6 +77,7 @@ TEST(WeightStore, AMissingTensorNamesTheNearest) {
         store.take("layers.0.norm.bias", {2, 2});
       },
       ErrorCode::kNotFound, {"layers.0.norm.bias", "missing", "nearest name is layers.0.norm.weight"});
+  expect_error([&] { store.take("wte", {2, 2}); }, ErrorCode::kNotFound, {"wte", "2 tensors, such as embed"});
 }
 
 TEST(WeightStore, WrongShapesAndTypesAreErrors) {
@@ -189,13 +189,6 @@ TEST(WeightStore, EveryTruncationAndMutationOfAnIndexIsHandled) {
     }
   }
   EXPECT_GT(n_fine, 0) << "changes of total_size do not matter";
-}
-
-TEST(NearestName, IsTheLeastEdited) {
-  EXPECT_EQ(nearest_name("h.0.ln_1.weight", {"h.0.ln_2.weight", "h.0.ln_1.bias", "wte"}), "h.0.ln_2.weight");
-  EXPECT_EQ(nearest_name("x", {}), "");
-  EXPECT_EQ(nearest_name(std::string(1000, 'x'), {"x"}), "");
-  EXPECT_EQ(nearest_name("x", {std::string(1000, 'x')}), "");
 }
 
 }  // namespace

@@ -4,10 +4,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
+#include "kernels/convert.h"
 #include "model/tensor_list.h"
-#include "tensor/convert.h"
 
 namespace sepllm {
 namespace {
@@ -15,6 +16,20 @@ namespace {
 [[noreturn]] void fail_non_finite(const WeightStore& store, const std::string& name, int64_t index) {
   throw Error(ErrorCode::kBadFile, "a NaN or infinite weight",
               {.file = store.file_of(name), .place = fmt::format("{}, element {}", name, index)});
+}
+
+// Index of the first NaN or infinite element of `n`, or -1; `data` need not be aligned.
+int64_t find_non_finite(DType type, const void* data, int64_t n) {
+  constexpr int64_t kBlock = 1024;
+  float block[kBlock];
+  for (int64_t start = 0; start < n; start += kBlock) {
+    const int64_t count = std::min(kBlock, n - start);
+    convert_to_f32(type, static_cast<const char*>(data) + start * dtype_size(type), count, block);
+    for (int64_t i = 0; i < count; ++i) {
+      if (!std::isfinite(block[i])) return start + i;
+    }
+  }
+  return -1;
 }
 
 Weight as_weight(const TensorView& view, bool transposed) {

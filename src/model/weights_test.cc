@@ -2,16 +2,25 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+
+#include "base/file.h"
+#include "model/random_model.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/support.h"
 
 namespace sepllm {
 namespace {
 
+using test::expect_error;
+
 TEST(Weights, LoadsARealLlama) {
   SEPLLM_DATA_OR_SKIP(data);
   const std::string folder = data + "/derived/stories260k-hf";
-  const ModelSpec spec = read_model_spec(folder);
-  const ModelWeights w = load_weights(folder, spec);
+  const ModelWeights w = load_weights(folder, read_model_spec(folder));
   EXPECT_EQ(w.layers.size(), 5U);
   EXPECT_EQ(w.head.weight.data, w.token_embedding.data);
   EXPECT_EQ(parameter_count(w), 260'032);
@@ -23,13 +32,188 @@ TEST(Weights, LoadsARealLlama) {
 TEST(Weights, LoadsARealGpt2) {
   SEPLLM_DATA_OR_SKIP(data);
   const std::string folder = data + "/derived/tiny-random-gpt2-hf";
-  const ModelSpec spec = read_model_spec(folder);
-  const ModelWeights w = load_weights(folder, spec);
+  const ModelWeights w = load_weights(folder, read_model_spec(folder));
   EXPECT_EQ(w.layers.size(), 5U);
   EXPECT_TRUE(w.layers[0].mlp_up.weight.transposed);
   EXPECT_EQ(w.layers[0].mlp_up.weight.n_out, 128);
   EXPECT_EQ(w.layers[0].mlp_up.weight.row_stride, 128);
   EXPECT_EQ(w.position_embedding.n_out, 512);
+}
+
+// A tiny model whose tensors and config can be changed before it is loaded.
+class Changed {
+ public:
+  explicit Changed(const std::string& variant) {
+    write_random_model(folder_.path(), {.variant = variant, .hidden_size = 16, .n_layers = 1});
+    const SafetensorsFile file(folder_.file("model.safetensors"));
+    for (const auto& [name, entry] : file.entries()) {
+      tensors_[name] = {entry.dtype, entry.shape, std::string(entry.data, static_cast<size_t>(entry.bytes))};
+    }
+    config_ = parse_json(read_file(folder_.file("config.json")), "config.json");
+  }
+
+  struct Tensor {
+    std::string dtype;
+    std::vector<int64_t> shape;
+    std::string bytes;
+  };
+  std::map<std::string, Tensor>& tensors() { return tensors_; }
+  Json& config() { return config_; }
+
+  ModelWeights load() const {
+    std::vector<SafetensorsTensor> list;
+    for (const auto& [name, t] : tensors_) list.push_back({name, t.dtype, t.shape, t.bytes.data()});
+    write_safetensors(folder_.file("model.safetensors"), list);
+    folder_.write("config.json", config_.dump());
+    return load_weights(folder_.path(), read_model_spec(folder_.path()));
+  }
+  void expect_refused(ErrorCode code, const std::vector<std::string>& parts) const {
+    expect_error([&] { load(); }, code, parts);
+  }
+
+ private:
+  test::TemporaryFolder folder_;
+  std::map<std::string, Tensor> tensors_;
+  Json config_;
+};
+
+void rename_all(std::map<std::string, Changed::Tensor>* tensors,
+                const std::function<std::string(const std::string&)>& rename) {
+  std::map<std::string, Changed::Tensor> renamed;
+  for (auto& [name, t] : *tensors) renamed[rename(name)] = std::move(t);
+  *tensors = std::move(renamed);
+}
+
+TEST(Weights, ViewsTheStoredMatrices) {
+  Changed m("llama");
+  const ModelWeights w = m.load();
+  const LayerWeights& layer = w.layers[0];
+  const auto& up = m.tensors().at("model.layers.0.mlp.up_proj.weight");
+  EXPECT_EQ(std::memcmp(layer.mlp_up.weight.data, up.bytes.data(), up.bytes.size()), 0);
+  EXPECT_EQ(layer.mlp_up.weight.n_out, 48);
+  EXPECT_EQ(layer.mlp_up.weight.n_in, 16);
+  EXPECT_EQ(layer.mlp_up.weight.row_stride, 16);
+  const auto& norm = m.tensors().at("model.layers.0.post_attention_layernorm.weight");
+  EXPECT_EQ(std::memcmp(layer.norm2.weight, norm.bytes.data(), norm.bytes.size()), 0);
+  EXPECT_EQ(layer.norm2.bias, nullptr);
+  EXPECT_TRUE(layer.mlp_gate);
+  EXPECT_NE(w.head.weight.data, w.token_embedding.data);
+  EXPECT_EQ(w.position_embedding.data, nullptr);
+}
+
+TEST(Weights, StayValidWhenMoved) {
+  Changed m("falcon-rw");
+  ModelWeights first = m.load();
+  const float* bias = first.layers[0].qkv[0].bias;
+  const float value = bias[0];
+  ModelWeights second = std::move(first);
+  EXPECT_EQ(second.layers[0].qkv[0].bias, bias);
+  EXPECT_EQ(bias[0], value);
+}
+
+TEST(Weights, SharedNormsHaveNoSecond) {
+  EXPECT_EQ(Changed("falcon-7b").load().layers[0].norm2.weight, nullptr);
+  EXPECT_NE(Changed("falcon-40b").load().layers[0].norm2.weight, nullptr);
+}
+
+TEST(Weights, ThePrefixMayBeAbsent) {
+  for (const char* variant : {"llama", "gpt2", "gpt_neox", "falcon-40b"}) {
+    Changed m(variant);
+    const std::string prefix = read_model_spec(m.load().store.folder()).prefix;
+    rename_all(&m.tensors(), [&](const std::string& name) {
+      return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
+    });
+    EXPECT_NO_THROW(m.load()) << variant;
+  }
+}
+
+TEST(Weights, TheHeadOfNeoXHasTwoNames) {
+  Changed m("gpt_neox");
+  rename_all(&m.tensors(),
+             [](const std::string& n) { return n == "embed_out.weight" ? "lm_head.weight" : n; });
+  EXPECT_NE(m.load().head.weight.data, nullptr);
+}
+
+TEST(Weights, KnownBuffersAreIgnored) {
+  Changed llama("llama");
+  llama.tensors()["model.layers.0.self_attn.rotary_emb.inv_freq"] = {"F32", {2}, std::string(8, '\0')};
+  EXPECT_NO_THROW(check_finite(llama.load()));
+  Changed neox("gpt_neox");
+  neox.tensors()["gpt_neox.layers.0.attention.bias"] = {"BOOL", {1, 1, 2, 2}, std::string(4, '\1')};
+  neox.tensors()["gpt_neox.layers.0.attention.masked_bias"] = {"F16", {}, std::string("\0\xfc", 2)};
+  EXPECT_NO_THROW(check_finite(neox.load()));
+  Changed gpt2("gpt2");
+  gpt2.tensors()["transformer.h.0.attn.bias"] = {"F32", {1, 1, 1, 1}, std::string(4, '\0')};
+  gpt2.tensors()["transformer.h.0.attn.masked_bias"] = {"F32", {}, std::string(4, '\0')};
+  EXPECT_NO_THROW(check_finite(gpt2.load()));
+}
+
+TEST(Weights, MissingTensorsAreErrors) {
+  for (const char* name : {"model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight",
+                           "model.norm.weight", "lm_head.weight"}) {
+    Changed m("llama");
+    m.tensors().erase(name);
+    m.expect_refused(ErrorCode::kNotFound, {name, "missing", "model."});
+  }
+}
+
+TEST(Weights, ExtraTensorsAreErrors) {
+  Changed m("llama");
+  for (const char* name : {"model.layers.1.mlp.up_proj.weight", "model.a", "model.b", "model.c"}) {
+    m.tensors()[name] = {"F32", {1}, std::string(4, '\0')};
+  }
+  m.expect_refused(ErrorCode::kBadFile, {"4 tensor(s)", "model.a, model.b, model.c, ..."});
+}
+
+TEST(Weights, ATiedModelMayStoreItsHead) {
+  Changed m("gpt2");
+  m.tensors()["lm_head.weight"] = m.tensors().at("transformer.wte.weight");
+  const ModelWeights w = m.load();
+  EXPECT_EQ(w.head.weight.data, w.token_embedding.data);
+  m.tensors()["lm_head.weight"] = {"F32", {2, 16}, std::string(128, '\0')};
+  m.expect_refused(ErrorCode::kBadFile, {"lm_head.weight", "shape"});
+}
+
+TEST(Weights, ShapesAgainstTheConfigAreErrors) {
+  Changed larger("llama");
+  larger.config()["vocab_size"] = 300;
+  larger.expect_refused(ErrorCode::kBadFile, {"embed_tokens", "expected [300, 16]", "got [258, 16]"});
+  Changed heads("llama");
+  heads.config()["num_key_value_heads"] = 4;
+  heads.expect_refused(ErrorCode::kBadFile, {"k_proj", "shape"});
+  Changed positions("gpt2");
+  positions.config()["n_positions"] = 513;
+  positions.expect_refused(ErrorCode::kBadFile, {"wpe", "expected [513, 16]"});
+}
+
+TEST(Weights, WrongTypesAreErrors) {
+  Changed m("llama");
+  m.tensors().at("model.layers.0.mlp.up_proj.weight").dtype = "I32";
+  m.expect_refused(ErrorCode::kUnsupported, {"up_proj", "F32, F16 or BF16", "I32"});
+}
+
+TEST(Weights, NonFiniteValuesAreErrors) {
+  const float nan = std::nanf("");
+  Changed norm("llama");
+  std::memcpy(norm.tensors().at("model.norm.weight").bytes.data() + 12, &nan, 4);
+  norm.expect_refused(ErrorCode::kBadFile, {"model.norm.weight, element 3", "NaN"});
+  Changed matrix("llama");
+  std::memcpy(matrix.tensors().at("model.embed_tokens.weight").bytes.data() + 4 * 3000, &nan, 4);
+  const ModelWeights w = matrix.load();
+  expect_error([&] { check_finite(w); }, ErrorCode::kBadFile, {"embed_tokens.weight, element 3000"});
+}
+
+TEST(Weights, TruncatedFilesAreErrorsAtEveryLength) {
+  const test::TemporaryFolder folder;
+  write_random_model(folder.path(), {.hidden_size = 8, .n_layers = 1, .n_heads = 2, .dtype = DType::kF16});
+  const ModelSpec spec = read_model_spec(folder.path());
+  const std::string bytes = read_file(folder.file("model.safetensors"));
+  // The data is one block to the reader: small steps through the header, wide ones behind it (every length:
+  // safetensors_test).
+  for (size_t n = 0; n < bytes.size(); n += n < 1500 ? 7 : 97) {
+    folder.write("model.safetensors", bytes.substr(0, n));
+    EXPECT_THROW(load_weights(folder.path(), spec), Error) << n;
+  }
 }
 
 }  // namespace
