@@ -1,0 +1,129 @@
+// Attention forward. Prompts: GFLOP/s on visible pairs, to be read beside BM_Sgemm of the same run. Decode:
+// bytes of K and V per second.
+#include <cblas.h>
+
+#include <cmath>
+
+#include "attention/pattern.h"
+#include "bench_support.h"
+#include "kernels/attention.h"
+
+namespace sepllm {
+namespace {
+
+void BM_Sgemm(benchmark::State& state) {
+  const auto n = static_cast<int>(state.range(0));
+  openblas_set_num_threads(1);
+  const bench::Rows a(n, n), b(n, n), c(n, n);
+  for (auto _ : state) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, n, 1.0F, a.matrix.data, n, b.matrix.data, n,
+                0.0F, c.matrix.data, n);
+  }
+  bench::report_flops(state, 2.0 * n * n * n);
+}
+BENCHMARK(BM_Sgemm)->Arg(1024)->UseRealTime();
+
+// Separators as in real text, about one token in six.
+Pattern sep_pattern(int64_t n_tokens, int64_t window) {
+  Pattern p;
+  p.n_initial = 4;
+  p.window = window;
+  std::mt19937 rng(1);
+  for (int64_t j = 0; j < n_tokens; ++j) {
+    if (rng() % 1000 < 164) p.extra.push_back(j);
+  }
+  return p;
+}
+
+// The compact and the recent part of one sequence, as a cache holds them.
+struct Cache {
+  Cache(const Pattern& p, int64_t n_tokens, DType type, int64_t n_kv_heads, int64_t head_dim)
+      : positions(p.kept(n_tokens)), type(type) {
+    const auto n_compact = static_cast<int64_t>(positions.size());
+    for (const int64_t n : {n_compact, n_tokens}) {
+      for (int k = 0; k < 2; ++k) {
+        buffers.push_back(bench::random_stored(type, std::max<int64_t>(1, n) * n_kv_heads * head_dim));
+      }
+      KeySpan span;
+      span.k = buffers[buffers.size() - 2].data();
+      span.v = buffers.back().data();
+      span.n_keys = n;
+      span.slot_stride = head_dim;
+      span.head_stride = n * head_dim;
+      spans.push_back(span);
+    }
+    spans[0].positions = positions.data();
+    spans[0].lag = p.window;
+    spans[1].window = p.window;
+  }
+  std::vector<int64_t> positions;
+  DType type;
+  std::vector<Buffer> buffers;
+  std::vector<KeySpan> spans;
+};
+
+void run(benchmark::State& state, const Pattern& pattern, int64_t n_tokens, int64_t n_rows, DType type,
+         int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, int threads) {
+  bench::Threads t(threads);
+  const Cache cache(pattern, n_tokens, type, n_kv_heads, head_dim);
+  const bench::Rows q(n_rows, n_heads * head_dim), out(n_rows, n_heads * head_dim);
+  AttentionSequence sequence;
+  sequence.n_rows = n_rows;
+  sequence.first_position = n_tokens - n_rows;
+  sequence.kv_type = type;
+  sequence.spans = cache.spans;
+  AttentionArgs args;
+  args.n_heads = n_heads;
+  args.n_kv_heads = n_kv_heads;
+  args.head_dim = head_dim;
+  args.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  args.q = q.matrix.data;
+  args.q_row_stride = q.matrix.stride;
+  args.q_group_stride = n_heads / n_kv_heads * head_dim;
+  args.out = out.matrix.data;
+  args.out_row_stride = out.matrix.stride;
+  args.sequences = {&sequence, 1};
+  for (auto _ : state) attention(t.context, args);
+  int64_t pairs = 0;
+  for (int64_t r = 0; r < n_rows; ++r) {
+    for (const KeySpan& span : cache.spans) pairs += span.range(sequence.first_position + r).size();
+  }
+  bench::report_flops(state, 4.0 * static_cast<double>(pairs * n_heads * head_dim));
+  if (n_rows == 1) {
+    bench::report_bytes(state, static_cast<double>(2 * pairs * n_kv_heads * head_dim * dtype_size(type)));
+  }
+}
+
+// window 0: full attention.
+void BM_Prompt(benchmark::State& state) {
+  const int64_t n_tokens = state.range(0);
+  const int64_t window = state.range(1);
+  const Pattern pattern = window == 0 ? Pattern{} : sep_pattern(n_tokens, window);
+  run(state, pattern, n_tokens, n_tokens, static_cast<DType>(state.range(2)), 12, state.range(3),
+      state.range(4), static_cast<int>(state.range(5)));
+}
+BENCHMARK(BM_Prompt)
+    ->ArgNames({"tokens", "window", "type", "kv_heads", "head_dim", "threads"})
+    ->ArgsProduct({{2048}, {0, 64, 256}, {0}, {12}, {64}, {1, 2}})
+    ->ArgsProduct({{8192}, {64}, {0}, {12}, {64}, {1}})
+    ->ArgsProduct({{2048}, {0, 64}, {1}, {12}, {64}, {1}})
+    ->ArgsProduct({{2048}, {0, 64}, {0}, {3}, {64}, {1}})
+    ->ArgsProduct({{2048}, {0, 64}, {0}, {12}, {128}, {1}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+
+void BM_Decode(benchmark::State& state) {
+  run(state, Pattern{}, state.range(0), 1, static_cast<DType>(state.range(1)), 32, state.range(2),
+      state.range(3), static_cast<int>(state.range(4)));
+}
+BENCHMARK(BM_Decode)
+    ->ArgNames({"keys", "type", "kv_heads", "head_dim", "threads"})
+    ->ArgsProduct({{800, 8192}, {0, 1}, {32, 8, 4}, {64, 128}, {1}})
+    ->ArgsProduct({{65536}, {1}, {8, 1}, {128}, {1, 2}})
+    ->Unit(benchmark::kMicrosecond)
+    ->UseRealTime();
+
+}  // namespace
+}  // namespace sepllm
+
+BENCHMARK_MAIN();
