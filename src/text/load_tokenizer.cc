@@ -1,48 +1,87 @@
-#include <algorithm>
 #include <filesystem>
-#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "text/gpt2_files.h"
 #include "text/llama2c_tokenizer.h"
 #include "text/sentencepiece_tokenizer.h"
+#include "text/tiktoken.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_config.h"
+#include "text/tokenizer_json.h"
 
 namespace sepllm {
 namespace {
 
-std::unique_ptr<Tokenizer> load_model_file(const std::string& path) {
-  if (looks_like_sentencepiece(read_file(path, uint64_t{1} << 28))) return load_sentencepiece(path);
-  throw Error(ErrorCode::kUnsupported, "not a SentencePiece model", {.file = path});
+constexpr uint64_t kMaxTokenizerFile = uint64_t{1} << 30;
+
+std::string folder_of(const std::string& file) {
+  const std::string folder = std::filesystem::path(file).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+bool is_json(std::string_view bytes) {
+  const size_t at = bytes.find_first_not_of(" \t\r\n");
+  return at != std::string_view::npos && bytes[at] == '{';
+}
+
+// SentencePiece and tiktoken share the name tokenizer.model.
+std::unique_ptr<Tokenizer> load_model_file(const std::string& path, std::string_view bytes,
+                                           const TokenizerConfig& config) {
+  if (looks_like_tiktoken(bytes)) return parse_tiktoken(bytes, path, config);
+  if (!looks_like_sentencepiece(bytes)) {
+    throw Error(ErrorCode::kBadFile, "neither a SentencePiece model nor a tiktoken file", {.file = path});
+  }
+  auto tokenizer = load_sentencepiece(path);
+  if (config.chat_template) tokenizer->set_chat_template(*config.chat_template);
+  return tokenizer;
 }
 
 std::unique_ptr<Tokenizer> load_file(const std::string& path, int64_t config_vocab_size) {
-  if (path.ends_with(".model")) return load_model_file(path);
-  if (path.ends_with(".bin")) return load_llama2c(path, config_vocab_size);
-  throw Error(ErrorCode::kUnsupported, "unknown kind of tokenizer",
-              {.file = path, .expected = "*.model or *.bin"});
+  const std::string name = std::filesystem::path(path).filename().string();
+  if (name.ends_with(".bin")) return load_llama2c(path, config_vocab_size);
+  const std::string folder = folder_of(path);
+  const TokenizerConfig config = read_tokenizer_config(folder);
+  if (name == "vocab.json" || name == "merges.txt") {
+    return load_gpt2_files(folder + "/vocab.json", folder + "/merges.txt", config);
+  }
+  const std::string bytes = read_file(path, kMaxTokenizerFile);
+  if (is_json(bytes)) return parse_tokenizer_json(bytes, path, config);
+  return load_model_file(path, bytes, config);
 }
 
-// The first tok*.bin of a folder by name.
-std::string find_llama2c(const std::string& folder) {
-  std::vector<std::string> found;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const std::string name = entry.path().filename();
-    if (name.starts_with("tok") && name.ends_with(".bin")) found.push_back(entry.path());
+// tokenizer.bin, tok512.bin, ...: the only such file of the folder, or "".
+std::string find_llama2c_file(const std::string& folder) {
+  std::string found;
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failed)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("tok") || !name.ends_with(".bin")) continue;
+    if (!found.empty()) {
+      throw Error(ErrorCode::kInvalidArgument, "more than one tok*.bin file",
+                  {.file = folder, .hint = "name one of them"});
+    }
+    found = folder + "/" + name;
   }
-  std::sort(found.begin(), found.end());
-  return found.empty() ? "" : found.front();
+  return found;
+}
+
+std::string choose_file(const std::string& folder) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
+    if (file_exists(folder + "/" + name)) return folder + "/" + name;
+  }
+  const bool has_vocab = file_exists(folder + "/vocab.json");
+  if (has_vocab && file_exists(folder + "/merges.txt")) return folder + "/vocab.json";
+  if (const std::string found = find_llama2c_file(folder); !found.empty()) return found;
+  throw Error(ErrorCode::kNotFound, "no tokenizer in the folder",
+              {.file = folder,
+               .expected = "tokenizer.json, tokenizer.model, vocab.json with merges.txt, or tok*.bin"});
 }
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t config_vocab_size) {
-  if (!is_folder(path)) return load_file(path, config_vocab_size);
-  if (file_exists(path + "/tokenizer.model")) return load_model_file(path + "/tokenizer.model");
-  if (const std::string file = find_llama2c(path); !file.empty())
-    return load_llama2c(file, config_vocab_size);
-  throw Error(ErrorCode::kNotFound, "no tokenizer in the folder",
-              {.file = path, .expected = "tokenizer.model or tok*.bin"});
+  return load_file(is_folder(path) ? choose_file(path) : path, config_vocab_size);
 }
 
 }  // namespace sepllm
