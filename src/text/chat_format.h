@@ -26,8 +26,11 @@ ChatFormat parse_chat_format(const std::string& name);  // Error (kInvalidArgume
 ChatFormat recognise_chat_format(const Tokenizer& tokenizer);
 
 // Ids of the messages from index `first` on, as they follow what came before (first = 0: with BOS and the
-// format's beginning), ending with the header of the assistant's turn. Special strings inside a message's
-// content are plain text; only those of the format become special tokens.
+// format's beginning), ending with the header of the assistant's turn. Where the message before `first` is
+// the assistant's, it was generated, and its end (a stop token is not fed) comes first. Special strings
+// inside a message's content are plain text; only those of the format become special tokens. Error
+// (kInvalidArgument) if the last message is not the user's, if a system message is not the first one in a
+// format that has no other place for it, or if the tokenizer lacks a special token of the format.
 std::vector<int32_t> encode_chat(const Tokenizer& tokenizer, ChatFormat format,
                                  const std::vector<ChatMessage>& messages, size_t first);
 

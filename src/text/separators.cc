@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "base/utf8.h"
+#include "text/blanks.h"
 
 namespace sepllm {
 namespace {
@@ -19,13 +20,6 @@ constexpr std::u32string_view kMarks = U".,?!;:…。，、？！；：．،؛؟
 constexpr std::u32string_view kClosers = U"\"')]}’”»」』）】》";
 constexpr std::string_view kIdsPrefix = "ids:";
 constexpr std::string_view kStringsPrefix = "strings:";
-
-// Unicode property White_Space.
-bool is_blank(char32_t c) {
-  return (c >= 0x9 && c <= 0xD) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-         c == 0x3000;
-}
 
 bool is_in(char32_t c, std::u32string_view set) { return set.find(c) != std::u32string_view::npos; }
 

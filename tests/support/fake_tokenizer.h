@@ -28,7 +28,7 @@ class FakeTokenizer : public Tokenizer {
   }
 
   // A character that no token begins is a failed check: tests give all that they use.
-  std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const override {
+  std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const override {
     std::vector<int32_t> ids;
     if (options.add_special && adds_bos_) ids.push_back(*bos_);
     while (!text.empty()) {
@@ -49,7 +49,7 @@ class FakeTokenizer : public Tokenizer {
     return id >= 0 && id < vocab_size() ? texts_[static_cast<size_t>(id)] : "";
   }
   std::string piece(int32_t id) const override { return token_bytes(id); }
-  std::string decode(const std::vector<int32_t>& ids, bool skip_special) const override {
+  std::string decode(const std::vector<int32_t>& ids, bool skip_special = false) const override {
     std::string out;
     for (const int32_t id : ids) {
       if (!skip_special || !is_special(id)) out += token_bytes(id);
