@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <filesystem>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -50,20 +52,15 @@ std::unique_ptr<Tokenizer> load_file(const std::string& path, int64_t config_voc
   return load_model_file(path, bytes, config);
 }
 
-// tokenizer.bin, tok512.bin, ...: the only such file of the folder, or "".
-std::string find_llama2c_file(const std::string& folder) {
-  std::string found;
-  std::error_code failed;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, failed)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with("tok") || !name.ends_with(".bin")) continue;
-    if (!found.empty()) {
-      throw Error(ErrorCode::kInvalidArgument, "more than one tok*.bin file",
-                  {.file = folder, .hint = "name one of them"});
-    }
-    found = folder + "/" + name;
+// The first tok*.bin of a folder by name.
+std::string find_llama2c(const std::string& folder) {
+  std::vector<std::string> found;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("tok") && name.ends_with(".bin")) found.push_back(entry.path());
   }
-  return found;
+  std::sort(found.begin(), found.end());
+  return found.empty() ? "" : found.front();
 }
 
 std::string choose_file(const std::string& folder) {
@@ -72,7 +69,7 @@ std::string choose_file(const std::string& folder) {
   }
   const bool has_vocab = file_exists(folder + "/vocab.json");
   if (has_vocab && file_exists(folder + "/merges.txt")) return folder + "/vocab.json";
-  if (const std::string found = find_llama2c_file(folder); !found.empty()) return found;
+  if (const std::string found = find_llama2c(folder); !found.empty()) return found;
   throw Error(ErrorCode::kNotFound, "no tokenizer in the folder",
               {.file = folder,
                .expected = "tokenizer.json, tokenizer.model, vocab.json with merges.txt, or tok*.bin"});

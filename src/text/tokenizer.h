@@ -75,12 +75,12 @@ class StreamDecoder {
   std::string finish();
 
  private:
-  bool keep_for_start(int32_t id);
+  std::string bytes_of(int32_t id);
 
   const Tokenizer& tokenizer_;
   bool skip_special_;
-  bool at_start_;               // nothing decoded yet: formats that strip a leading blank do it here
-  std::vector<int32_t> start_;  // tokens up to now, while at_start_
+  bool at_start_ = true;  // nothing but special tokens yet: formats that strip a leading blank do it here
+  std::vector<int32_t> start_;  // these special tokens
   std::string held_;            // bytes of an unfinished character
 };
 
