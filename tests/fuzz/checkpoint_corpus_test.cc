@@ -1,0 +1,40 @@
+// Replays the corpora of the fuzz entries for checkpoint files: those named valid_* must be accepted, those
+// named bad_* refused.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "base/file.h"
+#include "tests/fuzz/checkpoint_inputs.h"
+
+namespace sepllm {
+namespace {
+
+void replay(const std::string& corpus, bool (*accepts)(std::string_view)) {
+  int n_valid = 0;
+  int n_bad = 0;
+  const std::string folder = std::string(SEPLLM_SOURCE_DIR) + "/tests/fuzz/corpus/" + corpus;
+  for (const auto& file : std::filesystem::directory_iterator(folder)) {
+    const std::string name = file.path().filename();
+    const std::string content = read_file(file.path());
+    const std::vector<char> exact(content.begin(), content.end());  // a sanitizer sees reads beyond the end
+    const bool accepted = accepts({exact.data(), exact.size()});
+    if (name.starts_with("valid_")) {
+      ++n_valid;
+      EXPECT_TRUE(accepted) << name;
+    } else if (name.starts_with("bad_")) {
+      ++n_bad;
+      EXPECT_FALSE(accepted) << name;
+    }
+  }
+  EXPECT_GE(n_valid, 4) << "the corpus has lost its files";
+  EXPECT_GE(n_bad, 4) << "the corpus has lost its files";
+}
+
+TEST(FuzzCorpus, Safetensors) { replay("safetensors", test::accepts_safetensors); }
+TEST(FuzzCorpus, Config) { replay("config", test::accepts_config); }
+
+}  // namespace
+}  // namespace sepllm

@@ -1,0 +1,39 @@
+// What the fuzz entries of checkpoint files do with their bytes; shared with the test that replays the
+// corpora. An Error is an answer; anything else that escapes is a finding.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "checkpoint/safetensors.h"
+#include "model/config.h"
+
+namespace sepllm::test {
+
+// True if the bytes are a valid file; then all its tensor data has been read.
+inline bool accepts_safetensors(std::string_view bytes) {
+  try {
+    const SafetensorsContent content = parse_safetensors(bytes, "fuzz.safetensors");
+    uint64_t sum = 0;
+    for (const auto& [name, entry] : content.entries) {
+      for (int64_t i = 0; i < entry.bytes; ++i) sum += static_cast<unsigned char>(entry.data[i]);
+    }
+    return sum <= 255 * bytes.size();  // no byte belongs to two tensors
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// True if the text is a config of a known family.
+inline bool accepts_config(std::string_view text) {
+  try {
+    const ModelSpec spec = parse_model_spec(parse_json(text, "config.json"), "config.json");
+    return spec.config.qkv_dim() > 0 && !spec.names.layers.empty();
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace sepllm::test
