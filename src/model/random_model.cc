@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "checkpoint/safetensors.h"
-#include "kernels/convert.h"
+#include "kernels/rows.h"
 #include "model/tensor_list.h"
 #include "tensor/buffer.h"
 
@@ -153,7 +153,7 @@ class Generator {
           static_cast<float>(mean + deviation * rng.normal(static_cast<uint64_t>(i)));
     }
     Buffer data(n * dtype_size(options_.dtype), "a random tensor");
-    convert_from_f32(options_.dtype, values.data(), n, data.data());
+    row_from_f32(options_.dtype, values.data(), n, data.data());
     tensors_.push_back({name, shape, std::move(data)});
   }
 

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "kernels/convert.h"
+#include "kernels/rows.h"
 #include "model/tensor_list.h"
 
 namespace sepllm {
@@ -24,7 +24,7 @@ int64_t find_non_finite(DType type, const void* data, int64_t n) {
   float block[kBlock];
   for (int64_t start = 0; start < n; start += kBlock) {
     const int64_t count = std::min(kBlock, n - start);
-    convert_to_f32(type, static_cast<const char*>(data) + start * dtype_size(type), count, block);
+    row_to_f32(type, static_cast<const char*>(data) + start * dtype_size(type), count, block);
     for (int64_t i = 0; i < count; ++i) {
       if (!std::isfinite(block[i])) return start + i;
     }
@@ -68,7 +68,7 @@ class Loader {
     }
     w_.vectors.emplace_back(n * static_cast<int64_t>(sizeof(float)), "norms and biases");
     float* out = w_.vectors.back().as<float>();
-    convert_to_f32(view.type, view.data, n, out);
+    row_to_f32(view.type, view.data, n, out);
     return out;
   }
 
