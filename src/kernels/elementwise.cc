@@ -1,10 +1,10 @@
 #include "kernels/elementwise.h"
 
 #include "base/check.h"
-#include "kernels/convert.h"
 #include "kernels/element.h"
 #include "kernels/elementwise_rows.h"
 #include "kernels/parallel.h"
+#include "kernels/rows.h"
 
 namespace sepllm {
 namespace {
@@ -44,7 +44,7 @@ void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const M
 void add(const Context& ctx, const Matrix& x, const Matrix& y) {
   check_same(x, y);
   for_pieces(ctx, x.n_rows, x.n_cols, x.n_rows * x.n_cols, [&](int64_t r, int64_t c, int64_t n) {
-    add_converted(DType::kF32, y.row(r) + c, n, x.row(r) + c);
+    add_row_to_f32(DType::kF32, y.row(r) + c, n, x.row(r) + c);
   });
 }
 
@@ -56,24 +56,24 @@ void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids
     const int64_t row = ids[static_cast<size_t>(r)];
     const void* from = element_at(table.type, table.data, row * table.row_stride + c);
     if (accumulate) {
-      add_converted(table.type, from, n, y.row(r) + c);
+      add_row_to_f32(table.type, from, n, y.row(r) + c);
     } else {
-      convert_to_f32(table.type, from, n, y.row(r) + c);
+      row_to_f32(table.type, from, n, y.row(r) + c);
     }
   });
 }
 
 void store_rows(const Context& ctx, const Matrix& x, const HeadRows& heads, DType type, void* const* rows,
                 int64_t head_stride) {
-  parallel_blocks(
-      ctx, x.n_rows, 16, x.n_rows * heads.n_heads * heads.head_dim, [&](int64_t begin, int64_t end, int) {
-        for (int64_t r = begin; r < end; ++r) {
-          for (int64_t g = 0; g < heads.n_heads; ++g) {
-            const float* from = x.row(r) + heads.offset + g * heads.head_step;
-            convert_from_f32(type, from, heads.head_dim, element_at(type, rows[r], g * head_stride));
-          }
-        }
-      });
+  parallel_blocks(ctx, x.n_rows, 16, x.n_rows * heads.n_heads * heads.head_dim,
+                  [&](int64_t begin, int64_t end, int) {
+                    for (int64_t r = begin; r < end; ++r) {
+                      for (int64_t g = 0; g < heads.n_heads; ++g) {
+                        const float* from = x.row(r) + heads.offset + g * heads.head_step;
+                        row_from_f32(type, from, heads.head_dim, element_at(type, rows[r], g * head_stride));
+                      }
+                    }
+                  });
 }
 
 void nll_rows(const Context& ctx, const Matrix& logits, std::span<const int32_t> targets, double* out) {

@@ -6,10 +6,10 @@
 #include <climits>
 
 #include "base/check.h"
-#include "kernels/convert.h"
 #include "kernels/element.h"
 #include "kernels/linear_few.h"
 #include "kernels/parallel.h"
+#include "kernels/rows.h"
 
 namespace sepllm {
 namespace {
@@ -55,7 +55,7 @@ Block weight_block(const Weight& w, int64_t out, int64_t n_out, int64_t in, int6
   const int64_t n_rows = w.transposed ? n_in : n_out;
   const int64_t n_columns = w.transposed ? n_out : n_in;
   for (int64_t r = 0; r < n_rows; ++r) {
-    convert_to_f32(w.type, element_at(w.type, from, r * w.row_stride), n_columns, scratch + r * n_columns);
+    row_to_f32(w.type, element_at(w.type, from, r * w.row_stride), n_columns, scratch + r * n_columns);
   }
   return {scratch, n_columns};
 }

@@ -1,8 +1,8 @@
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/convert_simd.cc"
+#define HWY_TARGET_INCLUDE "kernels/rows_simd.cc"
 #include <hwy/foreach_target.h>  // must come first
 
-#include "kernels/convert.h"
+#include "kernels/rows.h"
 #include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -72,13 +72,13 @@ HWY_EXPORT(AddConverted);
 HWY_EXPORT(ConvertFromF32);
 }  // namespace
 
-void convert_to_f32(DType type, const void* from, int64_t n, float* to) {
+void row_to_f32(DType type, const void* from, int64_t n, float* to) {
   HWY_DYNAMIC_DISPATCH(ConvertToF32)(type, from, n, to);
 }
-void add_converted(DType type, const void* from, int64_t n, float* to) {
+void add_row_to_f32(DType type, const void* from, int64_t n, float* to) {
   HWY_DYNAMIC_DISPATCH(AddConverted)(type, from, n, to);
 }
-void convert_from_f32(DType type, const float* from, int64_t n, void* to) {
+void row_from_f32(DType type, const float* from, int64_t n, void* to) {
   HWY_DYNAMIC_DISPATCH(ConvertFromF32)(type, from, n, to);
 }
 

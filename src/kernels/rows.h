@@ -8,10 +8,10 @@
 namespace sepllm {
 
 // to[i] = from[i] for n elements; no alignment is needed, nothing else is touched.
-void convert_to_f32(DType type, const void* from, int64_t n, float* to);
+void row_to_f32(DType type, const void* from, int64_t n, float* to);
 // to[i] += from[i]
-void add_converted(DType type, const void* from, int64_t n, float* to);
+void add_row_to_f32(DType type, const void* from, int64_t n, float* to);
 // Rounds to nearest even; NaN stays NaN.
-void convert_from_f32(DType type, const float* from, int64_t n, void* to);
+void row_from_f32(DType type, const float* from, int64_t n, void* to);
 
 }  // namespace sepllm
