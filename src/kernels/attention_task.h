@@ -14,7 +14,7 @@ inline constexpr int64_t kAttentionKeyTile = 128;
 // Query rows times heads that share a pass over the keys, about.
 inline constexpr int64_t kAttentionTileLanes = 64;
 // Up to this many, vectors run along the head dimension; above, along the queries.
-inline constexpr int64_t kAttentionFewLanes = 4;
+inline constexpr int64_t kAttentionFewLanes = 8;
 
 // Some rows of a sequence, some heads that read the same kv head, some of the keys.
 struct AttentionTask {
