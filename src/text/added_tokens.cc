@@ -148,11 +148,14 @@ void AddedTokens::split(std::string_view text, bool normalized, bool parse_speci
     from = match->end;
     const AddedToken& token = tokens_[static_cast<size_t>(match->value)];
     if (!accepts(token, text, *match, parse_special)) continue;
-    const size_t begin = token.lstrip ? strip_left(text, match->begin, done) : match->begin;
+    const size_t begin =
+        token.lstrip ? strip_left(text, match->begin, std::min(done, match->begin)) : match->begin;
     const size_t end = token.rstrip ? strip_right(text, match->end) : match->end;
     if (begin > done) sink({text.substr(done, begin - done), -1});
     sink({text.substr(begin, end - begin), token.id});
-    done = from = end;
+    // As in the `tokenizers` library, `from` stays at the end of the token itself: white space that it took
+    // can begin another token once more.
+    done = end;
   }
   if (done < text.size()) sink({text.substr(done), -1});
 }

@@ -16,7 +16,7 @@ constexpr const char* kSpaceRanges =
 constexpr const char* kNotSpaceRanges =
     R"(\x{0}-\x{8}\x{e}-\x{1f}\x{21}-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027})"
     R"(\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{d7ff}\x{e000}-\x{10ffff})";
-constexpr const char* kWordRanges = R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc})";
+constexpr const char* kWordRanges = R"(\p{L}\p{M}\p{N}\p{Pc})";
 
 constexpr uint32_t kMatchLimit = 10'000'000;
 constexpr uint32_t kHeapLimitKib = 1u << 18;
