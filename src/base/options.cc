@@ -13,7 +13,7 @@ namespace sepllm {
 namespace {
 
 [[noreturn]] void wrong(const std::string& name, const std::string& expected, const std::string& got) {
-  throw Error(ErrorCode::kInvalidArgument, "wrong value for --" + name,
+  throw Error(ErrorCode::kInvalidArgument, "wrong value for " + (name.size() == 1 ? "-" + name : "--" + name),
               {.expected = expected, .got = "'" + got + "'"});
 }
 

@@ -1,0 +1,18 @@
+// The subcommands, one file each.
+#pragma once
+
+#include <memory>
+
+#include "apps/cli.h"
+
+namespace sepllm {
+
+std::unique_ptr<Command> make_generate_command();
+std::unique_ptr<Command> make_chat_command();
+std::unique_ptr<Command> make_score_command();
+std::unique_ptr<Command> make_tokenize_command();
+std::unique_ptr<Command> make_inspect_command();
+std::unique_ptr<Command> make_inspect_attention_command();
+std::unique_ptr<Command> make_demo_command();
+
+}  // namespace sepllm

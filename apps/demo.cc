@@ -1,0 +1,184 @@
+// sepllm demo: the model at hand under every policy, as a table and a page.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+#include "apps/commands.h"
+#include "apps/common.h"
+#include "apps/demo_page.h"
+#include "apps/demo_text.h"
+#include "apps/output.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "model/random_model.h"
+
+namespace sepllm {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder that is removed with its content.
+class TemporaryModel {
+ public:
+  TemporaryModel() {
+    std::string pattern = fs::temp_directory_path() / "sepllm-demo-XXXXXX";
+    if (::mkdtemp(pattern.data()) == nullptr) throw Error(ErrorCode::kIo, "cannot make a temporary folder");
+    path_ = pattern;
+    write_random_model(path_, {});
+  }
+  ~TemporaryModel() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  TemporaryModel(const TemporaryModel&) = delete;
+  TemporaryModel& operator=(const TemporaryModel&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+struct Choice {
+  std::string model, tokenizer, title, note;
+  bool stories = false;
+};
+
+std::string data_folder() {
+  const char* given = std::getenv("SEPLLM_TEST_DATA");
+  return given != nullptr ? given : "../shared/data";
+}
+
+// The first folder of models/ that has a config.json; "" if there is none.
+std::string shipped_model() {
+  std::vector<std::string> found;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator("models", ignored)) {
+    if (file_exists(entry.path() / "config.json")) found.push_back(entry.path());
+  }
+  return found.empty() ? "" : *std::min_element(found.begin(), found.end());
+}
+
+class DemoCommand : public Command {
+ public:
+  DemoCommand() {
+    own_.add_string("out", &out_, "the HTML page to write", "FILE");
+    own_.add_string("text", &text_, "text file to score (default: one at hand)", "FILE");
+    common_.declare(&common_options_, true);
+  }
+  std::string name() const override { return "demo"; }
+  std::string summary() const override {
+    return "Score and generate with the model at hand under every policy";
+  }
+  std::string usage() const override { return "[MODEL] [--text F] [--out demo.html] [--json]"; }
+  std::string positional() const override { return "model"; }
+  std::vector<OptionGroup> groups() override { return {{"Demo", &own_}, {"General", &common_options_}}; }
+
+  int run() override {
+    const Choice choice = choose();
+    const Model model = load_model(choice.model, choice.tokenizer);
+    Runtime runtime(common_);
+    const Context context = runtime.context();
+    std::string source;
+    DemoPlan plan;
+    plan.settings = demo_settings(model.config().max_positions);
+    read_stream(model, choice, &plan, &source);
+    choose_lengths(model, context, &plan);
+    DemoReport report{.model = fmt::format("{} ({}, {} parameters)", choice.title, model.config().family,
+                                           parameter_count(model.decoder.weights())),
+                      .note = choice.note,
+                      .text = source,
+                      .common_tokens = plan.common_tokens,
+                      .prompt_tokens = plan.prompt_tokens,
+                      .kv_bytes_per_token = 0,
+                      .rows = {}};
+    {
+      Progress progress("demo", static_cast<int64_t>(plan.settings.size()));
+      report.rows = run_demo(model, plan, context, [&](size_t done, const std::string& policy) {
+        progress.show(static_cast<int64_t>(done), policy);
+      });
+    }
+    // The first policy is full attention: what a token costs there.
+    report.kv_bytes_per_token = report.rows.front().longest_kv.full_bytes / plan.fed(plan.common_tokens);
+    write_file_atomically(out_, demo_page(report));
+    if (common_.json) {
+      print_json(demo_json(report));
+    } else {
+      print(demo_table(report) + fmt::format("\nPlots: {}\n", out_));
+    }
+    return 0;
+  }
+
+ private:
+  Choice choose() {
+    if (!common_.model.empty()) return {common_.model, common_.tokenizer, common_.model, "", false};
+    if (const std::string shipped = shipped_model(); !shipped.empty()) {
+      return {shipped, common_.tokenizer, shipped, "", false};
+    }
+    const std::string stories = data_folder() + "/derived/stories260k-hf";
+    const std::string tokenizer = data_folder() + "/weights/stories260k/tok512.bin";
+    if (file_exists(stories + "/config.json") && file_exists(tokenizer)) {
+      return {stories, tokenizer, "stories260k", "", true};
+    }
+    random_model_.emplace();
+    return {random_model_->path(), "", "a tiny model with random weights",
+            "the weights are random, made on the spot: perplexities and texts say nothing, keys and bytes do",
+            false};
+  }
+
+  // The text's ids, BOS first where the model has one, and where the text is from.
+  void read_stream(const Model& model, const Choice& choice, DemoPlan* plan, std::string* source) const {
+    std::string text = kDemoText;
+    *source = "the beginning of Alice's Adventures in Wonderland";
+    const std::string tales = data_folder() + "/text/tinystories/tiny_stories.txt";
+    if (!text_.empty()) {
+      text = read_text(text_);
+      *source = text_;
+    } else if (choice.stories && file_exists(tales)) {
+      text = read_text(tales);
+      *source = "children's stories (tiny_stories.txt)";
+    }
+    plan->ids = model.encode(text, "auto");
+    const std::optional<int32_t> bos = bos_of(model);
+    plan->has_bos = !plan->ids.empty() && bos && plan->ids.front() == *bos;
+    if (plan->ids.size() < 16) {
+      throw Error(
+          ErrorCode::kInvalidArgument, "too little text",
+          {.file = *source, .expected = "at least 16 tokens", .got = std::to_string(plan->ids.size())});
+    }
+  }
+
+  // As much text as the policies can show their difference on, in some seconds each.
+  static void choose_lengths(const Model& model, const Context& context, DemoPlan* plan) {
+    constexpr double kSecondsEach = 8;
+    const int64_t available = static_cast<int64_t>(plan->ids.size()) - (plan->has_bos ? 1 : 0);
+    const int64_t limit = model.config().max_positions > 0 ? model.config().max_positions : 2048;
+    const int64_t trial = std::min<int64_t>({available, limit - 1, 64});
+    Session session(model, plan->settings.front(), context);
+    const double speed =
+        score(session, std::span(plan->ids).first(static_cast<size_t>(trial)), plan->has_bos, {})
+            .tokens_per_second();
+    const int64_t affordable = std::max<int64_t>(trial, static_cast<int64_t>(kSecondsEach * speed));
+    plan->common_tokens = std::min({available, limit - (plan->has_bos ? 1 : 0), affordable});
+    plan->long_tokens = std::max(plan->common_tokens, std::min({available, 8 * limit, affordable}));
+    // Whole chunks, so that the memory's curve does not end on a small one.
+    const int64_t chunk = plan->settings.front().prefill_chunk;
+    const int64_t whole = plan->fed(plan->long_tokens) / chunk * chunk - plan->fed(0);
+    plan->long_tokens = std::max(plan->common_tokens, whole);
+    plan->new_tokens = std::min<int64_t>(48, std::max<int64_t>(1, limit / 4));
+    plan->prompt_tokens = std::min<int64_t>(plan->common_tokens / 2, 512);
+  }
+
+  OptionSet own_, common_options_;
+  CommonOptions common_;
+  std::optional<TemporaryModel> random_model_;
+  std::string out_ = "demo.html", text_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_demo_command() { return std::make_unique<DemoCommand>(); }
+
+}  // namespace sepllm

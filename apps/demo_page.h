@@ -1,0 +1,25 @@
+// The page and the table of `demo`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/demo_runs.h"
+
+namespace sepllm {
+
+struct DemoReport {
+  std::string model;  // "stories260k-hf, 260,032 parameters"
+  std::string note;   // what the reader must know of the model; empty: nothing
+  std::string text;   // where the text is from
+  int64_t common_tokens = 0;
+  int64_t prompt_tokens = 0;
+  int64_t kv_bytes_per_token = 0;  // under full attention
+  std::vector<DemoRow> rows;
+};
+
+std::string demo_table(const DemoReport& report);
+std::string demo_page(const DemoReport& report);
+Json demo_json(const DemoReport& report);
+
+}  // namespace sepllm

@@ -1,0 +1,94 @@
+#include "apps/demo_runs.h"
+
+#include <algorithm>
+
+#include "apps/common.h"
+#include "engine/generator.h"
+
+namespace sepllm {
+namespace {
+
+// Full attention has no place beyond the limit it was trained for, and neither have learned positions that
+// are those of the text.
+bool within_limit_only(const ModelConfig& config, const Policy& policy) {
+  return policy.kind == PolicyKind::kFull ||
+         (config.position == PositionType::kLearned && policy.positions == PositionMode::kOriginal);
+}
+
+struct Scored {
+  ScoreResult result;
+  KvStats kv;
+  std::vector<std::pair<double, double>> curve;
+};
+
+Scored score_first(const Model& model, const PolicySettings& settings, const DemoPlan& plan, int64_t tokens,
+                   const Context& context) {
+  Scored out;
+  Session session(model, settings, context);
+  const std::span<const int32_t> ids(plan.ids.data(), static_cast<size_t>(plan.fed(tokens)));
+  out.result = score(session, ids, plan.has_bos, [&](std::span<const double>, const ScoreResult& so_far) {
+    out.curve.emplace_back(static_cast<double>(so_far.tokens),
+                           static_cast<double>(kv_bytes_held(session.cache())));
+    return true;
+  });
+  out.kv = session.cache().stats();
+  return out;
+}
+
+void generate_words(const Model& model, const DemoPlan& plan, const Context& context, DemoRow* row) {
+  Session session(model, row->settings, context);
+  Sampler sampler(SamplingSettings{}, model.config().vocab_size);
+  GenerateRequest request;
+  request.prompt.assign(plan.ids.begin(), plan.ids.begin() + plan.prompt_tokens);
+  request.max_new_tokens = plan.new_tokens;
+  request.ignore_eos = true;
+  const GenerateResult result = generate(session, sampler, request, {});
+  row->generated = result.text;
+  row->decode_tokens_per_second = result.decode_tokens_per_second();
+}
+
+}  // namespace
+
+std::vector<PolicySettings> demo_settings(int64_t max_positions) {
+  const int64_t limit = max_positions > 0 ? max_positions : 2048;
+  std::vector<PolicySettings> out;
+  for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream,
+                                PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed}) {
+    PolicySettings s;
+    Policy& p = s.policy;
+    p.kind = kind;
+    p.init = std::min<int64_t>(4, std::max<int64_t>(1, limit / 64));
+    p.window = std::clamp<int64_t>(limit / 8, 1, 256);
+    p.seps = std::clamp<int64_t>(limit / 16, 1, 64);
+    p.capacity = std::clamp<int64_t>(3 * limit / 8, 8, 800);
+    if (p.streaming()) p.positions = PositionMode::kCache;
+    s.prefill_chunk = std::clamp<int64_t>(limit / 8, 16, 512);
+    p.validate();
+    out.push_back(s);
+  }
+  return out;
+}
+
+std::vector<DemoRow> run_demo(const Model& model, const DemoPlan& plan, const Context& context,
+                              const std::function<void(size_t index, const std::string& policy)>& on_row) {
+  std::vector<DemoRow> rows;
+  for (const PolicySettings& settings : plan.settings) {
+    on_row(rows.size(), policy_name(settings.policy.kind));
+    DemoRow row;
+    row.settings = settings;
+    const Scored common = score_first(model, settings, plan, plan.common_tokens, context);
+    const bool longer =
+        plan.long_tokens > plan.common_tokens && !within_limit_only(model.config(), settings.policy);
+    const Scored longest = longer ? score_first(model, settings, plan, plan.long_tokens, context) : common;
+    row.common = common.result;
+    row.common_kv = common.kv;
+    row.longest = longest.result;
+    row.longest_kv = longest.kv;
+    row.kv_curve = longest.curve;
+    generate_words(model, plan, context, &row);
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,46 @@
+// What `demo` measures: the same text and prompt under every policy.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/scorer.h"
+
+namespace sepllm {
+
+struct DemoPlan {
+  std::vector<PolicySettings> settings;  // one per policy
+  std::vector<int32_t> ids;              // of the text, with BOS where the model has one
+  bool has_bos = false;
+  int64_t common_tokens = 0;  // scored under every policy: within the position limit
+  int64_t long_tokens = 0;    // scored where the policy allows it; >= common_tokens
+  int64_t prompt_tokens = 0;  // of the text, for generation
+  int64_t new_tokens = 0;
+
+  // Tokens that go through the model for this many tokens of text.
+  int64_t fed(int64_t text_tokens) const { return text_tokens + (has_bos ? 1 : 0); }
+};
+
+struct DemoRow {
+  PolicySettings settings;
+  ScoreResult common;  // on the first common_tokens
+  KvStats common_kv;
+  ScoreResult
+      longest;  // on as many of long_tokens as the policy allows; as `common` where those are more not
+  KvStats longest_kv;
+  std::vector<std::pair<double, double>> kv_curve;  // (tokens, bytes held) over the longest run
+  std::string generated;
+  double decode_tokens_per_second = 0.0;
+};
+
+// The six policies, scaled to the model's position limit so that they differ within it.
+std::vector<PolicySettings> demo_settings(int64_t max_positions);
+
+// `on_row` is told the policy before each run.
+std::vector<DemoRow> run_demo(const Model& model, const DemoPlan& plan, const Context& context,
+                              const std::function<void(size_t index, const std::string& policy)>& on_row);
+
+}  // namespace sepllm

@@ -1,0 +1,250 @@
+// sepllm inspect: what a model is, which of its tokens separate, and the memory it will need.
+#include <fmt/format.h>
+
+#include "apps/commands.h"
+#include "apps/common.h"
+#include "apps/memory_plan.h"
+#include "apps/output.h"
+#include "base/error.h"
+#include "text/chat_format.h"
+
+namespace sepllm {
+namespace {
+
+const char* text_of(NormType t) { return t == NormType::kRmsNorm ? "RMS norm" : "layer norm"; }
+const char* text_of(BlockType t) {
+  constexpr const char* kNames[] = {"sequential", "parallel", "parallel, shared norm"};
+  return kNames[static_cast<size_t>(t)];
+}
+const char* text_of(Activation a) {
+  constexpr const char* kNames[] = {"GELU", "GELU (tanh)", "ReLU", "SiLU"};
+  return kNames[static_cast<size_t>(a)];
+}
+const char* text_of(PositionType p) {
+  constexpr const char* kNames[] = {"rotary", "ALiBi", "learned"};
+  return kNames[static_cast<size_t>(p)];
+}
+
+Json config_json(const ModelConfig& c) {
+  Json out = {{"family", c.family},
+              {"vocab_size", c.vocab_size},
+              {"hidden_size", c.hidden_size},
+              {"layers", c.n_layers},
+              {"heads", c.n_heads},
+              {"kv_heads", c.n_kv_heads},
+              {"head_dim", c.head_dim},
+              {"intermediate_size", c.intermediate_size},
+              {"max_positions", c.max_positions},
+              {"positions", text_of(c.position)},
+              {"norm", text_of(c.norm)},
+              {"block", text_of(c.block)},
+              {"activation", text_of(c.activation)},
+              {"gated_mlp", c.gated_mlp},
+              {"tied_embeddings", c.tied_embeddings},
+              {"stored_dtype", c.stored_dtype}};
+  if (c.position == PositionType::kRope) {
+    out["rope"] = {{"type", c.rope_type}, {"theta", c.rope_theta}, {"dims", c.rope_dim}};
+  }
+  out["bos_token_id"] = c.bos_token_id ? Json(*c.bos_token_id) : Json();
+  out["eos_token_ids"] = c.eos_token_ids;
+  return out;
+}
+
+Json weights_json(const ModelWeights& weights) {
+  Json types = Json::object();
+  for (const auto& [name, count] : weights.store.dtype_counts()) types[name] = count;
+  return {{"parameters", parameter_count(weights)},
+          {"bytes", weights.store.total_bytes()},
+          {"tensors", weights.store.names().size()},
+          {"dtypes", types}};
+}
+
+Json tokenizer_json(const Model& model) {
+  if (model.tokenizer == nullptr) return {};
+  const Tokenizer& t = *model.tokenizer;
+  return {{"format", t.format()},
+          {"vocab_size", t.vocab_size()},
+          {"bos_id", t.bos_id() ? Json(*t.bos_id()) : Json()},
+          {"eos_id", t.eos_id() ? Json(*t.eos_id()) : Json()},
+          {"adds_bos", t.adds_bos()}};
+}
+
+// The separators of these settings whatever the policy is: the list is what the user wants to see.
+Json separators_json(const Model& model, PolicySettings settings) {
+  if (!settings.policy.uses_separators()) settings.policy.kind = PolicyKind::kSep;
+  if (model.tokenizer == nullptr && settings.separators.rfind("ids:", 0) != 0) return {};
+  const std::vector<int32_t> ids = model.separators(settings).ids();
+  std::vector<std::string> pieces;
+  for (const int32_t id : ids) {
+    pieces.push_back(model.tokenizer != nullptr ? model.tokenizer->token_bytes(id) : std::to_string(id));
+  }
+  return {{"rule", settings.separators}, {"count", ids.size()}, {"ids", ids}, {"pieces", pieces}};
+}
+
+Json chat_json(const Model& model) {
+  if (model.tokenizer == nullptr) return {};
+  try {
+    return chat_format_name(recognise_chat_format(*model.tokenizer));
+  } catch (const Error&) {
+    return "unknown: --chat-format chooses one";
+  }
+}
+
+Json memory_json(const MemoryPlan& plan) {
+  return {{"tokens", plan.tokens},
+          {"separator_share_assumed", plan.separator_share},
+          {"weights_bytes", plan.weights_bytes},
+          {"kv_bytes_per_token", plan.kv_bytes_per_token},
+          {"kv_bytes", plan.kv_bytes},
+          {"full_kv_bytes", plan.full_kv_bytes},
+          {"activation_bytes", plan.activation_bytes}};
+}
+
+std::string counted(const Json& dtypes) {
+  std::string out;
+  for (const auto& [name, count] : dtypes.items()) {
+    out += fmt::format("{}{} x {}", out.empty() ? "" : ", ", count.get<int64_t>(), name);
+  }
+  return out;
+}
+
+std::string line(const char* label, const std::string& text) {
+  return fmt::format("  {:<16}{}\n", label, text);
+}
+
+class InspectCommand : public Command {
+ public:
+  InspectCommand() {
+    own_.add_int("tokens", &tokens_, 1, int64_t{1} << 40,
+                 "plan the memory for a stream of this length (default: the model's position limit)");
+    own_.add_double("separator-share", &separator_share_, 0.0, 1.0,
+                    "share of separators in the text, for the plan");
+    own_.add_flag("check", &check_, "read every weight; an error names the first that is NaN or infinite");
+    common_.declare(&common_options_, false);
+  }
+  std::string name() const override { return "inspect"; }
+  std::string summary() const override {
+    return "Config, weights, tokenizer, separators and memory plan of a model";
+  }
+  std::string usage() const override { return "--model M [--tokens N] [--check] [policy] [--json]"; }
+  std::string positional() const override { return "model"; }
+  std::vector<OptionGroup> groups() override {
+    return {{"Plan", &own_}, {"What the cache keeps", &policy_.options}, {"General", &common_options_}};
+  }
+
+  int run() override {
+    const Model model = common_.load();
+    policy_.finish(model);
+    if (check_) check_finite(model.decoder.weights());
+    const int64_t tokens = tokens_ > 0 ? tokens_ : std::max<int64_t>(1, model.config().max_positions);
+    const Json all = {
+        {"model", common_.model},
+        {"config", config_json(model.config())},
+        {"weights", weights_json(model.decoder.weights())},
+        {"tokenizer", tokenizer_json(model)},
+        {"chat_format", chat_json(model)},
+        {"separators", separators_json(model, policy_.settings)},
+        {"policy", policy_json(policy_.settings)},
+        {"memory", memory_json(plan_memory(model, policy_.settings, tokens, separator_share_))}};
+    if (common_.json) {
+      print_json(all);
+    } else {
+      print(config_table(all) + tokenizer_table(all) + separator_table(all["separators"]) +
+            memory_table(all));
+    }
+    return 0;
+  }
+
+ private:
+  static std::string config_table(const Json& all) {
+    const Json& c = all["config"];
+    const Json& w = all["weights"];
+    const auto n = [&](const char* key) { return c[key].get<int64_t>(); };
+    const auto s = [&](const char* key) { return c[key].get<std::string>(); };
+    std::string out = fmt::format("Model {}\n", all["model"].get<std::string>());
+    out += line("family", s("family"));
+    out += line("layers",
+                fmt::format("{}, {} blocks, hidden size {}", n("layers"), s("block"), n("hidden_size")));
+    out += line("heads",
+                fmt::format("{}, {} for keys and values, {} wide", n("heads"), n("kv_heads"), n("head_dim")));
+    out += line("MLP", fmt::format("{} wide, {}{}", n("intermediate_size"), s("activation"),
+                                   c["gated_mlp"].get<bool>() ? ", gated" : ""));
+    out += line("norm", s("norm"));
+    std::string positions = fmt::format("{}, trained for {}", s("positions"), n("max_positions"));
+    if (c.contains("rope")) {
+      positions += fmt::format(" (theta {}, {} dims, {})", c["rope"]["theta"].get<double>(),
+                               c["rope"]["dims"].get<int64_t>(), c["rope"]["type"].get<std::string>());
+    }
+    out += line("positions", positions);
+    out += line("vocabulary", fmt::format("{} rows{}", n("vocab_size"),
+                                          c["tied_embeddings"].get<bool>() ? ", tied to the head" : ""));
+    out += line("weights", fmt::format("{} parameters, {} in {} tensors ({})", w["parameters"].get<int64_t>(),
+                                       human_bytes(w["bytes"].get<int64_t>()), w["tensors"].get<int64_t>(),
+                                       counted(w["dtypes"])));
+    return out;
+  }
+
+  static std::string tokenizer_table(const Json& all) {
+    const Json& t = all["tokenizer"];
+    if (t.is_null()) return "\nTokenizer\n  none in the folder: give one with --tokenizer\n";
+    const auto id = [](const Json& value) { return value.is_null() ? "none" : value.dump(); };
+    std::string out = "\nTokenizer\n";
+    out += line("format", t["format"].get<std::string>());
+    out += line("tokens", t["vocab_size"].dump());
+    out += line("BOS, EOS", fmt::format("{}, {}{}", id(t["bos_id"]), id(t["eos_id"]),
+                                        t["adds_bos"].get<bool>() ? "; texts begin with BOS" : ""));
+    out += line("chat format", all["chat_format"].get<std::string>());
+    return out;
+  }
+
+  static std::string separator_table(const Json& separators) {
+    constexpr size_t kShown = 200;
+    if (separators.is_null()) return "";
+    const Json& pieces = separators["pieces"];
+    std::string out = fmt::format("\nSeparators by the rule '{}': {}\n",
+                                  separators["rule"].get<std::string>(), pieces.size());
+    std::string row = " ";
+    for (size_t i = 0; i < std::min(pieces.size(), kShown); ++i) {
+      const std::string piece = pieces[i].dump(-1, ' ', false, Json::error_handler_t::replace);
+      if (row.size() + piece.size() + 1 > 100) {
+        out += row + "\n";
+        row = " ";
+      }
+      row += " " + piece;
+    }
+    out += row + "\n";
+    if (pieces.size() > kShown)
+      out += fmt::format("  ... and {} more (--json lists all)\n", pieces.size() - kShown);
+    return out;
+  }
+
+  static std::string memory_table(const Json& all) {
+    const Json& m = all["memory"];
+    const auto bytes = [&](const char* key) { return human_bytes(m[key].get<int64_t>()); };
+    const double share = static_cast<double>(m["kv_bytes"].get<int64_t>()) /
+                         static_cast<double>(m["full_kv_bytes"].get<int64_t>());
+    std::string out = fmt::format("\nMemory plan for {} tokens under --policy {}\n",
+                                  m["tokens"].get<int64_t>(), all["policy"]["policy"].get<std::string>());
+    out += line("weights", bytes("weights_bytes") + ", mapped from the files");
+    out += line("KV a token", bytes("kv_bytes_per_token"));
+    out += line("KV cache", fmt::format("{} at most, {:.1f} % of full attention's {}", bytes("kv_bytes"),
+                                        100 * share, bytes("full_kv_bytes")));
+    out += line("activations", bytes("activation_bytes") + " a chunk (estimate)");
+    out += line("assumed", fmt::format("{:.1f} % of the tokens are separators",
+                                       100 * m["separator_share_assumed"].get<double>()));
+    return out;
+  }
+
+  OptionSet own_, common_options_;
+  PolicyOptions policy_;
+  CommonOptions common_;
+  int64_t tokens_ = 0;
+  double separator_share_ = kAssumedSeparatorShare;
+  bool check_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_inspect_command() { return std::make_unique<InspectCommand>(); }
+
+}  // namespace sepllm

@@ -1,0 +1,102 @@
+// The program: chooses the command, and is the one place where failures become a line on standard error and
+// an exit code.
+#include <fmt/format.h>
+
+#include <new>
+#include <string>
+#include <vector>
+
+#include "apps/cli.h"
+#include "apps/commands.h"
+#include "apps/output.h"
+#include "base/check.h"
+#include "base/error.h"
+
+namespace sepllm {
+namespace {
+
+Commands all_commands() {
+  Commands commands;
+  commands.push_back(make_generate_command());
+  commands.push_back(make_chat_command());
+  commands.push_back(make_score_command());
+  commands.push_back(make_tokenize_command());
+  commands.push_back(make_inspect_command());
+  commands.push_back(make_inspect_attention_command());
+  commands.push_back(make_demo_command());
+  return commands;
+}
+
+Command* find_command(const Commands& commands, const std::string& name) {
+  for (const auto& c : commands) {
+    if (c->name() == name) return c.get();
+  }
+  return nullptr;
+}
+
+[[noreturn]] void refuse_command(const Commands& commands, const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& c : commands) names.push_back(c->name());
+  const std::string near = nearest_name(name, names);
+  const std::string what = !name.empty() && name[0] == '-' ? "unknown option " : "unknown command ";
+  throw Error(ErrorCode::kInvalidArgument, what + "'" + name + "'",
+              {.hint = near.empty() ? "see `sepllm --help`" : "did you mean '" + near + "'?"});
+}
+
+int dispatch(std::vector<std::string> arguments) {
+  const Commands commands = all_commands();
+  if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help") {
+    print(overview_text(commands));
+    return 0;
+  }
+  if (arguments[0] == "--version") {
+    print("sepllm " SEPLLM_VERSION "\n");
+    return 0;
+  }
+  if (arguments[0] == "--help-markdown") {
+    print(help_markdown(commands));
+    return 0;
+  }
+  Command* command = find_command(commands, arguments[0]);
+  size_t words = 1;
+  if (arguments.size() > 1) {
+    if (Command* longer = find_command(commands, arguments[0] + " " + arguments[1])) {
+      command = longer;
+      words = 2;
+    }
+  }
+  if (command == nullptr) refuse_command(commands, arguments[0]);
+  arguments.erase(arguments.begin(), arguments.begin() + static_cast<std::ptrdiff_t>(words));
+  if (!parse_arguments(*command, arguments)) {
+    print(help_text(*command));
+    return 0;
+  }
+  return command->run();
+}
+
+int fail(const std::string& message) {
+  print_note("sepllm: error: " + message);
+  return 1;
+}
+
+int guarded_main(const std::vector<std::string>& arguments) {
+  try {
+    set_up_output();
+    return dispatch(arguments);
+  } catch (const OutputClosed&) {
+    return 0;
+  } catch (const Error& e) {
+    return fail(e.what());
+  } catch (const CheckFailure& e) {
+    return fail(fmt::format("{} (a bug of sepllm: please report it)", e.what()));
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory");
+  } catch (const std::exception& e) {
+    return fail(e.what());
+  }
+}
+
+}  // namespace
+}  // namespace sepllm
+
+int main(int argc, char** argv) { return sepllm::guarded_main({argv + (argc > 0 ? 1 : 0), argv + argc}); }

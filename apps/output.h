@@ -1,0 +1,54 @@
+// Where results, figures and warnings go: standard output carries results only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+
+namespace sepllm {
+
+// Thrown by print() when nobody reads standard output any more (`| head`): the program ends quietly.
+struct OutputClosed {};
+
+// Logs and warnings to standard error; a closed pipe becomes OutputClosed instead of a signal.
+void set_up_output();
+
+// Writes to standard output at once. Error (kIo) if it cannot be written, e.g. a full disk.
+void print(std::string_view text);
+// One line; text that is not UTF-8 is replaced, NaN and infinity become null.
+void print_json(const Json& value);
+std::string json_line(const Json& value);
+// A line on standard error.
+void print_note(const std::string& text);
+
+bool output_is_terminal();
+bool input_is_terminal();
+
+// A bar on standard error while work goes on; nothing where that is no terminal.
+class Progress {
+ public:
+  Progress(std::string what, int64_t total);
+  ~Progress();  // removes the bar
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  void show(int64_t done, const std::string& remark = "");
+
+ private:
+  std::string what_;
+  int64_t total_;
+  bool active_;
+};
+
+// While one lives, Ctrl-C only sets a flag; a second one ends the program.
+class InterruptGuard {
+ public:
+  InterruptGuard();
+  ~InterruptGuard();
+  InterruptGuard(const InterruptGuard&) = delete;
+  InterruptGuard& operator=(const InterruptGuard&) = delete;
+  bool interrupted() const;
+};
+
+}  // namespace sepllm

@@ -1,0 +1,96 @@
+// sepllm tokenize: text to ids and pieces, or back.
+#include <fmt/format.h>
+
+#include "apps/commands.h"
+#include "apps/common.h"
+#include "apps/output.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "model/config.h"
+
+namespace sepllm {
+namespace {
+
+class TokenizeCommand : public Command {
+ public:
+  TokenizeCommand() {
+    common_.declare(&common_options_, false);
+    own_.add_string("text", &text_, "text (with --decode: ids)");
+    own_.add_string("file", &file_, "file of text (with --decode: of ids)", "FILE");
+    own_.add_flag("decode", &decode_, "from ids, separated by commas or blanks, to text");
+    own_.add_flag("special", &special_,
+                  "add the special tokens that the tokenizer's files put around a text");
+  }
+  std::string name() const override { return "tokenize"; }
+  std::string summary() const override { return "Text to token ids and pieces, or ids to text"; }
+  std::string usage() const override {
+    return "(--model M | --tokenizer FILE) (--text S | --file F) [--decode] [--special] [--json]";
+  }
+  std::vector<OptionGroup> groups() override { return {{"Input", &own_}, {"General", &common_options_}}; }
+
+  int run() override {
+    if (own_.was_set("text") == own_.was_set("file")) {
+      throw Error(ErrorCode::kInvalidArgument, own_.was_set("text") ? "two inputs given" : "no input given",
+                  {.expected = "one of --text and --file"});
+    }
+    const auto tokenizer = open();
+    return decode_ ? run_decode(*tokenizer) : run_encode(*tokenizer);
+  }
+
+ private:
+  std::unique_ptr<Tokenizer> open() const {
+    if (common_.model.empty() && common_.tokenizer.empty()) {
+      throw Error(ErrorCode::kInvalidArgument, "no tokenizer given",
+                  {.expected = "--model DIR or --tokenizer FILE"});
+    }
+    // The model tells llama2.c files their size; a folder with a tokenizer only has no config.json.
+    const bool has_config = !common_.model.empty() &&
+                            (common_.tokenizer.empty() || is_folder(common_.model)) &&
+                            (file_exists(common_.model + "/config.json") || !is_folder(common_.model));
+    const int64_t vocab_size = has_config ? read_model_spec(common_.model).config.vocab_size : 0;
+    return load_tokenizer(common_.tokenizer.empty() ? common_.model : common_.tokenizer, vocab_size);
+  }
+
+  int run_encode(const Tokenizer& tokenizer) const {
+    const std::string text = own_.was_set("file") ? read_text(file_) : text_;
+    const std::vector<int32_t> ids = tokenizer.encode(text, {.parse_special = true, .add_special = special_});
+    if (common_.json) {
+      std::vector<std::string> pieces;
+      for (const int32_t id : ids) pieces.push_back(tokenizer.piece(id));
+      print_json({{"ids", ids}, {"pieces", pieces}});
+      return 0;
+    }
+    std::string table;
+    for (const int32_t id : ids) {
+      table += fmt::format("{:>7}  {}\n", id, Json(tokenizer.piece(id)).dump(-1, ' ', false, kReplace));
+    }
+    print(table);
+    return 0;
+  }
+
+  int run_decode(const Tokenizer& tokenizer) const {
+    const std::string source = own_.was_set("file") ? file_ : "--text";
+    const std::vector<int32_t> ids = parse_ids(own_.was_set("file") ? read_file(file_) : text_, source);
+    check_ids(ids, tokenizer.vocab_size(), source);
+    const std::string text = tokenizer.decode(ids);
+    if (common_.json) {
+      print_json({{"text", text}});
+    } else {
+      print(output_is_terminal() ? text + "\n" : text);
+    }
+    return 0;
+  }
+
+  static constexpr auto kReplace = Json::error_handler_t::replace;
+
+  OptionSet own_, common_options_;
+  CommonOptions common_;
+  std::string text_, file_;
+  bool decode_ = false, special_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_tokenize_command() { return std::make_unique<TokenizeCommand>(); }
+
+}  // namespace sepllm
