@@ -51,8 +51,7 @@ class Reader {
   size_t at_ = 0;
 };
 
-std::vector<ScoredPiece> read_pieces(const std::string& path) {
-  const std::string bytes = read_file(path, kMaxFileBytes);
+std::vector<ScoredPiece> read_pieces(std::string_view bytes, const std::string& path) {
   Reader reader(bytes, path);
   const auto longest = reader.number<int32_t>();
   std::vector<ScoredPiece> pieces;
@@ -174,12 +173,17 @@ class Llama2cTokenizer : public Tokenizer {
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_llama2c(const std::string& path, int64_t config_vocab_size) {
-  std::vector<ScoredPiece> pieces = read_pieces(path);
-  check_pieces(pieces, path, config_vocab_size);
+  return parse_llama2c(read_file(path, kMaxFileBytes), path, config_vocab_size);
+}
+
+std::unique_ptr<Tokenizer> parse_llama2c(std::string_view bytes, const std::string& file,
+                                         int64_t config_vocab_size) {
+  std::vector<ScoredPiece> pieces = read_pieces(bytes, file);
+  check_pieces(pieces, file, config_vocab_size);
   // llama2.c looks merges up among all pieces; the specials and bytes have texts that real merges never
   // reach, and taking them out keeps a text that spells "<0x41>" from becoming the byte 0x41.
   for (size_t id = 0; id < static_cast<size_t>(kFirstPiece); ++id) pieces[id].mergeable = false;
-  return std::make_unique<Llama2cTokenizer>(std::move(pieces), path);
+  return std::make_unique<Llama2cTokenizer>(std::move(pieces), file);
 }
 
 }  // namespace sepllm

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "text/tokenizer.h"
 
@@ -14,5 +15,8 @@ namespace sepllm {
 // 3 to 258 the bytes. Error (kBadFile) for a truncated file, lengths beyond the stated longest piece, another
 // number of tokens than expected, or other tokens in the places of the bytes.
 std::unique_ptr<Tokenizer> load_llama2c(const std::string& path, int64_t config_vocab_size);
+// The same from the bytes of such a file; `file` is its name in errors.
+std::unique_ptr<Tokenizer> parse_llama2c(std::string_view bytes, const std::string& file,
+                                         int64_t config_vocab_size);
 
 }  // namespace sepllm

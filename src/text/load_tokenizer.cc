@@ -28,13 +28,13 @@ bool is_json(std::string_view bytes) {
 }
 
 // SentencePiece and tiktoken share the name tokenizer.model.
-std::unique_ptr<Tokenizer> load_model_file(const std::string& path, std::string_view bytes,
+std::unique_ptr<Tokenizer> load_model_file(const std::string& path, const std::string& bytes,
                                            const TokenizerConfig& config) {
   if (looks_like_tiktoken(bytes)) return parse_tiktoken(bytes, path, config);
   if (!looks_like_sentencepiece(bytes)) {
     throw Error(ErrorCode::kBadFile, "neither a SentencePiece model nor a tiktoken file", {.file = path});
   }
-  auto tokenizer = load_sentencepiece(path);
+  auto tokenizer = parse_sentencepiece(bytes, path);
   if (config.chat_template) tokenizer->set_chat_template(*config.chat_template);
   return tokenizer;
 }

@@ -239,13 +239,16 @@ class SentencePieceTokenizer : public Tokenizer {
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path) {
-  const std::string bytes = read_file(path, kMaxFileBytes);
-  Model model = parse_sentencepiece_model(bytes, path);
+  return parse_sentencepiece(read_file(path, kMaxFileBytes), path);
+}
+
+std::unique_ptr<Tokenizer> parse_sentencepiece(const std::string& bytes, const std::string& file) {
+  Model model = parse_sentencepiece_model(bytes, file);
   std::unique_ptr<Encoder> encoder;
   if (is_plain(model)) {
-    encoder = std::make_unique<PlainEncoder>(model, path);
+    encoder = std::make_unique<PlainEncoder>(model, file);
   } else {
-    encoder = std::make_unique<LibraryEncoder>(bytes, path);
+    encoder = std::make_unique<LibraryEncoder>(bytes, file);
   }
   return std::make_unique<SentencePieceTokenizer>(std::move(model), std::move(encoder));
 }

@@ -17,5 +17,7 @@ namespace sepllm {
 // as Hugging Face's LlamaTokenizer does with legacy = false: the text's blank in front is added at its start
 // only, not after a special string.
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path);
+// The same from the bytes of such a file; `file` is its name in errors.
+std::unique_ptr<Tokenizer> parse_sentencepiece(const std::string& bytes, const std::string& file);
 
 }  // namespace sepllm

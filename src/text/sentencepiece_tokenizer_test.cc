@@ -68,9 +68,8 @@ const std::string kTidying = bytes_field(1, "identity") + flag_field(3, 1) + fla
 const std::vector<Piece> kSmall = {{" ", -9},  {"a", -8},  {"b", -7},   {"ab", -1},
                                    {" a", -2}, {"ba", -1}, {"aba", -3}, {"é", -5}};
 
-std::unique_ptr<Tokenizer> load(const std::string& file) {
-  const test::TemporaryFolder folder;
-  return load_sentencepiece(folder.write("tokenizer.model", file));
+std::unique_ptr<Tokenizer> load(const std::string& bytes) {
+  return parse_sentencepiece(bytes, "tokenizer.model");
 }
 
 Ids encode_by_library(const std::string& file, const std::string& text) {
@@ -168,6 +167,7 @@ TEST(SentencePieceTokenizer, RefusesBadModels) {
   const std::string unknown = piece_field({"<unk>", 0, Type::kUnknown});
   const std::string a = piece_field({"a", 0, Type::kNormal});
   EXPECT_NO_THROW(load(unknown + a + rest));
+  EXPECT_THROW(load_sentencepiece("no/such/file.model"), Error);
   EXPECT_THROW(load(rest), Error);                    // no pieces
   EXPECT_THROW(load(a + rest), Error);                // no unknown piece
   EXPECT_THROW(load(unknown + a + a + rest), Error);  // twice
@@ -186,17 +186,16 @@ TEST(SentencePieceTokenizer, RefusesBadModels) {
 // Any byte changed or the file cut anywhere: an Error, or a tokenizer that works; nothing on stderr. The
 // library's own path is taken too (the second model).
 TEST(SentencePieceTokenizer, SurvivesEveryWrongByteAndEveryCut) {
-  const test::TemporaryFolder folder;
   for (const std::string& good : {model_file(kSmall, kPlain), model_file(kSmall, kTidying, 1)}) {
     const auto attempt = [&](const std::string& bytes) {
       try {
-        const auto tokenizer = load_sentencepiece(folder.write("tokenizer.model", bytes));
+        const auto tokenizer = load(bytes);
         tokenizer->decode(tokenizer->encode("ab  abab \n é<s>a"));
       } catch (const Error&) {
       }
     };
     testing::internal::CaptureStderr();
-    for (size_t at = 0; at < good.size(); at += 1 + at / 100) {
+    for (size_t at = 0; at < good.size(); ++at) {
       attempt(good.substr(0, at));
       std::string bad = good;
       bad[at] = static_cast<char>(bad[at] ^ 0xFF);
@@ -258,7 +257,7 @@ TEST(SentencePieceTokenizer, EqualsTheLibraryAndLlama2cOnRealText) {
                                     data + "/text/wikitext-2/test.txt"};
   const std::string books = data + "/text/pg19/test";
   for (const auto& entry : std::filesystem::directory_iterator(books)) {
-    if (files.size() < 8) files.push_back(entry.path());
+    if (files.size() < 5) files.push_back(entry.path());
   }
   for (const std::string& file : files) {
     const std::string text = read_file(file);

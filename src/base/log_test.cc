@@ -1,0 +1,43 @@
+#include "base/log.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace sepllm {
+namespace {
+
+TEST(Log, GoesToTheSinkInForce) {
+  std::vector<std::pair<LogLevel, std::string>> lines;
+  LogSink old =
+      set_log_sink([&](LogLevel level, const std::string& text) { lines.emplace_back(level, text); });
+  log_info("one");
+  log_warning("two");
+  LogSink mine = set_log_sink(nullptr);
+  log_info("dropped");
+  ASSERT_TRUE(mine != nullptr);
+  mine(LogLevel::kInfo, "three");  // the old sink came back whole
+  EXPECT_EQ(lines, (std::vector<std::pair<LogLevel, std::string>>{
+                       {LogLevel::kInfo, "one"}, {LogLevel::kWarning, "two"}, {LogLevel::kInfo, "three"}}));
+  set_log_sink(std::move(old));
+}
+
+TEST(Log, LinesOfThreadsDoNotMix) {
+  std::vector<std::string> lines;  // not guarded: the log calls its sink by one thread at a time
+  LogSink old = set_log_sink([&](LogLevel, const std::string& text) { lines.push_back(text); });
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([] {
+      for (int k = 0; k < 200; ++k) log_info("line");
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  set_log_sink(std::move(old));
+  EXPECT_EQ(lines.size(), 800U);
+}
+
+}  // namespace
+}  // namespace sepllm

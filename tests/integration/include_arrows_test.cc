@@ -1,0 +1,134 @@
+// Dependencies point one way (docs/ARCHITECTURE.md): reads every #include "..." of src/ and apps/ and fails
+// on one that points up or sideways.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// What each folder may include, beside itself and what these may include.
+const std::map<std::string, std::set<std::string>>& direct_arrows() {
+  static const std::map<std::string, std::set<std::string>> kArrows = {
+      {"base", {}},
+      {"tensor", {"base"}},
+      {"text", {"base"}},
+      {"attention", {"base"}},
+      {"kernels", {"attention", "tensor"}},
+      {"checkpoint", {"tensor"}},
+      {"cache", {"attention", "tensor"}},
+      {"ops", {"kernels"}},
+      {"model", {"ops", "cache", "checkpoint"}},
+      {"engine", {"model", "text"}},
+      {"train", {"model", "text"}},
+      {"eval", {"engine"}},
+      {"server", {"engine"}},
+  };
+  return kArrows;
+}
+
+std::set<std::string> reachable(const std::string& folder) {
+  std::set<std::string> out = {folder};
+  for (const std::string& next : direct_arrows().at(folder)) out.merge(reachable(next));
+  return out;
+}
+
+std::vector<std::string> included_files(const std::string& source) {
+  std::vector<std::string> out;
+  std::istringstream lines(source);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t hash = line.find_first_not_of(" \t");
+    if (hash == std::string::npos || line[hash] != '#') continue;
+    const size_t word = line.find_first_not_of(" \t", hash + 1);
+    if (word == std::string::npos || line.compare(word, 7, "include") != 0) continue;
+    const size_t open = line.find('"', word);
+    const size_t close = open == std::string::npos ? open : line.find('"', open + 1);
+    if (close != std::string::npos) out.push_back(line.substr(open + 1, close - open - 1));
+  }
+  return out;
+}
+
+// What is wrong with the includes of one file, given by its path from the top of the repository.
+std::vector<std::string> wrong_arrows(const std::string& path, const std::string& source) {
+  std::vector<std::string> wrong, parts;
+  for (const fs::path& part : fs::path(path)) parts.push_back(part.string());
+  const bool is_app = parts.at(0) == "apps";
+  const bool is_test = path.ends_with("_test.cc") || path.find("test_support") != std::string::npos;
+  if (!is_app && (parts.size() < 3 || !direct_arrows().contains(parts[1]))) {
+    return {path + ": lies in no known folder of src/"};
+  }
+  for (const std::string& file : included_files(source)) {
+    const std::string to = file.substr(0, file.find('/'));
+    const bool is_beside = file.find('/') == std::string::npos;
+    const bool is_right = is_app ? to == "apps" || is_beside || direct_arrows().contains(to)
+                                 : reachable(parts[1]).contains(to) || (is_test && to == "tests");
+    if (!is_right) wrong.push_back(path + ": includes \"" + file + "\"");
+  }
+  return wrong;
+}
+
+bool is_source(const fs::path& path) {
+  return path.extension() == ".cc" || path.extension() == ".h" || path.extension() == ".inc";
+}
+
+TEST(IncludeArrows, PointOneWayInTheSources) {
+  const fs::path top = SEPLLM_SOURCE_DIR;
+  int n_files = 0;
+  for (const char* folder : {"src", "apps"}) {
+    if (!fs::exists(top / folder)) continue;
+    for (const auto& entry : fs::recursive_directory_iterator(top / folder)) {
+      if (!entry.is_regular_file() || !is_source(entry.path())) continue;
+      ++n_files;
+      const std::string path = fs::relative(entry.path(), top).generic_string();
+      const std::string source = sepllm::read_file(entry.path());
+      for (const std::string& wrong : wrong_arrows(path, source)) ADD_FAILURE() << wrong;
+    }
+  }
+  EXPECT_GT(n_files, 50);
+}
+
+TEST(IncludeArrows, AWrongArrowIsFound) {
+  const auto includes = [](const std::string& path, const std::string& file) {
+    return wrong_arrows(path, "// text\n#include <vector>\n  #  include \"" + file + "\"  // why\n");
+  };
+  EXPECT_EQ(includes("src/kernels/x.cc", "model/decoder.h"),
+            std::vector<std::string>{"src/kernels/x.cc: includes \"model/decoder.h\""});
+  // Up, sideways, and what the design names.
+  EXPECT_FALSE(includes("src/base/x.h", "tensor/view.h").empty());
+  EXPECT_FALSE(includes("src/attention/x.cc", "text/tokenizer.h").empty());
+  EXPECT_FALSE(includes("src/text/x.cc", "tensor/view.h").empty());
+  EXPECT_FALSE(includes("src/cache/x.cc", "kernels/attention.h").empty());
+  EXPECT_FALSE(includes("src/checkpoint/x.cc", "attention/pattern.h").empty());
+  EXPECT_FALSE(includes("src/model/x.cc", "text/tokenizer.h").empty());
+  EXPECT_FALSE(includes("src/model/families/x.cc", "engine/session.h").empty());
+  EXPECT_FALSE(includes("src/engine/x.cc", "server/http.h").empty());
+  EXPECT_FALSE(includes("src/engine/x.cc", "train/trainer.h").empty());
+  EXPECT_FALSE(includes("src/train/x.cc", "engine/session.h").empty());
+  EXPECT_FALSE(includes("src/engine/x.cc", "apps/common.h").empty());
+  EXPECT_FALSE(includes("src/base/x.cc", "tests/support/support.h").empty());
+  EXPECT_FALSE(includes("src/base/x.cc", "x.h").empty());  // paths start at src/
+  EXPECT_FALSE(includes("src/other/x.cc", "base/error.h").empty());
+  EXPECT_FALSE(includes("src/x.cc", "base/error.h").empty());
+}
+
+TEST(IncludeArrows, RightArrowsPass) {
+  const auto passes = [](const std::string& path, const std::string& file) {
+    return wrong_arrows(path, "#include \"" + file + "\"\n").empty();
+  };
+  EXPECT_TRUE(passes("src/base/x.cc", "base/error.h"));
+  EXPECT_TRUE(passes("src/model/families/x.cc", "model/config.h"));
+  EXPECT_TRUE(passes("src/model/x.cc", "kernels/context.h"));  // through ops
+  EXPECT_TRUE(passes("src/engine/x.cc", "text/tokenizer.h"));
+  EXPECT_TRUE(passes("apps/x.cc", "engine/session.h"));
+  EXPECT_TRUE(passes("src/text/x_test.cc", "tests/support/support.h"));
+}
+
+}  // namespace
