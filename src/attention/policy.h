@@ -6,10 +6,10 @@
 #include <string>
 
 #include "attention/pattern.h"
+#include "base/dtype.h"
 #include "base/json.h"
 #include "base/options.h"
 #include "base/token_set.h"
-#include "tensor/dtype.h"
 
 namespace sepllm {
 

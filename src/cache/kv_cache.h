@@ -13,9 +13,9 @@
 
 #include "attention/key_span.h"
 #include "attention/policy.h"
+#include "base/dtype.h"
 #include "base/token_set.h"
 #include "tensor/buffer.h"
-#include "tensor/dtype.h"
 
 namespace sepllm {
 

@@ -5,8 +5,8 @@
 #include <span>
 
 #include "attention/key_span.h"
+#include "base/dtype.h"
 #include "kernels/context.h"
-#include "tensor/dtype.h"
 
 namespace sepllm {
 

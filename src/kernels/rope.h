@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "base/dtype.h"
 #include "kernels/context.h"
-#include "tensor/dtype.h"
 #include "tensor/matrix.h"
 
 namespace sepllm {

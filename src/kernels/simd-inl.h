@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "tensor/dtype.h"
+#include "base/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepllm {

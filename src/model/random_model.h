@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "base/dtype.h"
 #include "base/json.h"
 #include "model/config.h"
-#include "tensor/dtype.h"
 
 namespace sepllm {
 
