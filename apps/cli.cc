@@ -12,11 +12,11 @@ namespace {
 
 constexpr size_t kHelpColumn = 30;
 constexpr size_t kLineWidth = 110;
+constexpr int kMaxFiles = 1 << 20;
 
 std::string flag_of(const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; }
 
-// A list of files may follow one flag (a shell's *.txt); other repeatable options take one value a flag, as
-// CLI11 would take "[a,b]" apart.
+// A list of files may follow one flag (a shell's *.txt); other repeatable options take one value a flag.
 bool takes_list(const Option& option) { return option.repeatable && option.value_name == "FILE"; }
 
 void bind(CLI::App& app, OptionSet* set, const Option& option, bool positional) {
@@ -34,7 +34,7 @@ void bind(CLI::App& app, OptionSet* set, const Option& option, bool positional) 
       option.help);
   bound->type_name(option.value_name);
   if (takes_list(option)) {
-    bound->expected(1, CLI::detail::expected_max_vector_size);
+    bound->expected(1, kMaxFiles)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   } else if (option.repeatable) {
     bound->expected(1)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   } else {

@@ -1,0 +1,174 @@
+// `sepllm generate` and `chat`.
+#include <algorithm>
+#include <sstream>
+
+#include "base/file.h"
+#include "base/utf8.h"
+#include "tests/support/cli.h"
+
+namespace sepllm::test {
+namespace {
+
+class CliGenerate : public RandomModelTest {};
+
+TEST_F(CliGenerate, FieldsAreThoseOfTheDesign) {
+  const Json result = run_json(with_model("generate", {"--prompt", "Hello", "-n", "12", "--ignore-eos"}));
+  for (const char* key : {"prompt_tokens", "prefill_tokens_per_second", "decode_tokens_per_second"}) {
+    EXPECT_TRUE(result[key].is_number()) << key;
+  }
+  EXPECT_TRUE(result["text"].is_string());
+  EXPECT_EQ(result["ids"].size(), 12U);
+  EXPECT_EQ(result["policy"]["policy"], "full");
+  for (const char* key :
+       {"mean_keys", "peak_keys", "mean_share", "peak_bytes", "full_bytes", "reserved_bytes"}) {
+    EXPECT_TRUE(result["kv"][key].is_number()) << key;
+  }
+}
+
+TEST_F(CliGenerate, StreamedTextIsTheTextOfTheJson) {
+  const std::vector<std::string> flags = {"--prompt", "One, two", "-n",     "60", "--ignore-eos",
+                                          "--temp",   "1",        "--seed", "3"};
+  const ProgramResult streamed = run_sepllm(with_model("generate", flags));
+  ASSERT_EQ(streamed.exit_code, 0) << streamed.err;
+  EXPECT_EQ(streamed.out, run_json(with_model("generate", flags))["text"].get<std::string>());
+  EXPECT_FALSE(utf8_find_invalid(streamed.out));
+  // The line of figures.
+  EXPECT_EQ(std::count(streamed.err.begin(), streamed.err.end(), '\n'), 1) << streamed.err;
+  for (const char* part : {"tokens/s", "keys: mean", "peak", "KV:", "% of full"}) {
+    EXPECT_NE(streamed.err.find(part), std::string::npos) << streamed.err;
+  }
+}
+
+TEST_F(CliGenerate, TheSeedDecides) {
+  const auto ids = [&](const std::string& seed) {
+    return run_json(with_model(
+        "generate", {"--prompt", "a", "-n", "40", "--temp", "1", "--ignore-eos", "--seed", seed}))["ids"];
+  };
+  EXPECT_EQ(ids("1"), ids("1"));
+  EXPECT_NE(ids("1"), ids("2"));
+}
+
+TEST_F(CliGenerate, AnEmptyPromptStartsFromBos) {
+  const Json empty = run_json(with_model("generate", {"--prompt", "", "-n", "5", "--ignore-eos"}));
+  const Json by_ids = run_json(
+      with_model("generate", {"--prompt-ids", std::to_string(kByteTokenizerBos), "-n", "5", "--ignore-eos"}));
+  EXPECT_EQ(empty["ids"], by_ids["ids"]);
+  EXPECT_EQ(empty["prompt_tokens"].get<int64_t>(), 1);
+}
+
+TEST_F(CliGenerate, NoNewTokens) {
+  const Json result = run_json(with_model("generate", {"--prompt", "a", "-n", "0"}));
+  EXPECT_EQ(result["text"], "");
+  EXPECT_TRUE(result["ids"].empty());
+}
+
+TEST_F(CliGenerate, StopStringsEndTheTextBeforeThem) {
+  const std::vector<std::string> flags = {"--prompt", "a",      "-n", "80",          "--temp",
+                                          "1",        "--seed", "5",  "--ignore-eos"};
+  const std::string text = run_json(with_model("generate", flags))["text"].get<std::string>();
+  // A character of one byte from the middle, where it first comes.
+  size_t at = text.size() / 2;
+  while (at < text.size() && static_cast<unsigned char>(text[at]) >= 0x80) ++at;
+  ASSERT_LT(at, text.size());
+  const std::string stop(1, text[at]);
+  const Json stopped = run_json(
+      with_model("generate", flags + std::vector<std::string>{"--stop", "[no, such]", "--stop", stop}));
+  EXPECT_EQ(stopped["text"].get<std::string>(), text.substr(0, text.find(stop)));
+  EXPECT_EQ(stopped["finish_reason"], "stop");
+}
+
+TEST_F(CliGenerate, AllPoliciesAgreeWhileTheWindowReachesBack) {
+  const auto ids = [&](const std::string& policy) {
+    return run_json(with_model(
+        "generate", {"--prompt", "Hello, world", "-n", "40", "--ignore-eos", "--policy", policy}))["ids"];
+  };
+  const Json full = ids("full");
+  for (const char* policy : {"sep", "sep-stream", "sink", "sink-stream", "fixed"})
+    EXPECT_EQ(ids(policy), full) << policy;
+}
+
+TEST_F(CliGenerate, WithoutATokenizerIdsAreTheResult) {
+  const std::string folder = file("bare");
+  write_random_model(folder, {});
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+    std::remove((folder + "/" + name).c_str());
+  const ProgramResult plain =
+      run_sepllm({"generate", "--model", folder, "--prompt-ids", "1,2,3", "-n", "4", "--ignore-eos"});
+  ASSERT_EQ(plain.exit_code, 0) << plain.err;
+  std::istringstream ids(plain.out);
+  int32_t id = 0;
+  int count = 0;
+  while (ids >> id) ++count;
+  EXPECT_EQ(count, 4);
+}
+
+TEST_F(CliGenerate, AClosedOutputEndsQuietly) {
+  const std::string command = std::string(SEPLLM_BINARY) + " generate --model " + model() +
+                              " --prompt a -n 20000 --ignore-eos --policy sink --window 16 2> " +
+                              file("err") + " | head -c 10 > " + file("out") + "; echo ${PIPESTATUS[0]} > " +
+                              file("code");
+  ASSERT_EQ(std::system(("bash -c '" + command + "'").c_str()), 0);
+  EXPECT_EQ(read_file(file("code")), "0\n");
+  EXPECT_EQ(read_file(file("err")).find("error"), std::string::npos);
+  EXPECT_EQ(read_file(file("out")).size(), 10U);
+}
+
+TEST_F(CliGenerate, Stories260kGreedyTextIsTheExpected) {
+  SEPLLM_DATA_OR_SKIP(data);
+  const ProgramResult result =
+      run_sepllm({"generate", "--model", data + "/derived/stories260k-hf", "--tokenizer",
+                  data + "/weights/stories260k/tok512.bin", "--prompt", "", "-n", "256"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, read_file(data + "/expected/stories260k_greedy_256.txt"));
+}
+
+class CliChat : public RandomModelTest {
+ protected:
+  static ProgramResult chat(const std::string& input, const std::vector<std::string>& more = {}) {
+    return run_sepllm(with_model("chat", {"--temp", "0", "-n", "8", "--chat-format", "plain"}) + more, input);
+  }
+};
+
+TEST_F(CliChat, AnswersEachLineAndEndsWithTheInput) {
+  const ProgramResult result = chat("Hello\nHow are you?\n");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_GE(std::count(result.out.begin(), result.out.end(), '\n'), 2);
+}
+
+TEST_F(CliChat, TheSecondTurnRemembersTheFirst) {
+  // Statistics tell how many tokens the cache has seen: the second turn adds to the first.
+  const ProgramResult one = chat("Hello\n/stats\n"), two = chat("Hello\nHow are you?\n/stats\n");
+  const auto tokens = [](const std::string& err) {
+    return std::stoll(err.substr(err.find_first_of("0123456789")));
+  };
+  ASSERT_NE(one.err.find("tokens so far"), std::string::npos) << one.err;
+  EXPECT_GT(tokens(two.err), tokens(one.err) + 12);
+}
+
+TEST_F(CliChat, CommandsAreNotSaid) {
+  const ProgramResult result = chat("/help\n/nonsense\n/exit\nnever read\n");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.out, "");
+  EXPECT_NE(result.err.find("/stats"), std::string::npos);
+  EXPECT_NE(result.err.find("unknown command /nonsense"), std::string::npos);
+}
+
+TEST_F(CliChat, SpecialStringsOfTheUserArePlainText) {
+  // As a special token the string would be one token, as text it is one a byte.
+  const ProgramResult plain = chat("<|end|>\n/stats\n", {"-n", "1"});
+  const ProgramResult other = chat("(|end|)\n/stats\n", {"-n", "1"});
+  const auto first_line = [](const std::string& s) { return s.substr(0, s.find(" tokens so far")); };
+  EXPECT_EQ(first_line(plain.err), first_line(other.err));
+}
+
+TEST_F(CliChat, StreamsForEverUnderAStreamingPolicy) {
+  std::string input;
+  for (int i = 0; i < 30; ++i) input += "This is line " + std::to_string(i) + ", is it not?\n";
+  const ProgramResult result = chat(
+      input + "/stats\n", {"--policy", "sep-stream", "--seps", "16", "--window", "24", "--capacity", "64"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.err.find("peak 65"), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace sepllm::test
