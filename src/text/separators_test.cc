@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "tests/support/fake_tokenizer.h"
 #include "tests/support/support.h"
 #include "text/sentencepiece_tokenizer.h"
@@ -136,6 +138,53 @@ TEST(Separators, Llama2HasTheExpectedTextSeparators) {
     EXPECT_FALSE(set.contains(*tokenizer->find(piece))) << piece;
   }
   EXPECT_THROW(make_separators(*tokenizer, "paper", 32000, false), Error);
+}
+
+// The reference's ids in the real tokenizers: their texts, and how they stand to the text rule.
+struct RealTokenizer {
+  const char* path;
+  int64_t rows;
+  Ids paper;
+  Ids streaming;  // in addition
+};
+
+TEST(Separators, PaperIdsOfTheRealTokenizersAreAllTextSeparators) {
+  SEPLLM_DATA_OR_SKIP(data);
+  const std::vector<RealTokenizer> all = {
+      {"llama3/tokenizer.model",
+       128256,
+       {0, 11, 13, 25, 26, 30, 198, 220, 256, 262, 551, 662, 720, 758, 949, 1174, 2652},
+       {}},
+      {"gpt-neox-20b/tokenizer.json",
+       50304,
+       {2, 13, 15, 27, 28, 32, 186, 187, 209},
+       {586, 964, 1157, 1163, 2195, 2490, 3706, 3736, 4928, 50275, 50276}},
+      {"falcon/tokenizer.json", 65024, {12, 23, 25, 37, 38, 42, 193, 204, 258, 466, 1212, 4610, 23787}, {}},
+      {"gpt2/tokenizer.json",
+       50257,
+       {0, 11, 13, 25, 26, 30, 197, 198, 220, 764, 837, 1058, 2162, 5145, 5633},
+       {}}};
+  for (const RealTokenizer& real : all) {
+    const auto tokenizer = load_tokenizer(data + "/tokenizers/" + real.path);
+    EXPECT_EQ(make_separators(*tokenizer, "paper", real.rows, false).ids(), real.paper) << real.path;
+    Ids streaming = real.paper;
+    streaming.insert(streaming.end(), real.streaming.begin(), real.streaming.end());
+    std::sort(streaming.begin(), streaming.end());
+    EXPECT_EQ(make_separators(*tokenizer, "paper", real.rows, true).ids(), streaming) << real.path;
+    const TokenSet text = make_separators(*tokenizer, "text", real.rows, false);
+    for (const int32_t id : streaming) EXPECT_TRUE(text.contains(id)) << real.path << " " << id;
+    EXPECT_GT(text.size(), static_cast<int64_t>(5 * streaming.size())) << real.path;
+    const std::string book = read_file(data + "/text/pg19/test/10146.txt");
+    const Ids ids = tokenizer->encode(book);
+    const TokenSet paper = make_separators(*tokenizer, "paper", real.rows, false);
+    const auto share = [&](const TokenSet& set) {
+      const auto n = std::count_if(ids.begin(), ids.end(), [&](int32_t id) { return set.contains(id); });
+      return static_cast<double>(n) / static_cast<double>(ids.size());
+    };
+    // On a book the lists miss a share of the separators that the text rule finds (., \n\n, ." and the like).
+    EXPECT_GT(share(text), share(paper)) << real.path;
+    EXPECT_LT(share(text), 1.25 * share(paper)) << real.path;
+  }
 }
 
 }  // namespace
