@@ -186,11 +186,11 @@ void OptionSet::apply_json(const JsonObject& object) {
                    .hint = near.empty() ? "" : "did you mean '" + near + "'?"});
     }
     if (option->was_set || value.is_null()) continue;
-    const auto set_one = [&](const Json& one) {
+    const auto set_one = [&, name = key](const Json& one) {
       try {
         option->set(as_text(one));
       } catch (const Error& e) {
-        throw Error(e.code(), e.what(), {.file = object.file(), .place = object.path_of(key.c_str())});
+        throw Error(e.code(), e.what(), {.file = object.file(), .place = object.path_of(name.c_str())});
       }
     };
     if (value.is_array()) {
