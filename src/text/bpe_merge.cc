@@ -1,6 +1,7 @@
 // The two merging loops of BPE.
 #include <algorithm>
 #include <climits>
+#include <map>
 
 #include "base/error.h"
 #include "text/bpe_model.h"
@@ -15,10 +16,41 @@ Merge merge_of(const MergeTable& table, int32_t left, int32_t right) {
   return merge == nullptr ? kNoMerge : *merge;
 }
 
-// Heap order: the lowest rank on top, the leftmost one first among equals.
-bool comes_later(const BpeScratch::Candidate& a, const BpeScratch::Candidate& b) {
-  return a.rank != b.rank ? a.rank > b.rank : a.at > b.at;
-}
+// A place where two symbols may join, and what they were when it was found.
+struct Candidate {
+  int32_t at;  // index of the left symbol
+  int32_t left, right;
+};
+
+// The candidates of one rank, leftmost first. They come nearly all in order, so that taking them out walks
+// along a list; one heap for all of a long word would miss the cache at every step.
+class Bucket {
+ public:
+  void add(const Candidate& c) {
+    if (run_.empty() || c.at >= run_.back().at) {
+      run_.push_back(c);
+    } else {
+      late_.push_back(c);
+      std::push_heap(late_.begin(), late_.end(), further_right);
+    }
+  }
+  bool empty() const { return taken_ == run_.size() && late_.empty(); }
+  Candidate take() {
+    const bool from_run = late_.empty() || (taken_ < run_.size() && run_[taken_].at <= late_.front().at);
+    if (from_run) return run_[taken_++];
+    std::pop_heap(late_.begin(), late_.end(), further_right);
+    const Candidate c = late_.back();
+    late_.pop_back();
+    return c;
+  }
+
+ private:
+  static bool further_right(const Candidate& a, const Candidate& b) { return a.at > b.at; }
+
+  std::vector<Candidate> run_;  // ascending
+  size_t taken_ = 0;
+  std::vector<Candidate> late_;  // heap
+};
 
 class LongMerger {
  public:
@@ -26,11 +58,11 @@ class LongMerger {
 
   void run() {
     link();
-    while (!s_.heap.empty()) {
-      std::pop_heap(s_.heap.begin(), s_.heap.end(), comes_later);
-      const BpeScratch::Candidate top = s_.heap.back();
-      s_.heap.pop_back();
-      apply(top);
+    while (!buckets_.empty()) {
+      const auto lowest = buckets_.begin();
+      const Candidate c = lowest->second.take();
+      if (lowest->second.empty()) buckets_.erase(lowest);
+      apply(c);
     }
     std::erase_if(s_.symbols, [](int32_t id) { return id < 0; });
   }
@@ -40,25 +72,21 @@ class LongMerger {
     const auto n = static_cast<int32_t>(s_.symbols.size());
     s_.previous.resize(s_.symbols.size());
     s_.next.resize(s_.symbols.size());
-    s_.heap.clear();
     for (int32_t k = 0; k < n; ++k) {
       s_.previous[index(k)] = k - 1;
       s_.next[index(k)] = k + 1 < n ? k + 1 : -1;
-      if (k + 1 < n) consider(k, k + 1, false);
+      if (k + 1 < n) consider(k, k + 1);
     }
-    std::make_heap(s_.heap.begin(), s_.heap.end(), comes_later);
   }
 
-  void consider(int32_t left, int32_t right, bool keep_order) {
+  void consider(int32_t left, int32_t right) {
     const int32_t a = s_.symbols[index(left)];
     const int32_t b = s_.symbols[index(right)];
     const Merge* merge = table_.find(a, b);
-    if (merge == nullptr) return;
-    s_.heap.push_back({merge->rank, left, a, b});
-    if (keep_order) std::push_heap(s_.heap.begin(), s_.heap.end(), comes_later);
+    if (merge != nullptr) buckets_[merge->rank].add({left, a, b});
   }
 
-  void apply(const BpeScratch::Candidate& c) {
+  void apply(const Candidate& c) {
     const int32_t right = s_.next[index(c.at)];
     const bool still_there =
         s_.symbols[index(c.at)] == c.left && right >= 0 && s_.symbols[index(right)] == c.right;
@@ -68,14 +96,15 @@ class LongMerger {
     s_.symbols[index(right)] = -1;
     s_.next[index(c.at)] = after;
     if (after >= 0) s_.previous[index(after)] = c.at;
-    if (s_.previous[index(c.at)] >= 0) consider(s_.previous[index(c.at)], c.at, true);
-    if (after >= 0) consider(c.at, after, true);
+    if (s_.previous[index(c.at)] >= 0) consider(s_.previous[index(c.at)], c.at);
+    if (after >= 0) consider(c.at, after);
   }
 
   static size_t index(int32_t k) { return static_cast<size_t>(k); }
 
   const MergeTable& table_;
   BpeScratch& s_;
+  std::map<int32_t, Bucket> buckets_;  // by rank
 };
 
 }  // namespace

@@ -12,7 +12,7 @@
 namespace sepllm {
 namespace {
 
-constexpr size_t kShortWord = 64;          // symbols; beyond, merging by a heap is faster
+constexpr size_t kShortWord = 64;          // symbols; beyond, merge_long is faster
 constexpr size_t kCuttable = 48;           // bytes; below, looking for cuts does not pay
 constexpr size_t kKeptCapacity = 1 << 20;  // elements that a scratch buffer keeps between words
 constexpr size_t kNeighbourBits = 20;
@@ -34,14 +34,13 @@ void for_each_unit(std::string_view text, bool bytes, Fn fn) {
 
 template <typename T>
 void shrink(std::vector<T>& buffer) {
-  if (buffer.capacity() > kKeptCapacity) buffer = {};
+  if (buffer.capacity() > kKeptCapacity) std::vector<T>().swap(buffer);  // `= {}` would keep the memory
 }
 
 void shrink(BpeScratch& scratch) {
   shrink(scratch.symbols);
   shrink(scratch.previous);
   shrink(scratch.next);
-  shrink(scratch.heap);
 }
 
 }  // namespace

@@ -28,17 +28,11 @@ struct BpeSettings {
 
 // What one thread needs while it encodes.
 struct BpeScratch {
-  struct Candidate {
-    int32_t rank;
-    int32_t at;           // index of the left symbol
-    int32_t left, right;  // their ids when it was found
-  };
   WordCache cache;
   std::string text;
   std::vector<int32_t> symbols;
   std::vector<Merge> merges;
   std::vector<int32_t> previous, next;
-  std::vector<Candidate> heap;
 };
 
 class BpeModel {

@@ -1,0 +1,217 @@
+// The files of byte-level BPE tokenizers, made small: dispatch, what the files beside them say, and bad
+// input.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "tests/support/support.h"
+#include "text/byte_alphabet.h"
+#include "text/tiktoken.h"
+#include "text/tokenizer.h"
+#include "text/tokenizer_json.h"
+
+namespace sepllm {
+namespace {
+
+using Ids = std::vector<int32_t>;
+using test::TemporaryFolder;
+
+Json byte_vocab() {
+  Json vocab = Json::object();
+  for (int b = 0; b < 256; ++b) {
+    std::string piece;
+    append_byte_level(piece, std::string(1, static_cast<char>(b)));
+    vocab[piece] = b;
+  }
+  vocab["he"] = 256;
+  vocab["\u0120t"] = 257;
+  vocab["<|endoftext|>"] = 258;
+  return vocab;
+}
+
+Json tokenizer_document() {
+  const Json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
+  return {{"version", "1.0"},
+          {"added_tokens", {{{"id", 258}, {"content", "<|endoftext|>"}, {"special", true}}}},
+          {"normalizer", nullptr},
+          {"pre_tokenizer", bytes},
+          {"decoder", bytes},
+          {"model", {{"type", "BPE"}, {"vocab", byte_vocab()}, {"merges", {"h e", "\u0120 t"}}}}};
+}
+
+// "he the" and its ids.
+const Ids kIds = {256, 257, 256};
+
+std::string message_of(const std::string& text) {
+  try {
+    parse_tokenizer_json(text, "tokenizer.json");
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(LoadTokenizer, TokenizerJsonOfAFolderWithItsConfig) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", tokenizer_document().dump());
+  folder.write("tokenizer_config.json",
+               R"({"bos_token": {"content": "<|endoftext|>"}, "eos_token": "he", "add_bos_token": true,
+                   "chat_template": [{"name": "tool", "template": "T"}, {"name": "default", "template": "D"}]})");
+  const auto tokenizer = load_tokenizer(folder.path());
+  EXPECT_EQ(tokenizer->encode("he the"), kIds);
+  EXPECT_EQ(tokenizer->encode("he the", {.add_special = true}), (Ids{258, 256, 257, 256}));
+  EXPECT_EQ(tokenizer->decode(kIds), "he the");
+  EXPECT_EQ(tokenizer->bos_id(), 258);
+  EXPECT_EQ(tokenizer->eos_id(), 256);
+  EXPECT_TRUE(tokenizer->adds_bos());
+  EXPECT_EQ(tokenizer->chat_template(), "D");
+  EXPECT_EQ(tokenizer->vocab_size(), 259);
+  EXPECT_EQ(tokenizer->piece(257), "\u0120t");
+  EXPECT_EQ(tokenizer->token_bytes(257), " t");
+  EXPECT_EQ(tokenizer->token_bytes(259), "");
+  EXPECT_EQ(tokenizer->token_bytes(-1), "");
+  EXPECT_TRUE(tokenizer->is_special(258));
+  EXPECT_FALSE(tokenizer->is_special(256));
+  folder.write("chat_template.jinja", "J");
+  EXPECT_EQ(load_tokenizer(folder.path())->chat_template(), "J");
+}
+
+TEST(LoadTokenizer, ModelConfigsFillWhatTheTokenizersFilesDoNotSay) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", tokenizer_document().dump());
+  EXPECT_EQ(load_tokenizer(folder.path())->eos_id(), 258);  // <|endoftext|>
+  folder.write("config.json", R"({"bos_token_id": 3, "eos_token_id": 4})");
+  EXPECT_EQ(load_tokenizer(folder.path())->bos_id(), 3);
+  folder.write("generation_config.json", R"({"eos_token_id": [5, 6]})");
+  EXPECT_EQ(load_tokenizer(folder.path())->eos_id(), 5);
+  folder.write("special_tokens_map.json", R"({"eos_token": {"content": "he"}})");
+  EXPECT_EQ(load_tokenizer(folder.path())->eos_id(), 256);
+  EXPECT_FALSE(load_tokenizer(folder.path())->adds_bos());
+  folder.write("special_tokens_map.json", R"({"eos_token": 7})");
+  EXPECT_THROW(load_tokenizer(folder.path()), Error);
+}
+
+TEST(LoadTokenizer, Gpt2FilesWithAndWithoutTheirVersion) {
+  for (const char* head : {"", "#version: 0.2\n"}) {
+    const TemporaryFolder folder;
+    folder.write("vocab.json", byte_vocab().dump());
+    folder.write("merges.txt", std::string(head) + "h e\n\u0120 t\n");
+    const auto tokenizer = load_tokenizer(folder.path());
+    EXPECT_EQ(tokenizer->encode("he the<|endoftext|>"), (Ids{256, 257, 256, 258}));
+    EXPECT_EQ(load_tokenizer(folder.file("merges.txt"))->encode("he the"), kIds);
+    folder.write("merges.txt", "h e\nh e x\n");
+    EXPECT_THROW(load_tokenizer(folder.path()), Error);
+  }
+}
+
+std::string tiktoken_file() {
+  const char* digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string file;
+  for (unsigned b = 0; b < 256; ++b) {
+    file += fmt::format("{}{}== {}\n", digits[b >> 2], digits[(b & 3) << 4], b);
+  }
+  return file + "aGU= 256\nIHQ= 257\nIHRoZQ== 258\n";  // "he", " t", " the"
+}
+
+TEST(LoadTokenizer, TiktokenWithLlama3sSpecialTokens) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.model", tiktoken_file());
+  const auto tokenizer = load_tokenizer(folder.path());
+  EXPECT_EQ(tokenizer->format(), "tiktoken");
+  EXPECT_EQ(tokenizer->encode("he the<|eot_id|>"), (Ids{256, 258, 259 + 9}));
+  EXPECT_EQ(tokenizer->encode("he", {.add_special = true}), (Ids{259, 256}));
+  EXPECT_GT(tokenizer->encode("<|eot_id|>", {.parse_special = false}).size(), 1u);
+  EXPECT_EQ(tokenizer->vocab_size(), 259 + 256);
+  EXPECT_EQ(tokenizer->piece(259 + 255), "<|reserved_special_token_250|>");
+  EXPECT_EQ(tokenizer->bos_id(), 259);
+  EXPECT_EQ(tokenizer->eos_id(), 260);
+  EXPECT_TRUE(tokenizer->adds_bos());
+}
+
+TEST(LoadTokenizer, DamagedTiktokenFilesAreErrors) {
+  const std::string whole = tiktoken_file();
+  EXPECT_THROW(parse_tiktoken("", "f"), Error);
+  EXPECT_THROW(parse_tiktoken(whole.substr(9), "f"), Error);       // first rank missing
+  EXPECT_THROW(parse_tiktoken(whole + "aGU= 259\n", "f"), Error);  // token twice
+  EXPECT_THROW(parse_tiktoken(whole + "aG* 259\n", "f"), Error);   // not base64
+  EXPECT_THROW(parse_tiktoken(whole + "aGVs 300\n", "f"), Error);  // a gap
+  EXPECT_THROW(parse_tiktoken(whole + "aGVs 99999999999999999999\n", "f"), Error);
+}
+
+TEST(TokenizerJson, InvalidUtf8IsAnErrorWithItsPlace) {
+  const auto tokenizer = parse_tokenizer_json(tokenizer_document().dump(), "f");
+  try {
+    tokenizer->encode("ab\xFFz");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(std::string(e.what()).find("byte 2"), std::string::npos) << e.what();
+  }
+}
+
+TEST(TokenizerJson, NulsAndEmptyTexts) {
+  const auto tokenizer = parse_tokenizer_json(tokenizer_document().dump(), "f");
+  EXPECT_EQ(tokenizer->encode(""), Ids());
+  EXPECT_EQ(tokenizer->encode(std::string(1000, '\0')), Ids(1000, 0));
+  EXPECT_EQ(tokenizer->decode(Ids(3, 0)), std::string(3, '\0'));
+}
+
+TEST(TokenizerJson, ManyThreadsShareOneTokenizer) {
+  const auto tokenizer = parse_tokenizer_json(tokenizer_document().dump(), "f");
+  std::string text;
+  for (int k = 0; k < 2000; ++k) text += fmt::format("he the {} ", k * 7919);
+  const Ids expected = tokenizer->encode(text);
+  std::vector<int> equal(4, 0);
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < equal.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int k = 0; k < 20; ++k) equal[t] += tokenizer->encode(text) == expected;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(equal, std::vector<int>(4, 20));
+}
+
+TEST(TokenizerJson, WhatItDoesNotKnowIsNamed) {
+  const auto with = [](const char* pointer, const Json& value) {
+    Json document = tokenizer_document();
+    document[Json::json_pointer(pointer)] = value;
+    return message_of(document.dump());
+  };
+  const auto expect_named = [](const std::string& message, const char* name) {
+    EXPECT_NE(message.find(name), std::string::npos) << message << " does not name " << name;
+  };
+  EXPECT_EQ(message_of(tokenizer_document().dump()), "");
+  expect_named(with("/surprise", 1), "surprise");
+  expect_named(with("/version", "2.0"), "version");
+  expect_named(with("/model/type", "Unigram"), "model.type");
+  expect_named(with("/model/dropout", 0.1), "model.dropout");
+  expect_named(with("/model/end_of_word_suffix", "</w>"), "end_of_word_suffix");
+  expect_named(with("/model/unk_token", "<unk>"), "unk_token");
+  expect_named(with("/normalizer", {{"type", "Nmt"}}), "normalizer.type");
+  expect_named(with("/pre_tokenizer/regex", "x"), "pre_tokenizer.regex");
+  expect_named(with("/pre_tokenizer", {{"type", "Whitespace"}}), "Whitespace");
+  expect_named(with("/decoder", {{"type", "WordPiece"}}), "decoder.type");
+  expect_named(with("/post_processor", {{"type", "BertProcessing"}}), "post_processor.type");
+  expect_named(with("/added_tokens/0/id", 5), "added_tokens");
+  expect_named(with("/added_tokens/0/id", 1 << 30), "added_tokens[0].id");
+  expect_named(with("/model/vocab/x", 1), "vocab");
+  expect_named(with("/model/merges/0", "h e x"), "merges[0]");
+  expect_named(with("/model/merges/0", 5), "merges[0]");
+  expect_named(with("/model/merges/0", Json::array({"h"})), "merges[0]");
+  expect_named(with("/model/vocab/he", "256"), "model.vocab.he");
+}
+
+TEST(LoadTokenizer, AFolderWithoutOneAndAFileThatIsNone) {
+  const TemporaryFolder folder;
+  EXPECT_THROW(load_tokenizer(folder.path()), Error);
+  EXPECT_THROW(load_tokenizer(folder.file("tokenizer.json")), Error);
+  folder.write("tokenizer.model", "neither this nor that");
+  EXPECT_THROW(load_tokenizer(folder.path()), Error);
+}
+
+}  // namespace
+}  // namespace sepllm
