@@ -61,7 +61,10 @@ template <typename T>
 Option named(const char* name, T* target, std::vector<std::pair<const char*, T>> values,
              const std::string& help) {
   std::string list;
-  for (const auto& [text, value] : values) list += (list.empty() ? "" : "|") + std::string(text);
+  for (const auto& [text, value] : values) {
+    if (!list.empty()) list += "|";
+    list += text;
+  }
   Option option;
   option.name = name;
   option.value_name = list;
