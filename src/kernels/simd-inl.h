@@ -42,21 +42,27 @@ HWY_INLINE VF load(const bf16* p) {
 }
 
 // The first n < Lanes elements, the other lanes zero; nothing beyond p + n is read.
-HWY_INLINE VF load_n(const float* p, int64_t n) {
-  return hn::MaskedLoad(hn::FirstN(DF(), static_cast<size_t>(n)), DF(), p);
-}
 template <typename T>
 HWY_INLINE VF load_n(const T* p, int64_t n) {
   T buffer[kLanes] = {};
   std::memcpy(buffer, p, static_cast<size_t>(n) * sizeof(T));
   return load(buffer);
 }
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+// Elsewhere Highway's masked load reads the whole vector, from an aligned address.
+HWY_INLINE VF load_n(const float* p, int64_t n) {
+  return hn::MaskedLoad(hn::FirstN(DF(), static_cast<size_t>(n)), DF(), p);
+}
+#endif
 
 // Round to nearest even.
 HWY_INLINE void store(VF v, float* p) { hn::StoreU(v, DF(), p); }
 HWY_INLINE void store(VF v, f16* p) {
-#if HWY_TARGET == HWY_SCALAR
-  *p = to_f16(hn::GetLane(v));
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_SSE4
+  // Without F16C Highway neither rounds to even nor overflows to infinity.
+  float lanes[kLanes];
+  store(v, lanes);
+  for (int64_t k = 0; k < kLanes; ++k) p[k] = to_f16(lanes[k]);
 #else
   const hn::Rebind<hwy::float16_t, DF> d16;
   hn::StoreU(hn::BitCast(DU16(), hn::DemoteTo(d16, v)), DU16(), reinterpret_cast<uint16_t*>(p));
