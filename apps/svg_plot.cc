@@ -52,7 +52,7 @@ class Frame {
   std::vector<double> y_ticks() const {
     if (!plot_.log_y) return axis_ticks(y_.low, y_.high, 5);
     std::vector<double> out;
-    for (double decade = std::floor(y_.low); decade <= y_.high; ++decade) {
+    for (int decade = static_cast<int>(std::floor(y_.low)); decade <= y_.high; ++decade) {
       for (const double m : {1.0, 2.0, 5.0}) {
         const double v = m * std::pow(10, decade);
         if (scaled(v) >= y_.low && scaled(v) <= y_.high) out.push_back(v);
@@ -195,7 +195,8 @@ std::vector<double> axis_ticks(double low, double high, int count) {
     }
   }
   std::vector<double> out;
-  for (double i = std::ceil(low / step); i * step <= high; ++i) out.push_back(i * step);
+  const double first = std::ceil(low / step);
+  for (int i = 0; (first + i) * step <= high; ++i) out.push_back((first + i) * step);
   return out;
 }
 

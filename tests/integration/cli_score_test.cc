@@ -223,6 +223,24 @@ TEST_F(CliScore, ALongTextLogsEveryIntervalInConstantMemory) {
   EXPECT_LE(result["kv"]["reserved_bytes"].get<int64_t>(), int64_t{2} * 97 * 3 * 2 * 2 * 64);
 }
 
+TEST_F(CliScore, CtrlCPrintsTheFiguresSoFar) {
+  std::string book = text();
+  while (book.size() < 4000000) book += book;
+  const std::string path = write("book.txt", book), log = file("stopped.jsonl");
+  // The signal comes when the first interval has been scored, a small part of the text.
+  const std::string script = std::string(SEPLLM_BINARY) + " score --json --policy sink --window 8 --model " +
+                             model() + " --text " + path + " --log " + log + " > " + file("out") +
+                             " & pid=$!\n" + "until [ -s " + log +
+                             " ] || ! kill -0 $pid; do sleep 0.05; done\n" +
+                             "kill -INT $pid; wait $pid; echo $? > " + file("code") + "\n";
+  ASSERT_EQ(std::system(("bash " + write("interrupt.sh", script)).c_str()), 0);
+  EXPECT_EQ(read_file(file("code")), "0\n");
+  const Json result = parse_json(read_file(file("out")), "standard output");
+  EXPECT_TRUE(result["interrupted"].get<bool>());
+  EXPECT_GE(result["tokens"].get<int64_t>(), 65536);
+  EXPECT_LT(result["tokens"].get<int64_t>(), static_cast<int64_t>(book.size()));
+}
+
 TEST_F(CliScore, ThreadsAndKernelsDoNotChangeTheResult) {
   const std::string path = write("t.txt", text());
   const std::vector<std::string> flags = {"--text", path, "--policy", "sep", "--window", "32"};
