@@ -75,6 +75,7 @@ Json separators_json(const Model& model, PolicySettings settings) {
   if (model.tokenizer == nullptr && settings.separators.rfind("ids:", 0) != 0) return {};
   const std::vector<int32_t> ids = model.separators(settings).ids();
   std::vector<std::string> pieces;
+  pieces.reserve(ids.size());
   for (const int32_t id : ids) {
     pieces.push_back(model.tokenizer != nullptr ? model.tokenizer->token_bytes(id) : std::to_string(id));
   }

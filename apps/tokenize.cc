@@ -56,6 +56,7 @@ class TokenizeCommand : public Command {
     const std::vector<int32_t> ids = tokenizer.encode(text, {.parse_special = true, .add_special = special_});
     if (common_.json) {
       std::vector<std::string> pieces;
+      pieces.reserve(ids.size());
       for (const int32_t id : ids) pieces.push_back(tokenizer.piece(id));
       print_json({{"ids", ids}, {"pieces", pieces}});
       return 0;
