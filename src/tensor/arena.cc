@@ -14,8 +14,7 @@ void* Arena::allocate_bytes(int64_t bytes) {
     used_ = 0;
   }
   if (block_ == blocks_.size()) {
-    blocks_.emplace_back(std::max<int64_t>({rounded, reserved_bytes(), int64_t{1} << 20}),
-                         "the forward pass");
+    blocks_.emplace_back(std::max({rounded, reserved_bytes(), least_}), "the forward pass");
     used_ = 0;
   }
   char* p = blocks_[block_].as<char>() + used_;
@@ -29,12 +28,12 @@ int64_t Arena::reserved_bytes() const {
   return total;
 }
 
-void Arena::merge_if_empty() {
+// One block of the whole size comes in their place with the next allocation (here, at the end of a scope, a
+// failure could not be reported): the next pass fits without a search.
+void Arena::drop_if_scattered() noexcept {
   if (block_ != 0 || used_ != 0 || blocks_.size() < 2) return;
-  // One block of the whole size: the next pass fits without a search.
-  const int64_t total = reserved_bytes();
+  least_ = reserved_bytes();
   blocks_.clear();
-  blocks_.emplace_back(total, "the forward pass");
 }
 
 }  // namespace sepllm

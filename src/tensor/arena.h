@@ -25,7 +25,7 @@ class Arena {
     ~Scope() {
       arena_.block_ = block_;
       arena_.used_ = used_;
-      arena_.merge_if_empty();
+      arena_.drop_if_scattered();
     }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
@@ -39,11 +39,12 @@ class Arena {
   int64_t reserved_bytes() const;
 
  private:
-  void merge_if_empty();
+  void drop_if_scattered() noexcept;
 
   std::vector<Buffer> blocks_;
-  size_t block_ = 0;  // the block in use
-  int64_t used_ = 0;  // bytes used of it
+  size_t block_ = 0;                  // the block in use
+  int64_t used_ = 0;                  // bytes used of it
+  int64_t least_ = int64_t{1} << 20;  // bytes of the next block at least
 };
 
 }  // namespace sepllm
