@@ -131,10 +131,12 @@ constexpr const char* kPolicyOptions[] = {"init",     "window",      "seps",    
                                           "interval", "sep-replace", "layer-window"};
 
 // The config's object without what does not apply to a policy that a flag chose instead of the config's own.
-Json applicable(const Json& config, PolicyKind kind) {
+Json applicable(const Json& config, const Policy& policy) {
   Json out = Json::object();
   for (const auto& [key, value] : config.items()) {
-    if (applies(key, kind)) out[key] = value;
+    // Static policies have only one kind of positions.
+    const bool left_out = key == "positions" && !policy.streaming();
+    if (!left_out && applies(key, policy.kind)) out[key] = value;
   }
   return out;
 }
@@ -178,7 +180,7 @@ void finish_policy_options(OptionSet* options, PolicySettings* settings, const J
   }
   if (!config_policy.is_null()) {
     const JsonObject checked(config_policy, config_file, "sepllm");
-    const Json own = kind_by_flag ? applicable(config_policy, policy.kind) : config_policy;
+    const Json own = kind_by_flag ? applicable(config_policy, policy) : config_policy;
     options->apply_json(JsonObject(own, config_file, "sepllm"));
   }
   for (const std::string& name : by_flag) {

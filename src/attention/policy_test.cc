@@ -64,6 +64,10 @@ TEST(Policy, FlagsWinOverTheConfig) {
   EXPECT_EQ(other.settings.policy.kind, PolicyKind::kSinkStream);
   EXPECT_EQ(other.settings.policy.init, 3);
   EXPECT_EQ(other.settings.policy.capacity, 800);
+  const Parsed still(Flags{{"policy", "sep"}},
+                     {{"policy", "sep-stream"}, {"positions", "cache"}, {"init", 3}});
+  EXPECT_EQ(still.settings.policy.positions, PositionMode::kOriginal);
+  EXPECT_EQ(still.settings.policy.init, 3);
 }
 
 TEST(Policy, RefusesWhatDoesNotFit) {

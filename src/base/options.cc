@@ -193,7 +193,7 @@ void OptionSet::apply_json(const JsonObject& object) {
         throw Error(e.code(), e.what(), {.file = object.file(), .place = object.path_of(name.c_str())});
       }
     };
-    if (value.is_array()) {
+    if (value.is_array() && option->repeatable) {
       for (const Json& one : value) set_one(one);
     } else {
       set_one(value);

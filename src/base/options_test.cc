@@ -111,6 +111,7 @@ TEST(Options, JsonErrorsNameFileAndKey) {
   EXPECT_EQ(message(R"({"cout":1})"), "f.json: sepllm.cout: unknown key; did you mean 'count'?");
   EXPECT_TRUE(message(R"({"count":"many"})").starts_with("f.json: sepllm.count: "));
   EXPECT_NE(message(R"({"count":{}})"), "");
+  EXPECT_TRUE(message(R"({"count":[1,2]})").starts_with("f.json: sepllm.count: ")) << "takes one value";
 }
 
 TEST(Options, HiddenOptionsStayOutOfJson) {
