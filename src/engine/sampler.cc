@@ -31,12 +31,13 @@ void declare_sampling_options(OptionSet* options, SamplingSettings* s) {
 Sampler::Sampler(const SamplingSettings& settings, int64_t vocab_size)
     : settings_(settings), rng_(static_cast<uint64_t>(settings.seed)) {
   candidates_.resize(static_cast<size_t>(vocab_size));
+  weights_.resize(candidates_.size());
 }
 
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> recent) {
   SEPLLM_CHECK(logits.size() == candidates_.size() && !logits.empty());
   for (size_t k = 0; k < logits.size(); ++k) candidates_[k] = {usable(logits[k]), static_cast<int32_t>(k)};
-  penalise(recent);
+  penalise(logits, recent);
   const auto better = [](const Candidate& a, const Candidate& b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
   };
@@ -58,44 +59,41 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
 
 // A logit of a token among the last ones is divided by the penalty (multiplied where negative), as HF and
 // CTRL do.
-void Sampler::penalise(std::span<const int32_t> recent) {
+void Sampler::penalise(std::span<const float> logits, std::span<const int32_t> recent) {
   if (settings_.repeat_penalty == 1.0) return;
   const size_t n = std::min(recent.size(), static_cast<size_t>(settings_.repeat_last_n));
-  const auto tail = recent.subspan(recent.size() - n);
-  for (size_t k = 0; k < n; ++k) {
-    const auto id = static_cast<size_t>(tail[k]);
-    if (std::find(tail.begin(), tail.begin() + static_cast<int64_t>(k), tail[k]) !=
-        tail.begin() + static_cast<int64_t>(k))
-      continue;
+  const auto penalty = static_cast<float>(settings_.repeat_penalty);
+  for (const int32_t token : recent.subspan(recent.size() - n)) {
+    const auto id = static_cast<size_t>(token);
     if (id >= candidates_.size()) continue;
-    float& logit = candidates_[id].logit;
-    const auto penalty = static_cast<float>(settings_.repeat_penalty);
-    logit = logit > 0.0F ? logit / penalty : logit * penalty;
+    // From the logit as it was: a token that came twice is penalised once.
+    const float logit = usable(logits[id]);
+    candidates_[id].logit = logit > 0.0F ? logit / penalty : logit * penalty;
   }
 }
 
 // Draws among the first n candidates (most likely first where top-p asks for it).
 int32_t Sampler::draw(size_t n, double best) {
-  const auto weight = [&](size_t k) {
-    return std::exp((static_cast<double>(candidates_[k].logit) - best) / settings_.temperature);
-  };
   double total = 0.0;
-  for (size_t k = 0; k < n; ++k) total += weight(k);
+  for (size_t k = 0; k < n; ++k) {
+    weights_[k] = std::exp((static_cast<double>(candidates_[k].logit) - best) / settings_.temperature);
+    total += weights_[k];
+  }
   if (settings_.top_p < 1.0) {
     double sum = 0.0;
     size_t kept = 0;
-    while (kept < n && (kept == 0 || sum < settings_.top_p * total)) sum += weight(kept++);
+    while (kept < n && (kept == 0 || sum < settings_.top_p * total)) sum += weights_[kept++];
     n = kept;
   }
   double allowed = 0.0;
   const auto passes = [&](double w) { return w >= settings_.min_p; };  // the best weighs 1
   for (size_t k = 0; k < n; ++k) {
-    if (passes(weight(k))) allowed += weight(k);
+    if (passes(weights_[k])) allowed += weights_[k];
   }
   double at = rng_.uniform(counter_++) * allowed;
   int32_t last = candidates_[0].id;
   for (size_t k = 0; k < n; ++k) {
-    const double w = weight(k);
+    const double w = weights_[k];
     if (!passes(w) || w == 0.0) continue;
     last = candidates_[k].id;
     at -= w;

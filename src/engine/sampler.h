@@ -33,7 +33,7 @@ class Sampler {
   int32_t sample(std::span<const float> logits, std::span<const int32_t> recent);
 
  private:
-  void penalise(std::span<const int32_t> recent);
+  void penalise(std::span<const float> logits, std::span<const int32_t> recent);
   int32_t draw(size_t n, double best);
 
   SamplingSettings settings_;
@@ -44,6 +44,7 @@ class Sampler {
     int32_t id;
   };
   std::vector<Candidate> candidates_;
+  std::vector<double> weights_;  // of the candidates drawn from
 };
 
 }  // namespace sepllm
