@@ -76,12 +76,12 @@ std::vector<int32_t> KvCache::slot_tokens(int64_t layer) const {
   return out;
 }
 
-// --- A chunk
-// -----------------------------------------------------------------------------------------------------------------------
+// --- A chunk ---
 
 void KvCache::begin_chunk(std::span<const int32_t> tokens) {
   const auto n = static_cast<int64_t>(tokens.size());
   SEPLLM_CHECK(in_flight_ == 0 && n >= 1 && n <= max_chunk());
+  in_flight_ = n;
   set_encoded(n);
   for (Group& group : groups_) {
     if (policy_.kind == PolicyKind::kSepStream) {
@@ -96,7 +96,6 @@ void KvCache::begin_chunk(std::span<const int32_t> tokens) {
   for (const Group& group : groups_) slots += held(group) * static_cast<int64_t>(group.layers.size());
   const int64_t slot_bytes = 2 * layout_.n_kv_heads * row_bytes_;
   stats_.peak_bytes = std::max(stats_.peak_bytes, slots * slot_bytes);
-  in_flight_ = n;
 }
 
 void KvCache::set_encoded(int64_t n) {
@@ -303,8 +302,7 @@ void KvCache::compress(Group& g) {
   }
 }
 
-// --- Storage
-// -----------------------------------------------------------------------------------------------------------------------
+// --- Storage ---
 
 char* KvCache::row(Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const {
   return buffer.as<char>() + (kv_head * part.capacity + slot) * row_bytes_;

@@ -75,8 +75,8 @@ class KvCache {
 
   // A chunk: begin_chunk; then for each layer write the rows of key_rows()/value_rows(), rows_written(),
   // attend over spans(); then end_chunk, whose moves are to be carried out in all layers, in order, before
-  // the next chunk. 1 <= tokens.size() <= max_chunk(). Error (kOutOfRange) out of memory, before anything
-  // changed.
+  // the next chunk. 1 <= tokens.size() <= max_chunk(). Error (kOutOfRange) out of memory: a cache whose chunk
+  // did not come to its end is of no more use, and refuses the next one (a check).
   void begin_chunk(std::span<const int32_t> tokens);
   // Where the chunk's tokens go in this layer: per token the row of kv head 0; head g lies head_stride(part)
   // further. Tokens of one chunk may lie in both parts (sep-stream's initial tokens), hence one stride per

@@ -266,16 +266,10 @@ class Pass {
   Matrix normed_, qkv_, second_q_, attended_;
 };
 
-// The largest place that the sequence's new tokens take in the position encoding, and whether it grows
-// without end.
-int64_t last_place(const Sequence& s, const ModelConfig& config) {
+// The largest place that the sequence's new tokens take in the position encoding.
+int64_t last_place(const Sequence& s) {
   const auto n = static_cast<int64_t>(s.tokens.size());
-  if (s.cache == nullptr) return n - 1;
-  const bool slots = s.cache->policy().positions == PositionMode::kCache;
-  // Rotary and ALiBi under sink-stream see true distances within the window: no place matters beyond the
-  // slots.
-  return slots || config.position == PositionType::kLearned ? s.cache->last_place(n)
-                                                            : s.cache->length() + n - 1;
+  return s.cache == nullptr ? n - 1 : s.cache->last_place(n);
 }
 
 }  // namespace
@@ -305,7 +299,7 @@ void Decoder::check(std::span<const Sequence> sequences) const {
                      .got = std::to_string(s.tokens[t])});
       }
     }
-    const int64_t place = last_place(s, config_);
+    const int64_t place = last_place(s);
     if (place < config_.max_positions) continue;
     if (config_.position == PositionType::kLearned) {
       throw Error(

@@ -48,8 +48,9 @@ class Decoder {
 
   // Final-norm hidden states [total tokens, hidden_size] of all sequences, one after the other, no padding;
   // they live in ctx.arena until the caller's Arena::Scope ends. Caches advance by their tokens. Error
-  // (kOutOfRange) for token ids outside the vocabulary and learned positions beyond the limit, before
-  // anything changed; one warning where rotary or ALiBi positions pass the limit.
+  // (kInvalidArgument, kOutOfRange) for token ids outside the vocabulary and learned positions beyond the
+  // limit, before anything changed; out of memory (kOutOfRange) the caches of the batch are of no more use.
+  // One warning where rotary or ALiBi positions pass the limit.
   Matrix forward(const Context& ctx, std::span<const Sequence> sequences,
                  AttentionProbe* probe = nullptr) const;
 
