@@ -263,19 +263,19 @@ void KvCache::compress(Group& g) {
   const bool rotate = policy_.positions == PositionMode::kCache;
   const auto old_compact = static_cast<int64_t>(g.compact_positions.size());
   const int64_t n_past = g.band_size - policy_.window;
-  std::vector<int64_t> joining;  // offsets in the band
+  joining_.clear();
   for (int64_t b = 0; b < n_past; ++b) {
     if (separators_.contains(g.band_tokens[static_cast<size_t>(g.slot_of(g.band_begin + b))]))
-      joining.push_back(b);
+      joining_.push_back(b);
   }
   const int64_t m = n_separators();
-  const auto n_joining = static_cast<int64_t>(joining.size());
+  const auto n_joining = static_cast<int64_t>(joining_.size());
   int64_t dropped = policy_.sep_replace ? m : 0;
   if (!policy_.seps_unbounded) dropped = std::max(dropped, m + n_joining - policy_.seps);
   const int64_t dropped_old = std::min(dropped, m);
-  joining.erase(joining.begin(), joining.begin() + (std::min(dropped, m + n_joining) - dropped_old));
+  joining_.erase(joining_.begin(), joining_.begin() + (std::min(dropped, m + n_joining) - dropped_old));
 
-  grow_compact(g, old_compact - dropped_old + static_cast<int64_t>(joining.size()));
+  grow_compact(g, old_compact - dropped_old + static_cast<int64_t>(joining_.size()));
   for (int64_t k = policy_.init + dropped_old; dropped_old > 0 && k < old_compact; ++k) {
     moves_.push_back({{false, k}, {false, k - dropped_old}, rotate ? -dropped_old : 0});
   }
@@ -284,7 +284,7 @@ void KvCache::compress(Group& g) {
   };
   erase_from(g.compact_positions);
   erase_from(g.compact_tokens);
-  for (const int64_t b : joining) {
+  for (const int64_t b : joining_) {
     const int64_t slot = g.slot_of(g.band_begin + b);
     const auto to = static_cast<int64_t>(g.compact_positions.size());
     moves_.push_back({{true, slot}, {false, to}, rotate ? to - (old_compact + b) : 0});

@@ -100,7 +100,7 @@ class KvCache {
   void* value_row(int64_t layer, int64_t kv_head, SlotRef slot);
   int64_t row_bytes() const { return row_bytes_; }
 
-  // Memory for this many more tokens at once instead of growing (full attention).
+  // Memory for this many more tokens at once instead of growing by halves, where a layer keeps all of them.
   void reserve(int64_t n_tokens);
 
   const KvLayout& layout() const { return layout_; }
@@ -168,6 +168,7 @@ class KvCache {
   std::vector<int64_t> group_of_;
   std::vector<int64_t> encoded_, second_encoded_;
   std::vector<Move> moves_;
+  std::vector<int64_t> joining_;  // of a compression: separators of the past window, as offsets in the band
   std::vector<KeySpan> layer_spans_;
   KvStats stats_;
 };

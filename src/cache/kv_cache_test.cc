@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "base/rng.h"
 
@@ -292,6 +293,31 @@ TEST(KvCache, SinkStreamIsSinkWithSlotsForTheInitialTokens) {
     EXPECT_EQ(cache.encoded()[static_cast<size_t>(i)], i);
   }
   cache.end_chunk();
+}
+
+TEST(KvCache, AChunkThatWasNotEndedIsTheLast) {
+  KvCache cache({1, 1, 4, DType::kF32}, Policy{}, separators());
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  cache.begin_chunk(tokens);
+  EXPECT_THROW(cache.begin_chunk(tokens), CheckFailure);
+}
+
+// Room for known tokens is taken once, exactly.
+TEST(KvCache, ReservesWhereNothingIsDropped) {
+  const std::vector<int32_t> tokens = random_tokens(60, 4);
+  Policy p;
+  p.kind = PolicyKind::kSep;
+  p.window = 5;
+  p.layer_window = {{0, kUnlimited}};
+  KvCache cache({2, kHeads, kDim, DType::kF32}, p, separators());
+  cache.reserve(60);
+  EXPECT_EQ(cache.stats().reserved_bytes, 60 * 2 * kHeads * kDim * 4);
+  for (const int32_t& token : tokens) {
+    cache.begin_chunk({&token, 1});
+    cache.end_chunk();
+  }
+  EXPECT_EQ(cache.n_slots(0), 60);
+  EXPECT_LT(cache.stats().reserved_bytes, 2 * 60 * 2 * kHeads * kDim * 4);
 }
 
 TEST(KvCache, RefusesSettingsThatContradictEachOther) {

@@ -81,6 +81,8 @@ GenerateResult generate(Session& session, Sampler& sampler, const GenerateReques
     if (!text.empty() && on_text && !on_text(text)) result.finish_reason = "cancelled";
   };
 
+  constexpr int64_t kAhead = 1024;  // new tokens that the cache has room for from the start
+  session.cache().reserve(result.prompt_tokens + std::min(request.max_new_tokens, kAhead));
   Clock::time_point start = Clock::now();
   std::span<const float> logits = session.advance(request.prompt);
   result.prefill_seconds = seconds_since(start);

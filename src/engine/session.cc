@@ -17,6 +17,7 @@ Session::Session(const Model& model, const PolicySettings& settings, const Conte
 
 void Session::feed(std::span<const int32_t> tokens,
                    FunctionRef<bool(int64_t first, const Matrix& hidden)> on_hidden) {
+  cache_.reserve(static_cast<int64_t>(tokens.size()));
   for (size_t at = 0; at < tokens.size();) {
     const auto left = static_cast<int64_t>(tokens.size() - at);
     const int64_t n = std::min({left, prefill_chunk_, cache_.max_chunk()});

@@ -9,6 +9,7 @@
 #include "engine/generator.h"
 #include "engine/scorer.h"
 #include "model/random_model.h"
+#include "tests/support/allocations.h"
 #include "tests/support/support.h"
 
 namespace sepllm {
@@ -97,6 +98,25 @@ TEST_F(SessionTest, ScoreCountsABosAsNoTextAndEndsEarly) {
   EXPECT_EQ(whole.predicted, 149);
   Session other(*model_, settings(PolicyKind::kFull, 10), ctx_);
   EXPECT_EQ(score(other, ids_, false, [](auto, const ScoreResult& r) { return r.tokens < 20; }).tokens, 20);
+}
+
+// Sampling apart. (A separator that leaves the window may still make the compact part grow, by half.)
+TEST_F(SessionTest, ADecodeStepAllocatesNothing) {
+  const int32_t letter = 'a';
+  for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream,
+                                PolicyKind::kSink, PolicyKind::kSinkStream}) {
+    Session session(*model_, settings(kind, 64), ctx_);
+    session.cache().reserve(400);
+    session.advance(ids_);
+    for (int k = 0; k < 100; ++k) session.advance({&letter, 1});
+    const int64_t before = test::allocation_count();
+    const int64_t arena = arena_.reserved_bytes();
+    const int64_t cache = session.cache().stats().reserved_bytes;
+    for (int k = 0; k < 100; ++k) session.advance({&letter, 1});
+    EXPECT_EQ(test::allocation_count() - before, 0) << policy_name(kind);
+    EXPECT_EQ(arena_.reserved_bytes(), arena) << policy_name(kind);
+    EXPECT_EQ(session.cache().stats().reserved_bytes, cache) << policy_name(kind);
+  }
 }
 
 TEST_F(SessionTest, IdsOutsideTheVocabularyAreRefusedBeforeTheCacheChanges) {
