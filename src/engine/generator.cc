@@ -105,8 +105,15 @@ GenerateResult generate(Session& session, Sampler& sampler, const GenerateReques
     logits = session.advance({&id, 1});
   }
   result.decode_seconds = seconds_since(start);
-  if (decoder && !filter.stopped() && result.finish_reason != "cancelled")
-    show(filter.push(decoder->finish()) + filter.finish());
+  if (decoder && !filter.stopped() && result.finish_reason != "cancelled") {
+    // What is left of a character that never became whole may complete a stop string too.
+    show(filter.push(decoder->finish()));
+    if (filter.stopped()) {
+      result.finish_reason = "stop";
+    } else {
+      show(filter.finish());
+    }
+  }
   return result;
 }
 

@@ -43,8 +43,8 @@ int32_t Model::start_token() const {
   if (!bos) bos = config().bos_token_id;
   if (!bos) {
     throw Error(ErrorCode::kInvalidArgument,
-                "the prompt is empty and the model has no BOS token to start from",
-                {.hint = "give at least one token"});
+                "the model has no BOS token for an empty prompt or --bos on to start from",
+                {.hint = "give at least one token, and no --bos on"});
   }
   return *bos;
 }

@@ -175,6 +175,29 @@ TEST_F(SessionTest, GenerationStopsAtStringsIdsAndOnCancel) {
   EXPECT_EQ(run(request, [](const std::string&) { return false; }).finish_reason, "cancelled");
 }
 
+// The last token begins a character that never becomes whole: what is shown for it completes the stop string.
+TEST_F(SessionTest, AStopStringMayEndInABrokenCharacter) {
+  const auto run = [&](int64_t n, const std::vector<std::string>& stops) {
+    Session session(*model_, settings(PolicyKind::kFull, 64), ctx_);
+    Sampler sampler({.temperature = 1.0, .seed = 11}, model_->config().vocab_size);
+    return generate(session, sampler, {.prompt = {72}, .max_new_tokens = n, .stop_strings = stops}, {});
+  };
+  const GenerateResult free = run(200, {});
+  for (size_t k = 1; k < free.ids.size(); ++k) {
+    const bool leads = free.ids[k] >= 0xC2 && free.ids[k] <= 0xF4;
+    if (!leads || free.ids[k - 1] >= 0x80) continue;
+    const std::string text = run(static_cast<int64_t>(k + 1), {}).text;
+    const std::string stop = text.substr(text.size() - 4);  // one byte and U+FFFD
+    ASSERT_TRUE(stop.ends_with("\xEF\xBF\xBD"));
+    if (text.find(stop) + 4 != text.size()) continue;
+    const GenerateResult stopped = run(static_cast<int64_t>(k + 1), {stop});
+    EXPECT_EQ(stopped.text, text.substr(0, text.size() - 4));
+    EXPECT_EQ(stopped.finish_reason, "stop");
+    return;
+  }
+  FAIL() << "no such token was drawn";
+}
+
 TEST_F(SessionTest, NothingIsGeneratedForZeroTokens) {
   Session session(*model_, settings(PolicyKind::kFull, 64), ctx_);
   Sampler sampler({}, model_->config().vocab_size);
