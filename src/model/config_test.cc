@@ -145,6 +145,9 @@ TEST(Config, RopeForms) {
   expect_refused("llama", {{"rope_scaling", 3}}, ErrorCode::kBadFile, {"rope_scaling", "a JSON object"});
   expect_refused("llama", {{"partial_rotary_factor", 0.5}}, ErrorCode::kBadFile, {"partial_rotary_factor"});
   expect_refused("llama", {{"head_dim", 15}}, ErrorCode::kBadFile, {"even"});
+  expect_refused("llama", {{"head_dim", 2048}}, ErrorCode::kBadFile, {"head_dim", "1024"});
+  expect_refused("llama", {{"rope_scaling", {{"type", "linear"}, {"factor", 1e-310}}}}, ErrorCode::kBadFile,
+                 {"overflow"});
   expect_refused(
       "llama-tied",
       {{"rope_scaling",

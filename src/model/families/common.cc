@@ -24,15 +24,10 @@ constexpr std::pair<const char*, Activation> kActivations[] = {
     {"swish", Activation::kSilu},
 };
 
-[[noreturn]] void wrong(const JsonObject& config, const char* key, const std::string& expected,
-                        const std::string& got) {
-  throw Error(ErrorCode::kBadFile, "wrong value",
-              {.file = config.file(), .place = config.path_of(key), .expected = expected, .got = got});
-}
-
 bool add_id(const JsonObject& config, const char* key, const Json& value, int64_t vocab_size,
             std::vector<int32_t>* out) {
-  if (!value.is_number_integer()) wrong(config, key, "a token id, a list of ids or null", value.dump());
+  if (!value.is_number_integer())
+    refuse_value(config, key, "a token id, a list of ids or null", value.dump());
   const auto id = value.get<int64_t>();
   if (id < 0 || id >= vocab_size) return false;
   out->push_back(static_cast<int32_t>(id));
@@ -40,6 +35,12 @@ bool add_id(const JsonObject& config, const char* key, const Json& value, int64_
 }
 
 }  // namespace
+
+void refuse_value(const JsonObject& config, const char* key, const std::string& expected,
+                  const std::string& got) {
+  throw Error(ErrorCode::kBadFile, "wrong value",
+              {.file = config.file(), .place = config.path_of(key), .expected = expected, .got = got});
+}
 
 const char* first_key(const JsonObject& config, std::initializer_list<const char*> keys) {
   for (const char* key : keys) {
@@ -51,8 +52,13 @@ const char* first_key(const JsonObject& config, std::initializer_list<const char
 int64_t divided_head_dim(const JsonObject& config, const char* heads_key, int64_t hidden_size,
                          int64_t n_heads) {
   if (hidden_size % n_heads != 0) {
-    wrong(config, heads_key, fmt::format("a divisor of the hidden size {}", hidden_size),
-          std::to_string(n_heads));
+    refuse_value(config, heads_key, fmt::format("a divisor of the hidden size {}", hidden_size),
+                 std::to_string(n_heads));
+  }
+  if (hidden_size / n_heads > kMaxHeadDim) {
+    refuse_value(config, heads_key,
+                 fmt::format("heads of at most {} of the hidden size {}", kMaxHeadDim, hidden_size),
+                 std::to_string(n_heads));
   }
   return hidden_size / n_heads;
 }
@@ -70,7 +76,7 @@ Activation read_activation(const JsonObject& config, const char* key, const char
 
 double read_epsilon(const JsonObject& config, const char* key, double fallback) {
   const double eps = config.number_or(key, fallback);
-  if (!(eps >= 0 && eps <= 1)) wrong(config, key, "a number from 0 to 1", fmt::format("{}", eps));
+  if (!(eps >= 0 && eps <= 1)) refuse_value(config, key, "a number from 0 to 1", fmt::format("{}", eps));
   return eps;
 }
 

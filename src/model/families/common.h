@@ -19,13 +19,17 @@ constexpr int64_t kMaxHidden = int64_t{1} << 20;
 constexpr int64_t kMaxIntermediate = int64_t{1} << 22;
 constexpr int64_t kMaxLayers = int64_t{1} << 14;
 constexpr int64_t kMaxHeads = int64_t{1} << 14;
-constexpr int64_t kMaxHeadDim = int64_t{1} << 14;
+constexpr int64_t kMaxHeadDim = 1024;  // what the attention kernels take
 constexpr int64_t kMaxPositions = int64_t{1} << 40;
 
 // The first of the keys that is present and not null; the first of all if none is.
 const char* first_key(const JsonObject& config, std::initializer_list<const char*> keys);
 
-// hidden_size / n_heads; Error naming `heads_key` if it does not divide.
+// Throws the Error of a key's wrong value.
+[[noreturn]] void refuse_value(const JsonObject& config, const char* key, const std::string& expected,
+                               const std::string& got);
+
+// hidden_size / n_heads; Error naming `heads_key` if it does not divide or gives heads above kMaxHeadDim.
 int64_t divided_head_dim(const JsonObject& config, const char* heads_key, int64_t hidden_size,
                          int64_t n_heads);
 

@@ -13,12 +13,6 @@
 namespace sepllm {
 namespace {
 
-[[noreturn]] void wrong(const JsonObject& config, const char* key, const std::string& expected,
-                        const std::string& got) {
-  throw Error(ErrorCode::kBadFile, "wrong value",
-              {.file = config.file(), .place = config.path_of(key), .expected = expected, .got = got});
-}
-
 void read_kv_heads(const JsonObject& config, bool new_architecture, ModelConfig* c) {
   const char* key = first_key(config, {"num_kv_heads", "n_head_kv"});
   const int64_t given = config.integer_or(key, c->n_heads, 1, c->n_heads);
@@ -27,13 +21,13 @@ void read_kv_heads(const JsonObject& config, bool new_architecture, ModelConfig*
   } else if (config.boolean_or("multi_query", true)) {
     c->n_kv_heads = 1;  // whatever num_kv_heads says: Falcon-7B's config says 71
   } else if (given != c->n_heads) {
-    wrong(config, key, fmt::format("{} without multi_query and new_decoder_architecture", c->n_heads),
-          std::to_string(given));
+    refuse_value(config, key, fmt::format("{} without multi_query and new_decoder_architecture", c->n_heads),
+                 std::to_string(given));
   } else {
     c->n_kv_heads = given;
   }
   if (c->n_heads % c->n_kv_heads != 0) {
-    wrong(config, key, fmt::format("a divisor of the {} heads", c->n_heads), std::to_string(given));
+    refuse_value(config, key, fmt::format("a divisor of the {} heads", c->n_heads), std::to_string(given));
   }
   c->qkv = grouped_qkv(c->n_heads / c->n_kv_heads);
 }
@@ -43,7 +37,8 @@ BlockType read_block(const JsonObject& config, bool new_architecture) {
   const int64_t n_norms =
       config.integer_or("num_ln_in_parallel_attn", new_architecture ? 2 : 1, 1, new_architecture ? 2 : 1);
   if (!parallel) {
-    if (new_architecture) wrong(config, "parallel_attn", "true with new_decoder_architecture", "false");
+    if (new_architecture)
+      refuse_value(config, "parallel_attn", "true with new_decoder_architecture", "false");
     return BlockType::kSequential;
   }
   return n_norms == 2 ? BlockType::kParallel : BlockType::kParallelShared;

@@ -2,7 +2,6 @@
 // grouped queries. Reference: HF modeling_llama.py.
 #include <fmt/format.h>
 
-#include "base/error.h"
 #include "model/families/common.h"
 #include "model/families/families.h"
 
@@ -13,11 +12,8 @@ void read_heads(const JsonObject& config, ModelConfig* c) {
   c->n_heads = config.integer("num_attention_heads", 1, kMaxHeads);
   c->n_kv_heads = config.integer_or("num_key_value_heads", c->n_heads, 1, c->n_heads);
   if (c->n_heads % c->n_kv_heads != 0) {
-    throw Error(ErrorCode::kBadFile, "wrong value",
-                {.file = config.file(),
-                 .place = "num_key_value_heads",
-                 .expected = fmt::format("a divisor of the {} heads", c->n_heads),
-                 .got = std::to_string(c->n_kv_heads)});
+    refuse_value(config, "num_key_value_heads", fmt::format("a divisor of the {} heads", c->n_heads),
+                 std::to_string(c->n_kv_heads));
   }
   c->head_dim = config.has("head_dim")
                     ? config.integer("head_dim", 1, kMaxHeadDim)

@@ -15,11 +15,7 @@ constexpr const char* kKnownTypes = "default, linear, llama3";
 double positive(const JsonObject& object, const char* key) {
   const double value = object.number(key);
   if (!(value > 0)) {
-    throw Error(ErrorCode::kBadFile, "wrong value",
-                {.file = object.file(),
-                 .place = object.path_of(key),
-                 .expected = "a positive number",
-                 .got = fmt::format("{}", value)});
+    refuse_value(object, key, "a positive number", fmt::format("{}", value));
   }
   return value;
 }
@@ -90,11 +86,8 @@ Llama3Scaling read_llama3(const JsonObject& config, const JsonObject& rope, int6
   const Llama3Scaling scaling{positive(rope, "factor"), positive(rope, "low_freq_factor"),
                               positive(rope, "high_freq_factor"), old_context};
   if (!(scaling.high > scaling.low)) {
-    throw Error(ErrorCode::kBadFile, "wrong value",
-                {.file = rope.file(),
-                 .place = rope.path_of("high_freq_factor"),
-                 .expected = fmt::format("more than low_freq_factor, {}", scaling.low),
-                 .got = fmt::format("{}", scaling.high)});
+    refuse_value(rope, "high_freq_factor", fmt::format("more than low_freq_factor, {}", scaling.low),
+                 fmt::format("{}", scaling.high));
   }
   return scaling;
 }
@@ -144,6 +137,12 @@ void read_rope(const JsonObject& config, const RopeDefaults& defaults, ModelConf
         std::pow(out->rope_theta, -static_cast<double>(i) / static_cast<double>(rotated)));
   }
   apply_scaling(config, rope, out);
+  for (const double f : out->rope_inv_freq) {
+    if (!std::isfinite(f)) {
+      throw Error(ErrorCode::kBadFile, "the rotary frequencies overflow",
+                  {.file = config.file(), .place = "rope_theta"});
+    }
+  }
 }
 
 }  // namespace sepllm
