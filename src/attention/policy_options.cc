@@ -1,7 +1,6 @@
 // Reading and printing a policy: the one place for flags, config.json, state files and requests.
 #include <fmt/format.h>
 
-#include <charconv>
 #include <string_view>
 
 #include "attention/policy.h"
@@ -17,16 +16,6 @@ constexpr int64_t kMaxSize = int64_t{1} << 40;
 constexpr PolicyKind kKinds[] = {PolicyKind::kFull, PolicyKind::kSep,        PolicyKind::kSepStream,
                                  PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed};
 
-[[noreturn]] void wrong(const std::string& option, const std::string& expected, const std::string& got) {
-  throw Error(ErrorCode::kInvalidArgument, "wrong value for --" + option,
-              {.expected = expected, .got = "'" + got + "'"});
-}
-
-bool parse_whole(std::string_view text, int64_t* out) {
-  const auto [stop, code] = std::from_chars(text.data(), text.data() + text.size(), *out);
-  return code == std::errc() && stop == text.data() + text.size();
-}
-
 std::map<int64_t, int64_t> parse_layer_window(const std::string& text) {
   const char* syntax = "LAYER=WINDOW|full,... as in 0=full,-1=full";
   std::map<int64_t, int64_t> out;
@@ -35,14 +24,13 @@ std::map<int64_t, int64_t> parse_layer_window(const std::string& text) {
     const std::string_view item = rest.substr(0, rest.find(','));
     rest.remove_prefix(std::min(rest.size(), item.size() + 1));
     const size_t equals = item.find('=');
-    int64_t layer = 0;
-    int64_t window = kUnlimited;
-    if (equals == std::string_view::npos || !parse_whole(item.substr(0, equals), &layer))
-      wrong("layer-window", syntax, text);
+    if (equals == std::string_view::npos) refuse_value("layer-window", syntax, text);
     const std::string_view value = item.substr(equals + 1);
-    if (value != "full" && (!parse_whole(value, &window) || window < 1 || window > kMaxSize))
-      wrong("layer-window", syntax, text);
-    if (!out.emplace(layer, window).second) wrong("layer-window", "each layer once", text);
+    const auto layer = parse_integer(item.substr(0, equals));
+    const auto window = value == "full" ? kUnlimited : parse_integer(value);
+    const bool fits = window && *window >= 1 && (*window <= kMaxSize || value == "full");
+    if (!layer || !fits) refuse_value("layer-window", syntax, text);
+    if (!out.emplace(*layer, *window).second) refuse_value("layer-window", "each layer once", text);
   }
   return out;
 }
@@ -76,7 +64,7 @@ Option named(const char* name, T* target, std::vector<std::pair<const char*, T>>
         return;
       }
     }
-    wrong(name, list, text);
+    refuse_value(name, list, text);
   };
   option.get = [=] {
     for (const auto& [known, value] : values) {
@@ -94,12 +82,12 @@ Option seps_option(Policy* policy) {
   option.help =
       "sep-stream: separators kept (spec: s); unbounded: this block and the capacity grow (default 64)";
   option.set = [=](const std::string& text) {
-    int64_t value = 0;
     policy->seps_unbounded = text == "unbounded";
     if (policy->seps_unbounded) return;
-    if (!parse_whole(text, &value) || value < 0 || value > kMaxSize)
-      wrong("seps", "an integer >= 0 or 'unbounded'", text);
-    policy->seps = value;
+    const auto value = parse_integer(text);
+    if (!value || *value < 0 || *value > kMaxSize)
+      refuse_value("seps", "an integer >= 0 or 'unbounded'", text);
+    policy->seps = *value;
   };
   option.get = [=] { return policy->seps_unbounded ? Json("unbounded") : Json(policy->seps); };
   return option;

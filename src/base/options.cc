@@ -12,16 +12,12 @@
 namespace sepllm {
 namespace {
 
-[[noreturn]] void wrong(const std::string& name, const std::string& expected, const std::string& got) {
-  throw Error(ErrorCode::kInvalidArgument, "wrong value for " + (name.size() == 1 ? "-" + name : "--" + name),
-              {.expected = expected, .got = "'" + got + "'"});
-}
-
 template <typename T>
-bool parse_whole(const std::string& text, T* out) {
+std::optional<T> parse_whole(std::string_view text) {
+  T value{};
   const char* end = text.data() + text.size();
-  const auto [stop, code] = std::from_chars(text.data(), end, *out);
-  return code == std::errc() && stop == end;
+  const auto [stop, code] = std::from_chars(text.data(), end, value);
+  return code == std::errc() && stop == end ? std::optional(value) : std::nullopt;
 }
 
 size_t edit_distance(const std::string& a, const std::string& b) {
@@ -42,6 +38,14 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 std::string as_text(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
 }  // namespace
+
+std::optional<int64_t> parse_integer(std::string_view text) { return parse_whole<int64_t>(text); }
+
+void refuse_value(const std::string& option, const std::string& expected, const std::string& got) {
+  throw Error(ErrorCode::kInvalidArgument,
+              "wrong value for " + (option.size() == 1 ? "-" + option : "--" + option),
+              {.expected = expected, .got = "'" + got + "'"});
+}
 
 std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates) {
   if (name.size() > 100) return "";
@@ -69,14 +73,14 @@ void OptionSet::add_int(const std::string& name, int64_t* target, int64_t min, i
        .help = help,
        .set =
            [=](const std::string& text) {
-             int64_t value = 0;
-             if (!parse_whole(text, &value) || value < min || value > max) {
-               wrong(name,
-                     max == INT64_MAX ? fmt::format("an integer >= {}", min)
-                                      : fmt::format("an integer from {} to {}", min, max),
-                     text);
+             const auto value = parse_integer(text);
+             if (!value || *value < min || *value > max) {
+               refuse_value(name,
+                            max == INT64_MAX ? fmt::format("an integer >= {}", min)
+                                             : fmt::format("an integer from {} to {}", min, max),
+                            text);
              }
-             *target = value;
+             *target = *value;
            },
        .get = [=] { return Json(*target); }});
 }
@@ -88,11 +92,11 @@ void OptionSet::add_double(const std::string& name, double* target, double min, 
        .help = help,
        .set =
            [=](const std::string& text) {
-             double value = 0;
-             if (!parse_whole(text, &value) || !std::isfinite(value) || value < min || value > max) {
-               wrong(name, fmt::format("a number from {} to {}", min, max), text);
+             const auto value = parse_whole<double>(text);
+             if (!value || !std::isfinite(*value) || *value < min || *value > max) {
+               refuse_value(name, fmt::format("a number from {} to {}", min, max), text);
              }
-             *target = value;
+             *target = *value;
            },
        .get = [=] { return Json(*target); }});
 }
@@ -124,7 +128,8 @@ void OptionSet::add_choice(const std::string& name, std::string* target,
        .help = help,
        .set =
            [=](const std::string& text) {
-             if (std::find(choices.begin(), choices.end(), text) == choices.end()) wrong(name, list, text);
+             if (std::find(choices.begin(), choices.end(), text) == choices.end())
+               refuse_value(name, list, text);
              *target = text;
            },
        .get = [=] { return Json(*target); }});
@@ -135,7 +140,7 @@ void OptionSet::add_flag(const std::string& name, bool* target, const std::strin
        .help = help,
        .set =
            [=](const std::string& text) {
-             if (text != "true" && text != "false") wrong(name, "true|false", text);
+             if (text != "true" && text != "false") refuse_value(name, "true|false", text);
              *target = text == "true";
            },
        .get = [=] { return Json(*target); }});

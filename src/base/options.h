@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -56,6 +58,13 @@ class OptionSet {
 
   std::vector<Option> options_;
 };
+
+// All of `text` as a decimal integer; nullopt if it is none, or does not fit.
+std::optional<int64_t> parse_integer(std::string_view text);
+
+// Throws the Error of an option's wrong value, as Option::set does.
+[[noreturn]] void refuse_value(const std::string& option, const std::string& expected,
+                               const std::string& got);
 
 // The candidate nearest to `name` by edit distance, if near enough to be a likely slip; else "".
 std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -133,14 +132,12 @@ TokenSet separators_from_ids(const std::string& rule, int64_t vocab_size) {
   for (bool more = true; more;) {
     const size_t comma = rest.find(',');
     const std::string_view item = rest.substr(0, comma);
-    int64_t id = -1;
-    const auto [stop, code] = std::from_chars(item.data(), item.data() + item.size(), id);
-    const bool whole = code == std::errc() && stop == item.data() + item.size();
-    if (!whole || id < 0 || id >= vocab_size) {
+    const auto id = parse_integer(item);
+    if (!id || *id < 0 || *id >= vocab_size) {
       fail("wrong separator id", fmt::format("integers from 0 to {} with commas between", vocab_size - 1),
            item);
     }
-    set.insert(static_cast<int32_t>(id));
+    set.insert(static_cast<int32_t>(*id));
     more = comma != std::string_view::npos;
     if (more) rest.remove_prefix(comma + 1);
   }
