@@ -15,9 +15,7 @@
 namespace sepllm {
 namespace {
 
-constexpr float kLowest = -1e30F;  // where no key has been seen yet
-constexpr float kMasked = -3e38F;  // a score whose weight is zero
-constexpr int64_t kPad = 64;       // floats: at least a vector of any instruction set
+constexpr int64_t kPad = 64;  // floats: at least a vector of any instruction set
 
 int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 

@@ -18,8 +18,6 @@
 namespace sepllm {
 namespace {
 
-constexpr float kLowest = -1e30F;  // where no key has been seen yet
-constexpr float kMasked = -3e38F;  // a score whose weight is zero
 constexpr int64_t kMostGroupLanes = 32;
 
 }  // namespace

@@ -16,6 +16,9 @@ inline constexpr int64_t kAttentionTileLanes = 64;
 // Up to this many, vectors run along the head dimension; above, along the queries.
 inline constexpr int64_t kAttentionFewLanes = 8;
 
+inline constexpr float kLowest = -1e30F;  // the largest score where no key has been seen yet
+inline constexpr float kMasked = -3e38F;  // a score whose weight is zero
+
 // Some rows of a sequence, some heads that read the same kv head, some of the keys.
 struct AttentionTask {
   const AttentionArgs* args;

@@ -59,6 +59,7 @@ class Pass {
     qkv_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
     attended_ = allocate(ctx_, n_tokens_, config_.n_heads * config_.head_dim);
     if (second_.cos != nullptr) second_q_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
+    if (config_.position == PositionType::kAlibi) set_slopes();
     for (int64_t l = 0; l < config_.n_layers; ++l) block(l, x);
     for (const Sequence& s : sequences_) {
       if (s.cache != nullptr) carry_out_moves(ctx_, config_, *s.cache, s.cache->end_chunk());
@@ -100,6 +101,13 @@ class Pass {
     if (config_.position != PositionType::kRope) return;
     first_ = tables(encoded_);
     if (any_second) second_ = tables(second_encoded_);
+  }
+
+  void set_slopes() {
+    auto* slopes = ctx_.arena.allocate<float>(config_.n_heads);
+    std::transform(config_.alibi_slopes.begin(), config_.alibi_slopes.end(), slopes,
+                   [](double slope) { return static_cast<float>(slope); });
+    slopes_ = slopes;
   }
 
   ops::RopeTables tables(const int64_t* places) const {
@@ -182,16 +190,9 @@ class Pass {
     args.out = attended_.data;
     args.out_row_stride = attended_.stride;
     args.sequences = {list, sequences_.size()};
-    if (config_.position == PositionType::kAlibi) args.alibi_slopes = slopes();
+    args.alibi_slopes = slopes_;
     if (probe_ != nullptr) show_probe(l, args.scale);
     ops::attend(ctx_, args);
-  }
-
-  const float* slopes() const {
-    float* out = ctx_.arena.allocate<float>(config_.n_heads);
-    for (int64_t h = 0; h < config_.n_heads; ++h)
-      out[h] = static_cast<float>(config_.alibi_slopes[static_cast<size_t>(h)]);
-    return out;
   }
 
   AttentionSequence sequence_keys(int64_t l, const Sequence& s, int64_t first_row) const {
@@ -262,6 +263,7 @@ class Pass {
   int64_t* encoded_ = nullptr;         // [n_tokens]
   int64_t* second_encoded_ = nullptr;  // [n_tokens]
   int64_t* learned_ = nullptr;         // [n_tokens]
+  const float* slopes_ = nullptr;      // [n_heads]; null: no ALiBi
   ops::RopeTables first_, second_;
   Matrix normed_, qkv_, second_q_, attended_;
 };
