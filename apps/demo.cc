@@ -154,7 +154,11 @@ class DemoCommand : public Command {
   static void choose_lengths(const Model& model, const Context& context, DemoPlan* plan) {
     constexpr double kSecondsEach = 8;
     const int64_t available = static_cast<int64_t>(plan->ids.size()) - (plan->has_bos ? 1 : 0);
-    const int64_t limit = model.config().max_positions > 0 ? model.config().max_positions : 2048;
+    const int64_t limit = model.config().max_positions;
+    if (limit < 16) {
+      throw Error(ErrorCode::kUnsupported, "too few positions to show anything",
+                  {.expected = "a model of at least 16 positions", .got = std::to_string(limit)});
+    }
     const int64_t trial = std::min<int64_t>({available, limit - 1, 64});
     Session session(model, plan->settings.front(), context);
     const double speed =

@@ -49,8 +49,7 @@ void generate_words(const Model& model, const DemoPlan& plan, const Context& con
 
 }  // namespace
 
-std::vector<PolicySettings> demo_settings(int64_t max_positions) {
-  const int64_t limit = max_positions > 0 ? max_positions : 2048;
+std::vector<PolicySettings> demo_settings(int64_t limit) {
   std::vector<PolicySettings> out;
   for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream,
                                 PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed}) {

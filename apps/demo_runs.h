@@ -37,7 +37,7 @@ struct DemoRow {
 };
 
 // The six policies, scaled to the model's position limit so that they differ within it.
-std::vector<PolicySettings> demo_settings(int64_t max_positions);
+std::vector<PolicySettings> demo_settings(int64_t limit);
 
 // `on_row` is told the policy before each run.
 std::vector<DemoRow> run_demo(const Model& model, const DemoPlan& plan, const Context& context,

@@ -137,7 +137,7 @@ class InspectCommand : public Command {
     const Model model = common_.load();
     policy_.finish(model);
     if (check_) check_finite(model.decoder.weights());
-    const int64_t tokens = tokens_ > 0 ? tokens_ : std::max<int64_t>(1, model.config().max_positions);
+    const int64_t tokens = tokens_ > 0 ? tokens_ : model.config().max_positions;
     const Json all = {
         {"model", common_.model},
         {"config", config_json(model.config())},

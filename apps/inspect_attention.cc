@@ -87,8 +87,8 @@ class InspectAttentionCommand : public Command {
   std::vector<int32_t> read_ids(const Model& model) const {
     std::vector<int32_t> ids = model.encode(read_text(text_), bos_);
     if (ids.empty()) throw Error(ErrorCode::kInvalidArgument, "the text is empty", {.file = text_});
-    int64_t n = std::min(static_cast<int64_t>(ids.size()), std::max(scored_, drawn_));
-    if (model.config().max_positions > 0) n = std::min(n, model.config().max_positions);
+    const int64_t n =
+        std::min({static_cast<int64_t>(ids.size()), std::max(scored_, drawn_), model.config().max_positions});
     ids.resize(static_cast<size_t>(n));
     return ids;
   }
