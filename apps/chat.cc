@@ -128,6 +128,7 @@ class ChatCommand : public Command {
         continue;
       }
       turn(conversation, *line);
+      if (ended_) break;
     }
     if (!last_figures_.empty()) print_note(last_figures_);
     return 0;
@@ -163,6 +164,8 @@ class ChatCommand : public Command {
       return !guard.interrupted();
     });
     print("\n");
+    if (result.failure) std::rethrow_exception(result.failure);
+    ended_ = guard.terminated();
     last_figures_ = fmt::format("last turn: {} tokens in at {:.1f} tokens/s, {} out at {:.1f} tokens/s",
                                 result.prompt_tokens, result.prefill_tokens_per_second(), result.ids.size(),
                                 result.decode_tokens_per_second());
@@ -174,6 +177,7 @@ class ChatCommand : public Command {
   CommonOptions common_;
   std::string format_, system_;
   std::string last_figures_;
+  bool ended_ = false;
   int64_t n_ = 512;
 };
 

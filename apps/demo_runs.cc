@@ -43,6 +43,7 @@ void generate_words(const Model& model, const DemoPlan& plan, const Context& con
   request.max_new_tokens = plan.new_tokens;
   request.ignore_eos = true;
   const GenerateResult result = generate(session, sampler, request, {});
+  if (result.failure) std::rethrow_exception(result.failure);
   row->generated = result.text;
   row->decode_tokens_per_second = result.decode_tokens_per_second();
 }

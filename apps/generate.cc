@@ -41,7 +41,10 @@ class GenerateCommand : public Command {
     Runtime runtime(common_);
     Session session(model, policy_.settings, runtime.context());
     Sampler sampler(sampling_, model.config().vocab_size);
-    const GenerateResult result = generate(session, sampler, request(model), [&](const std::string& piece) {
+    const InterruptGuard guard;
+    GenerateRequest wanted = request(model);
+    wanted.go_on = [&] { return !guard.interrupted(); };
+    const GenerateResult result = generate(session, sampler, wanted, [&](const std::string& piece) {
       if (!common_.json) print(piece);
       return true;
     });
@@ -50,6 +53,7 @@ class GenerateCommand : public Command {
     } else {
       print_result(model, result, session);
     }
+    if (result.failure) std::rethrow_exception(result.failure);
     return 0;
   }
 
@@ -82,6 +86,7 @@ class GenerateCommand : public Command {
     // A model without a tokenizer has no text: its ids are the result.
     if (model.tokenizer == nullptr) print(fmt::format("{}\n", fmt::join(result.ids, " ")));
     if (output_is_terminal()) print("\n");
+    if (result.failure) return;
     print_note(fmt::format("{} tokens in at {:.1f} tokens/s | {} out at {:.1f} tokens/s | {}",
                            result.prompt_tokens, result.prefill_tokens_per_second(), result.ids.size(),
                            result.decode_tokens_per_second(), kv_figures(session.cache().stats())));

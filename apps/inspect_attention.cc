@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "apps/attention_page.h"
 #include "apps/commands.h"
@@ -9,6 +10,7 @@
 #include "apps/output.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "engine/session.h"
 
 namespace sepllm {
 namespace {
@@ -73,6 +75,11 @@ class InspectAttentionCommand : public Command {
     {
       const Arena::Scope scope(context.arena);
       model.decoder.forward(context, {&sequence, 1}, &map);
+    }
+    for (const ClassShares& layer : map.shares()) {
+      for (const double share : layer.attention) {
+        if (!std::isfinite(share)) refuse_output(model);
+      }
     }
     write_file_atomically(out_, attention_page(report(model, ids, rule, map)));
     if (common_.json) {

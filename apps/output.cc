@@ -15,9 +15,9 @@
 namespace sepllm {
 namespace {
 
-volatile std::sig_atomic_t interrupt_seen = 0;
+volatile std::sig_atomic_t interrupt_seen = 0;  // the signal
 
-void on_interrupt(int) { interrupt_seen = 1; }
+void on_interrupt(int signal) { interrupt_seen = signal; }
 
 void write_all(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -78,11 +78,14 @@ InterruptGuard::InterruptGuard() {
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   action.sa_flags = static_cast<int>(SA_RESETHAND);
-  ::sigaction(SIGINT, &action, nullptr);
+  for (const int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
 }
 
-InterruptGuard::~InterruptGuard() { std::signal(SIGINT, SIG_DFL); }
+InterruptGuard::~InterruptGuard() {
+  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+}
 
 bool InterruptGuard::interrupted() const { return interrupt_seen != 0; }
+bool InterruptGuard::terminated() const { return interrupt_seen == SIGTERM; }
 
 }  // namespace sepllm

@@ -41,14 +41,15 @@ class Progress {
   bool active_;
 };
 
-// While one lives, Ctrl-C only sets a flag; a second one ends the program.
+// While one lives, Ctrl-C and SIGTERM only set a flag; a second one ends the program.
 class InterruptGuard {
  public:
   InterruptGuard();
   ~InterruptGuard();
   InterruptGuard(const InterruptGuard&) = delete;
   InterruptGuard& operator=(const InterruptGuard&) = delete;
-  bool interrupted() const;
+  bool interrupted() const;  // by either
+  bool terminated() const;   // by SIGTERM
 };
 
 }  // namespace sepllm

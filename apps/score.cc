@@ -51,12 +51,12 @@ class ScoreCommand : public Command {
     const Stream stream = read_stream(model);
     Runtime runtime(common_);
     Session session(model, policy_.settings, runtime.context());
+    const InterruptGuard guard;
     std::optional<AtomicFile> nll_file;
     if (!nll_out_.empty()) nll_file.emplace(nll_out_);
     std::optional<ScoreLog> log;
     if (!log_.empty()) log.emplace(log_, session.cache());
 
-    InterruptGuard guard;
     ScoreResult result;
     {
       Progress progress("scoring", stream.text_tokens());

@@ -7,7 +7,9 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 
@@ -39,6 +41,24 @@ struct stat status_of(int fd, const std::string& path) {
   if (::fstat(fd, &st) != 0) fail(path, "cannot read status");
   if (S_ISDIR(st.st_mode)) throw Error(ErrorCode::kIo, "is a folder, not a file", {.file = path});
   return st;
+}
+
+// Devices, pipes and open descriptors (/dev/stdout) cannot be replaced: they are written where they are. To
+// rename a file over /dev/null would destroy it for the whole machine.
+bool is_written_in_place(const std::string& path) {
+  for (const char* descriptors : {"/dev/fd/", "/dev/std", "/proc/"}) {
+    if (path.rfind(descriptors, 0) == 0) return true;
+  }
+  struct stat st {};
+  return ::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode);
+}
+
+// The file behind a symbolic link: the link itself is to stay.
+std::string target_of(const std::string& path) {
+  struct stat st {};
+  if (::lstat(path.c_str(), &st) != 0 || !S_ISLNK(st.st_mode)) return path;
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
+  return real ? std::string(real.get()) : path;
 }
 
 std::string folder_of(const std::string& path) {
@@ -96,6 +116,13 @@ MappedFile::~MappedFile() {
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  if (is_folder(path_)) throw Error(ErrorCode::kIo, "is a folder, not a file", {.file = path_});
+  if (is_written_in_place(path_)) {
+    fd_ = ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd_ < 0) fail(path_, "cannot write");
+    return;
+  }
+  path_ = target_of(path_);
   static std::atomic<unsigned> counter{0};
   temporary_ = path_ + ".tmp." + std::to_string(::getpid()) + "." + std::to_string(counter++);
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -105,7 +132,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) {
     ::close(fd_);
-    ::unlink(temporary_.c_str());
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
   }
 }
 
@@ -119,6 +146,10 @@ void AtomicFile::write(std::string_view bytes) {
 }
 
 void AtomicFile::commit() {
+  if (temporary_.empty()) {
+    if (::close(std::exchange(fd_, -1)) != 0) fail(path_, "cannot write");
+    return;
+  }
   if (::fsync(fd_) != 0) fail(path_, "cannot write to disk");
   const int fd = fd_;
   fd_ = -1;

@@ -36,10 +36,12 @@ class MappedFile {
 };
 
 // Writes `path` by way of a temporary file beside it: write, fsync, rename, fsync of the folder. Without
-// commit() nothing remains.
+// commit() nothing remains. A symbolic link stays, and the file behind it is replaced. Devices, pipes and
+// descriptors (/dev/null, /dev/stdout, a process substitution) are no files to replace: they are written in
+// place.
 class AtomicFile {
  public:
-  explicit AtomicFile(std::string path);  // Error (kIo) if the folder cannot be written
+  explicit AtomicFile(std::string path);  // Error (kIo) if it is a folder or its folder cannot be written
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;

@@ -116,8 +116,8 @@ TEST(AtomicFile, UnwritableTargetsAreErrors) {
   expect_error([&] { write_file_atomically(folder.file("no/such/f"), "x"); }, ErrorCode::kNotFound,
                {"no/such/f", "cannot write"});
   std::filesystem::create_directory(folder.file("d"));
-  expect_error([&] { write_file_atomically(folder.file("d"), "x"); }, ErrorCode::kIo, {"cannot replace"});
-  EXPECT_EQ(count_entries(folder.path()), 1U) << "a failed replacement left its temporary file";
+  expect_error([&] { write_file_atomically(folder.file("d"), "x"); }, ErrorCode::kIo, {"is a folder"});
+  EXPECT_EQ(count_entries(folder.path()), 1U) << "a refused target left its temporary file";
   folder.write("plain", "x");
   expect_error([&] { write_file_atomically(folder.file("plain/f"), "x"); }, ErrorCode::kNotFound,
                {"cannot write"});

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "tests/support/expect_error.h"
 
 namespace sepllm {
 namespace {
@@ -112,6 +113,15 @@ TEST(Options, JsonErrorsNameFileAndKey) {
   EXPECT_TRUE(message(R"({"count":"many"})").starts_with("f.json: sepllm.count: "));
   EXPECT_NE(message(R"({"count":{}})"), "");
   EXPECT_TRUE(message(R"({"count":[1,2]})").starts_with("f.json: sepllm.count: ")) << "takes one value";
+}
+
+TEST(Options, AListInJsonIsForRepeatableOptionsOnly) {
+  OptionSet options;
+  int64_t count = 0;
+  options.add_int("count", &count, 0, 10, "a number");
+  const Json json = parse_json(R"({"count":[1,2]})", "f.json");
+  test::expect_error([&] { options.apply_json(JsonObject(json, "f.json")); }, ErrorCode::kInvalidArgument,
+                     {"f.json", "count", "[1,2]"});
 }
 
 TEST(Options, HiddenOptionsStayOutOfJson) {

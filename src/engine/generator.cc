@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "base/utf8.h"
 
 namespace sepllm {
@@ -84,11 +85,13 @@ GenerateResult generate(Session& session, Sampler& sampler, const GenerateReques
   constexpr int64_t kAhead = 1024;  // new tokens that the cache has room for from the start
   session.cache().reserve(result.prompt_tokens + std::min(request.max_new_tokens, kAhead));
   Clock::time_point start = Clock::now();
-  std::span<const float> logits = session.advance(request.prompt);
+  const auto go_on = [&] { return !request.go_on || request.go_on(); };
+  std::span<const float> logits = session.advance(request.prompt, go_on);
+  if (logits.empty()) result.finish_reason = "cancelled";
   result.prefill_seconds = seconds_since(start);
   start = Clock::now();
   std::vector<int32_t> seen = request.prompt;
-  while (static_cast<int64_t>(result.ids.size()) < request.max_new_tokens) {
+  while (!logits.empty() && static_cast<int64_t>(result.ids.size()) < request.max_new_tokens) {
     const int32_t id = sampler.sample(logits, seen);
     const bool stops =
         std::find(request.stop_ids.begin(), request.stop_ids.end(), id) != request.stop_ids.end();
@@ -102,7 +105,14 @@ GenerateResult generate(Session& session, Sampler& sampler, const GenerateReques
     if (filter.stopped()) result.finish_reason = "stop";
     if (result.finish_reason != "length" || static_cast<int64_t>(result.ids.size()) == request.max_new_tokens)
       break;
-    logits = session.advance({&id, 1});
+    try {
+      logits = session.advance({&id, 1}, go_on);
+      if (logits.empty()) result.finish_reason = "cancelled";
+    } catch (const Error&) {
+      result.finish_reason = "error";
+      result.failure = std::current_exception();
+      break;
+    }
   }
   result.decode_seconds = seconds_since(start);
   if (decoder && !filter.stopped() && result.finish_reason != "cancelled") {

@@ -22,7 +22,10 @@ ScoreResult score(Session& session, std::span<const int32_t> ids, bool has_bos, 
     nll.resize(static_cast<size_t>(n));
     const auto targets = ids.subspan(static_cast<size_t>(first + 1), static_cast<size_t>(n));
     if (n > 0) session.model().decoder.nll(session.context(), hidden.rows(0, n), targets, nll.data());
-    for (const double x : nll) result.nll_sum += x;
+    for (const double x : nll) {
+      if (!std::isfinite(x)) refuse_output(session.model());
+      result.nll_sum += x;
+    }
     result.predicted += n;
     result.tokens = first + hidden.n_rows - (has_bos ? 1 : 0);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

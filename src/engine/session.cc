@@ -1,10 +1,19 @@
 #include "engine/session.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
+#include "base/error.h"
 
 namespace sepllm {
+
+void refuse_output(const Model& model) {
+  throw Error(
+      ErrorCode::kBadFile, "the model's output is NaN or infinite",
+      {.file = model.folder,
+       .hint = "`sepllm inspect --check` names a weight that is; a cache of f16 may overflow (--kv)"});
+}
 
 Session::Session(const Model& model, const PolicySettings& settings, const Context& ctx)
     : model_(model),
@@ -29,15 +38,22 @@ void Session::feed(std::span<const int32_t> tokens,
   }
 }
 
-std::span<const float> Session::advance(std::span<const int32_t> tokens) {
+std::span<const float> Session::advance(std::span<const int32_t> tokens, FunctionRef<bool()> go_on) {
   SEPLLM_CHECK(!tokens.empty());
   const auto n = static_cast<int64_t>(tokens.size());
   const auto vocab = static_cast<int64_t>(logits_.size());
+  if (!go_on()) return {};
+  bool complete = false;
   feed(tokens, [&](int64_t first, const Matrix& hidden) {
-    if (first + hidden.n_rows < n) return true;
+    complete = first + hidden.n_rows == n;
+    if (!complete) return go_on();
     model_.decoder.logits(ctx_, hidden.rows(hidden.n_rows - 1, 1), {logits_.data(), 1, vocab, vocab});
     return true;
   });
+  if (!complete) return {};
+  for (const float x : logits_) {
+    if (!std::isfinite(x)) refuse_output(model_);
+  }
   return logits_;
 }
 

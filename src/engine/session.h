@@ -12,6 +12,9 @@
 
 namespace sepllm {
 
+// Ends a run whose logits or losses are NaN or infinite: Error (kBadFile) that names the model.
+[[noreturn]] void refuse_output(const Model& model);
+
 class Session {
  public:
   // Error as Policy::validate and validate_layers.
@@ -22,8 +25,11 @@ class Session {
   // hidden_size].
   void feed(std::span<const int32_t> tokens,
             FunctionRef<bool(int64_t first, const Matrix& hidden)> on_hidden);
-  // Feeds tokens and returns the logits [vocab_size] after the last one; valid until the next call.
-  std::span<const float> advance(std::span<const int32_t> tokens);
+  // Feeds tokens and returns the logits [vocab_size] after the last one; valid until the next call. `go_on`
+  // is asked before each chunk: where it says no, the rest is not fed and the result is empty. Error
+  // (kBadFile) if a logit is NaN or infinite.
+  std::span<const float> advance(
+      std::span<const int32_t> tokens, FunctionRef<bool()> go_on = [] { return true; });
 
   KvCache& cache() { return cache_; }
   const KvCache& cache() const { return cache_; }

@@ -20,6 +20,12 @@ void refuse_setting(const JsonObject& model, const char* key) {
 }
 
 BpeSettings parse_settings(const JsonObject& model, bool bytes) {
+  // The file's reader takes these two out where they have the right type.
+  for (const auto& [key, expected] : {std::pair("vocab", "a JSON object"), std::pair("merges", "a list")}) {
+    if (!model.json().contains(key)) continue;
+    throw Error(ErrorCode::kBadFile, "wrong type",
+                {.file = model.file(), .place = model.path_of(key), .expected = expected});
+  }
   refuse_unknown_keys(model, {"type", "dropout", "unk_token", "continuing_subword_prefix",
                               "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges"});
   if (const std::string type = model.string_or("type", "BPE"); type != "BPE") {
