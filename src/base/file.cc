@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
@@ -15,6 +16,9 @@
 
 namespace sepllm {
 namespace {
+
+// A pipe or device states no size, and may have no end (/dev/zero).
+constexpr uint64_t kMaxStreamBytes = uint64_t{3} << 30;
 
 [[noreturn]] void fail(const std::string& path, const std::string& doing) {
   const int code = errno;
@@ -72,6 +76,7 @@ std::string folder_of(const std::string& path) {
 std::string read_file(const std::string& path, uint64_t max_bytes) {
   const Descriptor file(path, O_RDONLY);
   const struct stat st = status_of(file.get(), path);
+  if (!S_ISREG(st.st_mode)) max_bytes = std::min(max_bytes, kMaxStreamBytes);
   const auto too_large = [&] {
     return Error(ErrorCode::kOutOfRange, "file too large",
                  {.file = path, .expected = "at most " + std::to_string(max_bytes) + " bytes"});

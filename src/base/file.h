@@ -10,7 +10,7 @@
 namespace sepllm {
 
 // The bytes of a regular file or pipe. Error (kNotFound, kIo) if it is missing, a folder, not readable, or
-// larger than `max_bytes`.
+// larger than `max_bytes`; of a pipe or device at most 3 GiB are taken.
 std::string read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 40);
 
 bool file_exists(const std::string& path);  // any kind of entry
