@@ -1,0 +1,40 @@
+// What this machine can do at best, measured: the rates that benchmarks state their figures as shares of.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/context.h"
+#include "tensor/buffer.h"
+
+namespace sepllm {
+
+// Reads an array of its own once per measurement. To be kept where figures and the rate beside them are
+// measured in turns, because what a machine shares with its neighbours changes from second to second.
+class ReadProbe {
+ public:
+  static constexpr int64_t kDefaultBytes = int64_t{1} << 30;  // far more than caches hold
+
+  // Error (kOutOfRange) where there is not that much memory. bytes >= 1, rounded up to whole KiB.
+  explicit ReadProbe(const Context& ctx, int64_t bytes = kDefaultBytes);
+
+  // Bytes per second of one sum over the array by all threads of the pool, each with 4 streams far apart.
+  double measure(const Context& ctx);
+
+  int64_t bytes() const { return array_.bytes(); }
+
+ private:
+  Buffer array_;
+};
+
+// Bytes per second: the best of 5 read sums over `bytes` bytes of memory, with all threads of the pool.
+double read_bandwidth(const Context& ctx, int64_t bytes = ReadProbe::kDefaultBytes);
+
+// Floating-point operations per second of OpenBLAS sgemm, n x n x n, in all threads of the pool together: a
+// single-threaded product on operands of its own in each at once, the best of 5 times that. n >= 1.
+double sgemm_flops(const Context& ctx, int64_t n = 1024);
+
+// Vector kernel of ReadProbe: the sum (mod 2^32) of the 32-bit words [begin, end) of `words`, a multiple of
+// 256 words, read in 4 streams that begin a quarter of them apart.
+uint32_t sum_words(const uint32_t* words, int64_t begin, int64_t end);
+
+}  // namespace sepllm
