@@ -23,6 +23,7 @@ Commands all_commands() {
   commands.push_back(make_tokenize_command());
   commands.push_back(make_inspect_command());
   commands.push_back(make_inspect_attention_command());
+  commands.push_back(make_bench_attention_command());
   commands.push_back(make_demo_command());
   return commands;
 }
@@ -37,7 +38,10 @@ Command* find_command(const Commands& commands, const std::string& name) {
 [[noreturn]] void refuse_command(const Commands& commands, const std::string& name) {
   std::vector<std::string> names;
   for (const auto& c : commands) names.push_back(c->name());
-  const std::string near = nearest_name(name, names);
+  std::string near = nearest_name(name, names);
+  for (const std::string& longer : names) {
+    if (near.empty() && !name.empty() && longer.starts_with(name + " ")) near = longer;
+  }
   const std::string what = !name.empty() && name[0] == '-' ? "unknown option " : "unknown command ";
   throw Error(ErrorCode::kInvalidArgument, what + "'" + name + "'",
               {.hint = near.empty() ? "see `sepllm --help`" : "did you mean '" + near + "'?"});

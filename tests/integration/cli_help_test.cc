@@ -6,7 +6,7 @@ namespace sepllm::test {
 namespace {
 
 const std::vector<std::vector<std::string>> kCommands = {
-    {"generate"}, {"chat"}, {"score"}, {"tokenize"}, {"inspect"}, {"inspect", "attention"}, {"demo"}};
+    {"generate"}, {"chat"}, {"score"}, {"tokenize"}, {"inspect"}, {"inspect", "attention"}, {"bench", "attention"}, {"demo"}};
 
 TEST(CliHelp, EveryCommandHasOne) {
   const ProgramResult overview = run_sepllm({"--help"});
@@ -18,7 +18,7 @@ TEST(CliHelp, EveryCommandHasOne) {
     EXPECT_EQ(help.exit_code, 0);
     EXPECT_EQ(help.err, "");
     EXPECT_NE(help.out.find("Usage: sepllm " + command.front()), std::string::npos);
-    EXPECT_NE(help.out.find("--model"), std::string::npos);
+    EXPECT_NE(help.out.find(command.front() == "bench" ? "--json" : "--model"), std::string::npos);
   }
 }
 
