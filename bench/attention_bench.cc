@@ -1,10 +1,12 @@
-// Attention forward. Prompts: GFLOP/s on visible pairs, to be read beside BM_Sgemm of the same run. Decode:
-// bytes of K and V per second.
+// Attention over spans of keys, and whole sequences by a pattern. Prompts: GFLOP/s on visible pairs, to be
+// read beside BM_Sgemm of the same run. Decode: bytes of K and V per second.
 #include <cblas.h>
 
 #include <cmath>
 
 #include "attention/pattern.h"
+#include "bench/data/separators.h"
+#include "bench/pattern_operands.h"
 #include "bench_support.h"
 #include "kernels/attention.h"
 
@@ -23,16 +25,10 @@ void BM_Sgemm(benchmark::State& state) {
 }
 BENCHMARK(BM_Sgemm)->Arg(1024)->UseRealTime();
 
-// Separators as in real text, about one token in six.
-Pattern sep_pattern(int64_t n_tokens, int64_t window) {
-  Pattern p;
-  p.n_initial = 4;
-  p.window = window;
-  std::mt19937 rng(1);
-  for (int64_t j = 0; j < n_tokens; ++j) {
-    if (rng() % 1000 < 164) p.extra.push_back(j);
-  }
-  return p;
+// Separators of a real text, about one token in six; window 0: full attention.
+Pattern book_pattern(int64_t n_tokens, int64_t window) {
+  if (window == 0) return {};
+  return {.n_initial = 4, .extra = bench::book_separators("paper", n_tokens), .window = window};
 }
 
 // The compact and the recent part of one sequence, as a cache holds them.
@@ -94,13 +90,10 @@ void run(benchmark::State& state, const Pattern& pattern, int64_t n_tokens, int6
   }
 }
 
-// window 0: full attention.
 void BM_Prompt(benchmark::State& state) {
   const int64_t n_tokens = state.range(0);
-  const int64_t window = state.range(1);
-  const Pattern pattern = window == 0 ? Pattern{} : sep_pattern(n_tokens, window);
-  run(state, pattern, n_tokens, n_tokens, static_cast<DType>(state.range(2)), 12, state.range(3),
-      state.range(4), static_cast<int>(state.range(5)));
+  run(state, book_pattern(n_tokens, state.range(1)), n_tokens, n_tokens, static_cast<DType>(state.range(2)),
+      12, state.range(3), state.range(4), static_cast<int>(state.range(5)));
 }
 BENCHMARK(BM_Prompt)
     ->ArgNames({"tokens", "window", "type", "kv_heads", "head_dim", "threads"})
@@ -111,6 +104,38 @@ BENCHMARK(BM_Prompt)
     ->ArgsProduct({{2048}, {0, 64}, {0}, {12}, {128}, {1}})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
+
+// Whole sequences by a pattern, as training runs them. Backward is the backward half alone.
+void run_pattern(benchmark::State& state, bool backward) {
+  const bench::AttentionShape shape{state.range(0), state.range(2), state.range(3), state.range(4)};
+  const Pattern pattern = book_pattern(shape.tokens, state.range(1));
+  bench::Threads t(static_cast<int>(state.range(5)));
+  bench::PatternOperands operands(shape, backward);
+  if (backward) operands.run(t.context, pattern, bench::AttentionPass::kForwardBackward);
+  for (auto _ : state) {
+    if (backward) {
+      operands.run_backward(t.context, pattern);
+    } else {
+      operands.run(t.context, pattern, bench::AttentionPass::kForward);
+    }
+  }
+  const int64_t pairs = pattern.visible_pairs(shape.tokens);
+  const double forward = bench::attention_flops(shape, pairs, bench::AttentionPass::kForward);
+  const double both = bench::attention_flops(shape, pairs, bench::AttentionPass::kForwardBackward);
+  bench::report_flops(state, backward ? both - forward : forward);
+}
+void pattern_sizes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"tokens", "window", "heads", "kv_heads", "head_dim", "threads"})
+      ->ArgsProduct({{2048}, {0, 64, 256}, {12}, {12}, {64}, {1, 2}})
+      ->ArgsProduct({{8192}, {0, 64}, {12}, {12}, {64}, {1}})
+      ->ArgsProduct({{2048}, {0, 64}, {32}, {8}, {128}, {1}})
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+void BM_PatternForward(benchmark::State& state) { run_pattern(state, false); }
+BENCHMARK(BM_PatternForward)->Apply(pattern_sizes);
+void BM_PatternBackward(benchmark::State& state) { run_pattern(state, true); }
+BENCHMARK(BM_PatternBackward)->Apply(pattern_sizes);
 
 void BM_Decode(benchmark::State& state) {
   run(state, Pattern{}, state.range(0), 1, static_cast<DType>(state.range(1)), 32, state.range(2),
