@@ -1,5 +1,8 @@
 #include "base/dtype.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace sepllm {
 
 const char* dtype_name(DType type) {
@@ -10,6 +13,8 @@ const char* dtype_name(DType type) {
       return "f16";
     case DType::kBF16:
       return "bf16";
+    case DType::kI8:
+      return "i8";
   }
   return "?";
 }
@@ -40,6 +45,11 @@ f16 to_f16(float value) {
   const uint32_t rebased = magnitude - 0x38000000U;
   const uint32_t rounded = rebased + 0xFFFU + ((rebased >> 13) & 1U);
   return {static_cast<uint16_t>(sign | (rounded >> 13))};
+}
+
+int8_t to_i8(float value) {
+  if (!(value > -128.0F)) return value != value ? int8_t{0} : int8_t{-128};
+  return static_cast<int8_t>(std::nearbyint(std::min(value, 127.0F)));
 }
 
 bf16 to_bf16(float value) {

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace sepllm {
 namespace {
@@ -68,6 +69,14 @@ TEST(DType, Bfloat16RoundsToNearestEven) {
   EXPECT_TRUE(std::isnan(to_float(to_bf16(std::bit_cast<float>(0xFFFFFFFFU)))));
 }
 
+TEST(DType, IntegersRoundToNearestEvenAndSaturate) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::pair<float, int> cases[] = {{0.5F, 0},      {1.5F, 2},     {-1.5F, -2},  {-0.49F, 0},
+                                         {126.6F, 127},  {127.5F, 127}, {1e30F, 127}, {-127.6F, -128},
+                                         {-1e30F, -128}, {inf, 127},    {-inf, -128}, {std::nanf(""), 0}};
+  for (const auto& [value, expected] : cases) EXPECT_EQ(to_i8(value), expected) << value;
+}
+
 TEST(DType, NamesAndSizes) {
   EXPECT_STREQ(dtype_name(DType::kF32), "f32");
   EXPECT_STREQ(dtype_name(DType::kF16), "f16");
@@ -75,6 +84,8 @@ TEST(DType, NamesAndSizes) {
   EXPECT_EQ(dtype_size(DType::kF32), 4);
   EXPECT_EQ(dtype_size(DType::kF16), 2);
   EXPECT_EQ(dtype_size(DType::kBF16), 2);
+  EXPECT_STREQ(dtype_name(DType::kI8), "i8");
+  EXPECT_EQ(dtype_size(DType::kI8), 1);
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ int64_t chunk_heads(int64_t group) {
 }
 
 int64_t rows_per_tile(const AttentionSequence& s, int64_t heads) {
-  if (s.n_rows * heads <= kAttentionFewLanes) return 1;
+  if (s.n_rows * heads <= kAttentionFewLanes) return std::max<int64_t>(1, s.n_rows);
   return std::max<int64_t>(1, kAttentionTileLanes / heads);
 }
 
@@ -155,7 +155,7 @@ void attention(const Context& ctx, const AttentionArgs& args) {
       const int64_t first = tile->partial + in_tile / tile->n_chunks * tile->n_rows * args.n_heads + t.head;
       t.partial = partials + first * (args.head_dim + 2);
     }
-    if (t.lanes() <= kAttentionFewLanes && t.n_rows == 1) {
+    if (t.lanes() <= kAttentionFewLanes) {
       attention_few(t);
     } else {
       attention_many(t);

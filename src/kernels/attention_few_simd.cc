@@ -1,10 +1,15 @@
-// Attention of one row and a few heads of one kv head (decode): vectors along the head dimension, each key
-// read once for up to two heads at a time.
+// Attention of a few lanes (rows times the heads of one kv head: decode). It is bound by reading K and V, so
+// they are read once for all lanes, element types are converted in registers, and the keys of a tile are
+// walked in four streams that begin a quarter of the tile apart: one stream keeps too few reads in flight,
+// and adjacent rows, being in one page, count as one.
+//
+// Scores and weights lie in stream order: index 4 * i + s is key s * quarter + i of the tile.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_few_simd.cc"
 #include <hwy/foreach_target.h>  // must come first
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/attention_task.h"
 #include "kernels/element.h"
@@ -15,9 +20,12 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kPad = 64;  // floats: at least a vector of any instruction set
+constexpr int64_t kPad = 64;        // floats: at least two vectors of any instruction set
+constexpr int64_t kFewTile = 1024;  // keys whose scores are computed before their softmax
+constexpr int64_t kStreams = 4;
 
-int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
+constexpr int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
+constexpr int64_t kScoreStride = kFewTile + kPad;
 
 }  // namespace
 }  // namespace sepllm
@@ -28,189 +36,320 @@ namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kKeys = 4;  // that are multiplied side by side
+// With 32 registers, what is loaded once serves twice as many sums.
+constexpr bool kManyRegisters = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON;
+constexpr int kLaneBlock = kManyRegisters ? 4 : 2;  // lanes that share a pass over four keys
+constexpr int kValueKeys = kManyRegisters ? 2 * kStreams : kStreams;  // values that are added together
 
-// Scratch of a task, for each head: the scaled query (two of them), the sums, the scores of a key tile.
+// Arrays of a task. Lane l is row l / n_heads and head l % n_heads.
 struct FewState {
-  float* query[2];
-  float* sums;
-  float* scores;
-  float top;
-  float total;
+  int64_t n_lanes, head_dim, stride;  // stride: head_dim, padded
+  float* query[2];                    // [n_lanes][stride] scaled, zeros beyond head_dim
+  float* sums;                        // [n_lanes][stride]
+  float* scores;     // [n_lanes][kScoreStride] then weights; in stream order, as what follows
+  float* key_scale;  // [kScoreStride] int8: of the tile's keys
+  float* value_scale;
+  float* distance;  // [kScoreStride] ALiBi: place of the key less that of the first row
+  float top[kAttentionFewLanes];
+  float total[kAttentionFewLanes];
 };
 
-// scores[q][j] = query q . key j for kKeys keys. Queries are padded with zeros to whole vectors.
-template <typename T, int kQueries>
-HWY_INLINE void few_scores(const float* const (&q)[kQueries], const T* const (&k)[kKeys], int64_t n,
-                           float* const (&scores)[kQueries], int64_t n_valid) {
-  VF acc[kQueries][kKeys];
+// Keys [key, key + n) of a span, for one kv head.
+template <typename T>
+struct FewTile {
+  const T* k;  // row `key`
+  const T* v;
+  int64_t stride;
+  int64_t key, n;
+  int64_t quarter;  // keys of a stream; the last ones may have fewer
+
+  int64_t n_scores() const { return kStreams * quarter; }
+  // Row i of stream s; beyond the last key: the last one again. Its weight will be zero.
+  int64_t offset(int64_t s, int64_t i) const { return std::min(s * quarter + i, n - 1) * stride; }
+};
+
+#if HWY_TARGET != HWY_SCALAR
+// Adds up the 128-bit blocks of v and stores the four sums.
+template <class D>
+HWY_INLINE void store_sum_of_blocks(D d, hn::Vec<D> v, float* to) {
+  if constexpr (hn::MaxLanes(d) > kStreams) {
+    const hn::Half<D> half;
+    store_sum_of_blocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), to);
+  } else {
+    hn::StoreU(v, d, to);
+  }
+}
+#endif
+
+// to[0..3] = the sums of the lanes of four vectors.
+HWY_INLINE void store_sums(VF a, VF b, VF c, VF e, float* to) {
+#if HWY_TARGET == HWY_SCALAR
+  to[0] = hn::GetLane(a), to[1] = hn::GetLane(b), to[2] = hn::GetLane(c), to[3] = hn::GetLane(e);
+#else
+  constexpr DF d;
+  const VF ac = hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
+  const VF be = hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
+  store_sum_of_blocks(d, hn::Add(hn::InterleaveLower(d, ac, be), hn::InterleaveUpper(d, ac, be)), to);
+#endif
+}
+
+// scores[q][0..3] = query q . the four keys, for kQueries lanes.
+template <int kQueries, typename T>
+HWY_INLINE void score_keys(const float* query, int64_t stride, const T* const (&k)[kStreams], int64_t n,
+                           float* scores) {
+  VF acc[kQueries][kStreams];
   HWY_UNROLL(4)
   for (int a = 0; a < kQueries; ++a) {
     HWY_UNROLL(4)
-    for (int j = 0; j < kKeys; ++j) acc[a][j] = hn::Zero(DF());
+    for (int j = 0; j < kStreams; ++j) acc[a][j] = hn::Zero(DF());
   }
-  int64_t d = 0;
-  for (; d + kLanes <= n; d += kLanes) {
-    const VF k0 = load(k[0] + d), k1 = load(k[1] + d), k2 = load(k[2] + d), k3 = load(k[3] + d);
+  const auto add = [&](VF k0, VF k1, VF k2, VF k3, const float* q) HWY_ATTR {
     HWY_UNROLL(4)
     for (int a = 0; a < kQueries; ++a) {
-      const VF v = load(q[a] + d);
+      const VF v = load(q + a * stride);
       acc[a][0] = hn::MulAdd(k0, v, acc[a][0]);
       acc[a][1] = hn::MulAdd(k1, v, acc[a][1]);
       acc[a][2] = hn::MulAdd(k2, v, acc[a][2]);
       acc[a][3] = hn::MulAdd(k3, v, acc[a][3]);
     }
+  };
+  int64_t d = 0;
+  for (; d + kLanes <= n; d += kLanes) {
+    add(load(k[0] + d), load(k[1] + d), load(k[2] + d), load(k[3] + d), query + d);
   }
   if (d < n) {
-    for (int j = 0; j < kKeys; ++j) {
-      const VF tail = load_n(k[j] + d, n - d);
-      for (int a = 0; a < kQueries; ++a) acc[a][j] = hn::MulAdd(tail, load(q[a] + d), acc[a][j]);
-    }
+    const int64_t rest = n - d;
+    add(load_n(k[0] + d, rest), load_n(k[1] + d, rest), load_n(k[2] + d, rest), load_n(k[3] + d, rest),
+        query + d);
   }
-  for (int a = 0; a < kQueries; ++a) {
-    for (int64_t j = 0; j < n_valid; ++j) scores[a][j] = reduce_sum(acc[a][j]);
-  }
-}
-
-// Scores of `n` keys from `k` on for kQueries heads.
-template <typename T, int kQueries>
-void score_tile(FewState* states, bool second, const T* k, int64_t stride, int64_t n, int64_t head_dim) {
-  const float* q[kQueries];
-  for (int a = 0; a < kQueries; ++a) q[a] = states[a].query[second ? 1 : 0];
-  for (int64_t j = 0; j < n; j += kKeys) {
-    const T* keys[kKeys];
-    float* scores[kQueries];
-    // Beyond the last key: the last again; its score is dropped.
-    for (int64_t i = 0; i < kKeys; ++i) keys[i] = k + std::min(j + i, n - 1) * stride;
-    for (int a = 0; a < kQueries; ++a) scores[a] = states[a].scores + j;
-    few_scores<T, kQueries>(q, keys, head_dim, scores, std::min(kKeys, n - j));
-  }
-}
-
-// Turns the scores of n keys into weights relative to the largest so far, and returns the factor for what was
-// summed before.
-HWY_INLINE float weights_of(FewState& s, int64_t n) {
-  const int64_t n_padded = (n + kLanes - 1) / kLanes * kLanes;
-  for (int64_t j = n; j < n_padded; ++j) s.scores[j] = kMasked;
-  VF top = hn::Set(DF(), s.top);
-  for (int64_t j = 0; j < n_padded; j += kLanes) top = hn::Max(top, load(s.scores + j));
-  const float new_top = reduce_max(top);
-  const VF shift = hn::Set(DF(), new_top);
-  VF total = hn::Zero(DF());
-  for (int64_t j = 0; j < n_padded; j += kLanes) {
-    const VF p = exp2_fast(hn::Sub(load(s.scores + j), shift));
-    total = hn::Add(total, p);
-    store(p, s.scores + j);
-  }
-  const float factor = hn::GetLane(exp2_fast(hn::Set(DF(), s.top - new_top)));
-  s.total = s.total * factor + reduce_sum(total);
-  s.top = new_top;
-  return factor;
-}
-
-// sums[d, d + kVectors * Lanes) = factor * sums + weights . values.
-template <typename T, int kVectors>
-HWY_INLINE void add_values(FewState& s, float factor, const T* v, int64_t stride, int64_t n, int64_t d) {
-  VF acc[kVectors];
   HWY_UNROLL(4)
-  for (int i = 0; i < kVectors; ++i) {
-    acc[i] = hn::Mul(load(s.sums + d + i * kLanes), hn::Set(DF(), factor));
+  for (int a = 0; a < kQueries; ++a) {
+    store_sums(acc[a][0], acc[a][1], acc[a][2], acc[a][3], scores + a * kScoreStride);
   }
-  for (int64_t j = 0; j < n; ++j) {
-    const VF p = hn::Set(DF(), s.scores[j]);
-    const T* row = v + j * stride + d;
-    HWY_UNROLL(4)
-    for (int i = 0; i < kVectors; ++i) acc[i] = hn::MulAdd(load(row + i * kLanes), p, acc[i]);
-  }
-  for (int i = 0; i < kVectors; ++i) store(acc[i], s.sums + d + i * kLanes);
 }
 
 template <typename T>
-void value_tile(FewState& s, float factor, const T* v, int64_t stride, int64_t n, int64_t head_dim) {
-  int64_t d = 0;
-  for (; d + 4 * kLanes <= head_dim; d += 4 * kLanes) add_values<T, 4>(s, factor, v, stride, n, d);
-  for (; d + kLanes <= head_dim; d += kLanes) add_values<T, 1>(s, factor, v, stride, n, d);
-  if (d < head_dim) {
-    VF acc = hn::Mul(load(s.sums + d), hn::Set(DF(), factor));
-    for (int64_t j = 0; j < n; ++j) {
-      acc = hn::MulAdd(load_n(v + j * stride + d, head_dim - d), hn::Set(DF(), s.scores[j]), acc);
+void score_tile(const FewState& s, const float* query, const FewTile<T>& tile) {
+  for (int64_t i = 0; i < tile.quarter; ++i) {
+    const T* k[kStreams];
+    for (int64_t j = 0; j < kStreams; ++j) k[j] = tile.k + tile.offset(j, i);
+    float* to = s.scores + kStreams * i;
+    int64_t l = 0;
+    for (; l + kLaneBlock <= s.n_lanes; l += kLaneBlock) {
+      score_keys<kLaneBlock>(query + l * s.stride, s.stride, k, s.head_dim, to + l * kScoreStride);
     }
-    store(acc, s.sums + d);
+    if (kLaneBlock > 2 && l + 2 <= s.n_lanes) {
+      score_keys<2>(query + l * s.stride, s.stride, k, s.head_dim, to + l * kScoreStride);
+      l += 2;
+    }
+    if (l < s.n_lanes) {
+      score_keys<1>(query + l * s.stride, s.stride, k, s.head_dim, to + l * kScoreStride);
+    }
   }
 }
 
-void start(const AttentionTask& t, FewState* states) {
-  const int64_t n = padded(t.args->head_dim);
+// Numbers of the tile's keys into stream order; from[0] is that of the first key.
+template <typename T>
+void interleave(const FewTile<T>& tile, const float* from, float* to) {
+  const int64_t q = tile.quarter;
+  int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; i + kLanes <= tile.n - 3 * q; i += kLanes) {
+    hn::StoreInterleaved4(load(from + i), load(from + q + i), load(from + 2 * q + i), load(from + 3 * q + i),
+                          DF(), to + kStreams * i);
+  }
+#endif
+  for (; i < q; ++i) {
+    for (int64_t s = 0; s < kStreams; ++s) to[kStreams * i + s] = from[std::min(s * q + i, tile.n - 1)];
+  }
+}
+
+// What the scores need beyond the products: the keys' scales, the ALiBi bias.
+HWY_INLINE void adjust_scores(const FewState& s, int64_t lane, int64_t n, bool scaled, float slope,
+                              float distance) {
+  float* scores = s.scores + lane * kScoreStride;
+  for (int64_t i = 0; i < n; i += kLanes) {
+    VF v = load(scores + i);
+    if (scaled) v = hn::Mul(v, load(s.key_scale + i));
+    if (slope != 0.0F) {
+      const VF away = hn::Sub(load(s.distance + i), hn::Set(DF(), distance));
+      v = hn::MulAdd(hn::Set(DF(), slope), away, v);
+    }
+    store(v, scores + i);
+  }
+}
+
+// Masks what is not among the keys [lo, hi) of the tile.
+template <typename T>
+void mask(const FewTile<T>& tile, int64_t lo, int64_t hi, int64_t n, float* scores) {
+  const int64_t q = tile.quarter;
+  for (int64_t s = 0; s < kStreams; ++s) {
+    const int64_t first = std::clamp<int64_t>(lo - s * q, 0, q);
+    const int64_t last = std::clamp<int64_t>(hi - s * q, 0, q);
+    for (int64_t i = 0; i < first; ++i) scores[kStreams * i + s] = kMasked;
+    for (int64_t i = last; i < q; ++i) scores[kStreams * i + s] = kMasked;
+  }
+  for (int64_t i = tile.n_scores(); i < n; ++i) scores[i] = kMasked;
+}
+
+// Turns n scores of a lane into weights relative to the largest so far (int8: times the values' scales), and
+// rescales what was summed before.
+HWY_INLINE void weights_of(FewState& s, int64_t lane, int64_t n, bool scaled) {
+  float* scores = s.scores + lane * kScoreStride;
+  VF top = hn::Set(DF(), s.top[lane]);
+  for (int64_t i = 0; i < n; i += kLanes) top = hn::Max(top, load(scores + i));
+  const float new_top = reduce_max(top);
+  const VF shift = hn::Set(DF(), new_top);
+  VF total = hn::Zero(DF());
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const VF p = exp2_fast(hn::Sub(load(scores + i), shift));
+    total = hn::Add(total, p);
+    store(scaled ? hn::Mul(p, load(s.value_scale + i)) : p, scores + i);
+  }
+  const VF factor = exp2_fast(hn::Set(DF(), s.top[lane] - new_top));
+  s.total[lane] = s.total[lane] * hn::GetLane(factor) + reduce_sum(total);
+  s.top[lane] = new_top;
+  float* sums = s.sums + lane * s.stride;
+  for (int64_t d = 0; d < s.stride; d += kLanes) store(hn::Mul(load(sums + d), factor), sums + d);
+}
+
+// sums[lane][d, d + kColumns vectors) += weights . values, for kValueKeys values and all lanes; n is the
+// number of elements where they are less than a vector, else 0.
+template <int kColumns, typename T>
+HWY_INLINE void add_columns(const FewState& s, const float* weights, const T* const (&v)[kValueKeys],
+                            int64_t d, int64_t n) {
+  VF rows[kValueKeys][kColumns];
+  HWY_UNROLL(8)
+  for (int j = 0; j < kValueKeys; ++j) {
+    HWY_UNROLL(2)
+    for (int c = 0; c < kColumns; ++c) rows[j][c] = n > 0 ? load_n(v[j] + d, n) : load(v[j] + d + c * kLanes);
+  }
+  for (int64_t l = 0; l < s.n_lanes; ++l) {
+    float* sums = s.sums + l * s.stride + d;
+    VF acc[kColumns];
+    HWY_UNROLL(2)
+    for (int c = 0; c < kColumns; ++c) acc[c] = load(sums + c * kLanes);
+    HWY_UNROLL(8)
+    for (int j = 0; j < kValueKeys; ++j) {
+      const VF p = hn::Set(DF(), weights[l * kScoreStride + j]);
+      HWY_UNROLL(2)
+      for (int c = 0; c < kColumns; ++c) acc[c] = hn::MulAdd(rows[j][c], p, acc[c]);
+    }
+    HWY_UNROLL(2)
+    for (int c = 0; c < kColumns; ++c) store(acc[c], sums + c * kLanes);
+  }
+}
+
+template <typename T>
+void value_tile(const FewState& s, const FewTile<T>& tile) {
+  for (int64_t i = 0; i < tile.quarter; i += kValueKeys / kStreams) {
+    const T* v[kValueKeys];
+    for (int64_t j = 0; j < kValueKeys; ++j) v[j] = tile.v + tile.offset(j % kStreams, i + j / kStreams);
+    const float* weights = s.scores + kStreams * i;
+    int64_t d = 0;
+    for (; d + 2 * kLanes <= s.head_dim; d += 2 * kLanes) add_columns<2>(s, weights, v, d, 0);
+    if (d + kLanes <= s.head_dim) {
+      add_columns<1>(s, weights, v, d, 0);
+      d += kLanes;
+    }
+    if (d < s.head_dim) add_columns<1>(s, weights, v, d, s.head_dim - d);
+  }
+}
+
+FewState start(const AttentionTask& t) {
+  FewState s{};
+  s.n_lanes = t.lanes();
+  s.head_dim = t.args->head_dim;
+  s.stride = padded(s.head_dim);
   float* p = t.scratch;
-  for (int64_t h = 0; h < t.n_heads; ++h) {
-    FewState& s = states[h];
-    s.query[0] = p;
-    s.query[1] = p + n;
-    s.sums = p + 2 * n;
-    s.scores = p + 3 * n;
-    p += 3 * n + kAttentionKeyTile + kPad;
-    std::fill_n(s.query[0], 3 * n, 0.0F);
-    for (int second = 0; second < 2; ++second) {
-      const float* q = t.query(second != 0, 0, h);
-      for (int64_t d = 0; d < t.args->head_dim; ++d) s.query[second][d] = q[d] * t.score_scale();
+  const auto take = [&p](int64_t n) {
+    float* at = p;
+    p += n;
+    return at;
+  };
+  s.query[0] = take(s.n_lanes * s.stride);
+  s.query[1] = t.needs_second_query() ? take(s.n_lanes * s.stride) : s.query[0];
+  s.sums = take(s.n_lanes * s.stride);
+  s.scores = take(s.n_lanes * kScoreStride);
+  s.key_scale = take(kScoreStride);
+  s.value_scale = take(kScoreStride);
+  s.distance = take(kScoreStride);
+  for (int second = 0; second < (s.query[1] != s.query[0] ? 2 : 1); ++second) {
+    std::fill_n(s.query[second], s.n_lanes * s.stride, 0.0F);
+    for (int64_t l = 0; l < s.n_lanes; ++l) {
+      const float* q = t.query(second != 0, l / t.n_heads, l % t.n_heads);
+      for (int64_t d = 0; d < s.head_dim; ++d) s.query[second][l * s.stride + d] = q[d] * t.score_scale();
     }
-    s.top = kLowest;
-    s.total = 0;
   }
+  std::fill_n(s.sums, s.n_lanes * s.stride, 0.0F);
+  std::fill_n(s.top, s.n_lanes, kLowest);
+  return s;
 }
 
-void finish(const AttentionTask& t, const FewState* states) {
-  const int64_t n = t.args->head_dim;
-  for (int64_t h = 0; h < t.n_heads; ++h) {
-    const FewState& s = states[h];
+void finish(const AttentionTask& t, const FewState& s) {
+  const int64_t n = s.head_dim;
+  for (int64_t l = 0; l < s.n_lanes; ++l) {
+    const float* sums = s.sums + l * s.stride;
     if (t.partial != nullptr) {
-      float* to = t.partial_at(0, h);
-      std::copy_n(s.sums, n, to);
-      to[n] = s.top;
-      to[n + 1] = s.total;
+      float* to = t.partial_at(l / t.n_heads, l % t.n_heads);
+      std::copy_n(sums, n, to);
+      to[n] = s.top[l];
+      to[n + 1] = s.total[l];
     } else {
-      const float inverse = 1.0F / s.total;
-      float* to = t.output(0, h);
-      for (int64_t d = 0; d < n; ++d) to[d] = s.sums[d] * inverse;
+      const float inverse = 1.0F / s.total[l];
+      float* to = t.output(l / t.n_heads, l % t.n_heads);
+      for (int64_t d = 0; d < n; ++d) to[d] = sums[d] * inverse;
     }
   }
 }
 
-void add_alibi(const AttentionTask& t, const KeySpan& span, int64_t key, int64_t n, FewState* states) {
-  const int64_t place = t.place(span, 0);
-  for (int64_t h = 0; h < t.n_heads; ++h) {
-    const float slope = t.slope(h);
-    for (int64_t j = 0; j < n; ++j) {
-      states[h].scores[j] += slope * static_cast<float>(span.encoded_at(key + j) - place);
+// One tile of keys for all lanes.
+template <typename T>
+void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const FewTile<T>& tile) {
+  constexpr bool kScaled = std::is_same_v<T, int8_t>;
+  const bool alibi = t.args->alibi_slopes != nullptr;
+  if (kScaled) {
+    const int64_t first = t.kv_head() * span.scale_head_stride + tile.key;
+    interleave(tile, span.k_scales + first, s.key_scale);
+    interleave(tile, span.v_scales + first, s.value_scale);
+  }
+  if (alibi) {
+    const int64_t place = t.place(span, 0);
+    for (int64_t i = 0; i < tile.n_scores(); ++i) {
+      const int64_t key = tile.key + std::min(i % kStreams * tile.quarter + i / kStreams, tile.n - 1);
+      s.distance[i] = static_cast<float>(span.encoded_at(key) - place);
     }
   }
+  score_tile(s, s.query[span.second_query ? 1 : 0], tile);
+  const int64_t n = (tile.n_scores() + 15) / 16 * 16;
+  for (int64_t l = 0; l < s.n_lanes; ++l) {
+    const int64_t r = l / t.n_heads;
+    if (kScaled || alibi) {
+      const float slope = alibi ? t.slope(l % t.n_heads) : 0.0F;
+      const float distance = alibi ? static_cast<float>(t.place(span, r) - t.place(span, 0)) : 0.0F;
+      adjust_scores(s, l, n, kScaled, slope, distance);
+    }
+    const auto [lo, hi] = span.range(t.position(r));
+    mask(tile, lo - tile.key, std::min(hi - tile.key, tile.n), n, s.scores + l * kScoreStride);
+    weights_of(s, l, n, kScaled);
+  }
+  value_tile(s, tile);
 }
 
 template <typename T>
 void few(const AttentionTask& t) {
-  FewState states[kAttentionFewLanes];
-  start(t, states);
+  FewState s = start(t);
   for_each_range(t, [&](const KeySpan& span, int64_t lo, int64_t hi) {
     const int64_t base = t.kv_head() * span.head_stride;
-    for (int64_t key = lo; key < hi; key += kAttentionKeyTile) {
-      const int64_t n = std::min(kAttentionKeyTile, hi - key);
-      const T* k = static_cast<const T*>(span.k) + base + key * span.slot_stride;
-      const T* v = static_cast<const T*>(span.v) + base + key * span.slot_stride;
-      int64_t h = 0;
-      for (; h + 2 <= t.n_heads; h += 2) {
-        score_tile<T, 2>(states + h, span.second_query, k, span.slot_stride, n, t.args->head_dim);
-      }
-      if (h < t.n_heads) {
-        score_tile<T, 1>(states + h, span.second_query, k, span.slot_stride, n, t.args->head_dim);
-      }
-      if (t.args->alibi_slopes != nullptr) add_alibi(t, span, key, n, states);
-      for (h = 0; h < t.n_heads; ++h) {
-        const float factor = weights_of(states[h], n);
-        value_tile(states[h], factor, v, span.slot_stride, n, t.args->head_dim);
-      }
+    for (int64_t key = lo; key < hi; key += kFewTile) {
+      const int64_t n = std::min(kFewTile, hi - key);
+      const int64_t first = base + key * span.slot_stride;
+      few_tile<T>(t, s, span,
+                  {static_cast<const T*>(span.k) + first, static_cast<const T*>(span.v) + first,
+                   span.slot_stride, key, n, (n + kStreams - 1) / kStreams});
     }
   });
-  finish(t, states);
+  finish(t, s);
 }
 
 void AttentionFew(const AttentionTask& t) {
@@ -221,6 +360,8 @@ void AttentionFew(const AttentionTask& t) {
       return few<f16>(t);
     case DType::kBF16:
       return few<bf16>(t);
+    case DType::kI8:
+      return few<int8_t>(t);
   }
 }
 
@@ -238,7 +379,7 @@ HWY_EXPORT(AttentionFew);
 void attention_few(const AttentionTask& t) { HWY_DYNAMIC_DISPATCH(AttentionFew)(t); }
 
 int64_t attention_few_scratch(int64_t head_dim) {
-  return kAttentionFewLanes * (3 * padded(head_dim) + kAttentionKeyTile + kPad);
+  return kAttentionFewLanes * (3 * padded(head_dim) + kScoreStride) + 3 * kScoreStride;
 }
 
 }  // namespace sepllm

@@ -130,13 +130,15 @@ void set_ranges(const AttentionTask& t, const ManyState& s, const KeySpan& span)
 }
 
 template <typename T>
-void convert_rows(const T* from, int64_t stride, int64_t n, int64_t head_dim, float* to) {
+void convert_rows(const T* from, int64_t stride, int64_t n, int64_t head_dim, const float* scales,
+                  float* to) {
   for (int64_t j = 0; j < n; ++j) {
+    const VF scale = hn::Set(DF(), scales != nullptr ? scales[j] : 1.0F);
     const T* row = from + j * stride;
     float* out = to + j * head_dim;
     int64_t d = 0;
-    for (; d + kLanes <= head_dim; d += kLanes) store(load(row + d), out + d);
-    if (d < head_dim) store_n(load_n(row + d, head_dim - d), out + d, head_dim - d);
+    for (; d + kLanes <= head_dim; d += kLanes) store(hn::Mul(scale, load(row + d)), out + d);
+    if (d < head_dim) store_n(hn::Mul(scale, load_n(row + d, head_dim - d)), out + d, head_dim - d);
   }
 }
 
@@ -152,8 +154,11 @@ KeyTile key_tile(const AttentionTask& t, const ManyState& s, const KeySpan& span
   if constexpr (std::is_same_v<T, float>) {
     return {k, v, span.slot_stride, key, n};
   } else {
-    convert_rows(k, span.slot_stride, n, s.head_dim, s.keys);
-    convert_rows(v, span.slot_stride, n, s.head_dim, s.values);
+    const bool scaled = std::is_same_v<T, int8_t>;
+    const int64_t first_scale = t.kv_head() * span.scale_head_stride + key;
+    convert_rows(k, span.slot_stride, n, s.head_dim, scaled ? span.k_scales + first_scale : nullptr, s.keys);
+    convert_rows(v, span.slot_stride, n, s.head_dim, scaled ? span.v_scales + first_scale : nullptr,
+                 s.values);
     return {s.keys, s.values, s.head_dim, key, n};
   }
 }
@@ -350,6 +355,8 @@ void AttentionMany(const AttentionTask& t) {
       return many<f16>(t);
     case DType::kBF16:
       return many<bf16>(t);
+    case DType::kI8:
+      return many<int8_t>(t);
   }
 }
 

@@ -41,10 +41,14 @@ void attend(const AttentionArgs& a, const AttentionSequence& s, int64_t r, int64
   const int64_t row = s.first_row + r;
   const int64_t q_offset = row * a.q_row_stride + kv_head * a.q_group_stride + (head % group) * a.head_dim;
   int64_t n = 0;
+  const auto scale_of = [&](const KeySpan& span, const float* scales, int64_t j) {
+    return s.kv_type == DType::kI8 ? static_cast<double>(scales[kv_head * span.scale_head_stride + j]) : 1.0;
+  };
   for_each_key(s, r, [&](const KeySpan& span, int64_t j) {
     const float* q = span.second_query && a.second_q != nullptr ? a.second_q : a.q;
-    double score = a.scale * dot(q + q_offset, s.kv_type, span.k,
-                                 kv_head * span.head_stride + j * span.slot_stride, a.head_dim);
+    double score =
+        a.scale * scale_of(span, span.k_scales, j) *
+        dot(q + q_offset, s.kv_type, span.k, kv_head * span.head_stride + j * span.slot_stride, a.head_dim);
     if (a.alibi_slopes != nullptr) {
       const int64_t* places = span.second_query && s.second_encoded != nullptr ? s.second_encoded : s.encoded;
       score +=
@@ -59,7 +63,7 @@ void attend(const AttentionArgs& a, const AttentionSequence& s, int64_t r, int64
   std::fill_n(t.sum, a.head_dim, 0.0);
   n = 0;
   for_each_key(s, r, [&](const KeySpan& span, int64_t j) {
-    const double p = t.scores[n++] / total;
+    const double p = t.scores[n++] / total * scale_of(span, span.v_scales, j);
     const int64_t offset = kv_head * span.head_stride + j * span.slot_stride;
     for (int64_t d = 0; d < a.head_dim; ++d) t.sum[d] += p * load_element(s.kv_type, span.v, offset + d);
   });

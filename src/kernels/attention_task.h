@@ -87,7 +87,7 @@ void for_each_range(const AttentionTask& t, const Fn& fn) {
 // Any number of lanes, fast for many: vectors along the queries.
 void attention_many(const AttentionTask& t);
 int64_t attention_many_scratch(int64_t head_dim, int64_t lanes);
-// One row and at most kAttentionFewLanes heads: vectors along the head dimension.
+// At most kAttentionFewLanes lanes: vectors along the head dimension.
 void attention_few(const AttentionTask& t);
 int64_t attention_few_scratch(int64_t head_dim);
 

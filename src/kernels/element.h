@@ -13,6 +13,8 @@ inline float load_element(DType type, const void* data, int64_t i) {
       return to_float(static_cast<const f16*>(data)[i]);
     case DType::kBF16:
       return to_float(static_cast<const bf16*>(data)[i]);
+    case DType::kI8:  // without its row's scale
+      return to_float(static_cast<const int8_t*>(data)[i]);
     case DType::kF32:
       break;
   }
@@ -26,6 +28,9 @@ inline void store_element(DType type, void* data, int64_t i, float value) {
       return;
     case DType::kBF16:
       static_cast<bf16*>(data)[i] = to_bf16(value);
+      return;
+    case DType::kI8:
+      static_cast<int8_t*>(data)[i] = to_i8(value);
       return;
     case DType::kF32:
       static_cast<float*>(data)[i] = value;

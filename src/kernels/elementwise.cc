@@ -65,6 +65,7 @@ void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids
 
 void store_rows(const Context& ctx, const Matrix& x, const HeadRows& heads, DType type, void* const* rows,
                 int64_t head_stride) {
+  SEPLLM_CHECK(type != DType::kI8);  // quantize_row makes such rows
   parallel_blocks(ctx, x.n_rows, 16, x.n_rows * heads.n_heads * heads.head_dim,
                   [&](int64_t begin, int64_t end, int) {
                     for (int64_t r = begin; r < end; ++r) {

@@ -104,12 +104,13 @@ inline double max_difference(const Matrix& a, const Matrix& b) {
   return worst;
 }
 
-// n random values in [-1, 1] stored as `type`.
+// n random values in [-1, 1] stored as `type`; int8: in [-127, 127].
 inline std::vector<char> random_stored(DType type, int64_t n, uint32_t seed) {
   std::mt19937 rng(seed);
   std::uniform_real_distribution<float> value(-1.0F, 1.0F);
   std::vector<char> bytes(static_cast<size_t>(n * dtype_size(type)));
-  for (int64_t i = 0; i < n; ++i) store_element(type, bytes.data(), i, value(rng));
+  const float most = type == DType::kI8 ? 127.0F : 1.0F;
+  for (int64_t i = 0; i < n; ++i) store_element(type, bytes.data(), i, most * value(rng));
   return bytes;
 }
 

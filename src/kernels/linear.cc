@@ -115,6 +115,7 @@ void many_rows(const Context& ctx, const Matrix& x, const Weight& w, const float
 void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
             bool accumulate) {
   SEPLLM_CHECK(x.n_cols == w.n_in && y.n_cols == w.n_out && x.n_rows == y.n_rows);
+  SEPLLM_CHECK(w.type != DType::kI8);
   if (x.n_rows == 0 || w.n_out == 0) return;
   if (x.n_rows <= (w.transposed ? kMaxColumnRows : kFewRows)) {
     few_rows(ctx, {x, w, bias, y, accumulate});

@@ -141,6 +141,8 @@ void FewDots(const FewRows& a, int64_t begin, int64_t end) {
       return few_dots<f16>(a, begin, end);
     case DType::kBF16:
       return few_dots<bf16>(a, begin, end);
+    case DType::kI8:
+      break;  // linear() has refused it
   }
 }
 
@@ -152,6 +154,8 @@ void FewColumns(const FewRows& a, int64_t begin, int64_t end) {
       return few_columns<f16>(a, begin, end);
     case DType::kBF16:
       return few_columns<bf16>(a, begin, end);
+    case DType::kI8:
+      break;
   }
 }
 

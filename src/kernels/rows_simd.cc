@@ -2,6 +2,8 @@
 #define HWY_TARGET_INCLUDE "kernels/rows_simd.cc"
 #include <hwy/foreach_target.h>  // must come first
 
+#include <algorithm>
+
 #include "kernels/rows.h"
 #include "kernels/simd-inl.h"
 
@@ -32,6 +34,8 @@ void convert_in_any(DType type, const void* from, int64_t n, float* to) {
       return convert_in<kAdd>(static_cast<const f16*>(from), n, to);
     case DType::kBF16:
       return convert_in<kAdd>(static_cast<const bf16*>(from), n, to);
+    case DType::kI8:
+      return convert_in<kAdd>(static_cast<const int8_t*>(from), n, to);
   }
 }
 
@@ -56,7 +60,31 @@ void ConvertFromF32(DType type, const float* from, int64_t n, void* to) {
       return convert_out(from, n, static_cast<f16*>(to));
     case DType::kBF16:
       return convert_out(from, n, static_cast<bf16*>(to));
+    case DType::kI8:
+      return convert_out(from, n, static_cast<int8_t*>(to));
   }
+}
+
+float QuantizeRow(const float* from, int64_t n, int8_t* to) {
+  VF most = hn::Zero(DF());
+  VF poison = hn::Zero(DF());  // becomes NaN with the first NaN or infinity
+  const auto take = [&](VF v) HWY_ATTR {
+    most = hn::Max(most, hn::Abs(v));
+    poison = hn::MulAdd(v, hn::Zero(DF()), poison);
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) take(load(from + i));
+  if (i < n) take(load_n(from + i, n - i));
+  const float largest = reduce_max(most);
+  const float finite = reduce_sum(poison);
+  if (finite != 0.0F || largest < 0x1p-100F) {
+    std::fill_n(to, n, int8_t{0});
+    return finite != 0.0F ? finite : 0.0F;
+  }
+  const VF inverse = hn::Set(DF(), 127.0F / largest);
+  for (i = 0; i + kLanes <= n; i += kLanes) store(hn::Mul(load(from + i), inverse), to + i);
+  if (i < n) store_n(hn::Mul(load_n(from + i, n - i), inverse), to + i, n - i);
+  return largest / 127.0F;
 }
 
 }  // namespace
@@ -70,6 +98,7 @@ namespace {
 HWY_EXPORT(ConvertToF32);
 HWY_EXPORT(AddConverted);
 HWY_EXPORT(ConvertFromF32);
+HWY_EXPORT(QuantizeRow);
 }  // namespace
 
 void row_to_f32(DType type, const void* from, int64_t n, float* to) {
@@ -80,6 +109,9 @@ void add_row_to_f32(DType type, const void* from, int64_t n, float* to) {
 }
 void row_from_f32(DType type, const float* from, int64_t n, void* to) {
   HWY_DYNAMIC_DISPATCH(ConvertFromF32)(type, from, n, to);
+}
+float quantize_row(const float* from, int64_t n, int8_t* to) {
+  return HWY_DYNAMIC_DISPATCH(QuantizeRow)(from, n, to);
 }
 
 }  // namespace sepllm

@@ -41,6 +41,14 @@ HWY_INLINE VF load(const bf16* p) {
   return hn::BitCast(DF(), hn::ShiftLeft<16>(bits));
 }
 
+HWY_INLINE VF load(const int8_t* p) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::Set(DF(), to_float(*p));
+#else
+  return hn::ConvertTo(DF(), hn::PromoteTo(DI(), hn::LoadU(hn::Rebind<int8_t, DF>(), p)));
+#endif
+}
+
 // The first n < Lanes elements, the other lanes zero; nothing beyond p + n is read.
 template <typename T>
 HWY_INLINE VF load_n(const T* p, int64_t n) {
@@ -52,6 +60,23 @@ HWY_INLINE VF load_n(const T* p, int64_t n) {
 // Elsewhere Highway's masked load reads the whole vector, from an aligned address.
 HWY_INLINE VF load_n(const float* p, int64_t n) {
   return hn::MaskedLoad(hn::FirstN(DF(), static_cast<size_t>(n)), DF(), p);
+}
+#endif
+#if HWY_TARGET == HWY_AVX3
+HWY_INLINE VF load_n(const f16* p, int64_t n) {
+  const auto mask = hn::FirstN(DU16(), static_cast<size_t>(n));
+  const auto bits = hn::MaskedLoad(mask, DU16(), reinterpret_cast<const uint16_t*>(p));
+  return hn::PromoteTo(DF(), hn::BitCast(hn::Rebind<hwy::float16_t, DF>(), bits));
+}
+HWY_INLINE VF load_n(const bf16* p, int64_t n) {
+  const auto mask = hn::FirstN(DU16(), static_cast<size_t>(n));
+  const auto bits = hn::MaskedLoad(mask, DU16(), reinterpret_cast<const uint16_t*>(p));
+  return hn::BitCast(DF(), hn::ShiftLeft<16>(hn::PromoteTo(DU(), bits)));
+}
+HWY_INLINE VF load_n(const int8_t* p, int64_t n) {
+  const hn::Rebind<int8_t, DF> d8;
+  const auto integers = hn::MaskedLoad(hn::FirstN(d8, static_cast<size_t>(n)), d8, p);
+  return hn::ConvertTo(DF(), hn::PromoteTo(DI(), integers));
 }
 #endif
 
@@ -76,6 +101,16 @@ HWY_INLINE void store(VF v, bf16* p) {
   const auto nan = hn::RebindMask(DU(), hn::IsNaN(v));
   const auto narrow = hn::DemoteTo(DU16(), hn::BitCast(DI(), hn::IfThenElse(nan, quiet, rounded)));
   hn::StoreU(narrow, DU16(), reinterpret_cast<uint16_t*>(p));
+}
+HWY_INLINE void store(VF v, int8_t* p) {
+#if HWY_TARGET == HWY_SCALAR
+  *p = to_i8(hn::GetLane(v));
+#else
+  const VF bounded = hn::Min(hn::Max(v, hn::Set(DF(), -128.0F)), hn::Set(DF(), 127.0F));
+  const VF number = hn::IfThenZeroElse(hn::IsNaN(v), bounded);
+  const hn::Rebind<int8_t, DF> d8;
+  hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(number)), d8, p);
+#endif
 }
 // The first n < Lanes lanes; nothing beyond p + n is written.
 template <typename T>
