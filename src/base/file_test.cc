@@ -47,8 +47,8 @@ TEST(File, ReadsPipesUpToTheLimit) {
   const std::string path = folder.file("pipe");
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
   const auto feed = [&](const std::string& text) {
-    return std::thread([&path, text] {
-      std::signal(SIGPIPE, SIG_IGN);  // the reader may stop at its limit
+    return std::thread([path, text] {  // copies: one of the threads may outlive them
+      std::signal(SIGPIPE, SIG_IGN);   // the reader may stop at its limit
       FILE* f = std::fopen(path.c_str(), "w");
       std::fwrite(text.data(), 1, text.size(), f);
       std::fclose(f);
