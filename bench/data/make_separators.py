@@ -25,7 +25,7 @@ PAPER_IDS = {15, 13, 32, 2, 28, 27, 209, 186, 187}
 MARKS = ".,?!;:…。，、？！；：．،؛؟۔।॥"
 CLOSERS = "\"')]}’”»」』）】》"
 # Unicode White_Space; str.isspace() differs from it by four control characters.
-BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+BLANKS = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 
 
 def byte_alphabet():

@@ -292,6 +292,7 @@ COLUMNS = [
     ("efficiency", lambda r: f"{r['efficiency']:.2f}"),
     ("of sgemm: dense", lambda r: f"{r['dense_gemm_share']:.2f}"),
     ("sparse", lambda r: f"{r['gemm_share']:.2f}"),
+    ("sgemm, GFLOP/s", lambda r: f"{r['sgemm_gflops']:.0f}"),
     ("memory, MiB", lambda r: f"{r['peak_bytes'] / 2**20:.0f}"),
 ]
 
@@ -311,14 +312,15 @@ def table(run):
     out.append(f"SDPA with a boolean mask, by path: {paths}")
     groups = {}
     for row in run["rows"]:
-        groups.setdefault(tuple(row[k] for k in ("heads", "kv_heads", "head_dim", "threads", "separators")), []).append(row)
+        key = tuple(row[k] for k in ("heads", "kv_heads", "head_dim", "threads", "separators"))
+        groups.setdefault(key, []).append(row)
     for (heads, kv_heads, head_dim, threads, rule), rows in groups.items():
         rows.sort(key=lambda r: (r["pass"], r["window"], r["tokens"]))
-        mine, theirs = (statistics.median(r[k] for r in rows) for k in ("sgemm_gflops", "torch_sgemm_gflops"))
+        theirs = statistics.median(r["torch_sgemm_gflops"] for r in rows)
         shape = f"{heads} heads x {head_dim}" if heads == kv_heads else f"{heads}/{kv_heads} heads x {head_dim}"
         rounds = ", ".join(str(n) for n in sorted({r["rounds"] for r in rows}))
-        out += ["", f"**{shape}, {threads} thread{'s' if threads > 1 else ''}, separators `{rule}`**, medians of {rounds} rounds, "
-                f"sgemm {mine:.0f} GFLOP/s (OpenBLAS), {theirs:.0f} (PyTorch's):", ""]
+        title = f"{shape}, {threads} thread{'s' if threads > 1 else ''}, separators `{rule}`"
+        out += ["", f"**{title}**, medians of {rounds} rounds; PyTorch's own sgemm: {theirs:.0f} GFLOP/s", ""]
         out.append("| " + " | ".join(name for name, _ in COLUMNS) + " |")
         out.append("|" + "---:|" * len(COLUMNS))
         out += ["| " + " | ".join(cell(r) for _, cell in COLUMNS) + " |" for r in rows]
@@ -333,7 +335,8 @@ def table(run):
             everywhere = all(r in noted for r in rows if r["pass"] in passes)
             where = "" if everywhere else " at T = " + ", ".join(str(t) for t in sorted({r["tokens"] for r in noted}))
             label = "SDPA mask" if peer == "mask" else "Flex"
-            what = f"the {note.lower().replace('_attention', '')} path ran" if note in ("FLASH_ATTENTION", "MATH") else note
+            path = note.lower().replace("_attention", "")
+            what = f"the {path} path ran" if path in ("flash", "math") else note
             out += ["", f"{label}, {' and '.join(sorted(passes))}{where}: {what}."]
     return "\n".join(out)
 

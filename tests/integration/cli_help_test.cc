@@ -6,7 +6,8 @@ namespace sepllm::test {
 namespace {
 
 const std::vector<std::vector<std::string>> kCommands = {
-    {"generate"}, {"chat"}, {"score"}, {"tokenize"}, {"inspect"}, {"inspect", "attention"}, {"bench", "attention"}, {"demo"}};
+    {"generate"},           {"chat"}, {"score"}, {"tokenize"}, {"inspect"}, {"inspect", "attention"},
+    {"bench", "attention"}, {"demo"}};
 
 TEST(CliHelp, EveryCommandHasOne) {
   const ProgramResult overview = run_sepllm({"--help"});
