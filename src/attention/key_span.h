@@ -47,6 +47,15 @@ struct KeySpan {
     const int64_t lo = rows_up_to(i - window);
     return {lo, std::max(lo, rows_up_to(i - lag))};
   }
+  // range(i), given that of a query before i: walks on from there, without a search.
+  Range next_range(const Range& before, int64_t i) const {
+    if (positions == nullptr) return range(i);
+    Range next = before;
+    while (next.lo < n_keys && positions[next.lo] <= i - window) ++next.lo;
+    next.hi = std::max(next.hi, next.lo);
+    while (next.hi < n_keys && positions[next.hi] <= i - lag) ++next.hi;
+    return next;
+  }
   int64_t encoded_at(int64_t r) const { return encoded != nullptr ? encoded[r] : first_encoded + r; }
 
  private:

@@ -314,7 +314,7 @@ void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const Fe
     interleave(tile, span.v_scales + first, s.value_scale);
   }
   if (alibi) {
-    const int64_t place = t.place(span, 0);
+    const int64_t place = t.place(span.second_query, 0);
     for (int64_t i = 0; i < tile.n_scores(); ++i) {
       const int64_t key = tile.key + std::min(i % kStreams * tile.quarter + i / kStreams, tile.n - 1);
       s.distance[i] = static_cast<float>(span.encoded_at(key) - place);
@@ -326,7 +326,8 @@ void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const Fe
     const int64_t r = l / t.n_heads;
     if (kScaled || alibi) {
       const float slope = alibi ? t.slope(l % t.n_heads) : 0.0F;
-      const float distance = alibi ? static_cast<float>(t.place(span, r) - t.place(span, 0)) : 0.0F;
+      const float distance =
+          alibi ? static_cast<float>(t.place(span.second_query, r) - t.place(span.second_query, 0)) : 0.0F;
       adjust_scores(s, l, n, kScaled, slope, distance);
     }
     const auto [lo, hi] = span.range(t.position(r));

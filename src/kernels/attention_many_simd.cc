@@ -1,348 +1,183 @@
-// Attention of a tile of query rows (times the heads that share a kv head): vectors along the queries, so
-// that K and V are read where they lie, broadcast element by element, and the softmax needs no sums across a
-// vector. Queries are cut into groups of one register tile's width; a group's key range is its own, so masks
-// touch only its edges.
+// Attention of a tile of query rows (times the heads that share a kv head), forward: online softmax over
+// blocks of keys.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_many_simd.cc"
 #include <hwy/foreach_target.h>  // must come first
 
-#include <algorithm>
-#include <type_traits>
+#include <cmath>
+#include <numbers>
 
-#include "kernels/attention_task.h"
-#include "kernels/element.h"
-#include "kernels/simd-inl.h"
-
-#ifndef SEPLLM_KERNELS_ATTENTION_MANY_ONCE
-#define SEPLLM_KERNELS_ATTENTION_MANY_ONCE
-namespace sepllm {
-namespace {
-
-constexpr int64_t kMostGroupLanes = 32;
-
-}  // namespace
-}  // namespace sepllm
-#endif
+#include "kernels/attention_block-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-// The register tile: kVectors of queries by kKeys keys (scores) or kDims dims (sums).
-constexpr int kVectors = HWY_TARGET == HWY_AVX3 ? 2 : 1;
-constexpr int64_t kGroupLanes = kVectors * kLanes;
-constexpr int kKeys = 8;
-constexpr int kDims = 8;
-static_assert(kGroupLanes <= kMostGroupLanes);
-
-// All arrays of a task. Those of queries are by group: [n_groups][...][kGroupLanes].
 struct ManyState {
-  int64_t n_lanes, n_groups, head_dim;
+  QueryTile tile;
+  KeyBlock block;
   float* query[2];  // [head_dim] scaled
-  float* sums;      // [head_dim]
+  float* sums;      // [lanes][stride], not by group
   float* top;       // [1]
   float* total;     // [1]
-  float* slope;     // [1] ALiBi
-  float* distance;  // [1] ALiBi: place of the query less that of the task's first one
-  int64_t* lo;      // [1] the lane's range in the current span
-  int64_t* hi;
-  float* weights;  // [key tile + kKeys][kGroupLanes] of one group: scores, then weights
-  float* keys;     // [key tile][head_dim] converted
-  float* values;
-  float* key_distance;  // [key tile] ALiBi
+  float* weights;   // [kAttentionKeyTile][kGroupLanes] of one group: scores, then weights
 };
 
-// The keys [key, key + n) as floats.
-struct KeyTile {
-  const float* k;
-  const float* v;
-  int64_t stride;
-  int64_t key, n;
-};
-
-ManyState carve(const AttentionTask& t) {
-  ManyState s{};
-  s.n_lanes = t.lanes();
-  s.n_groups = (s.n_lanes + kGroupLanes - 1) / kGroupLanes;
-  s.head_dim = t.args->head_dim;
-  const int64_t lanes = s.n_groups * kGroupLanes;
-  float* p = t.scratch;
-  const auto take = [&p](int64_t n) {
-    float* at = p;
-    p += (n + 15) / 16 * 16;
-    return at;
-  };
-  s.query[0] = take(lanes * s.head_dim);
-  s.query[1] = t.needs_second_query() ? take(lanes * s.head_dim) : s.query[0];
-  s.sums = take(lanes * s.head_dim);
-  s.top = take(lanes);
-  s.total = take(lanes);
-  s.slope = take(lanes);
-  s.distance = take(lanes);
-  s.lo = reinterpret_cast<int64_t*>(take(2 * lanes));
-  s.hi = reinterpret_cast<int64_t*>(take(2 * lanes));
-  s.weights = take((kAttentionKeyTile + kKeys) * kGroupLanes);
-  s.keys = take(kAttentionKeyTile * s.head_dim);
-  s.values = take(kAttentionKeyTile * s.head_dim);
-  s.key_distance = take(kAttentionKeyTile);
-  return s;
-}
-
-// Lane l is row l / n_heads and head l % n_heads of the task.
-void pack_queries(const AttentionTask& t, const ManyState& s, bool second, float* to) {
-  const float scale = t.score_scale();
-  std::fill_n(to, s.n_groups * kGroupLanes * s.head_dim, 0.0F);
-  for (int64_t l = 0; l < s.n_lanes; ++l) {
-    const float* q = t.query(second, l / t.n_heads, l % t.n_heads);
-    float* column = to + l / kGroupLanes * kGroupLanes * s.head_dim + l % kGroupLanes;
-    for (int64_t d = 0; d < s.head_dim; ++d) column[d * kGroupLanes] = q[d] * scale;
+void start(const AttentionTask& t, ManyState& s) {
+  Carver carver{t.scratch};
+  s.tile = make_query_tile(t, carver);
+  carve_block(s.tile, carver, s.block);
+  const int64_t lanes = s.tile.lanes();
+  const int64_t n = lanes * s.tile.head_dim;
+  for (int second = 0; second < (t.needs_second_query() ? 2 : 1); ++second) {
+    s.query[second] = carver.floats(n);
+    pack_columns(
+        s.tile, [&](int64_t l) { return t.query(second != 0, l / t.n_heads, l % t.n_heads); },
+        t.score_scale(), s.query[second]);
   }
-}
-
-void start(const AttentionTask& t, const ManyState& s) {
-  pack_queries(t, s, false, s.query[0]);
-  if (s.query[1] != s.query[0]) pack_queries(t, s, true, s.query[1]);
-  const int64_t lanes = s.n_groups * kGroupLanes;
-  std::fill_n(s.sums, lanes * s.head_dim, 0.0F);
+  if (!t.needs_second_query()) s.query[1] = s.query[0];
+  s.sums = carver.floats(lanes * s.tile.stride);
+  s.top = carver.floats(lanes);
+  s.total = carver.floats(lanes);
+  s.weights = carver.floats(kAttentionKeyTile * kGroupLanes);
+  std::fill_n(s.sums, lanes * s.tile.stride, 0.0F);
   std::fill_n(s.top, lanes, kLowest);
   std::fill_n(s.total, lanes, 0.0F);
-  std::fill_n(s.slope, lanes, 0.0F);
-  std::fill_n(s.distance, lanes, 0.0F);
-  std::fill_n(s.lo, lanes, int64_t{0});
-  std::fill_n(s.hi, lanes, int64_t{0});
-  if (t.args->alibi_slopes == nullptr) return;
-  for (int64_t l = 0; l < s.n_lanes; ++l) s.slope[l] = t.slope(l % t.n_heads);
 }
 
-// What each lane sees of `span`, and, for ALiBi, how far its place is from the first row's.
-void set_ranges(const AttentionTask& t, const ManyState& s, const KeySpan& span) {
-  const bool alibi = t.args->alibi_slopes != nullptr;
-  for (int64_t r = 0; r < t.n_rows; ++r) {
-    const auto [lo, hi] = span.range(t.position(r));
-    const float distance = alibi ? static_cast<float>(t.place(span, r) - t.place(span, 0)) : 0.0F;
-    for (int64_t h = 0; h < t.n_heads; ++h) {
-      s.lo[r * t.n_heads + h] = lo;
-      s.hi[r * t.n_heads + h] = hi;
-      s.distance[r * t.n_heads + h] = distance;
-    }
+HWY_INLINE VF largest(const float* scores, int64_t begin, int64_t end, VF top) {
+  const DF d;
+  VF t0 = top, t1 = top, t2 = top, t3 = top;
+  int64_t j = begin;
+  for (; j + 4 <= end; j += 4) {
+    const float* at = scores + j * kGroupLanes;
+    t0 = hn::Max(t0, hn::Load(d, at));
+    t1 = hn::Max(t1, hn::Load(d, at + kGroupLanes));
+    t2 = hn::Max(t2, hn::Load(d, at + 2 * kGroupLanes));
+    t3 = hn::Max(t3, hn::Load(d, at + 3 * kGroupLanes));
   }
+  for (; j < end; ++j) t0 = hn::Max(t0, hn::Load(d, scores + j * kGroupLanes));
+  return hn::Max(hn::Max(t0, t1), hn::Max(t2, t3));
 }
 
-template <typename T>
-void convert_rows(const T* from, int64_t stride, int64_t n, int64_t head_dim, const float* scales,
-                  float* to) {
-  for (int64_t j = 0; j < n; ++j) {
-    const VF scale = hn::Set(DF(), scales != nullptr ? scales[j] : 1.0F);
-    const T* row = from + j * stride;
-    float* out = to + j * head_dim;
-    int64_t d = 0;
-    for (; d + kLanes <= head_dim; d += kLanes) store(hn::Mul(scale, load(row + d)), out + d);
-    if (d < head_dim) store_n(hn::Mul(scale, load_n(row + d, head_dim - d)), out + d, head_dim - d);
-  }
-}
-
-template <typename T>
-KeyTile key_tile(const AttentionTask& t, const ManyState& s, const KeySpan& span, int64_t key, int64_t n) {
-  const int64_t offset = t.kv_head() * span.head_stride + key * span.slot_stride;
-  const T* k = static_cast<const T*>(span.k) + offset;
-  const T* v = static_cast<const T*>(span.v) + offset;
-  if (t.args->alibi_slopes != nullptr) {
-    const int64_t place = t.place(span, 0);
-    for (int64_t j = 0; j < n; ++j) s.key_distance[j] = static_cast<float>(span.encoded_at(key + j) - place);
-  }
-  if constexpr (std::is_same_v<T, float>) {
-    return {k, v, span.slot_stride, key, n};
-  } else {
-    const bool scaled = std::is_same_v<T, int8_t>;
-    const int64_t first_scale = t.kv_head() * span.scale_head_stride + key;
-    convert_rows(k, span.slot_stride, n, s.head_dim, scaled ? span.k_scales + first_scale : nullptr, s.keys);
-    convert_rows(v, span.slot_stride, n, s.head_dim, scaled ? span.v_scales + first_scale : nullptr,
-                 s.values);
-    return {s.keys, s.values, s.head_dim, key, n};
-  }
-}
-
-// weights[j][lane] = query of the lane . key j, for kKeys keys.
-HWY_INLINE void scores_block(const float* query, const float* const (&k)[kKeys], int64_t head_dim,
-                             float* weights) {
-  VF acc[kKeys][kVectors];
-  HWY_UNROLL(8)
-  for (int j = 0; j < kKeys; ++j) {
-    HWY_UNROLL(2)
-    for (int v = 0; v < kVectors; ++v) acc[j][v] = hn::Zero(DF());
-  }
-  for (int64_t d = 0; d < head_dim; ++d) {
-    VF q[kVectors];
-    HWY_UNROLL(2)
-    for (int v = 0; v < kVectors; ++v) q[v] = hn::Load(DF(), query + d * kGroupLanes + v * kLanes);
-    HWY_UNROLL(8)
-    for (int j = 0; j < kKeys; ++j) {
-      const VF b = hn::Set(DF(), k[j][d]);
-      HWY_UNROLL(2)
-      for (int v = 0; v < kVectors; ++v) acc[j][v] = hn::MulAdd(q[v], b, acc[j][v]);
-    }
-  }
-  HWY_UNROLL(8)
-  for (int j = 0; j < kKeys; ++j) {
-    HWY_UNROLL(2)
-    for (int v = 0; v < kVectors; ++v) hn::Store(acc[j][v], DF(), weights + j * kGroupLanes + v * kLanes);
-  }
-}
-
-// Keys [begin, begin + n) of the tile; up to kKeys - 1 rows of scratch beyond n are written too.
-void scores(const ManyState& s, const float* query, const KeyTile& tile, int64_t begin, int64_t n) {
-  for (int64_t j = 0; j < n; j += kKeys) {
-    const float* k[kKeys];
-    for (int i = 0; i < kKeys; ++i) k[i] = tile.k + (begin + std::min(j + i, n - 1)) * tile.stride;
-    scores_block(query, k, s.head_dim, s.weights + j * kGroupLanes);
-  }
-}
-
-// Adds the ALiBi bias to vector `v` of a group's scores.
-HWY_INLINE void add_alibi(const ManyState& s, int64_t lane, int64_t begin, int64_t n, float* scores) {
-  const VF slope = hn::Load(DF(), s.slope + lane);
-  const VF distance = hn::Load(DF(), s.distance + lane);
-  for (int64_t j = 0; j < n; ++j) {
-    const VF away = hn::Sub(hn::Set(DF(), s.key_distance[begin + j]), distance);
+// Scores to exp2(score - top); returns their sum.
+HWY_INLINE VF exponentials(float* scores, int64_t begin, int64_t end, VF top) {
+  const DF d;
+  VF sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+  int64_t j = begin;
+  for (; j + 4 <= end; j += 4) {
     float* at = scores + j * kGroupLanes;
-    hn::Store(hn::MulAdd(slope, away, hn::Load(DF(), at)), DF(), at);
+    const VF p0 = exp2_tile(hn::Sub(hn::Load(d, at), top));
+    const VF p1 = exp2_tile(hn::Sub(hn::Load(d, at + kGroupLanes), top));
+    const VF p2 = exp2_tile(hn::Sub(hn::Load(d, at + 2 * kGroupLanes), top));
+    const VF p3 = exp2_tile(hn::Sub(hn::Load(d, at + 3 * kGroupLanes), top));
+    hn::Store(p0, d, at);
+    hn::Store(p1, d, at + kGroupLanes);
+    hn::Store(p2, d, at + 2 * kGroupLanes);
+    hn::Store(p3, d, at + 3 * kGroupLanes);
+    sum0 = hn::Add(sum0, hn::Add(p0, p1));
+    sum1 = hn::Add(sum1, hn::Add(p2, p3));
   }
-}
-
-// Masks the keys out of each lane's range; `key` is the row of the first score.
-HWY_INLINE void mask_edges(const ManyState& s, int64_t lane, int64_t key, int64_t n, float* scores) {
-  HWY_ALIGN int32_t bounds[2][kLanes];
-  for (int64_t i = 0; i < kLanes; ++i) {
-    bounds[0][i] = static_cast<int32_t>(std::clamp<int64_t>(s.lo[lane + i] - key, 0, n));
-    bounds[1][i] = static_cast<int32_t>(std::clamp<int64_t>(s.hi[lane + i] - key, 0, n));
-  }
-  const auto lo = hn::Load(DI(), bounds[0]);
-  const auto hi = hn::Load(DI(), bounds[1]);
-  for (int64_t j = 0; j < n; ++j) {
-    const auto row = hn::Set(DI(), static_cast<int32_t>(j));
-    const auto outside = hn::Or(hn::Lt(row, lo), hn::Not(hn::Lt(row, hi)));
+  for (; j < end; ++j) {
     float* at = scores + j * kGroupLanes;
-    hn::Store(hn::IfThenElse(hn::RebindMask(DF(), outside), hn::Set(DF(), kMasked), hn::Load(DF(), at)), DF(),
-              at);
+    const VF p = exp2_tile(hn::Sub(hn::Load(d, at), top));
+    hn::Store(p, d, at);
+    sum0 = hn::Add(sum0, p);
   }
+  return hn::Add(sum0, sum1);
 }
 
-// Scores to weights relative to each lane's largest so far; returns the factor for what was summed before.
-HWY_INLINE VF softmax(const ManyState& s, int64_t lane, int64_t n, float* scores) {
-  const VF old_top = hn::Load(DF(), s.top + lane);
+// Scores of one vector of a group to weights relative to the largest so far; factor: for what was summed
+// before.
+HWY_INLINE void softmax(const ManyState& s, const Coverage* covers, int64_t lane, int v, float* factor) {
+  const DF d;
+  const VF old_top = hn::Load(d, s.top + lane);
   VF top = old_top;
-  for (int64_t j = 0; j < n; ++j) top = hn::Max(top, hn::Load(DF(), scores + j * kGroupLanes));
-  VF total = hn::Zero(DF());
-  for (int64_t j = 0; j < n; ++j) {
-    float* at = scores + j * kGroupLanes;
-    const VF p = exp2_fast(hn::Sub(hn::Load(DF(), at), top));
-    total = hn::Add(total, p);
-    hn::Store(p, DF(), at);
+  for (int64_t i = 0; i < s.block.n_segments; ++i) {
+    const float* rows = s.weights + s.block.segments[i].row * kGroupLanes + v * kLanes;
+    top = largest(rows, covers[i].begin[v], covers[i].end[v], top);
   }
-  const VF factor = exp2_fast(hn::Sub(old_top, top));
-  hn::Store(top, DF(), s.top + lane);
-  hn::Store(hn::MulAdd(hn::Load(DF(), s.total + lane), factor, total), DF(), s.total + lane);
-  return factor;
+  VF total = hn::Zero(d);
+  for (int64_t i = 0; i < s.block.n_segments; ++i) {
+    float* rows = s.weights + s.block.segments[i].row * kGroupLanes + v * kLanes;
+    total = hn::Add(total, exponentials(rows, covers[i].begin[v], covers[i].end[v], top));
+  }
+  const VF f = exp2_tile(hn::Sub(old_top, top));
+  hn::Store(top, d, s.top + lane);
+  hn::Store(hn::MulAdd(hn::Load(d, s.total + lane), f, total), d, s.total + lane);
+  hn::Store(f, d, factor + v * kLanes);
 }
 
-// sums[d, d + kN)[lane] = factor * sums + weights . values.
-template <int kN>
-HWY_INLINE void values_block(const float* weights, const float* v, int64_t stride, int64_t n,
-                             const VF (&factor)[kVectors], float* sums) {
-  VF acc[kN][kVectors];
-  HWY_UNROLL(8)
-  for (int d = 0; d < kN; ++d) {
-    HWY_UNROLL(2)
-    for (int i = 0; i < kVectors; ++i) {
-      acc[d][i] = hn::Mul(hn::Load(DF(), sums + d * kGroupLanes + i * kLanes), factor[i]);
+// sums += weights . values, a few lanes at a time, each time over the rows that they see.
+void add_values(const ManyState& s, int64_t group, const float* factor) {
+  const QueryTile& tile = s.tile;
+  const int64_t first = group * kGroupLanes;
+  for_even_parts(std::min(kGroupLanes, tile.n_lanes - first), kMostRows, [&](int64_t begin, int64_t size) {
+    const int64_t lane = first + begin;
+    KeyRun runs[kAttentionBlockSegments];
+    int64_t n_runs = 0;
+    for (int64_t i = 0; i < s.block.n_segments; ++i) {
+      const Segment& segment = s.block.segments[i];
+      const int64_t lo = segment.lo[lane];
+      const int64_t hi = segment.hi[lane + size - 1];
+      if (lo >= hi) continue;
+      runs[n_runs++] = {segment.v + lo * tile.stride, s.weights + (segment.row + lo) * kGroupLanes + begin,
+                        hi - lo};
     }
-  }
-  for (int64_t j = 0; j < n; ++j) {
-    VF p[kVectors];
-    HWY_UNROLL(2)
-    for (int i = 0; i < kVectors; ++i) p[i] = hn::Load(DF(), weights + j * kGroupLanes + i * kLanes);
-    const float* row = v + j * stride;
-    HWY_UNROLL(8)
-    for (int d = 0; d < kN; ++d) {
-      const VF b = hn::Set(DF(), row[d]);
-      HWY_UNROLL(2)
-      for (int i = 0; i < kVectors; ++i) acc[d][i] = hn::MulAdd(p[i], b, acc[d][i]);
-    }
-  }
-  HWY_UNROLL(8)
-  for (int d = 0; d < kN; ++d) {
-    HWY_UNROLL(2)
-    for (int i = 0; i < kVectors; ++i) hn::Store(acc[d][i], DF(), sums + d * kGroupLanes + i * kLanes);
-  }
+    tile_key_sums(runs, n_runs, tile.stride, tile.head_dim, size, factor + begin, tile.stride,
+                  s.sums + lane * tile.stride);
+  });
 }
 
-void values(const ManyState& s, const KeyTile& tile, int64_t begin, int64_t n, const VF (&factor)[kVectors],
-            float* sums) {
-  const float* v = tile.v + begin * tile.stride;
-  int64_t d = 0;
-  for (; d + kDims <= s.head_dim; d += kDims) {
-    values_block<kDims>(s.weights, v + d, tile.stride, n, factor, sums + d * kGroupLanes);
-  }
-  for (; d + 4 <= s.head_dim; d += 4) {
-    values_block<4>(s.weights, v + d, tile.stride, n, factor, sums + d * kGroupLanes);
-  }
-  for (; d < s.head_dim; ++d) {
-    values_block<1>(s.weights, v + d, tile.stride, n, factor, sums + d * kGroupLanes);
-  }
-}
-
-// One group of queries with the part of a key tile that any of them sees.
-void group_tile(const AttentionTask& t, const ManyState& s, const KeySpan& span, const KeyTile& tile,
-                int64_t group) {
+// One group of queries with the part of a block that any of them sees.
+void group_block(const ManyState& s, int64_t group) {
+  const QueryTile& tile = s.tile;
   const int64_t lane = group * kGroupLanes;
-  const int64_t last = std::min(lane + kGroupLanes, s.n_lanes) - 1;
-  const int64_t begin = std::max(tile.key, s.lo[lane]) - tile.key;
-  const int64_t n = std::min(tile.key + tile.n, s.hi[last]) - tile.key - begin;
-  if (n <= 0) return;
-  const float* query = s.query[span.second_query ? 1 : 0] + lane * s.head_dim;
-  scores(s, query, tile, begin, n);
-  const int64_t key = tile.key + begin;
-  const bool edges = s.lo[last] > key || s.hi[lane] < key + n || last + 1 < lane + kGroupLanes;
-  VF factor[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    float* own = s.weights + v * kLanes;
-    if (t.args->alibi_slopes != nullptr) add_alibi(s, lane + v * kLanes, begin, n, own);
-    if (edges) mask_edges(s, lane + v * kLanes, key, n, own);
-    factor[v] = softmax(s, lane + v * kLanes, n, own);
+  Coverage covers[kAttentionBlockSegments];
+  bool any = false;
+  for (int64_t i = 0; i < s.block.n_segments; ++i) {
+    const Segment& segment = s.block.segments[i];
+    covers[i] = coverage(tile, segment, group);
+    any = any || covers[i].first() < covers[i].last();
+    segment_scores(tile, segment, covers[i], group,
+                   s.query[segment.span->second_query ? 1 : 0] + lane * tile.head_dim,
+                   s.block.distance + segment.row, s.weights + segment.row * kGroupLanes);
   }
-  values(s, tile, begin, n, factor, s.sums + lane * s.head_dim);
+  if (!any) return;
+  HWY_ALIGN float factor[kGroupLanes];
+  for (int v = 0; v < 2; ++v) softmax(s, covers, lane + v * kLanes, v, factor);
+  for (int64_t i = 0; i < s.block.n_segments; ++i) {
+    clear_unseen(covers[i], s.weights + s.block.segments[i].row * kGroupLanes);
+  }
+  add_values(s, group, factor);
 }
 
 void finish(const AttentionTask& t, const ManyState& s) {
-  const int64_t n = s.head_dim;
-  for (int64_t l = 0; l < s.n_lanes; ++l) {
-    const float* column = s.sums + l / kGroupLanes * kGroupLanes * n + l % kGroupLanes;
-    const int64_t r = l / t.n_heads;
-    const int64_t h = l % t.n_heads;
+  const int64_t n = s.tile.head_dim;
+  for (int64_t l = 0; l < s.tile.n_lanes; ++l) {
+    const int64_t r = l / t.n_heads, h = l % t.n_heads;
+    const float* sums = s.sums + l * s.tile.stride;
     if (t.partial != nullptr) {
       float* to = t.partial_at(r, h);
-      for (int64_t d = 0; d < n; ++d) to[d] = column[d * kGroupLanes];
+      scale_row(sums, 1.0F, n, to);
       to[n] = s.top[l];
       to[n + 1] = s.total[l];
     } else {
-      float* to = t.output(r, h);
-      const float inverse = 1.0F / s.total[l];
-      for (int64_t d = 0; d < n; ++d) to[d] = column[d * kGroupLanes] * inverse;
+      scale_row(sums, 1.0F / s.total[l], n, t.output(r, h));
+    }
+    if (t.log_sum_exp != nullptr) {
+      *t.log_sum_exp_at(r, h) = s.top[l] * std::numbers::ln2_v<float> + std::log(s.total[l]);
     }
   }
 }
 
 template <typename T>
 void many(const AttentionTask& t) {
-  const ManyState s = carve(t);
+  ManyState s{};
   start(t, s);
-  for_each_range(t, [&](const KeySpan& span, int64_t lo, int64_t hi) {
-    set_ranges(t, s, span);
-    for (int64_t key = lo; key < hi; key += kAttentionKeyTile) {
-      const KeyTile tile = key_tile<T>(t, s, span, key, std::min(kAttentionKeyTile, hi - key));
-      for (int64_t g = 0; g < s.n_groups; ++g) group_tile(t, s, span, tile, g);
-    }
+  for_each_block<T>(s.tile, s.block, [&](const KeyBlock&) {
+    for (int64_t g = 0; g < s.tile.n_groups; ++g) group_block(s, g);
   });
   finish(t, s);
 }
@@ -374,9 +209,10 @@ HWY_EXPORT(AttentionMany);
 void attention_many(const AttentionTask& t) { HWY_DYNAMIC_DISPATCH(AttentionMany)(t); }
 
 int64_t attention_many_scratch(int64_t head_dim, int64_t lanes) {
-  const int64_t most = lanes + kMostGroupLanes;
-  return 3 * most * head_dim + 8 * most + (kAttentionKeyTile + 16) * kMostGroupLanes +
-         2 * kAttentionKeyTile * head_dim + kAttentionKeyTile + 16 * 16;
+  const int64_t most = lanes + kAttentionMostGroupLanes;
+  const int64_t stride = attention_tile_stride(head_dim);
+  return most * (2 * head_dim + stride) + (5 + 2 * kAttentionBlockSegments) * most +
+         kAttentionKeyTile * (kAttentionMostGroupLanes + 2 * stride + 1) + kAttentionScratchSlack;
 }
 
 }  // namespace sepllm

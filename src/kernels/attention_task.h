@@ -11,13 +11,27 @@ namespace sepllm {
 
 // Keys that a kernel takes at a time: K and V of a tile stay in cache.
 inline constexpr int64_t kAttentionKeyTile = 128;
+// Parts of spans that a block of keys may consist of.
+inline constexpr int64_t kAttentionBlockSegments = 8;
 // Query rows times heads that share a pass over the keys, about.
-inline constexpr int64_t kAttentionTileLanes = 64;
+inline constexpr int64_t kAttentionTileLanes = 256;
+// Two vectors of the widest instruction set.
+inline constexpr int64_t kAttentionMostGroupLanes = 32;
+// Floats that aligning the arrays of a task's scratch takes at most.
+inline constexpr int64_t kAttentionScratchSlack = 64 * 16;
 // Up to this many, vectors run along the head dimension; above, along the queries.
 inline constexpr int64_t kAttentionFewLanes = 8;
 
 inline constexpr float kLowest = -1e30F;  // the largest score where no key has been seen yet
 inline constexpr float kMasked = -3e38F;  // a score whose weight is zero
+
+// Elements between the key rows of a tile: one of few constants, for which there are kernels.
+inline int64_t attention_tile_stride(int64_t head_dim) {
+  for (const int64_t stride : {64, 128, 256}) {
+    if (head_dim <= stride) return stride;
+  }
+  return (head_dim + 15) / 16 * 16;
+}
 
 // Some rows of a sequence, some heads that read the same kv head, some of the keys.
 struct AttentionTask {
@@ -30,7 +44,8 @@ struct AttentionTask {
   // partial + (r * args->n_heads + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score
   // (times log2 e) and the sum of the weights.
   float* partial;
-  float* scratch;  // attention_*_scratch() floats, 64-byte aligned
+  float* log_sum_exp;  // null, or [rows as in q][args->n_heads]: natural logarithm
+  float* scratch;      // attention_*_scratch() floats, 64-byte aligned
 
   int64_t lanes() const { return n_rows * n_heads; }
   int64_t group() const { return args->n_heads / args->n_kv_heads; }
@@ -47,11 +62,14 @@ struct AttentionTask {
   float* partial_at(int64_t r, int64_t h) const {
     return partial + (r * args->n_heads + h) * (args->head_dim + 2);
   }
+  float* log_sum_exp_at(int64_t r, int64_t h) const {
+    return log_sum_exp + (sequence->first_row + row + r) * args->n_heads + head + h;
+  }
   int64_t position(int64_t r) const { return sequence->first_position + row + r; }
-  // The place of the query towards keys of `span`, for ALiBi.
-  int64_t place(const KeySpan& span, int64_t r) const {
-    const bool second = span.second_query && sequence->second_encoded != nullptr;
-    return (second ? sequence->second_encoded : sequence->encoded)[row + r];
+  // The place of the query for ALiBi, towards keys of spans with or without second_query.
+  int64_t place(bool second, int64_t r) const {
+    const bool other = second && sequence->second_encoded != nullptr;
+    return (other ? sequence->second_encoded : sequence->encoded)[row + r];
   }
   bool needs_second_query() const {
     if (args->second_q == nullptr) return false;
@@ -63,6 +81,24 @@ struct AttentionTask {
   float slope(int64_t h) const {
     return static_cast<float>(args->alibi_slopes[head + h] * std::numbers::log2e);
   }
+};
+
+// The query heads that read one kv head, in chunks that fit a tile; all of them, unless they alone are more.
+struct HeadChunks {
+  HeadChunks(int64_t n_heads, int64_t n_kv_heads) : group(n_heads / n_kv_heads), n_kv_heads(n_kv_heads) {
+    per_group = (group + kAttentionTileLanes - 1) / kAttentionTileLanes;
+    heads = (group + per_group - 1) / per_group;
+    per_group = (group + heads - 1) / heads;
+  }
+  int64_t count() const { return n_kv_heads * per_group; }
+  void set(int64_t chunk, AttentionTask* t) const {
+    const int64_t within = chunk % per_group * heads;
+    t->head = chunk / per_group * group + within;
+    t->n_heads = std::min(heads, group - within);
+  }
+  int64_t group, n_kv_heads;
+  int64_t heads;      // of a chunk, at most
+  int64_t per_group;  // chunks of one kv head
 };
 
 // Keys that any of the rows at positions [first, last] sees: the bounds of a row's range grow with its

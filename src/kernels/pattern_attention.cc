@@ -1,10 +1,70 @@
-// Attention by a pattern: chooses the implementation that the context asks for.
+// Attention by a pattern, forward: cut into tiles of queries, head by head, so that the keys of a head stay
+// in cache.
 #include "kernels/pattern_attention.h"
 
+#include <algorithm>
+
+#include "kernels/attention_task.h"
+#include "kernels/parallel.h"
+#include "kernels/pattern_plan.h"
+
 namespace sepllm {
+namespace {
+
+// The tiles of one document: tile t has rows [t * rows, ...).
+struct Tiling {
+  int64_t first_task;
+  int64_t rows;     // of a tile
+  int64_t n_tiles;  // for each chunk of heads
+};
+
+int64_t work_of(const PatternPlan& plan) {
+  int64_t pairs = 0;
+  for (const PatternDocument& d : plan.documents) {
+    const int64_t n = d.attention.n_rows;
+    pairs += n * (std::min(n, d.attention.spans.back().window) + d.n_kept);
+  }
+  return pairs * plan.args.n_heads * plan.args.head_dim;
+}
+
+}  // namespace
 
 void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
-  pattern_attention_reference(ctx, args);
+  if (ctx.attention == AttentionImpl::kReference) return pattern_attention_reference(ctx, args);
+  const Arena::Scope scope(ctx.arena);
+  const PatternPlan plan = make_pattern_plan(ctx, args);
+  const HeadChunks chunks(args.n_heads, args.n_kv_heads);
+  const auto n_documents = static_cast<int64_t>(plan.documents.size());
+  auto* tilings = ctx.arena.allocate<Tiling>(n_documents);
+  int64_t n_tasks = 0;
+  for (int64_t i = 0; i < n_documents; ++i) {
+    const int64_t rows = std::max<int64_t>(1, kAttentionTileLanes / chunks.heads);
+    const int64_t n_tiles = (plan.documents[i].attention.n_rows + rows - 1) / rows;
+    tilings[i] = {n_tasks, rows, n_tiles};
+    n_tasks += n_tiles * chunks.count();
+  }
+  const int64_t per_worker =
+      attention_many_scratch(args.head_dim, std::max(kAttentionTileLanes, chunks.heads));
+  float* scratch = ctx.arena.allocate<float>(per_worker * ctx.pool.size());
+
+  parallel_for(ctx, n_tasks, work_of(plan), [&](int64_t index, int worker) {
+    const Tiling* tiling = std::upper_bound(tilings, tilings + n_documents, index,
+                                            [](int64_t i, const Tiling& t) { return i < t.first_task; }) -
+                           1;
+    const AttentionSequence& sequence = plan.documents[tiling - tilings].attention;
+    const int64_t in_document = index - tiling->first_task;
+    AttentionTask t{};
+    t.args = &plan.args;
+    t.sequence = &sequence;
+    // The last tiles first: they are the largest.
+    t.row = (tiling->n_tiles - 1 - in_document % tiling->n_tiles) * tiling->rows;
+    t.n_rows = std::min(tiling->rows, sequence.n_rows - t.row);
+    chunks.set(in_document / tiling->n_tiles, &t);
+    t.key_end = kUnlimited;
+    t.log_sum_exp = args.log_sum_exp;
+    t.scratch = scratch + worker * per_worker;
+    attention_many(t);
+  });
 }
 
 void pattern_attention_backward(const Context& ctx, const PatternAttentionArgs& args,
