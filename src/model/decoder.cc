@@ -172,39 +172,71 @@ class Pass {
       ops::rope(ctx_, qkv_, heads_, config_.rope_pairing == RopePairing::kInterleaved, first_, second_,
                 second_q_);
     }
-    auto* list = ctx_.arena.allocate<AttentionSequence>(static_cast<int64_t>(sequences_.size()));
-    int64_t at = 0;
-    for (size_t k = 0; k < sequences_.size(); ++k) {
-      list[k] = sequence_keys(l, sequences_[k], at);
-      at += list[k].n_rows;
-    }
-    AttentionArgs args;
-    args.n_heads = config_.n_heads;
-    args.n_kv_heads = config_.n_kv_heads;
-    args.head_dim = config_.head_dim;
-    args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
-    args.q = qkv_.data;
-    args.second_q = second_q_.data;
-    args.q_row_stride = qkv_.stride;
-    args.q_group_stride = heads_.q_group_stride;
-    args.out = attended_.data;
-    args.out_row_stride = attended_.stride;
-    args.sequences = {list, sequences_.size()};
-    args.alibi_slopes = slopes_;
-    if (probe_ != nullptr) show_probe(l, args.scale);
-    ops::attend(ctx_, args);
+    if (probe_ != nullptr) show_probe(l);
+    attend_to_patterns(l);
+    attend_to_caches(l);
   }
 
-  AttentionSequence sequence_keys(int64_t l, const Sequence& s, int64_t first_row) const {
+  float scale() const { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))); }
+
+  // Sequences without a cache: to themselves.
+  void attend_to_patterns(int64_t l) const {
+    auto* list = ctx_.arena.allocate<PatternSequence>(static_cast<int64_t>(sequences_.size()));
+    size_t n = 0;
+    int64_t first_row = 0;
+    for (const Sequence& s : sequences_) {
+      const auto n_rows = static_cast<int64_t>(s.tokens.size());
+      if (s.cache == nullptr)
+        list[n++] = {first_row, n_rows, &s.patterns[s.patterns.size() == 1 ? 0 : static_cast<size_t>(l)]};
+      first_row += n_rows;
+    }
+    if (n == 0) return;
+    ops::pattern_attend(ctx_, {.n_heads = heads_.n_heads,
+                               .n_kv_heads = heads_.n_kv_heads,
+                               .head_dim = heads_.head_dim,
+                               .scale = scale(),
+                               .q = qkv_.data,
+                               .k = qkv_.data + heads_.k_offset,
+                               .v = qkv_.data + heads_.v_offset,
+                               .q_row_stride = qkv_.stride,
+                               .q_group_stride = heads_.q_group_stride,
+                               .kv_row_stride = qkv_.stride,
+                               .kv_head_stride = heads_.kv_stride,
+                               .out = attended_.data,
+                               .out_row_stride = attended_.stride,
+                               .alibi_slopes = slopes_,
+                               .sequences = {list, n}});
+  }
+
+  // The others: to what their caches keep, after the chunk's own keys and values have entered.
+  void attend_to_caches(int64_t l) const {
+    auto* list = ctx_.arena.allocate<AttentionSequence>(static_cast<int64_t>(sequences_.size()));
+    size_t n = 0;
+    int64_t first_row = 0;
+    for (const Sequence& s : sequences_) {
+      if (s.cache != nullptr) list[n++] = cached_keys(l, s, first_row);
+      first_row += static_cast<int64_t>(s.tokens.size());
+    }
+    if (n == 0) return;
+    ops::attend(ctx_, {.n_heads = heads_.n_heads,
+                       .n_kv_heads = heads_.n_kv_heads,
+                       .head_dim = heads_.head_dim,
+                       .scale = scale(),
+                       .q = qkv_.data,
+                       .second_q = second_q_.data,
+                       .q_row_stride = qkv_.stride,
+                       .q_group_stride = heads_.q_group_stride,
+                       .out = attended_.data,
+                       .out_row_stride = attended_.stride,
+                       .alibi_slopes = slopes_,
+                       .sequences = {list, n}});
+  }
+
+  AttentionSequence cached_keys(int64_t l, const Sequence& s, int64_t first_row) const {
     AttentionSequence out;
     out.first_row = first_row;
     out.n_rows = static_cast<int64_t>(s.tokens.size());
     out.encoded = encoded_ + first_row;
-    if (s.cache == nullptr) {
-      const Pattern& pattern = s.patterns[s.patterns.size() == 1 ? 0 : static_cast<size_t>(l)];
-      out.spans = ops::pattern_spans(ctx_, qkv_.rows(first_row, out.n_rows), heads_, pattern);
-      return out;
-    }
     out.first_position = s.cache->length();
     out.kv_type = s.cache->layout().type;
     if (!s.cache->second_encoded().empty()) out.second_encoded = second_encoded_ + first_row;
@@ -238,7 +270,7 @@ class Pass {
     cache.rows_written(l);
   }
 
-  void show_probe(int64_t l, float scale) const {
+  void show_probe(int64_t l) const {
     const int64_t d = heads_.head_dim;
     const Matrix q = allocate(ctx_, n_tokens_, heads_.n_heads * d);
     const Matrix k = allocate(ctx_, n_tokens_, heads_.n_kv_heads * d);
@@ -250,7 +282,7 @@ class Pass {
       for (int64_t g = 0; g < heads_.n_kv_heads; ++g)
         std::copy_n(qkv_.row(r) + heads_.k_offset + g * heads_.kv_stride, d, k.row(r) + g * d);
     }
-    probe_->layer(l, q, k, scale);
+    probe_->layer(l, q, k, scale());
   }
 
   const Context& ctx_;

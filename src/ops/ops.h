@@ -9,6 +9,7 @@
 #include "kernels/context.h"
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
+#include "kernels/pattern_attention.h"
 #include "kernels/rope.h"
 #include "tensor/matrix.h"
 #include "tensor/view.h"
@@ -46,13 +47,11 @@ struct RopeTables {
 void rope(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool interleaved,
           const RopeTables& first, const RopeTables& second, const Matrix& second_q);
 
-// Spans of one sequence that attends to itself by a pattern, without a cache: the window is read from `qkv`
-// in place, what stays visible beyond it is gathered into ctx.arena. `rows`: the sequence's rows of qkv. At
-// most 2 spans; one document (a check).
-std::span<const KeySpan> pattern_spans(const Context& ctx, const Matrix& rows, const QkvHeads& heads,
-                                       const Pattern& pattern);
-
-// out = attention of qkv's queries, by the implementation that the context asks for.
+// out = attention of the queries to the spans of their sequences (caches), by the implementation that the
+// context asks for.
 void attend(const Context& ctx, const AttentionArgs& args);
+
+// out = attention of whole sequences to themselves by their patterns, alike.
+void pattern_attend(const Context& ctx, const PatternAttentionArgs& args);
 
 }  // namespace sepllm::ops

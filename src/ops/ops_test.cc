@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <set>
 #include <vector>
 
 #include "base/rng.h"
@@ -32,42 +31,6 @@ constexpr ops::QkvHeads kGrouped{.n_heads = 4,
                                  .k_offset = 12,
                                  .v_offset = 18,
                                  .kv_stride = 24};
-
-TEST(PatternSpans, YieldEachVisibleKeyOnce) {
-  Fixture f;
-  for (uint64_t seed = 0; seed < 30; ++seed) {
-    const Rng rng(seed);
-    const int64_t n = 1 + static_cast<int64_t>(rng.bits(0) % 60);
-    Pattern pattern{.n_initial = static_cast<int64_t>(rng.bits(1) % 4),
-                    .window = 1 + static_cast<int64_t>(rng.bits(2) % 70)};
-    for (int64_t j = 0; j < n; ++j) {
-      if (rng.bits(static_cast<uint64_t>(10 + j)) % 6 == 0) pattern.extra.push_back(j);
-    }
-    std::vector<float> qkv = random(n * 48, seed);
-    const Matrix rows{qkv.data(), n, 48, 48};
-    const Arena::Scope scope(f.arena);
-    const std::span<const KeySpan> spans = ops::pattern_spans(f.ctx, rows, kGrouped, pattern);
-    for (int64_t i = 0; i < n; ++i) {
-      std::set<int64_t> seen, expected;
-      for (const KeySpan& s : spans) {
-        const auto range = s.range(i);
-        for (int64_t r = range.lo; r < range.hi; ++r) {
-          const int64_t j = s.encoded_at(r);
-          EXPECT_TRUE(seen.insert(j).second);
-          for (int64_t g = 0; g < 2; ++g) {
-            const int64_t at = r * s.slot_stride + g * s.head_stride;
-            EXPECT_EQ(static_cast<const float*>(s.k)[at], rows.row(j)[g * 24 + 12]);
-            EXPECT_EQ(static_cast<const float*>(s.v)[at + 5], rows.row(j)[g * 24 + 18 + 5]);
-          }
-        }
-      }
-      for (int64_t j = 0; j <= i; ++j) {
-        if (pattern.visible(i, j)) expected.insert(j);
-      }
-      ASSERT_EQ(seen, expected) << "query " << i << " seed " << seed;
-    }
-  }
-}
 
 TEST(Rope, RotatesQueriesAndKeysOfAFusedRowAndLeavesValues) {
   Fixture f;

@@ -67,6 +67,38 @@ TEST_P(DecoderGolden, GreedyTokens) {
   }
 }
 
+// Documents packed into one sequence know nothing of each other: as if each ran alone. (Their positions go
+// on, which rotary and ALiBi positions do not notice.)
+TEST_P(DecoderGolden, DocumentsOfOneSequenceKeepApart) {
+  if (runner_.decoder().config().position == PositionType::kLearned) {
+    GTEST_SKIP() << "learned positions tell where in the sequence a document lies";
+  }
+  const std::span<const int32_t> ids = golden_.ints("ids");
+  const std::vector<int64_t> starts = {0, 37, 38, 70};
+  for (const auto& [name, settings] : settings_["policies"].items()) {
+    const Policy policy = golden_policy(settings);
+    std::vector<Pattern> packed = runner_.patterns(ids, policy, separators_);
+    for (Pattern& p : packed) {
+      p.extra.clear();  // each document's own, in its place
+      p.document_starts = starts;
+    }
+    Logits apart;
+    for (size_t d = 0; d < starts.size(); ++d) {
+      const auto first = static_cast<size_t>(starts[d]);
+      const size_t end = d + 1 < starts.size() ? static_cast<size_t>(starts[d + 1]) : ids.size();
+      const std::span<const int32_t> document = ids.subspan(first, end - first);
+      const Logits logits = runner_.whole(document, policy, separators_);
+      apart.insert(apart.end(), logits.begin(), logits.end());
+      const std::vector<Pattern> own = runner_.patterns(document, policy, separators_);
+      for (size_t l = 0; l < packed.size(); ++l) {
+        for (const int64_t j : own[l].extra) packed[l].extra.push_back(starts[d] + j);
+      }
+    }
+    const Sequence sequence{.tokens = ids, .patterns = packed};
+    EXPECT_LE(max_difference(runner_.batch({&sequence, 1}), apart), kTolerance) << name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, DecoderGolden, testing::ValuesIn(golden_models()),
                          [](const auto& info) { return info.param; });
 
