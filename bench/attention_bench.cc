@@ -1,5 +1,5 @@
-// Attention over spans of keys, and whole sequences by a pattern. Prompts: GFLOP/s on visible pairs, to be
-// read beside BM_Sgemm of the same run. Decode: bytes of K and V per second.
+// Attention over spans of keys, and whole sequences by a pattern. GFLOP/s on visible pairs, to be read
+// beside BM_Sgemm of the same run. One token per sequence: attention_decode_bench.
 #include <cblas.h>
 
 #include <cmath>
@@ -85,9 +85,6 @@ void run(benchmark::State& state, const Pattern& pattern, int64_t n_tokens, int6
     for (const KeySpan& span : cache.spans) pairs += span.range(sequence.first_position + r).size();
   }
   bench::report_flops(state, 4.0 * static_cast<double>(pairs * n_heads * head_dim));
-  if (n_rows == 1) {
-    bench::report_bytes(state, static_cast<double>(2 * pairs * n_kv_heads * head_dim * dtype_size(type)));
-  }
 }
 
 void BM_Prompt(benchmark::State& state) {
@@ -136,17 +133,6 @@ void BM_PatternForward(benchmark::State& state) { run_pattern(state, false); }
 BENCHMARK(BM_PatternForward)->Apply(pattern_sizes);
 void BM_PatternBackward(benchmark::State& state) { run_pattern(state, true); }
 BENCHMARK(BM_PatternBackward)->Apply(pattern_sizes);
-
-void BM_Decode(benchmark::State& state) {
-  run(state, Pattern{}, state.range(0), 1, static_cast<DType>(state.range(1)), 32, state.range(2),
-      state.range(3), static_cast<int>(state.range(4)));
-}
-BENCHMARK(BM_Decode)
-    ->ArgNames({"keys", "type", "kv_heads", "head_dim", "threads"})
-    ->ArgsProduct({{800, 8192}, {0, 1}, {32, 8, 4}, {64, 128}, {1}})
-    ->ArgsProduct({{65536}, {1}, {8, 1}, {128}, {1, 2}})
-    ->Unit(benchmark::kMicrosecond)
-    ->UseRealTime();
 
 }  // namespace
 }  // namespace sepllm

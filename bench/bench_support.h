@@ -24,7 +24,8 @@ struct Threads {
 
 inline Buffer random_stored(DType type, int64_t n, uint32_t seed = 1) {
   std::mt19937 rng(seed);
-  std::uniform_real_distribution<float> value(-1.0F, 1.0F);
+  const float most = type == DType::kI8 ? 127.0F : 1.0F;
+  std::uniform_real_distribution<float> value(-most, most);
   Buffer buffer(n * dtype_size(type));
   float recent[257];
   for (float& v : recent) v = value(rng);

@@ -2,7 +2,6 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/check.h"
 #include "kernels/attention_task.h"
@@ -14,14 +13,16 @@ namespace {
 // Sequences of at most kSplitRows rows (decode) are also cut along their keys, so that one long sequence
 // keeps all threads busy.
 constexpr int64_t kSplitRows = 16;
-constexpr int64_t kSplitKeys = 512;
+constexpr int64_t kSplitKeys = 512;   // at least
+constexpr int64_t kMostSplits = 32;   // except where splits would exceed
+constexpr int64_t kLongSplit = 4096;  // keys
 
 // A tile of rows of one sequence; every head of it is a task or several.
 struct Tile {
   const AttentionSequence* sequence;
   int64_t row, n_rows;
   int64_t n_keys;                // that any of the rows sees
-  int64_t n_splits;              // of the keys
+  int64_t split, n_splits;       // keys of a split, and how many splits
   int64_t first_task, n_chunks;  // chunks of heads: n_kv_heads * chunks_per_group(...)
   int64_t partial;               // index of its first partial result, where n_splits > 1
 };
@@ -55,6 +56,12 @@ int64_t visible_keys(const AttentionSequence& s, int64_t row, int64_t n_rows) {
   return n;
 }
 
+// Depends on nothing but the keys, so that neither threads nor other sequences of the batch change a result.
+int64_t keys_of_split(int64_t n_keys) {
+  const int64_t even = (n_keys + kMostSplits - 1) / kMostSplits;
+  return std::clamp((even + kSplitKeys - 1) / kSplitKeys * kSplitKeys, kSplitKeys, kLongSplit);
+}
+
 Plan make_plan(const Context& ctx, const AttentionArgs& a) {
   const int64_t group = a.n_heads / a.n_kv_heads;
   const int64_t heads = chunk_heads(group);
@@ -71,8 +78,9 @@ Plan make_plan(const Context& ctx, const AttentionArgs& a) {
     for (int64_t row = 0; row < s.n_rows; row += rows) {
       const int64_t n_rows = std::min(rows, s.n_rows - row);
       const int64_t n_keys = visible_keys(s, row, n_rows);
-      const int64_t n_splits = s.n_rows <= kSplitRows ? (n_keys + kSplitKeys - 1) / kSplitKeys : 1;
-      plan.tiles[plan.n_tiles++] = {&s,       row,          n_rows,   n_keys,
+      const int64_t split = s.n_rows <= kSplitRows ? keys_of_split(n_keys) : n_keys;
+      const int64_t n_splits = (n_keys + split - 1) / split;
+      plan.tiles[plan.n_tiles++] = {&s,       row,          n_rows,   n_keys,         split,
                                     n_splits, plan.n_tasks, n_chunks, plan.n_partials};
       plan.n_tasks += n_splits * n_chunks;
       if (n_splits > 1) plan.n_partials += n_splits * n_rows * a.n_heads;
@@ -96,28 +104,17 @@ AttentionTask make_task(const AttentionArgs& a, const Tile& tile, int64_t index)
   t.n_rows = tile.n_rows;
   t.head = chunk / per_group * group + within;
   t.n_heads = std::min(heads, group - within);
-  t.key_begin = tile.n_splits > 1 ? split * kSplitKeys : 0;
-  t.key_end = tile.n_splits > 1 ? std::min(tile.n_keys, t.key_begin + kSplitKeys) : tile.n_keys;
+  t.key_begin = split * tile.split;
+  t.key_end = std::min(tile.n_keys, t.key_begin + tile.split);
   return t;
 }
 
-// Row `row` (of the tile) and head `head`: the weighted mean of the splits' results, in their order.
+// Row `row` (of the tile) and head `head`, from its splits in their order.
 void combine(const AttentionArgs& a, const Tile& tile, const float* partials, int64_t row, int64_t head) {
   const int64_t stride = a.head_dim + 2;
   const float* first = partials + (tile.partial + row * a.n_heads + head) * stride;
-  const int64_t step = tile.n_rows * a.n_heads * stride;
-  float top = first[a.head_dim];
-  for (int64_t s = 1; s < tile.n_splits; ++s) top = std::max(top, first[s * step + a.head_dim]);
   float* out = a.out + (tile.sequence->first_row + tile.row + row) * a.out_row_stride + head * a.head_dim;
-  float total = 0;
-  for (int64_t s = 0; s < tile.n_splits; ++s) {
-    const float* p = first + s * step;
-    const float weight = std::exp2(p[a.head_dim] - top);
-    total += weight * p[a.head_dim + 1];
-    for (int64_t d = 0; d < a.head_dim; ++d) out[d] = (s == 0 ? 0.0F : out[d]) + weight * p[d];
-  }
-  const float inverse = 1.0F / total;
-  for (int64_t d = 0; d < a.head_dim; ++d) out[d] *= inverse;
+  combine_splits(first, tile.n_rows * a.n_heads * stride, tile.n_splits, a.head_dim, out);
 }
 
 void check(const AttentionArgs& a) {
@@ -162,12 +159,10 @@ void attention(const Context& ctx, const AttentionArgs& args) {
     }
   });
   if (plan.n_partials == 0) return;
-  parallel_for(ctx, plan.n_tiles, plan.n_partials * args.head_dim, [&](int64_t i, int) {
-    const Tile& tile = plan.tiles[i];
+  parallel_for(ctx, plan.n_tiles * args.n_heads, plan.n_partials * args.head_dim, [&](int64_t i, int) {
+    const Tile& tile = plan.tiles[i / args.n_heads];
     if (tile.n_splits == 1) return;
-    for (int64_t k = 0; k < tile.n_rows * args.n_heads; ++k) {
-      combine(args, tile, partials, k / args.n_heads, k % args.n_heads);
-    }
+    for (int64_t r = 0; r < tile.n_rows; ++r) combine(args, tile, partials, r, i % args.n_heads);
   });
 }
 

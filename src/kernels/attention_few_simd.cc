@@ -6,6 +6,7 @@
 // Scores and weights lie in stream order: index 4 * i + s is key s * quarter + i of the tile.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_few_simd.cc"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // must come first
 
 #include <algorithm>
@@ -23,6 +24,8 @@ namespace {
 constexpr int64_t kPad = 64;        // floats: at least two vectors of any instruction set
 constexpr int64_t kFewTile = 1024;  // keys whose scores are computed before their softmax
 constexpr int64_t kStreams = 4;
+constexpr int64_t kAheadBytes = 1024;  // how far ahead each stream is prefetched
+constexpr int64_t kLineBytes = 64;
 
 constexpr int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 constexpr int64_t kScoreStride = kFewTile + kPad;
@@ -38,20 +41,28 @@ namespace {
 
 // With 32 registers, what is loaded once serves twice as many sums.
 constexpr bool kManyRegisters = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON;
-constexpr int kLaneBlock = kManyRegisters ? 4 : 2;  // lanes that share a pass over four keys
+constexpr int64_t kBlocks = std::max<int64_t>(1, kLanes / kStreams);  // of 128 bits in a vector
 constexpr int kValueKeys = kManyRegisters ? 2 * kStreams : kStreams;  // values that are added together
 
 // Arrays of a task. Lane l is row l / n_heads and head l % n_heads.
 struct FewState {
   int64_t n_lanes, head_dim, stride;  // stride: head_dim, padded
-  float* query[2];                    // [n_lanes][stride] scaled, zeros beyond head_dim
-  float* sums;                        // [n_lanes][stride]
+  // Scaled, zeros beyond head_dim: [n_lanes][stride], or packed: [n_lanes / kBlocks][stride / 4][kBlocks][4].
+  float* query[2];
+  bool packed;
+  float* keys;       // [kStreams][stride] converted
+  float* sums;       // [n_lanes][stride]
   float* scores;     // [n_lanes][kScoreStride] then weights; in stream order, as what follows
   float* key_scale;  // [kScoreStride] int8: of the tile's keys
   float* value_scale;
   float* distance;  // [kScoreStride] ALiBi: place of the key less that of the first row
   float top[kAttentionFewLanes];
   float total[kAttentionFewLanes];
+
+  int64_t query_at(int64_t lane, int64_t d) const {
+    if (!packed) return lane * stride + d;
+    return (lane / kBlocks * stride + d / 4 * 4) * kBlocks + lane % kBlocks * 4 + d % 4;
+  }
 };
 
 // Keys [key, key + n) of a span, for one kv head.
@@ -63,9 +74,66 @@ struct FewTile {
   int64_t key, n;
   int64_t quarter;  // keys of a stream; the last ones may have fewer
 
+  const T* next_k;  // row 0 of the tile after this one, or null
+  bool first;       // nothing has prefetched it
+
   int64_t n_scores() const { return kStreams * quarter; }
-  // Row i of stream s; beyond the last key: the last one again. Its weight will be zero.
-  int64_t offset(int64_t s, int64_t i) const { return std::min(s * quarter + i, n - 1) * stride; }
+};
+
+// A row of each stream of a tile. Beyond the last key: the last one again; its weight will be zero.
+template <typename T>
+struct Walk {
+  const T* row[kStreams];
+  const T* last;
+
+  Walk(const FewTile<T>& tile, const T* rows) : last(rows + (tile.n - 1) * tile.stride) {
+    for (int64_t s = 0; s < kStreams; ++s) row[s] = std::min(rows + s * tile.quarter * tile.stride, last);
+  }
+  void advance(int64_t stride) {
+    for (const T*& r : row) r = std::min(r + stride, last);
+  }
+};
+
+// The order in which rows are read is known further ahead than the machine guesses: the streams of K, those
+// of V, those of the next tile's K. Without this, multiplying and reading take turns more than they overlap.
+template <typename T>
+class Prefetch {
+ public:
+  // While `now` is walked; `next`, or null, is what follows it.
+  Prefetch(const FewState& s, const FewTile<T>& tile, const T* now, const T* next)
+      : next_(tile, next != nullptr ? next : now),
+        bytes_(s.head_dim * static_cast<int64_t>(sizeof(T))),
+        ahead_(std::max<int64_t>(1, kAheadBytes / bytes_)),
+        stride_(tile.stride),
+        left_(tile.quarter - ahead_),
+        has_next_(next != nullptr) {}
+
+  // The first steps, which no step is ahead of.
+  void begin(const FewTile<T>& tile, const T* rows) const {
+    Walk<T> walk(tile, rows);
+    for (int64_t i = 0; i < std::min(ahead_, tile.quarter); ++i) {
+      for (const T* row : walk.row) fetch(row);
+      walk.advance(stride_);
+    }
+  }
+  // Before the rows of a step are read.
+  HWY_INLINE void step(const Walk<T>& now) {
+    if (left_-- > 0) {
+      for (const T* row : now.row) fetch(row + ahead_ * stride_);
+    } else if (has_next_) {
+      for (const T* row : next_.row) fetch(row);
+      next_.advance(stride_);
+    }
+  }
+
+ private:
+  HWY_INLINE void fetch(const T* row) const {
+    const auto* p = reinterpret_cast<const char*>(row);
+    for (int64_t b = 0; b < bytes_; b += kLineBytes) hwy::Prefetch(p + b);
+  }
+  Walk<T> next_;
+  int64_t bytes_, ahead_, stride_, left_;
+  bool has_next_;
 };
 
 #if HWY_TARGET != HWY_SCALAR
@@ -81,16 +149,35 @@ HWY_INLINE void store_sum_of_blocks(D d, hn::Vec<D> v, float* to) {
 }
 #endif
 
+#if HWY_TARGET != HWY_SCALAR
+// In each 128-bit block: the sums over the same block of the four vectors.
+HWY_INLINE VF sums_in_blocks(VF a, VF b, VF c, VF e) {
+  constexpr DF d;
+  const VF ac = hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
+  const VF be = hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
+  return hn::Add(hn::InterleaveLower(d, ac, be), hn::InterleaveUpper(d, ac, be));
+}
+#endif
+
 // to[0..3] = the sums of the lanes of four vectors.
 HWY_INLINE void store_sums(VF a, VF b, VF c, VF e, float* to) {
 #if HWY_TARGET == HWY_SCALAR
   to[0] = hn::GetLane(a), to[1] = hn::GetLane(b), to[2] = hn::GetLane(c), to[3] = hn::GetLane(e);
 #else
-  constexpr DF d;
-  const VF ac = hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
-  const VF be = hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
-  store_sum_of_blocks(d, hn::Add(hn::InterleaveLower(d, ac, be), hn::InterleaveUpper(d, ac, be)), to);
+  store_sum_of_blocks(DF(), sums_in_blocks(a, b, c, e), to);
 #endif
+}
+
+// A row of K as floats that can be read in blocks of four: itself, or converted to `to`.
+template <typename T>
+HWY_INLINE const float* floats_of(const FewState& s, const T* row, float* to) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (s.head_dim % 4 == 0) return row;
+  }
+  int64_t d = 0;
+  for (; d + kLanes <= s.head_dim; d += kLanes) store(load(row + d), to + d);
+  if (d < s.head_dim) store(load_n(row + d, s.head_dim - d), to + d);
+  return to;
 }
 
 // scores[q][0..3] = query q . the four keys, for kQueries lanes.
@@ -128,23 +215,97 @@ HWY_INLINE void score_keys(const float* query, int64_t stride, const T* const (&
   }
 }
 
+#if HWY_TARGET != HWY_SCALAR
+// Block b of v to to[b * kScoreStride].
+template <class D>
+HWY_INLINE void store_blocks(D d, hn::Vec<D> v, float* to) {
+  if constexpr (hn::MaxLanes(d) > kStreams) {
+    const hn::Half<D> half;
+    constexpr int64_t kHalfBlocks = hn::MaxLanes(half) / kStreams;
+    store_blocks(half, hn::LowerHalf(half, v), to);
+    store_blocks(half, hn::UpperHalf(half, v), to + kHalfBlocks * kScoreStride);
+  } else {
+    hn::StoreU(v, d, to);
+  }
+}
+#endif
+
+// As score_keys for kGroups times kBlocks lanes of packed queries: each block of a vector belongs to a lane,
+// so that sums run within blocks only. n is a multiple of 4.
+template <int kGroups>
+HWY_INLINE void score_blocks(const float* query, int64_t group_stride, const float* const (&k)[kStreams],
+                             int64_t n, float* scores) {
+#if HWY_TARGET != HWY_SCALAR
+  constexpr DF d;
+  VF acc[kGroups][kStreams];
+  HWY_UNROLL(2)
+  for (int g = 0; g < kGroups; ++g) {
+    HWY_UNROLL(4)
+    for (int j = 0; j < kStreams; ++j) acc[g][j] = hn::Zero(d);
+  }
+  for (int64_t i = 0; i < n; i += 4) {
+    const VF k0 = hn::LoadDup128(d, k[0] + i), k1 = hn::LoadDup128(d, k[1] + i);
+    const VF k2 = hn::LoadDup128(d, k[2] + i), k3 = hn::LoadDup128(d, k[3] + i);
+    HWY_UNROLL(2)
+    for (int g = 0; g < kGroups; ++g) {
+      const VF q = load(query + g * group_stride + i * kBlocks);
+      acc[g][0] = hn::MulAdd(q, k0, acc[g][0]);
+      acc[g][1] = hn::MulAdd(q, k1, acc[g][1]);
+      acc[g][2] = hn::MulAdd(q, k2, acc[g][2]);
+      acc[g][3] = hn::MulAdd(q, k3, acc[g][3]);
+    }
+  }
+  HWY_UNROLL(2)
+  for (int g = 0; g < kGroups; ++g) {
+    store_blocks(d, sums_in_blocks(acc[g][0], acc[g][1], acc[g][2], acc[g][3]),
+                 scores + g * kBlocks * kScoreStride);
+  }
+#else
+  static_cast<void>(query), static_cast<void>(group_stride), static_cast<void>(k), static_cast<void>(n);
+  static_cast<void>(scores);
+#endif
+}
+
+template <typename T>
+void score_tile_packed(const FewState& s, const float* query, const FewTile<T>& tile) {
+  const int64_t group_stride = kBlocks * s.stride;
+  const int64_t n_groups = (s.n_lanes + kBlocks - 1) / kBlocks;
+  const int64_t n = (s.head_dim + 3) / 4 * 4;
+  Walk<T> walk(tile, tile.k);
+  Prefetch<T> prefetch(s, tile, tile.k, tile.v);
+  if (tile.first) prefetch.begin(tile, tile.k);
+  for (int64_t i = 0; i < tile.quarter; ++i) {
+    prefetch.step(walk);
+    const float* k[kStreams];
+    for (int64_t j = 0; j < kStreams; ++j) k[j] = floats_of(s, walk.row[j], s.keys + j * s.stride);
+    walk.advance(tile.stride);
+    float* to = s.scores + kStreams * i;
+    int64_t g = 0;
+    for (; g + 2 <= n_groups; g += 2) {
+      score_blocks<2>(query + g * group_stride, group_stride, k, n, to + g * kBlocks * kScoreStride);
+    }
+    if (g < n_groups) {
+      score_blocks<1>(query + g * group_stride, group_stride, k, n, to + g * kBlocks * kScoreStride);
+    }
+  }
+}
+
 template <typename T>
 void score_tile(const FewState& s, const float* query, const FewTile<T>& tile) {
+  Walk<T> walk(tile, tile.k);
+  Prefetch<T> prefetch(s, tile, tile.k, tile.v);
+  if (tile.first) prefetch.begin(tile, tile.k);
   for (int64_t i = 0; i < tile.quarter; ++i) {
-    const T* k[kStreams];
-    for (int64_t j = 0; j < kStreams; ++j) k[j] = tile.k + tile.offset(j, i);
+    prefetch.step(walk);
     float* to = s.scores + kStreams * i;
     int64_t l = 0;
-    for (; l + kLaneBlock <= s.n_lanes; l += kLaneBlock) {
-      score_keys<kLaneBlock>(query + l * s.stride, s.stride, k, s.head_dim, to + l * kScoreStride);
-    }
-    if (kLaneBlock > 2 && l + 2 <= s.n_lanes) {
-      score_keys<2>(query + l * s.stride, s.stride, k, s.head_dim, to + l * kScoreStride);
-      l += 2;
+    for (; l + 2 <= s.n_lanes; l += 2) {
+      score_keys<2>(query + l * s.stride, s.stride, walk.row, s.head_dim, to + l * kScoreStride);
     }
     if (l < s.n_lanes) {
-      score_keys<1>(query + l * s.stride, s.stride, k, s.head_dim, to + l * kScoreStride);
+      score_keys<1>(query + l * s.stride, s.stride, walk.row, s.head_dim, to + l * kScoreStride);
     }
+    walk.advance(tile.stride);
   }
 }
 
@@ -242,9 +403,15 @@ HWY_INLINE void add_columns(const FewState& s, const float* weights, const T* co
 
 template <typename T>
 void value_tile(const FewState& s, const FewTile<T>& tile) {
+  Walk<T> walk(tile, tile.v);
+  Prefetch<T> prefetch(s, tile, tile.v, tile.next_k);
   for (int64_t i = 0; i < tile.quarter; i += kValueKeys / kStreams) {
     const T* v[kValueKeys];
-    for (int64_t j = 0; j < kValueKeys; ++j) v[j] = tile.v + tile.offset(j % kStreams, i + j / kStreams);
+    for (int64_t j = 0; j < kValueKeys; j += kStreams) {
+      prefetch.step(walk);
+      std::copy_n(walk.row, kStreams, v + j);
+      walk.advance(tile.stride);
+    }
     const float* weights = s.scores + kStreams * i;
     int64_t d = 0;
     for (; d + 2 * kLanes <= s.head_dim; d += 2 * kLanes) add_columns<2>(s, weights, v, d, 0);
@@ -267,18 +434,22 @@ FewState start(const AttentionTask& t) {
     p += n;
     return at;
   };
-  s.query[0] = take(s.n_lanes * s.stride);
-  s.query[1] = t.needs_second_query() ? take(s.n_lanes * s.stride) : s.query[0];
+  // With two lanes or fewer in wide vectors most of a packed query would be empty.
+  s.packed = kBlocks >= 2 && s.n_lanes > kBlocks / 2;
+  const int64_t query_size = kAttentionFewLanes * s.stride;
+  s.query[0] = take(query_size);
+  s.query[1] = t.needs_second_query() ? take(query_size) : s.query[0];
+  s.keys = take(kStreams * s.stride);
   s.sums = take(s.n_lanes * s.stride);
-  s.scores = take(s.n_lanes * kScoreStride);
+  s.scores = take(kAttentionFewLanes * kScoreStride);
   s.key_scale = take(kScoreStride);
   s.value_scale = take(kScoreStride);
   s.distance = take(kScoreStride);
   for (int second = 0; second < (s.query[1] != s.query[0] ? 2 : 1); ++second) {
-    std::fill_n(s.query[second], s.n_lanes * s.stride, 0.0F);
+    std::fill_n(s.query[second], query_size, 0.0F);
     for (int64_t l = 0; l < s.n_lanes; ++l) {
       const float* q = t.query(second != 0, l / t.n_heads, l % t.n_heads);
-      for (int64_t d = 0; d < s.head_dim; ++d) s.query[second][l * s.stride + d] = q[d] * t.score_scale();
+      for (int64_t d = 0; d < s.head_dim; ++d) s.query[second][s.query_at(l, d)] = q[d] * t.score_scale();
     }
   }
   std::fill_n(s.sums, s.n_lanes * s.stride, 0.0F);
@@ -320,7 +491,8 @@ void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const Fe
       s.distance[i] = static_cast<float>(span.encoded_at(key) - place);
     }
   }
-  score_tile(s, s.query[span.second_query ? 1 : 0], tile);
+  const float* query = s.query[span.second_query ? 1 : 0];
+  s.packed ? score_tile_packed(s, query, tile) : score_tile(s, query, tile);
   const int64_t n = (tile.n_scores() + 15) / 16 * 16;
   for (int64_t l = 0; l < s.n_lanes; ++l) {
     const int64_t r = l / t.n_heads;
@@ -345,9 +517,11 @@ void few(const AttentionTask& t) {
     for (int64_t key = lo; key < hi; key += kFewTile) {
       const int64_t n = std::min(kFewTile, hi - key);
       const int64_t first = base + key * span.slot_stride;
+      const T* next =
+          key + kFewTile < hi ? static_cast<const T*>(span.k) + first + kFewTile * span.slot_stride : nullptr;
       few_tile<T>(t, s, span,
                   {static_cast<const T*>(span.k) + first, static_cast<const T*>(span.v) + first,
-                   span.slot_stride, key, n, (n + kStreams - 1) / kStreams});
+                   span.slot_stride, key, n, (n + kStreams - 1) / kStreams, next, key == lo});
     }
   });
   finish(t, s);
@@ -380,7 +554,7 @@ HWY_EXPORT(AttentionFew);
 void attention_few(const AttentionTask& t) { HWY_DYNAMIC_DISPATCH(AttentionFew)(t); }
 
 int64_t attention_few_scratch(int64_t head_dim) {
-  return kAttentionFewLanes * (3 * padded(head_dim) + kScoreStride) + 3 * kScoreStride;
+  return (3 * kAttentionFewLanes + kStreams) * padded(head_dim) + (kAttentionFewLanes + 3) * kScoreStride;
 }
 
 }  // namespace sepllm

@@ -127,4 +127,8 @@ int64_t attention_many_scratch(int64_t head_dim, int64_t lanes);
 void attention_few(const AttentionTask& t);
 int64_t attention_few_scratch(int64_t head_dim);
 
+// One row and head whose keys were split: out[head_dim] from the partial results of its splits (as in
+// AttentionTask::partial), `step` floats apart.
+void combine_splits(const float* partials, int64_t step, int64_t n_splits, int64_t head_dim, float* out);
+
 }  // namespace sepllm

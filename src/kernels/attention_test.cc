@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -230,6 +231,119 @@ TEST(Attention, FullAttentionOverManyKeysIsSplit) {
     Store store(DType::kF32, s);
     store.add(2100);
     check(s, {{n_rows, 2100 - n_rows, &store}}, false, false, 5e-6);
+  }
+}
+
+TEST(Attention, DecodeOfAllHeadSizesAndLanes) {
+  for (int64_t head_dim = 8; head_dim <= 256; head_dim += 8) {
+    const int64_t lanes = 1 + head_dim / 8 % 8;
+    const Shape s{2 * lanes, 2, head_dim};
+    for (const DType type : kKvTypes) {
+      Store store(type, s);
+      store.add(67);
+      check(s, {{1, 66, &store}}, false, false, 5e-6);
+    }
+  }
+}
+
+// Tiles and splits end everywhere, streams are short or empty.
+TEST(Attention, DecodeOfAllLengths) {
+  int64_t n = 1;
+  for (int i = 0; n <= 5000; ++i) {
+    const DType type = kKvTypes[i % 4];
+    const Shape s{i % 5 + 1, 1, i % 2 == 0 ? 16 : 24};
+    Store store(type, s);
+    store.add(n);
+    check(s, {{1, n - 1, &store}}, i % 3 == 0, false, 5e-6);
+    n += n < 40 ? 1 : n % 97 + n / 8;
+  }
+}
+
+TEST(Attention, AFewRowsSeeDifferentKeys) {
+  for (const Shape& s : {Shape{1, 1, 64}, Shape{2, 1, 40}, Shape{4, 2, 17}}) {
+    for (const DType type : kKvTypes) {
+      for (const int64_t n_rows : {2, 3, 4}) {
+        Store store(type, s);
+        add_pattern(store, sep_pattern(900, 3, 11), 900);  // the window is as short as the rows are many
+        store.add(600).window = 550;
+        check(s, {{n_rows, 600 - n_rows, &store}}, true, false, 5e-6);
+      }
+    }
+  }
+}
+
+TEST(Attention, DecodeOfManySequencesOfDifferentLengths) {
+  const Shape s{8, 2, 64};
+  for (const DType type : kKvTypes) {
+    std::deque<Store> stores;
+    std::vector<Query> queries;
+    for (const int64_t n : {1, 5, 3000, 64, 511, 512, 513, 1, 1500, 17, 2048}) {
+      stores.emplace_back(type, s).add(n);
+      queries.push_back({1, n - 1, &stores.back()});
+    }
+    check(s, queries, false, false, 5e-6);
+  }
+}
+
+// A result does not depend on the other sequences of the batch.
+TEST(Attention, ASequenceAloneAndInABatch) {
+  const Shape s{4, 2, 32};
+  Store a(DType::kF16, s), b(DType::kF16, s);
+  a.add(3000);
+  b.add(700);
+  Rows q(2, 4 * 32);
+  q.fill(1);
+  AttentionSequence sequences[2] = {
+      {.n_rows = 1, .first_position = 2999, .kv_type = a.type, .spans = a.spans},
+      {.first_row = 1, .n_rows = 1, .first_position = 699, .kv_type = b.type, .spans = b.spans}};
+  AttentionArgs args;
+  args.n_heads = 4;
+  args.n_kv_heads = 2;
+  args.head_dim = 32;
+  args.scale = 0.2F;
+  args.q = q.matrix().data;
+  args.q_row_stride = args.out_row_stride = 4 * 32;
+  args.q_group_stride = 2 * 32;
+  test::Threads t(2);
+  Rows alone(2, 4 * 32), together(2, 4 * 32);
+  args.out = together.matrix().data;
+  args.sequences = sequences;
+  attention(t.context, args);
+  args.out = alone.matrix().data;
+  for (const AttentionSequence& one : sequences) {
+    args.sequences = {&one, 1};
+    attention(t.context, args);
+  }
+  EXPECT_TRUE(alone.same_bits(together));
+}
+
+// A row that could not be quantized shows, and only to those who see it.
+TEST(Attention, Int8RowsWithANanScaleAreSeen) {
+  const Shape s{2, 1, 16};
+  for (const bool keys : {true, false}) {
+    Store store(DType::kI8, s);
+    KeySpan& span = store.add(100);
+    const_cast<float*>(keys ? span.k_scales : span.v_scales)[60] = std::numeric_limits<float>::quiet_NaN();
+    Rows q(1, 32), out(1, 32);
+    q.fill(1);
+    for (const int64_t position : {59, 60}) {
+      const AttentionSequence one{
+          .n_rows = 1, .first_position = position, .kv_type = DType::kI8, .spans = store.spans};
+      AttentionArgs args;
+      args.n_heads = 2;
+      args.n_kv_heads = 1;
+      args.head_dim = 16;
+      args.scale = 0.2F;
+      args.q = q.matrix().data;
+      args.q_row_stride = args.q_group_stride = args.out_row_stride = 32;
+      args.out = out.matrix().data;
+      args.sequences = {&one, 1};
+      test::Threads t(1);
+      test::for_each_target([&] {
+        attention(t.context, args);
+        for (int64_t i = 0; i < 32; ++i) EXPECT_EQ(std::isnan(out.at(0, i)), position == 60) << i;
+      });
+    }
   }
 }
 

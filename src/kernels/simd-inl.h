@@ -123,13 +123,15 @@ HWY_INLINE void store_n(VF v, T* p, int64_t n) {
 HWY_INLINE float reduce_sum(VF v) { return hn::GetLane(hn::SumOfLanes(DF(), v)); }
 HWY_INLINE float reduce_max(VF v) { return hn::GetLane(hn::MaxOfLanes(DF(), v)); }
 
-// 2^x for x <= 127; below -126 it is 0 (no subnormals). Relative error about 1e-7.
+// 2^x for x <= 127; below -126 it is 0 (no subnormals). Relative error about 1e-7. NaN stays NaN.
 HWY_INLINE VF exp2_fast(VF x) {
   const DF d;
   const auto underflow = hn::Lt(x, hn::Set(d, -126.0F));
-  // The clamp is written so that NaN passes through.
   const VF clamped = hn::IfThenElse(underflow, hn::Set(d, -126.0F), x);
-  const VF whole = hn::Round(clamped);
+  // Added to 1.5 * 2^23, a small number is rounded and lies as an integer in the lowest bits.
+  const VF magic = hn::Set(d, 12582912.0F);
+  const VF shifted = hn::Add(clamped, magic);
+  const VF whole = hn::Sub(shifted, magic);
   const VF f = hn::Sub(clamped, whole);  // in [-0.5, 0.5]
   // Taylor series of 2^f = e^(f ln 2): the first term left out is below 2e-8.
   VF p = hn::Set(d, 1.5403530e-4F);
@@ -139,9 +141,9 @@ HWY_INLINE VF exp2_fast(VF x) {
   p = hn::MulAdd(p, f, hn::Set(d, 2.4022651e-1F));
   p = hn::MulAdd(p, f, hn::Set(d, 6.9314718e-1F));
   p = hn::MulAdd(p, f, hn::Set(d, 1.0F));
-  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(DI(), whole));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(DI(), shifted));
   const VF scaled = hn::BitCast(d, hn::Add(hn::BitCast(DI(), p), exponent));
-  return hn::IfThenZeroElse(underflow, scaled);
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenZeroElse(underflow, scaled));
 }
 
 }  // namespace HWY_NAMESPACE
