@@ -14,6 +14,7 @@
 #include "kernels/attention_task.h"
 #include "kernels/attention_tile-inl.h"
 #include "kernels/element.h"
+#include "kernels/prefetch.h"
 #include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -130,10 +131,15 @@ void pack_columns(const QueryTile& tile, const RowOf& row_of, float factor, floa
   }
 }
 
-// to[d] = factor * from[d]; `from` is padded to whole vectors.
-HWY_INLINE void scale_row(const float* from, float factor, int64_t n, float* to) {
+// to[d] = factor * from[d]; `from` is padded to whole vectors. stream: past the caches, for results that will
+// have left them when they are read (end with hwy::FlushStream).
+HWY_INLINE void scale_row(const float* from, float factor, int64_t n, bool stream, float* to) {
   const VF f = hn::Set(DF(), factor);
+  const bool aligned = reinterpret_cast<uintptr_t>(to) % (kLanes * sizeof(float)) == 0;
   int64_t d = 0;
+  if (stream && aligned) {
+    for (; d + kLanes <= n; d += kLanes) hn::Stream(hn::Mul(f, load(from + d)), DF(), to + d);
+  }
   for (; d + kLanes <= n; d += kLanes) store(hn::Mul(f, load(from + d)), to + d);
   if (d < n) store_n(hn::Mul(f, load(from + d)), to + d, n - d);
 }
@@ -182,55 +188,119 @@ HWY_INLINE void set_ranges(const QueryTile& tile, Segment& s) {
   for (; lane < tile.lanes(); ++lane) s.lo[lane] = s.lo[lane - 1], s.hi[lane] = s.hi[lane - 1];
 }
 
-// Appends up to the block's room of keys [key, end) of a span; returns how many.
-template <typename T>
-int64_t append_segment(const QueryTile& tile, const KeySpan& span, int64_t span_index, int64_t key,
-                       int64_t end, KeyBlock& block) {
-  const int64_t n = std::min(end - key, kAttentionKeyTile - block.n_rows);
-  Segment& s = block.segments[block.n_segments];
-  s.span = &span;
-  s.span_index = span_index;
-  s.key = key;
-  s.row = block.n_rows;
-  s.n = n;
-  s.k = tile_rows<T>(tile, span, span.k, span.k_scales, key, n, block.k + s.row * tile.stride);
-  s.v = tile_rows<T>(tile, span, span.v, span.v_scales, key, n, block.v + s.row * tile.stride);
-  set_ranges(tile, s);
-  if (tile.alibi) {
-    const int64_t place = tile.task->place(span.second_query, 0);
-    for (int64_t j = 0; j < n; ++j) {
-      block.distance[s.row + j] = static_cast<float>(span.encoded_at(key + j) - place);
+// Goes through the keys of a task in blocks.
+class BlockCursor {
+ public:
+  explicit BlockCursor(const QueryTile& tile) : tile_(tile) { find_range(); }
+
+  // Lays the next block out (which keys, not yet their rows); false at the end.
+  bool next(KeyBlock& block) {
+    block.n_segments = block.n_rows = 0;
+    while (span_ < n_spans() && block.n_rows < kAttentionKeyTile &&
+           block.n_segments < kAttentionBlockSegments) {
+      const int64_t n = std::min(end_ - key_, kAttentionKeyTile - block.n_rows);
+      Segment& s = block.segments[block.n_segments++];
+      s.span = &span();
+      s.span_index = span_;
+      s.key = key_;
+      s.row = block.n_rows;
+      s.n = n;
+      block.n_rows += n;
+      key_ += n;
+      if (key_ == end_) ++span_, find_range();
+    }
+    return block.n_rows > 0;
+  }
+
+ private:
+  const AttentionTask& task() const { return *tile_.task; }
+  int64_t n_spans() const { return static_cast<int64_t>(task().sequence->spans.size()); }
+  const KeySpan& span() const { return task().sequence->spans[static_cast<size_t>(span_)]; }
+  // The keys of the first span from span_ on that has any for the task.
+  void find_range() {
+    for (; span_ < n_spans(); ++span_) {
+      const auto [lo, hi] = range_of_rows(span(), task().position(0), task().position(task().n_rows - 1));
+      key_ = std::max(lo, lo + task().key_begin - before_);
+      end_ = std::min(hi, lo + task().key_end - before_);
+      before_ += std::max<int64_t>(0, hi - lo);
+      if (key_ < end_) return;
     }
   }
-  ++block.n_segments;
-  block.n_rows += n;
-  return n;
-}
 
-// Calls fn(block) for all keys of the task, in blocks.
-template <typename T, typename Fn>
-void for_each_block(const QueryTile& tile, KeyBlock& block, const Fn& fn) {
-  const auto flush = [&] {
-    if (block.n_rows > 0) fn(block);
-    block.n_rows = block.n_segments = 0;
-  };
-  for_each_range(*tile.task, [&](const KeySpan& span, int64_t lo, int64_t hi) {
-    const int64_t index = &span - tile.task->sequence->spans.data();
-    for (int64_t key = lo; key < hi;) {
-      key += append_segment<T>(tile, span, index, key, hi, block);
-      if (block.n_rows == kAttentionKeyTile || block.n_segments == kAttentionBlockSegments) flush();
+  const QueryTile& tile_;
+  int64_t span_ = 0;
+  int64_t before_ = 0;  // keys of the spans so far
+  int64_t key_ = 0, end_ = 0;
+};
+
+// Brings the rows of a block that next() laid out, and what each lane sees of them.
+template <typename T>
+void load_block(const QueryTile& tile, KeyBlock& block) {
+  for (int64_t i = 0; i < block.n_segments; ++i) {
+    Segment& s = block.segments[i];
+    const KeySpan& span = *s.span;
+    s.k = tile_rows<T>(tile, span, span.k, span.k_scales, s.key, s.n, block.k + s.row * tile.stride);
+    s.v = tile_rows<T>(tile, span, span.v, span.v_scales, s.key, s.n, block.v + s.row * tile.stride);
+    set_ranges(tile, s);
+    if (!tile.alibi) continue;
+    const int64_t place = tile.task->place(span.second_query, 0);
+    for (int64_t j = 0; j < s.n; ++j) {
+      block.distance[s.row + j] = static_cast<float>(span.encoded_at(s.key + j) - place);
     }
-  });
-  flush();
+  }
 }
 
-HWY_INLINE void carve_block(const QueryTile& tile, Carver& carver, KeyBlock& block) {
-  block.k = carver.floats(kAttentionKeyTile * tile.stride);
-  block.v = carver.floats(kAttentionKeyTile * tile.stride);
-  block.distance = carver.floats(kAttentionKeyTile);
-  for (Segment& s : block.segments) {
-    s.lo = carver.ints(tile.lanes());
-    s.hi = carver.ints(tile.lanes());
+// Rows of keys and values [key, key + n) as they are stored.
+template <typename T>
+void prefetch_keys(const AttentionTask& t, const KeySpan& span, int64_t key, int64_t n, RowPrefetcher& to) {
+  const int64_t offset = t.kv_head() * span.head_stride + key * span.slot_stride;
+  const auto size = static_cast<int64_t>(sizeof(T));
+  for (const void* rows : {span.k, span.v}) {
+    to.add(static_cast<const T*>(rows) + offset, span.slot_stride * size, n, t.args->head_dim * size);
+  }
+}
+
+// The queries and the outputs of a tile, and those of its keys that are nearest: the ones that no tile before
+// it needed.
+template <typename T>
+void prefetch_tile(const AttentionTask& t, RowPrefetcher& to) {
+  const int64_t bytes = t.n_heads * t.args->head_dim * static_cast<int64_t>(sizeof(float));
+  const auto stride = [](int64_t n) { return n * static_cast<int64_t>(sizeof(float)); };
+  to.add(t.query(false, 0, 0), stride(t.args->q_row_stride), t.n_rows, bytes);
+  const KeySpan& last = t.sequence->spans.back();
+  const auto [lo, hi] = range_of_rows(last, t.position(0), t.position(t.n_rows - 1));
+  const int64_t n = std::min(hi - lo, t.n_rows);
+  prefetch_keys<T>(t, last, hi - n, n, to);
+}
+
+// Calls fn(block) for all keys of the task, in blocks, while the rows of the next one are fetched.
+template <typename T, typename Fn>
+void for_each_block(const QueryTile& tile, KeyBlock (&blocks)[2], TilePrefetcher& ahead, const Fn& fn) {
+  BlockCursor cursor(tile);
+  bool more = cursor.next(blocks[0]);
+  for (int i = 0; more; i = 1 - i) {
+    load_block<T>(tile, blocks[i]);
+    KeyBlock& next = blocks[1 - i];
+    more = cursor.next(next);
+    ahead.keys.clear();
+    for (int64_t s = 0; more && s < next.n_segments; ++s) {
+      // A compact span is dense, and in cache from the tile before.
+      if (next.segments[s].span->positions != nullptr) continue;
+      prefetch_keys<T>(*tile.task, *next.segments[s].span, next.segments[s].key, next.segments[s].n,
+                       ahead.keys);
+    }
+    fn(blocks[i]);
+  }
+}
+
+// Two blocks that share their arrays: one is in use, the other only laid out.
+HWY_INLINE void carve_blocks(const QueryTile& tile, Carver& carver, KeyBlock (&blocks)[2]) {
+  blocks[0].k = blocks[1].k = carver.floats(kAttentionKeyTile * tile.stride);
+  blocks[0].v = blocks[1].v = carver.floats(kAttentionKeyTile * tile.stride);
+  blocks[0].distance = blocks[1].distance = carver.floats(kAttentionKeyTile);
+  for (int64_t i = 0; i < kAttentionBlockSegments; ++i) {
+    blocks[0].segments[i].lo = blocks[1].segments[i].lo = carver.ints(tile.lanes());
+    blocks[0].segments[i].hi = blocks[1].segments[i].hi = carver.ints(tile.lanes());
   }
 }
 
@@ -326,10 +396,11 @@ HWY_INLINE void add_alibi(const QueryTile& tile, const Segment& s, const Coverag
 // Biased and masked scores (times log2 e) of a group with what it sees of a segment. query: [head_dim];
 // scores: the segment's row 0, [n][kGroupLanes].
 HWY_INLINE void segment_scores(const QueryTile& tile, const Segment& s, const Coverage& c, int64_t group,
-                               const float* query, const float* key_distance, float* scores) {
+                               const float* query, const float* key_distance, float* scores,
+                               TilePrefetcher& ahead) {
   for_each_run(c, [&](int64_t begin, int64_t end, VectorSet set) {
     tile_scores(query, s.k + begin * tile.stride, tile.stride, end - begin, tile.head_dim, set,
-                scores + begin * kGroupLanes);
+                scores + begin * kGroupLanes, ahead);
   });
   if (tile.alibi) add_alibi(tile, s, c, group, key_distance, scores);
   mask_edges(s, c, group, scores);

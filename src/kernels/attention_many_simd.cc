@@ -2,6 +2,7 @@
 // blocks of keys.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_many_simd.cc"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // must come first
 
 #include <cmath>
@@ -16,7 +17,8 @@ namespace {
 
 struct ManyState {
   QueryTile tile;
-  KeyBlock block;
+  KeyBlock blocks[2];
+  TilePrefetcher ahead;
   float* query[2];  // [head_dim] scaled
   float* sums;      // [lanes][stride], not by group
   float* top;       // [1]
@@ -27,7 +29,7 @@ struct ManyState {
 void start(const AttentionTask& t, ManyState& s) {
   Carver carver{t.scratch};
   s.tile = make_query_tile(t, carver);
-  carve_block(s.tile, carver, s.block);
+  carve_blocks(s.tile, carver, s.blocks);
   const int64_t lanes = s.tile.lanes();
   const int64_t n = lanes * s.tile.head_dim;
   for (int second = 0; second < (t.needs_second_query() ? 2 : 1); ++second) {
@@ -90,17 +92,18 @@ HWY_INLINE VF exponentials(float* scores, int64_t begin, int64_t end, VF top) {
 
 // Scores of one vector of a group to weights relative to the largest so far; factor: for what was summed
 // before.
-HWY_INLINE void softmax(const ManyState& s, const Coverage* covers, int64_t lane, int v, float* factor) {
+HWY_INLINE void softmax(const ManyState& s, const KeyBlock& block, const Coverage* covers, int64_t lane,
+                        int v, float* factor) {
   const DF d;
   const VF old_top = hn::Load(d, s.top + lane);
   VF top = old_top;
-  for (int64_t i = 0; i < s.block.n_segments; ++i) {
-    const float* rows = s.weights + s.block.segments[i].row * kGroupLanes + v * kLanes;
+  for (int64_t i = 0; i < block.n_segments; ++i) {
+    const float* rows = s.weights + block.segments[i].row * kGroupLanes + v * kLanes;
     top = largest(rows, covers[i].begin[v], covers[i].end[v], top);
   }
   VF total = hn::Zero(d);
-  for (int64_t i = 0; i < s.block.n_segments; ++i) {
-    float* rows = s.weights + s.block.segments[i].row * kGroupLanes + v * kLanes;
+  for (int64_t i = 0; i < block.n_segments; ++i) {
+    float* rows = s.weights + block.segments[i].row * kGroupLanes + v * kLanes;
     total = hn::Add(total, exponentials(rows, covers[i].begin[v], covers[i].end[v], top));
   }
   const VF f = exp2_tile(hn::Sub(old_top, top));
@@ -110,15 +113,15 @@ HWY_INLINE void softmax(const ManyState& s, const Coverage* covers, int64_t lane
 }
 
 // sums += weights . values, a few lanes at a time, each time over the rows that they see.
-void add_values(const ManyState& s, int64_t group, const float* factor) {
+void add_values(ManyState& s, const KeyBlock& block, int64_t group, const float* factor) {
   const QueryTile& tile = s.tile;
   const int64_t first = group * kGroupLanes;
   for_even_parts(std::min(kGroupLanes, tile.n_lanes - first), kMostRows, [&](int64_t begin, int64_t size) {
     const int64_t lane = first + begin;
     KeyRun runs[kAttentionBlockSegments];
     int64_t n_runs = 0;
-    for (int64_t i = 0; i < s.block.n_segments; ++i) {
-      const Segment& segment = s.block.segments[i];
+    for (int64_t i = 0; i < block.n_segments; ++i) {
+      const Segment& segment = block.segments[i];
       const int64_t lo = segment.lo[lane];
       const int64_t hi = segment.hi[lane + size - 1];
       if (lo >= hi) continue;
@@ -126,31 +129,31 @@ void add_values(const ManyState& s, int64_t group, const float* factor) {
                         hi - lo};
     }
     tile_key_sums(runs, n_runs, tile.stride, tile.head_dim, size, factor + begin, tile.stride,
-                  s.sums + lane * tile.stride);
+                  s.sums + lane * tile.stride, s.ahead);
   });
 }
 
 // One group of queries with the part of a block that any of them sees.
-void group_block(const ManyState& s, int64_t group) {
+void group_block(ManyState& s, const KeyBlock& block, int64_t group) {
   const QueryTile& tile = s.tile;
   const int64_t lane = group * kGroupLanes;
   Coverage covers[kAttentionBlockSegments];
   bool any = false;
-  for (int64_t i = 0; i < s.block.n_segments; ++i) {
-    const Segment& segment = s.block.segments[i];
+  for (int64_t i = 0; i < block.n_segments; ++i) {
+    const Segment& segment = block.segments[i];
     covers[i] = coverage(tile, segment, group);
     any = any || covers[i].first() < covers[i].last();
     segment_scores(tile, segment, covers[i], group,
                    s.query[segment.span->second_query ? 1 : 0] + lane * tile.head_dim,
-                   s.block.distance + segment.row, s.weights + segment.row * kGroupLanes);
+                   block.distance + segment.row, s.weights + segment.row * kGroupLanes, s.ahead);
   }
   if (!any) return;
   HWY_ALIGN float factor[kGroupLanes];
-  for (int v = 0; v < 2; ++v) softmax(s, covers, lane + v * kLanes, v, factor);
-  for (int64_t i = 0; i < s.block.n_segments; ++i) {
-    clear_unseen(covers[i], s.weights + s.block.segments[i].row * kGroupLanes);
+  for (int v = 0; v < 2; ++v) softmax(s, block, covers, lane + v * kLanes, v, factor);
+  for (int64_t i = 0; i < block.n_segments; ++i) {
+    clear_unseen(covers[i], s.weights + block.segments[i].row * kGroupLanes);
   }
-  add_values(s, group, factor);
+  add_values(s, block, group, factor);
 }
 
 void finish(const AttentionTask& t, const ManyState& s) {
@@ -160,24 +163,26 @@ void finish(const AttentionTask& t, const ManyState& s) {
     const float* sums = s.sums + l * s.tile.stride;
     if (t.partial != nullptr) {
       float* to = t.partial_at(r, h);
-      scale_row(sums, 1.0F, n, to);
+      scale_row(sums, 1.0F, n, false, to);
       to[n] = s.top[l];
       to[n + 1] = s.total[l];
     } else {
-      scale_row(sums, 1.0F / s.total[l], n, t.output(r, h));
+      scale_row(sums, 1.0F / s.total[l], n, t.stream_output, t.output(r, h));
     }
     if (t.log_sum_exp != nullptr) {
       *t.log_sum_exp_at(r, h) = s.top[l] * std::numbers::ln2_v<float> + std::log(s.total[l]);
     }
   }
+  if (t.stream_output) hwy::FlushStream();
 }
 
 template <typename T>
 void many(const AttentionTask& t) {
   ManyState s{};
   start(t, s);
-  for_each_block<T>(s.tile, s.block, [&](const KeyBlock&) {
-    for (int64_t g = 0; g < s.tile.n_groups; ++g) group_block(s, g);
+  if (t.next != nullptr) prefetch_tile<T>(*t.next, s.ahead.next_tile);
+  for_each_block<T>(s.tile, s.blocks, s.ahead, [&](const KeyBlock& block) {
+    for (int64_t g = 0; g < s.tile.n_groups; ++g) group_block(s, block, g);
   });
   finish(t, s);
 }

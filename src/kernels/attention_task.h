@@ -15,6 +15,8 @@ inline constexpr int64_t kAttentionKeyTile = 128;
 inline constexpr int64_t kAttentionBlockSegments = 8;
 // Query rows times heads that share a pass over the keys, about.
 inline constexpr int64_t kAttentionTileLanes = 256;
+// Results of a call from this many bytes on are not in cache any more when they are read.
+inline constexpr int64_t kAttentionStreamBytes = int64_t{4} << 20;
 // Two vectors of the widest instruction set.
 inline constexpr int64_t kAttentionMostGroupLanes = 32;
 // Floats that aligning the arrays of a task's scratch takes at most.
@@ -45,7 +47,10 @@ struct AttentionTask {
   // (times log2 e) and the sum of the weights.
   float* partial;
   float* log_sum_exp;  // null, or [rows as in q][args->n_heads]: natural logarithm
-  float* scratch;      // attention_*_scratch() floats, 64-byte aligned
+  bool stream_output;  // the output is written past the caches
+  // Null, or the task that this worker is likely to get next: its rows are fetched in advance.
+  const AttentionTask* next;
+  float* scratch;  // attention_*_scratch() floats, 64-byte aligned
 
   int64_t lanes() const { return n_rows * n_heads; }
   int64_t group() const { return args->n_heads / args->n_kv_heads; }

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "kernels/prefetch.h"
 #include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -91,12 +92,13 @@ constexpr std::array<ScorePart, sizeof...(kN)> score_parts(std::index_sequence<k
 
 template <int kStride>
 void scores_of_stride(const float* query, const float* rows, int64_t stride, int64_t n, int64_t head_dim,
-                      VectorSet set, float* to) {
+                      VectorSet set, float* to, TilePrefetcher& ahead) {
   static constexpr auto kOne = score_parts<1, kStride>(std::make_index_sequence<kMostKeys>());
   static constexpr auto kTwo = score_parts<2, kStride>(std::make_index_sequence<kMostKeys>());
   const int64_t offset = set == kSecond ? kLanes : 0;
   const auto& parts = set == kBoth ? kTwo : kOne;
   for_even_parts(n, kMostKeys, [&](int64_t begin, int64_t size) {
+    ahead.step();
     parts[static_cast<size_t>(size - 1)](query + offset, rows + begin * stride, stride, head_dim,
                                          to + begin * kGroupLanes + offset);
   });
@@ -104,16 +106,16 @@ void scores_of_stride(const float* query, const float* rows, int64_t stride, int
 
 // query: [head_dim][kGroupLanes], to: [n][kGroupLanes]; of `to` only the lanes of `set` are written.
 inline void tile_scores(const float* query, const float* rows, int64_t stride, int64_t n, int64_t head_dim,
-                        VectorSet set, float* to) {
+                        VectorSet set, float* to, TilePrefetcher& ahead) {
   switch (stride) {
     case 64:
-      return scores_of_stride<64>(query, rows, stride, n, head_dim, set, to);
+      return scores_of_stride<64>(query, rows, stride, n, head_dim, set, to, ahead);
     case 128:
-      return scores_of_stride<128>(query, rows, stride, n, head_dim, set, to);
+      return scores_of_stride<128>(query, rows, stride, n, head_dim, set, to, ahead);
     case 256:
-      return scores_of_stride<256>(query, rows, stride, n, head_dim, set, to);
+      return scores_of_stride<256>(query, rows, stride, n, head_dim, set, to, ahead);
     default:
-      return scores_of_stride<0>(query, rows, stride, n, head_dim, set, to);
+      return scores_of_stride<0>(query, rows, stride, n, head_dim, set, to, ahead);
   }
 }
 
@@ -176,10 +178,12 @@ constexpr auto key_sums_table(std::index_sequence<kV...>) {
 // For n_lanes in [1, kMostRows] queries. Rows of `to` are padded to whole vectors, and key rows may be read
 // up to a whole vector.
 inline void tile_key_sums(const KeyRun* runs, int64_t n_runs, int64_t stride, int64_t head_dim,
-                          int64_t n_lanes, const float* factor, int64_t to_stride, float* to) {
+                          int64_t n_lanes, const float* factor, int64_t to_stride, float* to,
+                          TilePrefetcher& ahead) {
   static constexpr auto kTable = key_sums_table(std::make_index_sequence<kMostDimVectors>());
   const int64_t n_vectors = (head_dim + kLanes - 1) / kLanes;
   for_even_parts(n_vectors, kMostDimVectors, [&](int64_t begin, int64_t size) {
+    ahead.step();
     kTable[static_cast<size_t>(size - 1)][static_cast<size_t>(n_lanes - 1)](
         runs, n_runs, stride, begin * kLanes, factor, to_stride, to);
   });
@@ -241,10 +245,11 @@ constexpr auto lane_sums_table(std::index_sequence<kV...>) {
 // n_rows in [1, kMostRows]. Rows of `to` and of the queries are padded to whole vectors: what pads the
 // queries is zero.
 inline void tile_lane_sums(const LaneRun* runs, int64_t n_runs, int64_t stride, int64_t head_dim,
-                           int64_t n_rows, LaneRun* moved, float* to) {
+                           int64_t n_rows, LaneRun* moved, float* to, TilePrefetcher& ahead) {
   static constexpr auto kTable = lane_sums_table(std::make_index_sequence<kMostDimVectors>());
   const int64_t n_vectors = (head_dim + kLanes - 1) / kLanes;
   for_even_parts(n_vectors, kMostDimVectors, [&](int64_t begin, int64_t size) {
+    ahead.step();
     for (int64_t r = 0; r < n_runs; ++r) {
       moved[r] = {runs[r].weights, runs[r].queries + begin * kLanes, runs[r].n};
     }

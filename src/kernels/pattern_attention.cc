@@ -27,6 +27,12 @@ int64_t work_of(const PatternPlan& plan) {
   return pairs * plan.args.n_heads * plan.args.head_dim;
 }
 
+int64_t output_bytes(const PatternPlan& plan) {
+  int64_t rows = 0;
+  for (const PatternDocument& d : plan.documents) rows += d.attention.n_rows;
+  return rows * plan.args.n_heads * plan.args.head_dim * static_cast<int64_t>(sizeof(float));
+}
+
 }  // namespace
 
 void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
@@ -47,29 +53,34 @@ void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
       attention_many_scratch(args.head_dim, std::max(kAttentionTileLanes, chunks.heads));
   float* scratch = ctx.arena.allocate<float>(per_worker * ctx.pool.size());
 
-  parallel_for(ctx, n_tasks, work_of(plan), [&](int64_t index, int worker) {
+  const bool stream = output_bytes(plan) >= kAttentionStreamBytes;
+  const auto task_at = [&](int64_t index) {
     const Tiling* tiling = std::upper_bound(tilings, tilings + n_documents, index,
                                             [](int64_t i, const Tiling& t) { return i < t.first_task; }) -
                            1;
-    const AttentionSequence& sequence = plan.documents[tiling - tilings].attention;
     const int64_t in_document = index - tiling->first_task;
     AttentionTask t{};
     t.args = &plan.args;
-    t.sequence = &sequence;
+    t.sequence = &plan.documents[tiling - tilings].attention;
     // The last tiles first: they are the largest.
     t.row = (tiling->n_tiles - 1 - in_document % tiling->n_tiles) * tiling->rows;
-    t.n_rows = std::min(tiling->rows, sequence.n_rows - t.row);
+    t.n_rows = std::min(tiling->rows, t.sequence->n_rows - t.row);
     chunks.set(in_document / tiling->n_tiles, &t);
     t.key_end = kUnlimited;
     t.log_sum_exp = args.log_sum_exp;
+    t.stream_output = stream;
+    return t;
+  };
+  parallel_for(ctx, n_tasks, work_of(plan), [&](int64_t index, int worker) {
+    AttentionTask t = task_at(index);
+    AttentionTask next{};
+    if (index + ctx.pool.size() < n_tasks) {
+      next = task_at(index + ctx.pool.size());
+      t.next = &next;
+    }
     t.scratch = scratch + worker * per_worker;
     attention_many(t);
   });
-}
-
-void pattern_attention_backward(const Context& ctx, const PatternAttentionArgs& args,
-                                const PatternAttentionGradients& gradients) {
-  pattern_attention_backward_reference(ctx, args, gradients);
 }
 
 }  // namespace sepllm

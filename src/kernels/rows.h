@@ -14,9 +14,10 @@ void add_row_to_f32(DType type, const void* from, int64_t n, float* to);
 // Rounds to nearest even; NaN stays NaN. int8, here and above: the integers alone, without a scale.
 void row_from_f32(DType type, const float* from, int64_t n, void* to);
 
-// Stores n floats as int8 and returns their scale: to[i] * scale differs from from[i] by at most half the scale,
-// which is the largest magnitude / 127. Rows without a magnitude of 2^-100 are stored as zeros with scale 0; a
-// row with a NaN or infinity as zeros with scale NaN, so that what reads it sees that something is wrong.
+// Stores n floats as int8 and returns their scale: to[i] * scale differs from from[i] by at most half the
+// scale, which is the largest magnitude / 127. Rows without a magnitude of 2^-100 are stored as zeros with
+// scale 0; a row with a NaN or infinity as zeros with scale NaN, so that what reads it sees that something is
+// wrong.
 float quantize_row(const float* from, int64_t n, int8_t* to);
 
 }  // namespace sepllm

@@ -1,5 +1,7 @@
 #include "tensor/buffer.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -8,18 +10,33 @@
 #include "base/error.h"
 
 namespace sepllm {
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+constexpr int64_t kLarge = 2 * kHugePage;
+
+// Rows that lie pages apart (a head's rows in a fused QKV) cost a page walk each with small pages. A wish: the
+// system may refuse, and only whole huge pages within the buffer are meant.
+void ask_for_huge_pages(void* p, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  ::madvise(p, static_cast<size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);
+#endif
+}
+
+}  // namespace
 
 Buffer::Buffer(int64_t bytes, const char* what) : bytes_(bytes) {
   SEPLLM_CHECK(bytes >= 0);
   if (bytes == 0) return;
-  constexpr int64_t kAlign = 64;
-  void* p = bytes > INT64_MAX - kAlign
+  const int64_t align = bytes >= kLarge ? kHugePage : 64;
+  void* p = bytes > INT64_MAX - align
                 ? nullptr
-                : std::aligned_alloc(kAlign, static_cast<size_t>((bytes + kAlign - 1) / kAlign * kAlign));
+                : std::aligned_alloc(align, static_cast<size_t>((bytes + align - 1) / align * align));
   if (p == nullptr) {
     throw Error(ErrorCode::kOutOfRange, std::string("out of memory for ") + what,
                 {.got = std::to_string(bytes) + " bytes"});
   }
+  if (bytes >= kLarge) ask_for_huge_pages(p, bytes);
   std::memset(p, 0, static_cast<size_t>(bytes));
   data_.reset(p);
 }

@@ -1,0 +1,228 @@
+// Attention by a pattern, backward: a task is one kv head of one document, or a part of its queries, and sums
+// its key gradients in memory of its own; so sums are in a fixed order.
+#include <algorithm>
+#include <vector>
+
+#include "base/check.h"
+#include "kernels/attention_backward_task.h"
+#include "kernels/parallel.h"
+#include "kernels/pattern_attention.h"
+#include "kernels/pattern_plan.h"
+
+namespace sepllm {
+namespace {
+
+// Threads that the split is made for where it must not depend on how many there are.
+constexpr int64_t kNominalThreads = 8;
+
+struct Split {
+  int64_t begin, end;  // tiles of the document
+};
+
+class Backward {
+ public:
+  Backward(const Context& ctx, const PatternAttentionArgs& args, const PatternAttentionGradients& gradients)
+      : ctx_(ctx),
+        args_(args),
+        gradients_(gradients),
+        plan_(make_pattern_plan(ctx, args)),
+        chunks_(args.n_heads, args.n_kv_heads),
+        stride_(attention_tile_stride(args.head_dim)),
+        rows_per_tile_(std::max<int64_t>(1, kAttentionTileLanes / chunks_.heads)) {}
+
+  void run() {
+    n_items_ = static_cast<int64_t>(plan_.documents.size()) * args_.n_kv_heads;
+    if (n_items_ == 0) return;
+    n_splits_ = choose_splits();
+    stream_ = output_bytes() >= kAttentionStreamBytes;
+    const int64_t per_worker =
+        attention_backward_scratch(args_.head_dim, std::max(kAttentionTileLanes, chunks_.heads));
+    scratch_ = ctx_.arena.allocate<float>(per_worker * ctx_.pool.size());
+    const int64_t n_sums = n_splits_ == 1 ? ctx_.pool.size() : n_items_ * n_splits_;
+    sums_size_ = 2 * most_keys() * stride_;
+    sums_ = ctx_.arena.allocate<float>(n_sums * sums_size_);
+    parallel_for(ctx_, n_items_ * n_splits_, work(), [&](int64_t index, int worker) {
+      const int64_t item = index / n_splits_;
+      float* sums = sums_ + (n_splits_ == 1 ? worker : index) * sums_size_;
+      add_tiles(item, split_of(document(item), index % n_splits_), sums, scratch_ + worker * per_worker);
+      if (n_splits_ == 1) write(item, {sums, 1}, 0, document(item).attention.n_rows);
+    });
+    if (n_splits_ > 1) write_all();
+  }
+
+ private:
+  // Sums of an item's splits, one after the other.
+  struct Sums {
+    float* first;
+    int64_t n;
+  };
+
+  const PatternDocument& document(int64_t item) const { return plan_.documents[item / args_.n_kv_heads]; }
+  static int64_t n_keys(const PatternDocument& d) { return d.n_kept + d.attention.n_rows; }
+  int64_t most_keys() const {
+    int64_t most = 0;
+    for (const PatternDocument& d : plan_.documents) most = std::max(most, n_keys(d));
+    return most;
+  }
+  int64_t n_tiles(const PatternDocument& d) const {
+    return (d.attention.n_rows + rows_per_tile_ - 1) / rows_per_tile_;
+  }
+  int64_t output_bytes() const {
+    int64_t rows = 0;
+    for (const PatternDocument& d : plan_.documents) rows += d.attention.n_rows;
+    return rows * args_.n_heads * args_.head_dim * static_cast<int64_t>(sizeof(float));
+  }
+  int64_t work() const {
+    int64_t pairs = 0;
+    for (const PatternDocument& d : plan_.documents) {
+      pairs +=
+          d.attention.n_rows * (std::min(d.attention.n_rows, d.attention.spans.back().window) + d.n_kept);
+    }
+    return 5 * pairs * args_.n_heads * args_.head_dim;
+  }
+
+  // Parts of an item: one, unless there are too few items to keep the threads busy.
+  int64_t choose_splits() const {
+    const int64_t threads = gradients_.same_for_any_threads ? kNominalThreads : ctx_.pool.size();
+    if (threads == 1 || n_items_ % threads == 0 || n_items_ >= 4 * threads) return 1;
+    int64_t most = 1;
+    for (const PatternDocument& d : plan_.documents) most = std::max(most, n_tiles(d));
+    return std::min(most, (4 * threads + n_items_ - 1) / n_items_);
+  }
+
+  // Keys that any query of a tile sees: what its work is proportional to.
+  int64_t tile_keys(const PatternDocument& d, int64_t tile) const {
+    const int64_t row = tile * rows_per_tile_;
+    const int64_t first = d.attention.first_position + row;
+    const int64_t last = first + std::min(rows_per_tile_, d.attention.n_rows - row) - 1;
+    int64_t n = 0;
+    for (const KeySpan& span : d.attention.spans) {
+      n += std::max<int64_t>(0, range_of_rows(span, first, last).size());
+    }
+    return n;
+  }
+
+  // Tiles in order, in parts of about the same work.
+  Split split_of(const PatternDocument& d, int64_t part) const {
+    const int64_t tiles = n_tiles(d);
+    if (n_splits_ == 1) return {0, tiles};
+    int64_t total = 0;
+    for (int64_t t = 0; t < tiles; ++t) total += tile_keys(d, t);
+    Split split{tiles, tiles};
+    int64_t before = 0;
+    for (int64_t t = 0; t < tiles; ++t) {
+      // A tile belongs to the part in which its first key falls.
+      const int64_t its_part = before * n_splits_ / std::max<int64_t>(total, 1);
+      if (its_part == part) split.begin = std::min(split.begin, t);
+      if (its_part > part) {
+        split.end = t;
+        break;
+      }
+      before += tile_keys(d, t);
+    }
+    split.begin = std::min(split.begin, split.end);
+    return split;
+  }
+
+  void add_tiles(int64_t item, const Split& split, float* sums, float* scratch) {
+    const PatternDocument& d = document(item);
+    const int64_t kv_head = item % args_.n_kv_heads;
+    std::fill_n(sums, 2 * n_keys(d) * stride_, 0.0F);
+    KeyGradients of_spans[2];
+    float* at = sums;
+    for (size_t i = 0; i < d.attention.spans.size(); ++i) {
+      const int64_t n = d.attention.spans[i].n_keys * stride_;
+      of_spans[i] = {at, at + n};
+      at += 2 * n;
+    }
+    const int64_t tiles = split.end - split.begin;
+    const auto task = [&](int64_t index) {
+      AttentionBackwardTask b{};
+      b.tile.args = &plan_.args;
+      b.tile.sequence = &d.attention;
+      b.tile.row = (split.begin + index % tiles) * rows_per_tile_;
+      b.tile.n_rows = std::min(rows_per_tile_, d.attention.n_rows - b.tile.row);
+      chunks_.set(kv_head * chunks_.per_group + index / tiles, &b.tile);
+      b.tile.key_end = kUnlimited;
+      b.tile.stream_output = stream_;
+      b.tile.scratch = scratch;
+      b.out = args_.out;
+      b.log_sum_exp = args_.log_sum_exp;
+      b.gradients = &gradients_;
+      b.key_gradients = of_spans;
+      return b;
+    };
+    const int64_t n = tiles * chunks_.per_group;
+    for (int64_t i = 0; i < n; ++i) {
+      AttentionBackwardTask b = task(i);
+      AttentionBackwardTask next;
+      if (i + 1 < n) next = task(i + 1), b.next = &next;
+      attention_backward(b);
+    }
+  }
+
+  // The sums of rows [begin, end) of an item to d_k and d_v: those of the band, and of the kept rows.
+  void write(int64_t item, const Sums& sums, int64_t begin, int64_t end) const {
+    const PatternDocument& d = document(item);
+    const int64_t kept = d.n_kept * stride_;
+    const int64_t band = d.attention.n_rows * stride_;
+    const int64_t* next = std::lower_bound(d.kept, d.kept + d.n_kept, d.attention.first_position + begin);
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t at = (d.attention.first_row + r) * gradients_.d_kv_row_stride +
+                         item % args_.n_kv_heads * gradients_.d_kv_head_stride;
+      const bool is_kept = next < d.kept + d.n_kept && *next == d.attention.first_position + r;
+      const int64_t index = is_kept ? next - d.kept : -1;
+      if (is_kept) ++next;
+      for (int which = 0; which < 2; ++which) {  // keys, values
+        float* to = (which == 0 ? gradients_.d_k : gradients_.d_v) + at;
+        for (int64_t s = 0; s < sums.n; ++s) {
+          const float* own = sums.first + s * sums_size_ + 2 * kept + which * band + r * stride_;
+          add(own, s > 0, to);
+          if (is_kept) add(sums.first + s * sums_size_ + which * kept + index * stride_, true, to);
+        }
+      }
+    }
+  }
+  void add(const float* from, bool accumulate, float* to) const {
+    for (int64_t i = 0; i < args_.head_dim; ++i) to[i] = accumulate ? to[i] + from[i] : from[i];
+  }
+
+  void write_all() const {
+    constexpr int64_t kRows = 256;
+    const int64_t most = most_keys();
+    const int64_t blocks = (most + kRows - 1) / kRows;
+    parallel_for(ctx_, n_items_ * blocks, n_items_ * most * n_splits_ * args_.head_dim,
+                 [&](int64_t task, int) {
+                   const int64_t item = task / blocks;
+                   const int64_t begin = task % blocks * kRows;
+                   const int64_t end = std::min(begin + kRows, document(item).attention.n_rows);
+                   write(item, {sums_ + item * n_splits_ * sums_size_, n_splits_}, begin, end);
+                 });
+  }
+
+  const Context& ctx_;
+  const PatternAttentionArgs& args_;
+  const PatternAttentionGradients& gradients_;
+  const PatternPlan plan_;
+  const HeadChunks chunks_;
+  const int64_t stride_;
+  const int64_t rows_per_tile_;
+  int64_t n_items_ = 0, n_splits_ = 1, sums_size_ = 0;
+  bool stream_ = false;
+  float* scratch_ = nullptr;
+  float* sums_ = nullptr;
+};
+
+}  // namespace
+
+void pattern_attention_backward(const Context& ctx, const PatternAttentionArgs& args,
+                                const PatternAttentionGradients& gradients) {
+  if (ctx.attention == AttentionImpl::kReference) {
+    return pattern_attention_backward_reference(ctx, args, gradients);
+  }
+  SEPLLM_CHECK(args.out != nullptr && args.log_sum_exp != nullptr);
+  const Arena::Scope scope(ctx.arena);
+  Backward(ctx, args, gradients).run();
+}
+
+}  // namespace sepllm

@@ -1,0 +1,58 @@
+// Rows that will be needed soon, fetched into the second-level cache bit by bit, between pieces of
+// arithmetic. A head's rows in a fused QKV lie kilobytes apart: no hardware prefetcher finds them, and each
+// would cost the latency of memory.
+#pragma once
+
+#include <cstdint>
+
+namespace sepllm {
+
+class RowPrefetcher {
+ public:
+  void clear() { n_ = next_ = 0; }
+  // Rows of `bytes` at `stride` bytes from each other. Beyond kMost entries they are forgotten: it is a hint.
+  void add(const void* rows, int64_t stride, int64_t n_rows, int64_t bytes) {
+    if (n_ == kMost || n_rows <= 0) return;
+    const auto* row = static_cast<const char*>(rows);
+    entries_[n_++] = {row, row + n_rows * stride, stride, bytes};
+  }
+  // Fetches whole rows, at least `bytes` of them if there are; false where none are left.
+  bool step(int64_t bytes) {
+    while (next_ < n_) {
+      Entry& e = entries_[next_];
+      while (e.row != e.end) {
+        if (bytes <= 0) return true;
+        const char* row = e.row;
+        const char* end = row + e.bytes;
+        for (; row < end; row += kLine) __builtin_prefetch(row, 0, 2);
+        e.row += e.stride;
+        bytes -= e.bytes;
+      }
+      ++next_;
+    }
+    return false;
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  static constexpr int kMost = 24;
+  struct Entry {
+    const char* row;
+    const char* end;
+    int64_t stride, bytes;
+  };
+  Entry entries_[kMost];
+  int n_ = 0;
+  int next_ = 0;
+};
+
+// What a tile fetches ahead: first its own next keys, then the rows of the tile after it.
+struct TilePrefetcher {
+  static constexpr int64_t kBytesAtATime = 512;  // every ten thousand multiply-adds or so
+  RowPrefetcher keys, next_tile;
+  void step() {
+    if (!keys.step(kBytesAtATime)) next_tile.step(kBytesAtATime);
+  }
+};
+
+}  // namespace sepllm
