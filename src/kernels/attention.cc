@@ -10,12 +10,12 @@
 namespace sepllm {
 namespace {
 
-// Sequences of at most kSplitRows rows (decode) are also cut along their keys, so that one long sequence
-// keeps all threads busy.
+// Sequences of at most kSplitRows rows (decode) are also cut along their keys, so that one sequence makes
+// about kTasks tasks and keeps all threads busy; but splits have a cost of their own, about that of 50 keys.
 constexpr int64_t kSplitRows = 16;
-constexpr int64_t kSplitKeys = 512;   // at least
-constexpr int64_t kMostSplits = 32;   // except where splits would exceed
-constexpr int64_t kLongSplit = 4096;  // keys
+constexpr int64_t kTasks = 64;
+constexpr int64_t kLeastSplit = 512;  // keys
+constexpr int64_t kMostSplit = 4096;
 
 // A tile of rows of one sequence; every head of it is a task or several.
 struct Tile {
@@ -57,9 +57,10 @@ int64_t visible_keys(const AttentionSequence& s, int64_t row, int64_t n_rows) {
 }
 
 // Depends on nothing but the keys, so that neither threads nor other sequences of the batch change a result.
-int64_t keys_of_split(int64_t n_keys) {
-  const int64_t even = (n_keys + kMostSplits - 1) / kMostSplits;
-  return std::clamp((even + kSplitKeys - 1) / kSplitKeys * kSplitKeys, kSplitKeys, kLongSplit);
+int64_t keys_of_split(int64_t n_keys, int64_t n_chunks) {
+  const int64_t n_splits = std::max<int64_t>(1, kTasks / n_chunks);
+  const int64_t even = (n_keys + n_splits - 1) / n_splits;
+  return std::clamp((even + kLeastSplit - 1) / kLeastSplit * kLeastSplit, kLeastSplit, kMostSplit);
 }
 
 Plan make_plan(const Context& ctx, const AttentionArgs& a) {
@@ -78,7 +79,7 @@ Plan make_plan(const Context& ctx, const AttentionArgs& a) {
     for (int64_t row = 0; row < s.n_rows; row += rows) {
       const int64_t n_rows = std::min(rows, s.n_rows - row);
       const int64_t n_keys = visible_keys(s, row, n_rows);
-      const int64_t split = s.n_rows <= kSplitRows ? keys_of_split(n_keys) : n_keys;
+      const int64_t split = s.n_rows <= kSplitRows ? keys_of_split(n_keys, n_chunks) : n_keys;
       const int64_t n_splits = (n_keys + split - 1) / split;
       plan.tiles[plan.n_tiles++] = {&s,       row,          n_rows,   n_keys,         split,
                                     n_splits, plan.n_tasks, n_chunks, plan.n_partials};
@@ -90,6 +91,14 @@ Plan make_plan(const Context& ctx, const AttentionArgs& a) {
   return plan;
 }
 
+// The tile that task `index` belongs to.
+const Tile& tile_of(const Plan& plan, int64_t index) {
+  return *(std::upper_bound(plan.tiles, plan.tiles + plan.n_tiles, index,
+                            [](int64_t i, const Tile& t) { return i < t.first_task; }) -
+           1);
+}
+
+// `index`: among the tasks of the tile.
 AttentionTask make_task(const AttentionArgs& a, const Tile& tile, int64_t index) {
   const int64_t group = a.n_heads / a.n_kv_heads;
   const int64_t heads = chunk_heads(group);
@@ -142,17 +151,23 @@ void attention(const Context& ctx, const AttentionArgs& args) {
   parallel_for(ctx, plan.n_tasks, plan.work, [&](int64_t task, int worker) {
     // The last tiles first: in a causal prompt they are the largest.
     const int64_t index = plan.n_tasks - 1 - task;
-    const Tile* tile = std::upper_bound(plan.tiles, plan.tiles + plan.n_tiles, index,
-                                        [](int64_t i, const Tile& t) { return i < t.first_task; }) -
-                       1;
-    const int64_t in_tile = index - tile->first_task;
-    AttentionTask t = make_task(args, *tile, in_tile);
+    const Tile& tile = tile_of(plan, index);
+    const int64_t in_tile = index - tile.first_task;
+    AttentionTask t = make_task(args, tile, in_tile);
+    AttentionTask next{};
+    // Only few lanes are bound by reading.
+    const bool few = t.lanes() <= kAttentionFewLanes;
+    if (const int64_t later = index - ctx.pool.size(); few && later >= 0) {
+      const Tile& next_tile = tile_of(plan, later);
+      next = make_task(args, next_tile, later - next_tile.first_task);
+      t.next = &next;
+    }
     t.scratch = scratch + worker * per_worker;
-    if (tile->n_splits > 1) {
-      const int64_t first = tile->partial + in_tile / tile->n_chunks * tile->n_rows * args.n_heads + t.head;
+    if (tile.n_splits > 1) {
+      const int64_t first = tile.partial + in_tile / tile.n_chunks * tile.n_rows * args.n_heads + t.head;
       t.partial = partials + first * (args.head_dim + 2);
     }
-    if (t.lanes() <= kAttentionFewLanes) {
+    if (few) {
       attention_few(t);
     } else {
       attention_many(t);

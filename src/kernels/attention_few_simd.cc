@@ -24,7 +24,7 @@ namespace {
 constexpr int64_t kPad = 64;        // floats: at least two vectors of any instruction set
 constexpr int64_t kFewTile = 1024;  // keys whose scores are computed before their softmax
 constexpr int64_t kStreams = 4;
-constexpr int64_t kAheadBytes = 1024;  // how far ahead each stream is prefetched
+constexpr int64_t kAheadBytes = 2048;  // how far ahead each stream is prefetched
 constexpr int64_t kLineBytes = 64;
 
 constexpr int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
@@ -74,8 +74,9 @@ struct FewTile {
   int64_t key, n;
   int64_t quarter;  // keys of a stream; the last ones may have fewer
 
-  const T* next_k;  // row 0 of the tile after this one, or null
-  bool first;       // nothing has prefetched it
+  bool first;             // of its task
+  const float* k_scales;  // int8: of its keys, else null
+  const float* v_scales;
 
   int64_t n_scores() const { return kStreams * quarter; }
 };
@@ -99,14 +100,15 @@ struct Walk {
 template <typename T>
 class Prefetch {
  public:
-  // While `now` is walked; `next`, or null, is what follows it.
-  Prefetch(const FewState& s, const FewTile<T>& tile, const T* now, const T* next)
-      : next_(tile, next != nullptr ? next : now),
+  // While `tile` is walked, K or V of it; `next`, if its `n` is not 0, follows with the rows `next_rows`.
+  Prefetch(const FewState& s, const FewTile<T>& tile, const FewTile<T>& next, const T* next_rows)
+      : next_(next, next_rows),
         bytes_(s.head_dim * static_cast<int64_t>(sizeof(T))),
         ahead_(std::max<int64_t>(1, kAheadBytes / bytes_)),
         stride_(tile.stride),
+        next_stride_(next.stride),
         left_(tile.quarter - ahead_),
-        has_next_(next != nullptr) {}
+        has_next_(next.n > 0) {}
 
   // The first steps, which no step is ahead of.
   void begin(const FewTile<T>& tile, const T* rows) const {
@@ -122,7 +124,7 @@ class Prefetch {
       for (const T* row : now.row) fetch(row + ahead_ * stride_);
     } else if (has_next_) {
       for (const T* row : next_.row) fetch(row);
-      next_.advance(stride_);
+      next_.advance(next_stride_);
     }
   }
 
@@ -132,7 +134,7 @@ class Prefetch {
     for (int64_t b = 0; b < bytes_; b += kLineBytes) hwy::Prefetch(p + b);
   }
   Walk<T> next_;
-  int64_t bytes_, ahead_, stride_, left_;
+  int64_t bytes_, ahead_, stride_, next_stride_, left_;
   bool has_next_;
 };
 
@@ -272,7 +274,7 @@ void score_tile_packed(const FewState& s, const float* query, const FewTile<T>& 
   const int64_t n_groups = (s.n_lanes + kBlocks - 1) / kBlocks;
   const int64_t n = (s.head_dim + 3) / 4 * 4;
   Walk<T> walk(tile, tile.k);
-  Prefetch<T> prefetch(s, tile, tile.k, tile.v);
+  Prefetch<T> prefetch(s, tile, tile, tile.v);
   if (tile.first) prefetch.begin(tile, tile.k);
   for (int64_t i = 0; i < tile.quarter; ++i) {
     prefetch.step(walk);
@@ -293,7 +295,7 @@ void score_tile_packed(const FewState& s, const float* query, const FewTile<T>& 
 template <typename T>
 void score_tile(const FewState& s, const float* query, const FewTile<T>& tile) {
   Walk<T> walk(tile, tile.k);
-  Prefetch<T> prefetch(s, tile, tile.k, tile.v);
+  Prefetch<T> prefetch(s, tile, tile, tile.v);
   if (tile.first) prefetch.begin(tile, tile.k);
   for (int64_t i = 0; i < tile.quarter; ++i) {
     prefetch.step(walk);
@@ -401,11 +403,22 @@ HWY_INLINE void add_columns(const FewState& s, const float* weights, const T* co
   }
 }
 
+// Scales of the next tile, a line of each for as many keys: called before step i.
 template <typename T>
-void value_tile(const FewState& s, const FewTile<T>& tile) {
+HWY_INLINE void prefetch_scales(const FewTile<T>& next, int64_t i) {
+  constexpr int64_t kKeys = kLineBytes / static_cast<int64_t>(sizeof(float));
+  const int64_t key = i * kStreams;
+  if (next.k_scales == nullptr || key % kKeys != 0 || key >= next.n) return;
+  hwy::Prefetch(next.k_scales + key);
+  hwy::Prefetch(next.v_scales + key);
+}
+
+template <typename T>
+void value_tile(const FewState& s, const FewTile<T>& tile, const FewTile<T>& next) {
   Walk<T> walk(tile, tile.v);
-  Prefetch<T> prefetch(s, tile, tile.v, tile.next_k);
+  Prefetch<T> prefetch(s, tile, next, next.k);
   for (int64_t i = 0; i < tile.quarter; i += kValueKeys / kStreams) {
+    prefetch_scales(next, i);
     const T* v[kValueKeys];
     for (int64_t j = 0; j < kValueKeys; j += kStreams) {
       prefetch.step(walk);
@@ -474,15 +487,15 @@ void finish(const AttentionTask& t, const FewState& s) {
   }
 }
 
-// One tile of keys for all lanes.
+// One tile of keys for all lanes; `next` will be read after it.
 template <typename T>
-void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const FewTile<T>& tile) {
+void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const FewTile<T>& tile,
+              const FewTile<T>& next) {
   constexpr bool kScaled = std::is_same_v<T, int8_t>;
   const bool alibi = t.args->alibi_slopes != nullptr;
   if (kScaled) {
-    const int64_t first = t.kv_head() * span.scale_head_stride + tile.key;
-    interleave(tile, span.k_scales + first, s.key_scale);
-    interleave(tile, span.v_scales + first, s.value_scale);
+    interleave(tile, tile.k_scales, s.key_scale);
+    interleave(tile, tile.v_scales, s.value_scale);
   }
   if (alibi) {
     const int64_t place = t.place(span.second_query, 0);
@@ -506,24 +519,48 @@ void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const Fe
     mask(tile, lo - tile.key, std::min(hi - tile.key, tile.n), n, s.scores + l * kScoreStride);
     weights_of(s, l, n, kScaled);
   }
-  value_tile(s, tile);
+  value_tile(s, tile, next);
+}
+
+// Calls fn(span, tile) for all tiles of a task.
+template <typename T, typename Fn>
+void for_each_tile(const AttentionTask& t, const Fn& fn) {
+  bool first = true;
+  for_each_range(t, [&](const KeySpan& span, int64_t lo, int64_t hi) {
+    for (int64_t key = lo; key < hi; key += kFewTile) {
+      const int64_t n = std::min(kFewTile, hi - key);
+      const int64_t at = t.kv_head() * span.head_stride + key * span.slot_stride;
+      const T* k = static_cast<const T*>(span.k) + at;
+      const T* v = static_cast<const T*>(span.v) + at;
+      FewTile<T> tile{k, v, span.slot_stride, key, n, (n + kStreams - 1) / kStreams, first, nullptr, nullptr};
+      if constexpr (std::is_same_v<T, int8_t>) {
+        tile.k_scales = span.k_scales + t.kv_head() * span.scale_head_stride + key;
+        tile.v_scales = span.v_scales + t.kv_head() * span.scale_head_stride + key;
+      }
+      fn(span, tile);
+      first = false;
+    }
+  });
 }
 
 template <typename T>
 void few(const AttentionTask& t) {
   FewState s = start(t);
-  for_each_range(t, [&](const KeySpan& span, int64_t lo, int64_t hi) {
-    const int64_t base = t.kv_head() * span.head_stride;
-    for (int64_t key = lo; key < hi; key += kFewTile) {
-      const int64_t n = std::min(kFewTile, hi - key);
-      const int64_t first = base + key * span.slot_stride;
-      const T* next =
-          key + kFewTile < hi ? static_cast<const T*>(span.k) + first + kFewTile * span.slot_stride : nullptr;
-      few_tile<T>(t, s, span,
-                  {static_cast<const T*>(span.k) + first, static_cast<const T*>(span.v) + first,
-                   span.slot_stride, key, n, (n + kStreams - 1) / kStreams, next, key == lo});
-    }
+  // Each tile waits for the next one to be known.
+  const KeySpan* span = nullptr;
+  FewTile<T> tile{};
+  for_each_tile<T>(t, [&](const KeySpan& next_span, const FewTile<T>& next) {
+    if (span != nullptr) few_tile(t, s, *span, tile, next);
+    span = &next_span;
+    tile = next;
   });
+  FewTile<T> next{};
+  if (t.next != nullptr && t.next->sequence->kv_type == t.sequence->kv_type) {
+    for_each_tile<T>(*t.next, [&](const KeySpan&, const FewTile<T>& of_next) {
+      if (of_next.first) next = of_next;
+    });
+  }
+  if (span != nullptr) few_tile(t, s, *span, tile, next);
   finish(t, s);
 }
 
