@@ -21,7 +21,12 @@ uint32_t SumWords(const uint32_t* words, int64_t begin, int64_t end) {
     s2 = hn::Add(s2, hn::LoadU(d, p + i + 2 * quarter));
     s3 = hn::Add(s3, hn::LoadU(d, p + i + 3 * quarter));
   }
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+  // Lane by lane: the compiler's own sum across an AVX-512 vector is one of signed integers, which overflow.
+  HWY_ALIGN uint32_t lanes[kLanes];
+  hn::Store(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)), d, lanes);
+  uint32_t sum = 0;
+  for (const uint32_t lane : lanes) sum += lane;
+  return sum;
 }
 
 }  // namespace
