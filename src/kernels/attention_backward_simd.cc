@@ -245,6 +245,7 @@ void finish(const AttentionBackwardTask& b, const BackwardState& s) {
 
 void AttentionBackward(const AttentionBackwardTask& b) {
   BackwardState s{};
+  s.ahead.bytes_at_a_time = 512;  // there is more to fetch than in the forward pass, and more time for it
   BlockCoverage covers;
   start(b, s);
   if (b.next != nullptr) prefetch_next(*b.next, s.ahead.next_tile);
@@ -253,6 +254,22 @@ void AttentionBackward(const AttentionBackwardTask& b) {
     add_key_gradients(b, s, block, covers);
   });
   finish(b, s);
+}
+
+void SumRows(const float* const* rows, int64_t n_rows, int64_t n, bool stream, float* to) {
+  const DF d;
+  const bool aligned = reinterpret_cast<uintptr_t>(to) % (kLanes * sizeof(float)) == 0;
+  for (int64_t i = 0; i < n; i += kLanes) {
+    VF sum = hn::Load(d, rows[0] + i);
+    for (int64_t r = 1; r < n_rows; ++r) sum = hn::Add(sum, hn::Load(d, rows[r] + i));
+    if (i + kLanes > n) {
+      store_n(sum, to + i, n - i);
+    } else if (stream && aligned) {
+      hn::Stream(sum, d, to + i);
+    } else {
+      hn::StoreU(sum, d, to + i);
+    }
+  }
 }
 
 }  // namespace
@@ -264,9 +281,16 @@ HWY_AFTER_NAMESPACE();
 namespace sepllm {
 namespace {
 HWY_EXPORT(AttentionBackward);
+HWY_EXPORT(SumRows);
 }  // namespace
 
 void attention_backward(const AttentionBackwardTask& t) { HWY_DYNAMIC_DISPATCH(AttentionBackward)(t); }
+
+void attention_sum_rows(const float* const* rows, int64_t n_rows, int64_t n, bool stream, float* to) {
+  HWY_DYNAMIC_DISPATCH(SumRows)(rows, n_rows, n, stream, to);
+}
+
+void attention_end_stream() { hwy::FlushStream(); }
 
 int64_t attention_backward_scratch(int64_t head_dim, int64_t lanes) {
   const int64_t most = lanes + kAttentionMostGroupLanes;

@@ -42,6 +42,10 @@ struct AttentionBackwardTask {
 };
 
 void attention_backward(const AttentionBackwardTask& t);
+// to[d] = the sum over i of rows[i][d], for n_rows >= 1 rows that are padded to whole vectors. stream: past
+// the caches (to be ended by attention_end_stream).
+void attention_sum_rows(const float* const* rows, int64_t n_rows, int64_t n, bool stream, float* to);
+void attention_end_stream();
 int64_t attention_backward_scratch(int64_t head_dim, int64_t lanes);  // floats
 
 }  // namespace sepllm

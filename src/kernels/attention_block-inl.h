@@ -269,7 +269,8 @@ void prefetch_tile(const AttentionTask& t, RowPrefetcher& to) {
   to.add(t.query(false, 0, 0), stride(t.args->q_row_stride), t.n_rows, bytes);
   const KeySpan& last = t.sequence->spans.back();
   const auto [lo, hi] = range_of_rows(last, t.position(0), t.position(t.n_rows - 1));
-  const int64_t n = std::min(hi - lo, t.n_rows);
+  // Of a long range, most was needed by the tile before.
+  const int64_t n = std::min(hi - lo, 3 * t.n_rows);
   prefetch_keys<T>(t, last, hi - n, n, to);
 }
 

@@ -10,13 +10,17 @@
 namespace sepllm {
 
 // Keys that a kernel takes at a time: K and V of a tile stay in cache.
-inline constexpr int64_t kAttentionKeyTile = 128;
+inline constexpr int64_t kAttentionKeyTile = 192;
 // Parts of spans that a block of keys may consist of.
 inline constexpr int64_t kAttentionBlockSegments = 8;
 // Query rows times heads that share a pass over the keys, about.
 inline constexpr int64_t kAttentionTileLanes = 256;
 // Results of a call from this many bytes on are not in cache any more when they are read.
 inline constexpr int64_t kAttentionStreamBytes = int64_t{4} << 20;
+// The same where queries see no more than kAttentionNarrowWindow keys besides the compact ones: every tile
+// reads its window anew, but less of it is seen by few queries only.
+inline constexpr int64_t kAttentionNarrowTileLanes = 128;
+inline constexpr int64_t kAttentionNarrowWindow = 512;
 // Two vectors of the widest instruction set.
 inline constexpr int64_t kAttentionMostGroupLanes = 32;
 // Floats that aligning the arrays of a task's scratch takes at most.
@@ -105,6 +109,12 @@ struct HeadChunks {
   int64_t heads;      // of a chunk, at most
   int64_t per_group;  // chunks of one kv head
 };
+
+// Rows of a tile for a window and heads that share it.
+inline int64_t attention_tile_rows(int64_t window, int64_t heads) {
+  const int64_t lanes = window <= kAttentionNarrowWindow ? kAttentionNarrowTileLanes : kAttentionTileLanes;
+  return std::max<int64_t>(1, lanes / heads);
+}
 
 // Keys that any of the rows at positions [first, last] sees: the bounds of a row's range grow with its
 // position.

@@ -44,7 +44,7 @@ void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
   auto* tilings = ctx.arena.allocate<Tiling>(n_documents);
   int64_t n_tasks = 0;
   for (int64_t i = 0; i < n_documents; ++i) {
-    const int64_t rows = std::max<int64_t>(1, kAttentionTileLanes / chunks.heads);
+    const int64_t rows = attention_tile_rows(plan.documents[i].attention.spans.back().window, chunks.heads);
     const int64_t n_tiles = (plan.documents[i].attention.n_rows + rows - 1) / rows;
     tilings[i] = {n_tasks, rows, n_tiles};
     n_tasks += n_tiles * chunks.count();

@@ -14,6 +14,7 @@ namespace {
 
 // Threads that the split is made for where it must not depend on how many there are.
 constexpr int64_t kNominalThreads = 8;
+constexpr int64_t kMostSplits = 64;
 
 struct Split {
   int64_t begin, end;  // tiles of the document
@@ -27,8 +28,7 @@ class Backward {
         gradients_(gradients),
         plan_(make_pattern_plan(ctx, args)),
         chunks_(args.n_heads, args.n_kv_heads),
-        stride_(attention_tile_stride(args.head_dim)),
-        rows_per_tile_(std::max<int64_t>(1, kAttentionTileLanes / chunks_.heads)) {}
+        stride_(attention_tile_stride(args.head_dim)) {}
 
   void run() {
     n_items_ = static_cast<int64_t>(plan_.documents.size()) * args_.n_kv_heads;
@@ -42,10 +42,10 @@ class Backward {
     sums_size_ = 2 * most_keys() * stride_;
     sums_ = ctx_.arena.allocate<float>(n_sums * sums_size_);
     parallel_for(ctx_, n_items_ * n_splits_, work(), [&](int64_t index, int worker) {
-      const int64_t item = index / n_splits_;
+      const Part part = part_at(index);
       float* sums = sums_ + (n_splits_ == 1 ? worker : index) * sums_size_;
-      add_tiles(item, split_of(document(item), index % n_splits_), sums, scratch_ + worker * per_worker);
-      if (n_splits_ == 1) write(item, {sums, 1}, 0, document(item).attention.n_rows);
+      add_tiles(index, part, sums, scratch_ + worker * per_worker);
+      if (n_splits_ == 1) write(part.item, {sums, 1}, 0, document(part.item).attention.n_rows);
     });
     if (n_splits_ > 1) write_all();
   }
@@ -64,8 +64,11 @@ class Backward {
     for (const PatternDocument& d : plan_.documents) most = std::max(most, n_keys(d));
     return most;
   }
+  int64_t tile_rows(const PatternDocument& d) const {
+    return attention_tile_rows(d.attention.spans.back().window, chunks_.heads);
+  }
   int64_t n_tiles(const PatternDocument& d) const {
-    return (d.attention.n_rows + rows_per_tile_ - 1) / rows_per_tile_;
+    return (d.attention.n_rows + tile_rows(d) - 1) / tile_rows(d);
   }
   int64_t output_bytes() const {
     int64_t rows = 0;
@@ -87,14 +90,14 @@ class Backward {
     if (threads == 1 || n_items_ % threads == 0 || n_items_ >= 4 * threads) return 1;
     int64_t most = 1;
     for (const PatternDocument& d : plan_.documents) most = std::max(most, n_tiles(d));
-    return std::min(most, (4 * threads + n_items_ - 1) / n_items_);
+    return std::min({most, kMostSplits, (4 * threads + n_items_ - 1) / n_items_});
   }
 
   // Keys that any query of a tile sees: what its work is proportional to.
   int64_t tile_keys(const PatternDocument& d, int64_t tile) const {
-    const int64_t row = tile * rows_per_tile_;
+    const int64_t row = tile * tile_rows(d);
     const int64_t first = d.attention.first_position + row;
-    const int64_t last = first + std::min(rows_per_tile_, d.attention.n_rows - row) - 1;
+    const int64_t last = first + std::min(tile_rows(d), d.attention.n_rows - row) - 1;
     int64_t n = 0;
     for (const KeySpan& span : d.attention.spans) {
       n += std::max<int64_t>(0, range_of_rows(span, first, last).size());
@@ -124,9 +127,37 @@ class Backward {
     return split;
   }
 
-  void add_tiles(int64_t item, const Split& split, float* sums, float* scratch) {
-    const PatternDocument& d = document(item);
-    const int64_t kv_head = item % args_.n_kv_heads;
+  // A part of an item: its tiles, chunk of heads by chunk of heads.
+  struct Part {
+    int64_t item;
+    Split split;
+    int64_t n_tasks;
+  };
+  Part part_at(int64_t index) const {
+    const int64_t item = index / n_splits_;
+    const Split split = split_of(document(item), index % n_splits_);
+    return {item, split, (split.end - split.begin) * chunks_.per_group};
+  }
+
+  AttentionBackwardTask task_of(const Part& part, int64_t index) const {
+    const PatternDocument& d = document(part.item);
+    const int64_t tiles = part.split.end - part.split.begin;
+    AttentionBackwardTask b{};
+    b.tile.args = &plan_.args;
+    b.tile.sequence = &d.attention;
+    b.tile.row = (part.split.begin + index % tiles) * tile_rows(d);
+    b.tile.n_rows = std::min(tile_rows(d), d.attention.n_rows - b.tile.row);
+    chunks_.set(part.item % args_.n_kv_heads * chunks_.per_group + index / tiles, &b.tile);
+    b.tile.key_end = kUnlimited;
+    b.tile.stream_output = stream_;
+    b.out = args_.out;
+    b.log_sum_exp = args_.log_sum_exp;
+    b.gradients = &gradients_;
+    return b;
+  }
+
+  void add_tiles(int64_t index, const Part& part, float* sums, float* scratch) const {
+    const PatternDocument& d = document(part.item);
     std::fill_n(sums, 2 * n_keys(d) * stride_, 0.0F);
     KeyGradients of_spans[2];
     float* at = sums;
@@ -135,28 +166,19 @@ class Backward {
       of_spans[i] = {at, at + n};
       at += 2 * n;
     }
-    const int64_t tiles = split.end - split.begin;
-    const auto task = [&](int64_t index) {
-      AttentionBackwardTask b{};
-      b.tile.args = &plan_.args;
-      b.tile.sequence = &d.attention;
-      b.tile.row = (split.begin + index % tiles) * rows_per_tile_;
-      b.tile.n_rows = std::min(rows_per_tile_, d.attention.n_rows - b.tile.row);
-      chunks_.set(kv_head * chunks_.per_group + index / tiles, &b.tile);
-      b.tile.key_end = kUnlimited;
-      b.tile.stream_output = stream_;
+    AttentionBackwardTask next{};
+    for (int64_t i = 0; i < part.n_tasks; ++i) {
+      AttentionBackwardTask b = task_of(part, i);
       b.tile.scratch = scratch;
-      b.out = args_.out;
-      b.log_sum_exp = args_.log_sum_exp;
-      b.gradients = &gradients_;
       b.key_gradients = of_spans;
-      return b;
-    };
-    const int64_t n = tiles * chunks_.per_group;
-    for (int64_t i = 0; i < n; ++i) {
-      AttentionBackwardTask b = task(i);
-      AttentionBackwardTask next;
-      if (i + 1 < n) next = task(i + 1), b.next = &next;
+      if (i + 1 < part.n_tasks) {
+        next = task_of(part, i + 1);
+        b.next = &next;
+      } else if (index + ctx_.pool.size() < n_items_ * n_splits_) {
+        // Probably the worker's next part.
+        const Part other = part_at(index + ctx_.pool.size());
+        if (other.n_tasks > 0) next = task_of(other, 0), b.next = &next;
+      }
       attention_backward(b);
     }
   }
@@ -167,24 +189,25 @@ class Backward {
     const int64_t kept = d.n_kept * stride_;
     const int64_t band = d.attention.n_rows * stride_;
     const int64_t* next = std::lower_bound(d.kept, d.kept + d.n_kept, d.attention.first_position + begin);
+    const float* rows[2 * kMostSplits];
     for (int64_t r = begin; r < end; ++r) {
       const int64_t at = (d.attention.first_row + r) * gradients_.d_kv_row_stride +
                          item % args_.n_kv_heads * gradients_.d_kv_head_stride;
       const bool is_kept = next < d.kept + d.n_kept && *next == d.attention.first_position + r;
-      const int64_t index = is_kept ? next - d.kept : -1;
+      const int64_t index = next - d.kept;
       if (is_kept) ++next;
       for (int which = 0; which < 2; ++which) {  // keys, values
-        float* to = (which == 0 ? gradients_.d_k : gradients_.d_v) + at;
+        int64_t n = 0;
         for (int64_t s = 0; s < sums.n; ++s) {
-          const float* own = sums.first + s * sums_size_ + 2 * kept + which * band + r * stride_;
-          add(own, s > 0, to);
-          if (is_kept) add(sums.first + s * sums_size_ + which * kept + index * stride_, true, to);
+          const float* first = sums.first + s * sums_size_;
+          rows[n++] = first + 2 * kept + which * band + r * stride_;
+          if (is_kept) rows[n++] = first + which * kept + index * stride_;
         }
+        attention_sum_rows(rows, n, args_.head_dim, stream_,
+                           (which == 0 ? gradients_.d_k : gradients_.d_v) + at);
       }
     }
-  }
-  void add(const float* from, bool accumulate, float* to) const {
-    for (int64_t i = 0; i < args_.head_dim; ++i) to[i] = accumulate ? to[i] + from[i] : from[i];
+    if (stream_) attention_end_stream();
   }
 
   void write_all() const {
@@ -206,7 +229,6 @@ class Backward {
   const PatternPlan plan_;
   const HeadChunks chunks_;
   const int64_t stride_;
-  const int64_t rows_per_tile_;
   int64_t n_items_ = 0, n_splits_ = 1, sums_size_ = 0;
   bool stream_ = false;
   float* scratch_ = nullptr;

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "kernels/attention_task.h"
 #include "kernels/parallel.h"
+#include "kernels/prefetch.h"
 
 namespace sepllm {
 namespace {
@@ -89,14 +90,22 @@ PatternDocument make_document(const Context& ctx, const PatternAttentionArgs& a,
 // Rows of kv head g.
 void gather(const PatternAttentionArgs& a, const PatternDocument& d, const PatternSequence& s, int64_t g) {
   const KeySpan& compact = d.attention.spans.front();
-  const auto bytes = static_cast<size_t>(a.head_dim) * sizeof(float);
+  const int64_t bytes = a.head_dim * static_cast<int64_t>(sizeof(float));
   // The plan made them: they are its own memory.
   auto* k = const_cast<float*>(static_cast<const float*>(compact.k)) + g * compact.head_stride;
   auto* v = const_cast<float*>(static_cast<const float*>(compact.v)) + g * compact.head_stride;
+  const auto offset = [&](int64_t r) {
+    return (s.first_row + d.kept[r]) * a.kv_row_stride + g * a.kv_head_stride;
+  };
+  constexpr int64_t kAhead = 16;
   for (int64_t r = 0; r < d.n_kept; ++r) {
-    const int64_t from = (s.first_row + d.kept[r]) * a.kv_row_stride + g * a.kv_head_stride;
-    std::memcpy(k + r * compact.slot_stride, a.k + from, bytes);
-    std::memcpy(v + r * compact.slot_stride, a.v + from, bytes);
+    if (r + kAhead < d.n_kept) {
+      prefetch_row(a.k + offset(r + kAhead), bytes);
+      prefetch_row(a.v + offset(r + kAhead), bytes);
+    }
+    const int64_t from = offset(r);
+    std::memcpy(k + r * compact.slot_stride, a.k + from, static_cast<size_t>(bytes));
+    std::memcpy(v + r * compact.slot_stride, a.v + from, static_cast<size_t>(bytes));
   }
 }
 

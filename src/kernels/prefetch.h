@@ -7,6 +7,14 @@
 
 namespace sepllm {
 
+inline constexpr int64_t kCacheLine = 64;
+
+// One row, into the second-level cache.
+inline void prefetch_row(const void* row, int64_t bytes) {
+  const auto* at = static_cast<const char*>(row);
+  for (const char* end = at + bytes; at < end; at += kCacheLine) __builtin_prefetch(at, 0, 2);
+}
+
 class RowPrefetcher {
  public:
   void clear() { n_ = next_ = 0; }
@@ -22,9 +30,7 @@ class RowPrefetcher {
       Entry& e = entries_[next_];
       while (e.row != e.end) {
         if (bytes <= 0) return true;
-        const char* row = e.row;
-        const char* end = row + e.bytes;
-        for (; row < end; row += kLine) __builtin_prefetch(row, 0, 2);
+        prefetch_row(e.row, e.bytes);
         e.row += e.stride;
         bytes -= e.bytes;
       }
@@ -34,7 +40,6 @@ class RowPrefetcher {
   }
 
  private:
-  static constexpr int64_t kLine = 64;
   static constexpr int kMost = 24;
   struct Entry {
     const char* row;
@@ -48,10 +53,10 @@ class RowPrefetcher {
 
 // What a tile fetches ahead: first its own next keys, then the rows of the tile after it.
 struct TilePrefetcher {
-  static constexpr int64_t kBytesAtATime = 512;  // every ten thousand multiply-adds or so
+  int64_t bytes_at_a_time = 640;  // every ten thousand multiply-adds or so
   RowPrefetcher keys, next_tile;
   void step() {
-    if (!keys.step(kBytesAtATime)) next_tile.step(kBytesAtATime);
+    if (!keys.step(bytes_at_a_time)) next_tile.step(bytes_at_a_time);
   }
 };
 
