@@ -260,8 +260,13 @@ void prefetch_keys(const AttentionTask& t, const KeySpan& span, int64_t key, int
   }
 }
 
-// The queries and the outputs of a tile, and those of its keys that are nearest: the ones that no tile before
-// it needed.
+// Whether all that a tile sees of a span is fetched by the tile before it.
+HWY_INLINE bool is_short(const AttentionTask& t, const KeySpan& span) {
+  return range_of_rows(span, t.position(0), t.position(t.n_rows - 1)).size() <= 3 * t.n_rows;
+}
+
+// The queries of a tile, and those of its keys that are nearest: of a long range, most was needed by the tile
+// before.
 template <typename T>
 void prefetch_tile(const AttentionTask& t, RowPrefetcher& to) {
   const int64_t bytes = t.n_heads * t.args->head_dim * static_cast<int64_t>(sizeof(float));
@@ -269,7 +274,6 @@ void prefetch_tile(const AttentionTask& t, RowPrefetcher& to) {
   to.add(t.query(false, 0, 0), stride(t.args->q_row_stride), t.n_rows, bytes);
   const KeySpan& last = t.sequence->spans.back();
   const auto [lo, hi] = range_of_rows(last, t.position(0), t.position(t.n_rows - 1));
-  // Of a long range, most was needed by the tile before.
   const int64_t n = std::min(hi - lo, 3 * t.n_rows);
   prefetch_keys<T>(t, last, hi - n, n, to);
 }
@@ -285,8 +289,9 @@ void for_each_block(const QueryTile& tile, KeyBlock (&blocks)[2], TilePrefetcher
     more = cursor.next(next);
     ahead.keys.clear();
     for (int64_t s = 0; more && s < next.n_segments; ++s) {
-      // A compact span is dense, and in cache from the tile before.
-      if (next.segments[s].span->positions != nullptr) continue;
+      // A compact span is dense, and in cache from the tile before; a short range is, from prefetch_tile.
+      const KeySpan& span = *next.segments[s].span;
+      if (span.positions != nullptr || is_short(*tile.task, span)) continue;
       prefetch_keys<T>(*tile.task, *next.segments[s].span, next.segments[s].key, next.segments[s].n,
                        ahead.keys);
     }
