@@ -65,6 +65,9 @@ class BenchAttentionCommand : public Command {
     shape_options_.add_int("heads", &heads_, 1, 1024, "query heads");
     shape_options_.add_int("kv-heads", &kv_heads_, 1, 1024, "heads of keys and values (default: as --heads)");
     shape_options_.add_int("head-dim", &head_dim_, 1, 1024, "elements of a head");
+    shape_options_.add_choice("layout", &layout_, {"rows", "heads"},
+                              "operands: a row of all heads per token, as a model's projections write them, "
+                              "or each kv head's rows together");
     shape_options_.add_choice("pass", &pass_, {"forward", "backward", "both"},
                               "backward: forward + backward, as in training; both: a row of each");
     policy_options_.add_choice("policy", &policy_name_, {"sep", "full", "sink", "fixed"},
@@ -112,7 +115,7 @@ class BenchAttentionCommand : public Command {
       const auto total = static_cast<int64_t>(tokens_.size() * passes.size());
       Progress progress("measuring", total);
       for (size_t i = 0; i < tokens_.size() && complete; ++i) {
-        const bench::AttentionShape shape{tokens_[i], heads_, kv_heads_, head_dim_};
+        const bench::AttentionShape shape{tokens_[i], heads_, kv_heads_, head_dim_, layout_ == "heads"};
         bench::PatternOperands operands(shape, passes.back() == AttentionPass::kForwardBackward);
         for (size_t p = 0; p < passes.size() && complete; ++p) {
           progress.show(static_cast<int64_t>(i * passes.size() + p),
@@ -239,10 +242,10 @@ class BenchAttentionCommand : public Command {
 
   Json row_head(const bench::AttentionShape& shape, const Json& window, int threads,
                 AttentionPass pass) const {
-    Json row = {{"policy", policy_name_},   {"tokens", shape.tokens},     {"window", window},
-                {"heads", shape.heads},     {"kv_heads", shape.kv_heads}, {"head_dim", shape.head_dim},
-                {"threads", threads},       {"pass", pass_name(pass)},    {"init", policy_.init},
-                {"separators", separators_}};
+    Json row = {{"policy", policy_name_},    {"tokens", shape.tokens},     {"window", window},
+                {"heads", shape.heads},      {"kv_heads", shape.kv_heads}, {"head_dim", shape.head_dim},
+                {"threads", threads},        {"pass", pass_name(pass)},    {"init", policy_.init},
+                {"separators", separators_}, {"layout", layout_}};
     if (policy_.kind == PolicyKind::kFull) row["init"] = nullptr;
     if (policy_.kind != PolicyKind::kSep) row["separators"] = nullptr;
     if (policy_.kind == PolicyKind::kFixed) row["interval"] = policy_.interval;
@@ -290,6 +293,7 @@ class BenchAttentionCommand : public Command {
   CommonOptions common_;
   Policy policy_;
   std::vector<int64_t> tokens_ = {4096, 8192}, windows_ = {64};
+  std::string layout_ = "rows";
   int64_t heads_ = 12, kv_heads_ = 12, head_dim_ = 64, repeats_ = 5;
   double min_time_ = 0.1;
   bool no_dense_ = false;

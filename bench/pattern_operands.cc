@@ -59,12 +59,13 @@ PatternAttentionArgs PatternOperands::args(const PatternSequence& sequence, bool
   args.q = q_.as<float>();
   args.k = k_.as<float>();
   args.v = v_.as<float>();
-  args.q_row_stride = shape_.heads * shape_.head_dim;
-  args.q_group_stride = shape_.heads / shape_.kv_heads * shape_.head_dim;
-  args.kv_row_stride = shape_.kv_heads * shape_.head_dim;
-  args.kv_head_stride = shape_.head_dim;
+  const int64_t group = shape_.heads / shape_.kv_heads * shape_.head_dim;
+  args.q_row_stride = shape_.heads_apart ? group : shape_.heads * shape_.head_dim;
+  args.q_group_stride = shape_.heads_apart ? shape_.tokens * group : group;
+  args.kv_row_stride = shape_.heads_apart ? shape_.head_dim : shape_.kv_heads * shape_.head_dim;
+  args.kv_head_stride = shape_.heads_apart ? shape_.tokens * shape_.head_dim : shape_.head_dim;
   args.out = out_.as<float>();
-  args.out_row_stride = args.q_row_stride;
+  args.out_row_stride = shape_.heads * shape_.head_dim;
   args.log_sum_exp = with_statistics ? log_sum_exp_.as<float>() : nullptr;
   args.sequences = {&sequence, 1};
   return args;

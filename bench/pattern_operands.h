@@ -1,5 +1,4 @@
-// Operands of attention by a pattern, to measure it on: random values in the layout that a model's
-// projections write (one row per token, heads beside each other).
+// Operands of attention by a pattern, to measure it on: random values.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +16,9 @@ struct AttentionShape {
   int64_t heads = 0;
   int64_t kv_heads = 0;  // divides heads
   int64_t head_dim = 0;
+  // False: one row per token with its heads beside each other, as a model's projections write them. True:
+  // what belongs to one kv head lies together (but for the output).
+  bool heads_apart = false;
 };
 
 enum class AttentionPass { kForward, kForwardBackward };
@@ -39,8 +41,9 @@ class PatternOperands {
   // Bytes of the operands that a pass reads and writes.
   int64_t bytes(AttentionPass pass) const;
 
-  const float* q() const { return q_.as<float>(); }  // [tokens][heads][head_dim]; out alike
-  const float* k() const { return k_.as<float>(); }  // [tokens][kv_heads][head_dim]; v alike
+  // As rows of tokens: [tokens][heads][head_dim], out alike; [tokens][kv_heads][head_dim], v alike.
+  const float* q() const { return q_.as<float>(); }
+  const float* k() const { return k_.as<float>(); }
   const float* v() const { return v_.as<float>(); }
   const float* out() const { return out_.as<float>(); }
 

@@ -17,8 +17,8 @@ struct KeySpan {
   int64_t slot_stride = 0;  // elements between consecutive keys of a head
   int64_t head_stride = 0;  // elements between kv heads
   int64_t n_keys = 0;
-  // int8 keys and values alone: what the elements of a row are multiplied by. The scale of key row j and kv head
-  // h: k_scales[h * scale_head_stride + j]; values alike.
+  // int8 keys and values alone: what the elements of a row are multiplied by. The scale of key row j and kv
+  // head h: k_scales[h * scale_head_stride + j]; values alike.
   const float* k_scales = nullptr;
   const float* v_scales = nullptr;
   int64_t scale_head_stride = 0;

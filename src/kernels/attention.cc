@@ -35,15 +35,13 @@ struct Plan {
   int64_t work = 0;  // multiply-adds
 };
 
-// Heads of a group in one task: all, unless they alone fill more than a tile.
-int64_t chunk_heads(int64_t group) {
-  const int64_t chunks = (group + kAttentionTileLanes - 1) / kAttentionTileLanes;
-  return (group + chunks - 1) / chunks;
-}
-
 int64_t rows_per_tile(const AttentionSequence& s, int64_t heads) {
   if (s.n_rows * heads <= kAttentionFewLanes) return std::max<int64_t>(1, s.n_rows);
-  return std::max<int64_t>(1, kAttentionTileLanes / heads);
+  int64_t window = 1;
+  for (const KeySpan& span : s.spans) {
+    if (span.positions == nullptr) window = std::max(window, span.window);
+  }
+  return attention_tile_rows(window, heads);
 }
 
 int64_t visible_keys(const AttentionSequence& s, int64_t row, int64_t n_rows) {
@@ -64,18 +62,17 @@ int64_t keys_of_split(int64_t n_keys, int64_t n_chunks) {
 }
 
 Plan make_plan(const Context& ctx, const AttentionArgs& a) {
-  const int64_t group = a.n_heads / a.n_kv_heads;
-  const int64_t heads = chunk_heads(group);
-  const int64_t n_chunks = a.n_kv_heads * ((group + heads - 1) / heads);
+  const HeadChunks chunks(a.n_heads, a.n_kv_heads);
+  const int64_t n_chunks = chunks.count();
   int64_t n_tiles = 0;
   for (const AttentionSequence& s : a.sequences) {
-    const int64_t rows = rows_per_tile(s, heads);
+    const int64_t rows = rows_per_tile(s, chunks.heads);
     n_tiles += (s.n_rows + rows - 1) / rows;
   }
   Plan plan;
   plan.tiles = ctx.arena.allocate<Tile>(n_tiles);
   for (const AttentionSequence& s : a.sequences) {
-    const int64_t rows = rows_per_tile(s, heads);
+    const int64_t rows = rows_per_tile(s, chunks.heads);
     for (int64_t row = 0; row < s.n_rows; row += rows) {
       const int64_t n_rows = std::min(rows, s.n_rows - row);
       const int64_t n_keys = visible_keys(s, row, n_rows);
@@ -100,19 +97,13 @@ const Tile& tile_of(const Plan& plan, int64_t index) {
 
 // `index`: among the tasks of the tile.
 AttentionTask make_task(const AttentionArgs& a, const Tile& tile, int64_t index) {
-  const int64_t group = a.n_heads / a.n_kv_heads;
-  const int64_t heads = chunk_heads(group);
-  const int64_t per_group = (group + heads - 1) / heads;
   const int64_t split = index / tile.n_chunks;
-  const int64_t chunk = index % tile.n_chunks;
-  const int64_t within = chunk % per_group * heads;
   AttentionTask t{};
   t.args = &a;
   t.sequence = tile.sequence;
   t.row = tile.row;
   t.n_rows = tile.n_rows;
-  t.head = chunk / per_group * group + within;
-  t.n_heads = std::min(heads, group - within);
+  HeadChunks(a.n_heads, a.n_kv_heads).set(index % tile.n_chunks, &t);
   t.key_begin = split * tile.split;
   t.key_end = std::min(tile.n_keys, t.key_begin + tile.split);
   return t;
@@ -141,10 +132,8 @@ void attention(const Context& ctx, const AttentionArgs& args) {
   if (ctx.attention == AttentionImpl::kReference) return attention_reference(ctx, args);
   const Arena::Scope scope(ctx.arena);
   const Plan plan = make_plan(ctx, args);
-  const int64_t heads = chunk_heads(args.n_heads / args.n_kv_heads);
-  const int64_t lanes = std::max(kAttentionTileLanes, heads);
-  const int64_t per_worker =
-      std::max(attention_many_scratch(args.head_dim, lanes), attention_few_scratch(args.head_dim));
+  const int64_t per_worker = std::max(attention_many_scratch(args.head_dim, kAttentionTileLanes),
+                                      attention_few_scratch(args.head_dim));
   float* scratch = ctx.arena.allocate<float>(per_worker * ctx.pool.size());
   float* partials = ctx.arena.allocate<float>(plan.n_partials * (args.head_dim + 2));
 
@@ -155,12 +144,12 @@ void attention(const Context& ctx, const AttentionArgs& args) {
     const int64_t in_tile = index - tile.first_task;
     AttentionTask t = make_task(args, tile, in_tile);
     AttentionTask next{};
-    // Only few lanes are bound by reading.
     const bool few = t.lanes() <= kAttentionFewLanes;
-    if (const int64_t later = index - ctx.pool.size(); few && later >= 0) {
+    if (const int64_t later = index - ctx.pool.size(); later >= 0) {
       const Tile& next_tile = tile_of(plan, later);
       next = make_task(args, next_tile, later - next_tile.first_task);
-      t.next = &next;
+      // Rows are fetched as what the task itself reads.
+      if (next.sequence->kv_type == t.sequence->kv_type) t.next = &next;
     }
     t.scratch = scratch + worker * per_worker;
     if (tile.n_splits > 1) {

@@ -225,9 +225,9 @@ void add_key_gradients(const AttentionBackwardTask& b, BackwardState& s, const K
   }
 }
 
-void prefetch_next(const AttentionBackwardTask& b, RowPrefetcher& to) {
+void prefetch_next(const AttentionBackwardTask& before, const AttentionBackwardTask& b, RowPrefetcher& to) {
   const AttentionTask& t = b.tile;
-  prefetch_tile<float>(t, to);
+  prefetch_tile<float>(before.tile, t, to);
   const auto size = static_cast<int64_t>(sizeof(float));
   const int64_t bytes = t.n_heads * t.args->head_dim * size;
   to.add(b.d_out(0, 0), b.gradients->d_out_row_stride * size, t.n_rows, bytes);
@@ -248,7 +248,7 @@ void AttentionBackward(const AttentionBackwardTask& b) {
   s.ahead.bytes_at_a_time = 512;  // there is more to fetch than in the forward pass, and more time for it
   BlockCoverage covers;
   start(b, s);
-  if (b.next != nullptr) prefetch_next(*b.next, s.ahead.next_tile);
+  if (b.next != nullptr) prefetch_next(b, *b.next, s.ahead.next_tile);
   for_each_block<float>(s.tile, s.blocks, s.ahead, [&](const KeyBlock& block) {
     for (int64_t g = 0; g < s.tile.n_groups; ++g) group_block(s, block, g, covers.of[g]);
     add_key_gradients(b, s, block, covers);

@@ -265,17 +265,22 @@ HWY_INLINE bool is_short(const AttentionTask& t, const KeySpan& span) {
   return range_of_rows(span, t.position(0), t.position(t.n_rows - 1)).size() <= 3 * t.n_rows;
 }
 
-// The queries of a tile, and those of its keys that are nearest: of a long range, most was needed by the tile
-// before.
+// The queries of the tile after `t`, and those of its nearest keys that `t` does not read itself. (Of a long
+// range, most was needed by the tiles before.)
 template <typename T>
-void prefetch_tile(const AttentionTask& t, RowPrefetcher& to) {
-  const int64_t bytes = t.n_heads * t.args->head_dim * static_cast<int64_t>(sizeof(float));
-  const auto stride = [](int64_t n) { return n * static_cast<int64_t>(sizeof(float)); };
-  to.add(t.query(false, 0, 0), stride(t.args->q_row_stride), t.n_rows, bytes);
-  const KeySpan& last = t.sequence->spans.back();
-  const auto [lo, hi] = range_of_rows(last, t.position(0), t.position(t.n_rows - 1));
-  const int64_t n = std::min(hi - lo, 3 * t.n_rows);
-  prefetch_keys<T>(t, last, hi - n, n, to);
+void prefetch_tile(const AttentionTask& t, const AttentionTask& next, RowPrefetcher& to) {
+  const auto float_bytes = [](int64_t n) { return n * static_cast<int64_t>(sizeof(float)); };
+  to.add(next.query(false, 0, 0), float_bytes(next.args->q_row_stride), next.n_rows,
+         float_bytes(next.n_heads * next.args->head_dim));
+  const KeySpan& last = next.sequence->spans.back();
+  auto [lo, hi] = range_of_rows(last, next.position(0), next.position(next.n_rows - 1));
+  lo = std::max(lo, hi - 3 * next.n_rows);
+  if (next.sequence == t.sequence && next.kv_head() == t.kv_head()) {
+    const auto own = range_of_rows(last, t.position(0), t.position(t.n_rows - 1));
+    if (own.lo <= lo && lo < own.hi) lo = own.hi;
+    if (own.lo < hi && hi <= own.hi) hi = own.lo;
+  }
+  prefetch_keys<T>(next, last, lo, hi - lo, to);
 }
 
 // Calls fn(block) for all keys of the task, in blocks, while the rows of the next one are fetched.

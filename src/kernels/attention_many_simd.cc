@@ -180,7 +180,7 @@ template <typename T>
 void many(const AttentionTask& t) {
   ManyState s{};
   start(t, s);
-  if (t.next != nullptr) prefetch_tile<T>(*t.next, s.ahead.next_tile);
+  if (t.next != nullptr) prefetch_tile<T>(t, *t.next, s.ahead.next_tile);
   for_each_block<T>(s.tile, s.blocks, s.ahead, [&](const KeyBlock& block) {
     for (int64_t g = 0; g < s.tile.n_groups; ++g) group_block(s, block, g);
   });

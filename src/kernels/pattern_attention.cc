@@ -18,21 +18,6 @@ struct Tiling {
   int64_t n_tiles;  // for each chunk of heads
 };
 
-int64_t work_of(const PatternPlan& plan) {
-  int64_t pairs = 0;
-  for (const PatternDocument& d : plan.documents) {
-    const int64_t n = d.attention.n_rows;
-    pairs += n * (std::min(n, d.attention.spans.back().window) + d.n_kept);
-  }
-  return pairs * plan.args.n_heads * plan.args.head_dim;
-}
-
-int64_t output_bytes(const PatternPlan& plan) {
-  int64_t rows = 0;
-  for (const PatternDocument& d : plan.documents) rows += d.attention.n_rows;
-  return rows * plan.args.n_heads * plan.args.head_dim * static_cast<int64_t>(sizeof(float));
-}
-
 }  // namespace
 
 void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
@@ -49,11 +34,10 @@ void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
     tilings[i] = {n_tasks, rows, n_tiles};
     n_tasks += n_tiles * chunks.count();
   }
-  const int64_t per_worker =
-      attention_many_scratch(args.head_dim, std::max(kAttentionTileLanes, chunks.heads));
+  const int64_t per_worker = attention_many_scratch(args.head_dim, kAttentionTileLanes);
   float* scratch = ctx.arena.allocate<float>(per_worker * ctx.pool.size());
 
-  const bool stream = output_bytes(plan) >= kAttentionStreamBytes;
+  const bool stream = pattern_output_bytes(plan) >= kAttentionStreamBytes;
   const auto task_at = [&](int64_t index) {
     const Tiling* tiling = std::upper_bound(tilings, tilings + n_documents, index,
                                             [](int64_t i, const Tiling& t) { return i < t.first_task; }) -
@@ -71,7 +55,7 @@ void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
     t.stream_output = stream;
     return t;
   };
-  parallel_for(ctx, n_tasks, work_of(plan), [&](int64_t index, int worker) {
+  parallel_for(ctx, n_tasks, pattern_work(plan), [&](int64_t index, int worker) {
     AttentionTask t = task_at(index);
     AttentionTask next{};
     if (index + ctx.pool.size() < n_tasks) {

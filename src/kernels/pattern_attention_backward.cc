@@ -34,14 +34,13 @@ class Backward {
     n_items_ = static_cast<int64_t>(plan_.documents.size()) * args_.n_kv_heads;
     if (n_items_ == 0) return;
     n_splits_ = choose_splits();
-    stream_ = output_bytes() >= kAttentionStreamBytes;
-    const int64_t per_worker =
-        attention_backward_scratch(args_.head_dim, std::max(kAttentionTileLanes, chunks_.heads));
+    stream_ = pattern_output_bytes(plan_) >= kAttentionStreamBytes;
+    const int64_t per_worker = attention_backward_scratch(args_.head_dim, kAttentionTileLanes);
     scratch_ = ctx_.arena.allocate<float>(per_worker * ctx_.pool.size());
     const int64_t n_sums = n_splits_ == 1 ? ctx_.pool.size() : n_items_ * n_splits_;
     sums_size_ = 2 * most_keys() * stride_;
     sums_ = ctx_.arena.allocate<float>(n_sums * sums_size_);
-    parallel_for(ctx_, n_items_ * n_splits_, work(), [&](int64_t index, int worker) {
+    parallel_for(ctx_, n_items_ * n_splits_, 5 * pattern_work(plan_), [&](int64_t index, int worker) {
       const Part part = part_at(index);
       float* sums = sums_ + (n_splits_ == 1 ? worker : index) * sums_size_;
       add_tiles(index, part, sums, scratch_ + worker * per_worker);
@@ -70,20 +69,6 @@ class Backward {
   int64_t n_tiles(const PatternDocument& d) const {
     return (d.attention.n_rows + tile_rows(d) - 1) / tile_rows(d);
   }
-  int64_t output_bytes() const {
-    int64_t rows = 0;
-    for (const PatternDocument& d : plan_.documents) rows += d.attention.n_rows;
-    return rows * args_.n_heads * args_.head_dim * static_cast<int64_t>(sizeof(float));
-  }
-  int64_t work() const {
-    int64_t pairs = 0;
-    for (const PatternDocument& d : plan_.documents) {
-      pairs +=
-          d.attention.n_rows * (std::min(d.attention.n_rows, d.attention.spans.back().window) + d.n_kept);
-    }
-    return 5 * pairs * args_.n_heads * args_.head_dim;
-  }
-
   // Parts of an item: one, unless there are too few items to keep the threads busy.
   int64_t choose_splits() const {
     const int64_t threads = gradients_.same_for_any_threads ? kNominalThreads : ctx_.pool.size();

@@ -27,7 +27,7 @@ std::vector<int64_t> kept_positions(const Pattern& p, int64_t begin, int64_t end
   std::vector<int64_t> kept;
   if (p.window >= end - begin) return kept;
   const int64_t limit = end - p.window;  // later ones never leave the window
-  const int64_t initial = std::min(begin + p.n_initial, limit);
+  const int64_t initial = std::min(begin + std::min(p.n_initial, end - begin), limit);
   for (int64_t j = begin; j < initial; ++j) kept.push_back(j);
   const auto first = std::lower_bound(p.extra.begin(), p.extra.end(), std::max(begin, initial));
   for (auto at = first; at != p.extra.end() && *at < limit; ++at) {
@@ -170,6 +170,22 @@ PatternPlan make_pattern_plan(const Context& ctx, const PatternAttentionArgs& a)
     if (d.n_kept > 0) gather(a, d, *sequences[task / a.n_kv_heads], task % a.n_kv_heads);
   });
   return plan;
+}
+
+int64_t pattern_work(const PatternPlan& plan) {
+  double pairs = 0;
+  for (const PatternDocument& d : plan.documents) {
+    const int64_t keys = std::min(d.attention.n_rows, d.attention.spans.back().window) + d.n_kept;
+    pairs += static_cast<double>(d.attention.n_rows) * static_cast<double>(keys);
+  }
+  return static_cast<int64_t>(
+      std::min(pairs * static_cast<double>(plan.args.n_heads * plan.args.head_dim), 1e15));
+}
+
+int64_t pattern_output_bytes(const PatternPlan& plan) {
+  int64_t rows = 0;
+  for (const PatternDocument& d : plan.documents) rows += d.attention.n_rows;
+  return rows * plan.args.n_heads * plan.args.head_dim * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace sepllm

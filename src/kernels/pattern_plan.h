@@ -25,4 +25,8 @@ struct PatternPlan {
 // Gathers into ctx.arena. Error-free; bad arguments are checks.
 PatternPlan make_pattern_plan(const Context& ctx, const PatternAttentionArgs& args);
 
+// Multiply-adds of one of the products, about: to tell whether threads are worth waking. Saturates.
+int64_t pattern_work(const PatternPlan& plan);
+int64_t pattern_output_bytes(const PatternPlan& plan);
+
 }  // namespace sepllm
