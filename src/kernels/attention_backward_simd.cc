@@ -35,15 +35,15 @@ struct BackwardState {
   float* log_sum_exp;  // [lanes] times log2 e
   float* delta;        // [lanes] sum of out d_out
   float* ones;         // [kGroupLanes]
-  // By group, [kAttentionKeyTile][kGroupLanes]: scores, then weights; and their gradients.
+  // By group, [block_rows][kGroupLanes]: scores, then weights; and their gradients.
   float* weights;
   float* d_scores;
 
   float* weights_of(int64_t group, int64_t row) const {
-    return weights + (group * kAttentionKeyTile + row) * kGroupLanes;
+    return weights + (group * tile.block_rows + row) * kGroupLanes;
   }
   float* d_scores_of(int64_t group, int64_t row) const {
-    return d_scores + (group * kAttentionKeyTile + row) * kGroupLanes;
+    return d_scores + (group * tile.block_rows + row) * kGroupLanes;
   }
 };
 
@@ -71,10 +71,15 @@ void pack_rows(const QueryTile& tile, const RowOf& row_of, float factor, float* 
   }
 }
 
+// A narrow tile has fewer groups, whose weights take no more room with longer blocks.
+int64_t block_rows_of(int64_t lanes) {
+  return lanes <= kAttentionNarrowTileLanes ? kAttentionNarrowKeyTile : kAttentionKeyTile;
+}
+
 void start(const AttentionBackwardTask& b, BackwardState& s) {
   const AttentionTask& t = b.tile;
   Carver carver{t.scratch};
-  s.tile = make_query_tile(t, carver);
+  s.tile = make_query_tile(t, block_rows_of(t.lanes()), carver);
   carve_blocks(s.tile, carver, s.blocks);
   const int64_t lanes = s.tile.lanes();
   const int64_t stride = s.tile.stride;
@@ -86,8 +91,8 @@ void start(const AttentionBackwardTask& b, BackwardState& s) {
   s.log_sum_exp = carver.floats(lanes);
   s.delta = carver.floats(lanes);
   s.ones = carver.floats(kGroupLanes);
-  s.weights = carver.floats(s.tile.n_groups * kAttentionKeyTile * kGroupLanes);
-  s.d_scores = carver.floats(s.tile.n_groups * kAttentionKeyTile * kGroupLanes);
+  s.weights = carver.floats(s.tile.n_groups * s.tile.block_rows * kGroupLanes);
+  s.d_scores = carver.floats(s.tile.n_groups * s.tile.block_rows * kGroupLanes);
 
   const auto query = [&](int64_t l) { return t.query(false, l / t.n_heads, l % t.n_heads); };
   const auto d_out = [&](int64_t l) { return b.d_out(l / t.n_heads, l % t.n_heads); };
@@ -295,8 +300,11 @@ void attention_end_stream() { hwy::FlushStream(); }
 int64_t attention_backward_scratch(int64_t head_dim, int64_t lanes) {
   const int64_t most = lanes + kAttentionMostGroupLanes;
   const int64_t stride = attention_tile_stride(head_dim);
-  return most * (2 * head_dim + 3 * stride + 5 + 2 * kAttentionBlockSegments + 2 * kAttentionKeyTile) +
-         kAttentionKeyTile * (2 * stride + 1) + kAttentionMostGroupLanes + kAttentionScratchSlack;
+  const int64_t weights =
+      std::max(most * kAttentionKeyTile,
+               (kAttentionNarrowTileLanes + kAttentionMostGroupLanes) * kAttentionNarrowKeyTile);
+  return most * (2 * head_dim + 3 * stride + 5 + 2 * kAttentionBlockSegments) + 2 * weights +
+         kAttentionNarrowKeyTile * (2 * stride + 1) + kAttentionMostGroupLanes + kAttentionScratchSlack;
 }
 
 }  // namespace sepllm

@@ -43,21 +43,22 @@ struct Segment {
   int32_t* hi;
 };
 
-// Up to kAttentionKeyTile keys, of one or several spans.
+// Up to block_rows keys (of the tile), of one or several spans.
 struct KeyBlock {
   Segment segments[kAttentionBlockSegments];
   int64_t n_segments = 0;
   int64_t n_rows = 0;
-  float* k;  // [kAttentionKeyTile][tile stride], where rows must be copied or converted
+  float* k;  // [block_rows][tile stride], where rows must be copied or converted
   float* v;
-  float* distance;  // [kAttentionKeyTile] ALiBi: place of the key less that of the first query
+  float* distance;  // [block_rows] ALiBi: place of the key less that of the first query
 };
 
 // The queries of a task. Arrays by group: [n_groups][...][kGroupLanes].
 struct QueryTile {
   const AttentionTask* task;
   int64_t n_lanes, n_groups, head_dim;
-  int64_t stride;  // of rows of keys, values, queries and sums
+  int64_t stride;      // of rows of keys, values, queries and sums
+  int64_t block_rows;  // keys of a block at most
   bool alibi;
   float* slope;        // [lanes]
   float* distance[2];  // [lanes] ALiBi: place of the query less that of the first one; by the second encoding
@@ -74,8 +75,9 @@ struct Coverage {
   int64_t last() const { return std::max(end[0], end[1]); }
 };
 
-HWY_INLINE QueryTile make_query_tile(const AttentionTask& t, Carver& carver) {
+HWY_INLINE QueryTile make_query_tile(const AttentionTask& t, int64_t block_rows, Carver& carver) {
   QueryTile tile{};
+  tile.block_rows = block_rows;
   tile.task = &t;
   tile.n_lanes = t.lanes();
   tile.n_groups = (tile.n_lanes + kGroupLanes - 1) / kGroupLanes;
@@ -196,9 +198,9 @@ class BlockCursor {
   // Lays the next block out (which keys, not yet their rows); false at the end.
   bool next(KeyBlock& block) {
     block.n_segments = block.n_rows = 0;
-    while (span_ < n_spans() && block.n_rows < kAttentionKeyTile &&
+    while (span_ < n_spans() && block.n_rows < tile_.block_rows &&
            block.n_segments < kAttentionBlockSegments) {
-      const int64_t n = std::min(end_ - key_, kAttentionKeyTile - block.n_rows);
+      const int64_t n = std::min(end_ - key_, tile_.block_rows - block.n_rows);
       Segment& s = block.segments[block.n_segments++];
       s.span = &span();
       s.span_index = span_;
@@ -306,9 +308,9 @@ void for_each_block(const QueryTile& tile, KeyBlock (&blocks)[2], TilePrefetcher
 
 // Two blocks that share their arrays: one is in use, the other only laid out.
 HWY_INLINE void carve_blocks(const QueryTile& tile, Carver& carver, KeyBlock (&blocks)[2]) {
-  blocks[0].k = blocks[1].k = carver.floats(kAttentionKeyTile * tile.stride);
-  blocks[0].v = blocks[1].v = carver.floats(kAttentionKeyTile * tile.stride);
-  blocks[0].distance = blocks[1].distance = carver.floats(kAttentionKeyTile);
+  blocks[0].k = blocks[1].k = carver.floats(tile.block_rows * tile.stride);
+  blocks[0].v = blocks[1].v = carver.floats(tile.block_rows * tile.stride);
+  blocks[0].distance = blocks[1].distance = carver.floats(tile.block_rows);
   for (int64_t i = 0; i < kAttentionBlockSegments; ++i) {
     blocks[0].segments[i].lo = blocks[1].segments[i].lo = carver.ints(tile.lanes());
     blocks[0].segments[i].hi = blocks[1].segments[i].hi = carver.ints(tile.lanes());

@@ -23,12 +23,13 @@ struct ManyState {
   float* sums;      // [lanes][stride], not by group
   float* top;       // [1]
   float* total;     // [1]
-  float* weights;   // [kAttentionKeyTile][kGroupLanes] of one group: scores, then weights
+  float* weights;   // [block_rows][kGroupLanes] of one group: scores, then weights
 };
 
 void start(const AttentionTask& t, ManyState& s) {
   Carver carver{t.scratch};
-  s.tile = make_query_tile(t, carver);
+  s.tile = make_query_tile(
+      t, t.lanes() <= kAttentionNarrowTileLanes ? kAttentionNarrowKeyTile : kAttentionKeyTile, carver);
   carve_blocks(s.tile, carver, s.blocks);
   const int64_t lanes = s.tile.lanes();
   const int64_t n = lanes * s.tile.head_dim;
@@ -42,7 +43,7 @@ void start(const AttentionTask& t, ManyState& s) {
   s.sums = carver.floats(lanes * s.tile.stride);
   s.top = carver.floats(lanes);
   s.total = carver.floats(lanes);
-  s.weights = carver.floats(kAttentionKeyTile * kGroupLanes);
+  s.weights = carver.floats(s.tile.block_rows * kGroupLanes);
   std::fill_n(s.sums, lanes * s.tile.stride, 0.0F);
   std::fill_n(s.top, lanes, kLowest);
   std::fill_n(s.total, lanes, 0.0F);
@@ -217,7 +218,7 @@ int64_t attention_many_scratch(int64_t head_dim, int64_t lanes) {
   const int64_t most = lanes + kAttentionMostGroupLanes;
   const int64_t stride = attention_tile_stride(head_dim);
   return most * (2 * head_dim + stride) + (5 + 2 * kAttentionBlockSegments) * most +
-         kAttentionKeyTile * (kAttentionMostGroupLanes + 2 * stride + 1) + kAttentionScratchSlack;
+         kAttentionNarrowKeyTile * (kAttentionMostGroupLanes + 2 * stride + 1) + kAttentionScratchSlack;
 }
 
 }  // namespace sepllm

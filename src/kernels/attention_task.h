@@ -11,6 +11,8 @@ namespace sepllm {
 
 // Keys that a kernel takes at a time: K and V of a tile stay in cache.
 inline constexpr int64_t kAttentionKeyTile = 192;
+// The same for narrow tiles (below) in the forward pass: of a window's keys each query sees few.
+inline constexpr int64_t kAttentionNarrowKeyTile = 384;
 // Parts of spans that a block of keys may consist of.
 inline constexpr int64_t kAttentionBlockSegments = 8;
 // Query rows times heads that share a pass over the keys, about.
