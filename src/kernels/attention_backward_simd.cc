@@ -71,15 +71,10 @@ void pack_rows(const QueryTile& tile, const RowOf& row_of, float factor, float* 
   }
 }
 
-// A narrow tile has fewer groups, whose weights take no more room with longer blocks.
-int64_t block_rows_of(int64_t lanes) {
-  return lanes <= kAttentionNarrowTileLanes ? kAttentionNarrowKeyTile : kAttentionKeyTile;
-}
-
 void start(const AttentionBackwardTask& b, BackwardState& s) {
   const AttentionTask& t = b.tile;
   Carver carver{t.scratch};
-  s.tile = make_query_tile(t, block_rows_of(t.lanes()), carver);
+  s.tile = make_query_tile(t, kAttentionKeyTile, carver);
   carve_blocks(s.tile, carver, s.blocks);
   const int64_t lanes = s.tile.lanes();
   const int64_t stride = s.tile.stride;
@@ -300,11 +295,8 @@ void attention_end_stream() { hwy::FlushStream(); }
 int64_t attention_backward_scratch(int64_t head_dim, int64_t lanes) {
   const int64_t most = lanes + kAttentionMostGroupLanes;
   const int64_t stride = attention_tile_stride(head_dim);
-  const int64_t weights =
-      std::max(most * kAttentionKeyTile,
-               (kAttentionNarrowTileLanes + kAttentionMostGroupLanes) * kAttentionNarrowKeyTile);
-  return most * (2 * head_dim + 3 * stride + 5 + 2 * kAttentionBlockSegments) + 2 * weights +
-         kAttentionNarrowKeyTile * (2 * stride + 1) + kAttentionMostGroupLanes + kAttentionScratchSlack;
+  return most * (2 * head_dim + 3 * stride + 5 + 2 * kAttentionBlockSegments + 2 * kAttentionKeyTile) +
+         kAttentionKeyTile * (2 * stride + 1) + kAttentionMostGroupLanes + kAttentionScratchSlack;
 }
 
 }  // namespace sepllm
