@@ -65,7 +65,7 @@ struct QueryTile {
   int64_t lanes() const { return n_groups * kGroupLanes; }
 };
 
-// Rows of a segment that a group works on, and the rows of it where every lane sees all: by vector.
+// Rows [begin, end) of a segment that a group works on, for each of its vectors.
 struct Coverage {
   int64_t begin[2], end[2];
   int64_t first() const {
