@@ -133,7 +133,7 @@ void pack_columns(const QueryTile& tile, const RowOf& row_of, float factor, floa
   }
 }
 
-// to[d] = factor * from[d]; `from` is padded to whole vectors. stream: past the caches, for results that will
+// to[d] = factor * from[d]. stream: past the caches, for results that will
 // have left them when they are read (end with hwy::FlushStream).
 HWY_INLINE void scale_row(const float* from, float factor, int64_t n, bool stream, float* to) {
   const VF f = hn::Set(DF(), factor);
@@ -143,7 +143,7 @@ HWY_INLINE void scale_row(const float* from, float factor, int64_t n, bool strea
     for (; d + kLanes <= n; d += kLanes) hn::Stream(hn::Mul(f, load(from + d)), DF(), to + d);
   }
   for (; d + kLanes <= n; d += kLanes) store(hn::Mul(f, load(from + d)), to + d);
-  if (d < n) store_n(hn::Mul(f, load(from + d)), to + d, n - d);
+  if (d < n) store_n(hn::Mul(f, load_n(from + d, n - d)), to + d, n - d);
 }
 
 // scales: null, or one for each row.
