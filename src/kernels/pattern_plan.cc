@@ -153,7 +153,7 @@ PatternPlan make_pattern_plan(const Context& ctx, const PatternAttentionArgs& a)
   PatternPlan plan;
   plan.args = attention_args(a);
   auto* documents = ctx.arena.allocate<PatternDocument>(n_documents);
-  auto* sequences = ctx.arena.allocate<const PatternSequence*>(n_documents);
+  std::vector<const PatternSequence*> sequences;
   int64_t n = 0, gathered = 0;
   for (size_t i = 0; i < a.sequences.size(); ++i) {
     const PatternSequence& s = a.sequences[i];
@@ -161,13 +161,14 @@ PatternPlan make_pattern_plan(const Context& ctx, const PatternAttentionArgs& a)
       const int64_t end = d + 1 < starts[i].size() ? starts[i][d + 1] : s.n_rows;
       documents[n] = make_document(ctx, a, s, starts[i][d], end, encoded);
       gathered += documents[n].n_kept;
-      sequences[n++] = &s;
+      sequences.push_back(&s);
+      ++n;
     }
   }
   plan.documents = {documents, static_cast<size_t>(n)};
   parallel_for(ctx, n * a.n_kv_heads, gathered * a.n_kv_heads * a.head_dim, [&](int64_t task, int) {
     const PatternDocument& d = documents[task / a.n_kv_heads];
-    if (d.n_kept > 0) gather(a, d, *sequences[task / a.n_kv_heads], task % a.n_kv_heads);
+    if (d.n_kept > 0) gather(a, d, *sequences[static_cast<size_t>(task / a.n_kv_heads)], task % a.n_kv_heads);
   });
   return plan;
 }
