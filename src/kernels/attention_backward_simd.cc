@@ -135,27 +135,6 @@ HWY_INLINE void clear_margins(const Coverage& c, int64_t n, float* rows) {
   std::fill(rows + c.last() * kGroupLanes, rows + last * kGroupLanes, 0.0F);
 }
 
-// d_query += d_scores . keys, a few lanes at a time, each time over the rows that they see.
-void add_query_gradients(BackwardState& s, const KeyBlock& block, int64_t group) {
-  const QueryTile& tile = s.tile;
-  const int64_t first = group * kGroupLanes;
-  for_even_parts(std::min(kGroupLanes, tile.n_lanes - first), kMostRows, [&](int64_t begin, int64_t size) {
-    const int64_t lane = first + begin;
-    KeyRun runs[kAttentionBlockSegments];
-    int64_t n_runs = 0;
-    for (int64_t i = 0; i < block.n_segments; ++i) {
-      const Segment& segment = block.segments[i];
-      const int64_t lo = segment.lo[lane];
-      const int64_t hi = segment.hi[lane + size - 1];
-      if (lo >= hi) continue;
-      runs[n_runs++] = {segment.k + lo * tile.stride, s.d_scores_of(group, segment.row + lo) + begin,
-                        hi - lo};
-    }
-    tile_key_sums(runs, n_runs, tile.stride, tile.head_dim, size, s.ones, tile.stride,
-                  s.d_query + lane * tile.stride, s.ahead);
-  });
-}
-
 void group_block(BackwardState& s, const KeyBlock& block, int64_t group, Coverage* covers) {
   const QueryTile& tile = s.tile;
   const int64_t lane = group * kGroupLanes;
@@ -180,7 +159,7 @@ void group_block(BackwardState& s, const KeyBlock& block, int64_t group, Coverag
       clear_margins(c, segment.n, rows);
     }
   }
-  add_query_gradients(s, block, group);
+  add_rows_of_keys(tile, block, group, &Segment::k, s.d_scores_of(group, 0), s.ones, s.d_query, s.ahead);
 }
 
 // Rows [begin, begin + n) of a segment: adds every group's part to the gradients of keys and values.

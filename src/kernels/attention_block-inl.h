@@ -419,6 +419,29 @@ HWY_INLINE void segment_scores(const QueryTile& tile, const Segment& s, const Co
   mask_edges(s, c, group, scores);
 }
 
+// For each lane of the group: to[lane] = factor[lane] * to + sum over its rows of weights . rows, a few lanes
+// at a time, each time over the rows that they see. rows: Segment::k or v; weights: the block's row 0,
+// [block_rows][kGroupLanes]; factor: [kGroupLanes]; to: [lanes][stride] of the whole tile.
+HWY_INLINE void add_rows_of_keys(const QueryTile& tile, const KeyBlock& block, int64_t group,
+                                 const float* Segment::*rows, const float* weights, const float* factor,
+                                 float* to, TilePrefetcher& ahead) {
+  const int64_t first = group * kGroupLanes;
+  for_even_parts(std::min(kGroupLanes, tile.n_lanes - first), kMostRows, [&](int64_t begin, int64_t size) {
+    const int64_t lane = first + begin;
+    KeyRun runs[kAttentionBlockSegments];
+    int64_t n_runs = 0;
+    for (int64_t i = 0; i < block.n_segments; ++i) {
+      const Segment& s = block.segments[i];
+      const int64_t lo = s.lo[lane];
+      const int64_t hi = s.hi[lane + size - 1];
+      if (lo >= hi) continue;
+      runs[n_runs++] = {s.*rows + lo * tile.stride, weights + (s.row + lo) * kGroupLanes + begin, hi - lo};
+    }
+    tile_key_sums(runs, n_runs, tile.stride, tile.head_dim, size, factor + begin, tile.stride,
+                  to + lane * tile.stride, ahead);
+  });
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace sepllm
 HWY_AFTER_NAMESPACE();

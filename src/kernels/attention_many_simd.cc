@@ -113,27 +113,6 @@ HWY_INLINE void softmax(const ManyState& s, const KeyBlock& block, const Coverag
   hn::Store(f, d, factor + v * kLanes);
 }
 
-// sums += weights . values, a few lanes at a time, each time over the rows that they see.
-void add_values(ManyState& s, const KeyBlock& block, int64_t group, const float* factor) {
-  const QueryTile& tile = s.tile;
-  const int64_t first = group * kGroupLanes;
-  for_even_parts(std::min(kGroupLanes, tile.n_lanes - first), kMostRows, [&](int64_t begin, int64_t size) {
-    const int64_t lane = first + begin;
-    KeyRun runs[kAttentionBlockSegments];
-    int64_t n_runs = 0;
-    for (int64_t i = 0; i < block.n_segments; ++i) {
-      const Segment& segment = block.segments[i];
-      const int64_t lo = segment.lo[lane];
-      const int64_t hi = segment.hi[lane + size - 1];
-      if (lo >= hi) continue;
-      runs[n_runs++] = {segment.v + lo * tile.stride, s.weights + (segment.row + lo) * kGroupLanes + begin,
-                        hi - lo};
-    }
-    tile_key_sums(runs, n_runs, tile.stride, tile.head_dim, size, factor + begin, tile.stride,
-                  s.sums + lane * tile.stride, s.ahead);
-  });
-}
-
 // One group of queries with the part of a block that any of them sees.
 void group_block(ManyState& s, const KeyBlock& block, int64_t group) {
   const QueryTile& tile = s.tile;
@@ -154,7 +133,7 @@ void group_block(ManyState& s, const KeyBlock& block, int64_t group) {
   for (int64_t i = 0; i < block.n_segments; ++i) {
     clear_unseen(covers[i], s.weights + block.segments[i].row * kGroupLanes);
   }
-  add_values(s, block, group, factor);
+  add_rows_of_keys(tile, block, group, &Segment::v, s.weights, factor, s.sums, s.ahead);
 }
 
 void finish(const AttentionTask& t, const ManyState& s) {
