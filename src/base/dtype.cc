@@ -15,6 +15,10 @@ const char* dtype_name(DType type) {
       return "bf16";
     case DType::kI8:
       return "i8";
+    case DType::kQ8_0:
+      return "q8_0";
+    case DType::kQ4_0:
+      return "q4_0";
   }
   return "?";
 }

@@ -9,10 +9,15 @@ namespace sepllm {
 // Which attention kernel runs: the fast one, or the plain one in double precision to compare with.
 enum class AttentionImpl { kSimd, kReference };
 
+// How products with 8- and 4-bit weights are made: in integers, for which activations are rounded to 8 bits
+// by blocks of 32 (relative error about 4e-3), or exactly, from the weights as f32.
+enum class BlockProducts { kInteger, kExact };
+
 struct Context {
   ThreadPool& pool;
   Arena& arena;  // kernels release what they take
   AttentionImpl attention = AttentionImpl::kSimd;
+  BlockProducts block_products = BlockProducts::kInteger;
 };
 
 }  // namespace sepllm

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "kernels/element.h"
 #include "kernels/elementwise_rows.h"
+#include "kernels/panels.h"
 #include "kernels/parallel.h"
 #include "kernels/rows.h"
 
@@ -54,6 +55,10 @@ void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids
   for (const int64_t id : ids) SEPLLM_CHECK(id >= 0 && id < table.n_out);
   for_pieces(ctx, y.n_rows, y.n_cols, y.n_rows * y.n_cols, [&](int64_t r, int64_t c, int64_t n) {
     const int64_t row = ids[static_cast<size_t>(r)];
+    if (is_block_type(table.type)) {
+      SEPLLM_CHECK(!accumulate);  // only token embeddings are quantised
+      return panel_row_to_f32(table, row, c, n, y.row(r) + c);
+    }
     const void* from = element_at(table.type, table.data, row * table.row_stride + c);
     if (accumulate) {
       add_row_to_f32(table.type, from, n, y.row(r) + c);

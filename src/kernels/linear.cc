@@ -8,14 +8,13 @@
 #include "base/check.h"
 #include "kernels/element.h"
 #include "kernels/linear_few.h"
+#include "kernels/panels.h"
 #include "kernels/parallel.h"
 #include "kernels/rows.h"
 
 namespace sepllm {
 namespace {
 
-// Up to this many rows the vector kernels are faster than BLAS, which packs its operands.
-constexpr int64_t kFewRows = 32;
 static_assert(kMaxColumnRows < kFewRows);
 // Tiles of the product through BLAS. Fixed, so that a result does not depend on the number of threads; a
 // converted tile of W (kTileOut x kTileIn floats) stays in cache while all its rows pass.
@@ -47,6 +46,10 @@ struct Block {
 // Outputs [out, out + n_out) and inputs [in, in + n_in) of W, in the layout it is stored in; converted into
 // `scratch` unless f32.
 Block weight_block(const Weight& w, int64_t out, int64_t n_out, int64_t in, int64_t n_in, float* scratch) {
+  if (is_block_type(w.type)) {
+    for (int64_t r = 0; r < n_out; ++r) panel_row_to_f32(w, out + r, in, n_in, scratch + r * n_in);
+    return {scratch, n_in};
+  }
   const int64_t row = w.transposed ? in : out;
   const int64_t column = w.transposed ? out : in;
   const void* from = element_at(w.type, w.data, row * w.row_stride + column);
@@ -115,13 +118,19 @@ void many_rows(const Context& ctx, const Matrix& x, const Weight& w, const float
 void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
             bool accumulate) {
   SEPLLM_CHECK(x.n_cols == w.n_in && y.n_cols == w.n_out && x.n_rows == y.n_rows);
-  SEPLLM_CHECK(w.type != DType::kI8);
+  SEPLLM_CHECK(w.type != DType::kI8 && !(is_block_type(w.type) && w.transposed));
   if (x.n_rows == 0 || w.n_out == 0) return;
-  if (x.n_rows <= (w.transposed ? kMaxColumnRows : kFewRows)) {
+  if (is_block_type(w.type)) {
+    many_rows(ctx, x, w, bias, y, accumulate);
+  } else if (x.n_rows <= (w.transposed ? kMaxColumnRows : kFewRows)) {
     few_rows(ctx, {x, w, bias, y, accumulate});
   } else {
     many_rows(ctx, x, w, bias, y, accumulate);
   }
+}
+
+void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
+  for (const LinearPart& p : parts) linear(ctx, x, *p.w, p.bias, p.y, p.accumulate);
 }
 
 }  // namespace sepllm

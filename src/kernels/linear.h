@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/context.h"
 #include "tensor/matrix.h"
@@ -12,10 +13,30 @@ namespace sepllm {
 // y[r, o] = sum_i x[r, i] * w[o, i] + bias[o]. x: [n, w.n_in], y: [n, w.n_out] (may be columns of a wider
 // row; must not overlap x); bias: [n_out] or null. `accumulate`: added to what y holds (a residual stream)
 // instead of written over it. Few rows: vector kernels that read the weights once, at the speed of memory.
-// Many rows: fixed tiles, converted to f32 in cache, through BLAS. The result of a row does not depend on the
-// number of threads.
+// Many rows: fixed tiles, converted to f32 in cache, through BLAS. Block types: by ctx.block_products. The
+// result of a row does not depend on the number of threads, nor on the other rows up to kFewRows of them.
 void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
             bool accumulate = false);
+
+// Up to this many rows are few: the vector kernels are faster than BLAS, which packs its operands.
+inline constexpr int64_t kFewRows = 32;
+
+// Several products of the same rows (queries, keys and values; gate and up): few rows are quantised once and
+// all outputs shared by the threads in one loop.
+struct LinearPart {
+  const Weight* w = nullptr;
+  const float* bias = nullptr;  // or null
+  Matrix y;
+  bool accumulate = false;
+};
+void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
+
+// The products of block types by their definition, in the order of additions that every kernel keeps, so that
+// results agree bit by bit where there is a fused multiply-add: for each block b of 32 inputs, ascending, sum
+// = fma(scale_x * (start + sum_k byte * value), scale_w, sum), in f32 from the exact integer sum; then bias,
+// then what y held. x rounded as quantize_rows does.
+void linear_blocks_reference(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
+                             const Matrix& y, bool accumulate = false);
 
 // The same by the definition, in double precision.
 void linear_reference(const Matrix& x, const Weight& w, const float* bias, const Matrix& y,

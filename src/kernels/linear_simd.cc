@@ -142,7 +142,9 @@ void FewDots(const FewRows& a, int64_t begin, int64_t end) {
     case DType::kBF16:
       return few_dots<bf16>(a, begin, end);
     case DType::kI8:
-      break;  // linear() has refused it
+    case DType::kQ8_0:
+    case DType::kQ4_0:
+      break;  // not for this kernel: linear()
   }
 }
 
@@ -155,6 +157,8 @@ void FewColumns(const FewRows& a, int64_t begin, int64_t end) {
     case DType::kBF16:
       return few_columns<bf16>(a, begin, end);
     case DType::kI8:
+    case DType::kQ8_0:
+    case DType::kQ4_0:
       break;
   }
 }

@@ -98,6 +98,8 @@ void RotateStored(DType type, void* row, int64_t n_freq, bool interleaved, const
     case DType::kBF16:
       return rotate(static_cast<bf16*>(row), static_cast<bf16*>(row), n_freq, interleaved, cos, sin);
     case DType::kI8:
+    case DType::kQ8_0:
+    case DType::kQ4_0:
       break;  // refused below
   }
 }
@@ -155,7 +157,8 @@ void rope_rotate(const Context& ctx, const Matrix& x, const Matrix& y, const Rop
 
 void rope_rotate_stored(DType type, void* row, int64_t n_freq, bool interleaved, const float* cos,
                         const float* sin) {
-  SEPLLM_CHECK(type != DType::kI8);  // the row's scale changes with the rotation
+  SEPLLM_CHECK(type != DType::kI8 &&
+               !is_block_type(type));  // int8: the row's scale changes with the rotation
   HWY_DYNAMIC_DISPATCH(RotateStored)(type, row, n_freq, interleaved, cos, sin);
 }
 

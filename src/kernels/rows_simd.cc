@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "kernels/rows.h"
 #include "kernels/simd-inl.h"
 
@@ -36,6 +37,9 @@ void convert_in_any(DType type, const void* from, int64_t n, float* to) {
       return convert_in<kAdd>(static_cast<const bf16*>(from), n, to);
     case DType::kI8:
       return convert_in<kAdd>(static_cast<const int8_t*>(from), n, to);
+    case DType::kQ8_0:
+    case DType::kQ4_0:
+      break;  // refused below
   }
 }
 
@@ -62,6 +66,9 @@ void ConvertFromF32(DType type, const float* from, int64_t n, void* to) {
       return convert_out(from, n, static_cast<bf16*>(to));
     case DType::kI8:
       return convert_out(from, n, static_cast<int8_t*>(to));
+    case DType::kQ8_0:
+    case DType::kQ4_0:
+      break;  // refused below
   }
 }
 
@@ -102,12 +109,15 @@ HWY_EXPORT(QuantizeRow);
 }  // namespace
 
 void row_to_f32(DType type, const void* from, int64_t n, float* to) {
+  SEPLLM_CHECK(!is_block_type(type));
   HWY_DYNAMIC_DISPATCH(ConvertToF32)(type, from, n, to);
 }
 void add_row_to_f32(DType type, const void* from, int64_t n, float* to) {
+  SEPLLM_CHECK(!is_block_type(type));
   HWY_DYNAMIC_DISPATCH(AddConverted)(type, from, n, to);
 }
 void row_from_f32(DType type, const float* from, int64_t n, void* to) {
+  SEPLLM_CHECK(!is_block_type(type));
   HWY_DYNAMIC_DISPATCH(ConvertFromF32)(type, from, n, to);
 }
 float quantize_row(const float* from, int64_t n, int8_t* to) {

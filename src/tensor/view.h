@@ -25,10 +25,10 @@ struct TensorView {
 // and packed types are added here.
 struct Weight {
   DType type = DType::kF32;
-  const void* data = nullptr;
+  const void* data = nullptr;  // block types: panels (kernels/panels.h), never transposed
   int64_t n_out = 0;
   int64_t n_in = 0;
-  int64_t row_stride = 0;   // elements between consecutive stored rows
+  int64_t row_stride = 0;   // elements between consecutive stored rows; block types: unused
   bool transposed = false;  // stored as [n_in, n_out] (GPT-2's Conv1D) instead of [n_out, n_in]
 };
 
