@@ -1,119 +1,12 @@
 #include "kernels/linear.h"
 
-#include <cblas.h>
-
-#include <algorithm>
-#include <climits>
-
 #include "base/check.h"
-#include "kernels/element.h"
 #include "kernels/linear_few.h"
-#include "kernels/panels.h"
-#include "kernels/parallel.h"
-#include "kernels/rows.h"
+#include "kernels/linear_many.h"
 
 namespace sepllm {
-namespace {
 
 static_assert(kMaxColumnRows < kFewRows);
-// Tiles of the product through BLAS. Fixed, so that a result does not depend on the number of threads; a
-// converted tile of W (kTileOut x kTileIn floats) stays in cache while all its rows pass.
-constexpr int64_t kTileRows = 512;
-constexpr int64_t kTileOut = 128;
-constexpr int64_t kTileIn = 1024;
-
-void few_rows(const Context& ctx, const FewRows& a) {
-  const int64_t work = a.x.n_rows * a.w.n_in * a.w.n_out;
-  const int64_t n_blocks = 4 * ctx.pool.size();
-  if (a.w.transposed) {
-    const int64_t block = std::clamp<int64_t>((a.w.n_out / n_blocks + 63) / 64 * 64, 64, kColumnBlock);
-    parallel_blocks(ctx, a.w.n_out, block, work,
-                    [&](int64_t begin, int64_t end, int) { linear_few_columns(a, begin, end); });
-    return;
-  }
-  const int64_t least = std::max<int64_t>(1, kSerialWork / (8 * std::max<int64_t>(1, a.w.n_in)));
-  const int64_t block = std::max(least, (a.quarter() + n_blocks - 1) / n_blocks);
-  parallel_blocks(ctx, a.quarter(), block, work,
-                  [&](int64_t begin, int64_t end, int) { linear_few_dots(a, begin, end); });
-}
-
-// A block of W that BLAS can read: where it lies, and its leading dimension.
-struct Block {
-  const float* data;
-  int64_t stride;
-};
-
-// Outputs [out, out + n_out) and inputs [in, in + n_in) of W, in the layout it is stored in; converted into
-// `scratch` unless f32.
-Block weight_block(const Weight& w, int64_t out, int64_t n_out, int64_t in, int64_t n_in, float* scratch) {
-  if (is_block_type(w.type)) {
-    for (int64_t r = 0; r < n_out; ++r) panel_row_to_f32(w, out + r, in, n_in, scratch + r * n_in);
-    return {scratch, n_in};
-  }
-  const int64_t row = w.transposed ? in : out;
-  const int64_t column = w.transposed ? out : in;
-  const void* from = element_at(w.type, w.data, row * w.row_stride + column);
-  if (w.type == DType::kF32 && w.row_stride <= INT_MAX)
-    return {static_cast<const float*>(from), w.row_stride};
-  const int64_t n_rows = w.transposed ? n_in : n_out;
-  const int64_t n_columns = w.transposed ? n_out : n_in;
-  for (int64_t r = 0; r < n_rows; ++r) {
-    row_to_f32(w.type, element_at(w.type, from, r * w.row_stride), n_columns, scratch + r * n_columns);
-  }
-  return {scratch, n_columns};
-}
-
-// What y holds before the products are added: nothing, the bias, and what it held.
-void start_rows(const Matrix& y, const float* bias, bool accumulate) {
-  for (int64_t r = 0; r < y.n_rows; ++r) {
-    float* row = y.row(r);
-    if (!accumulate) {
-      if (bias != nullptr) {
-        std::copy_n(bias, y.n_cols, row);
-      } else {
-        std::fill_n(row, y.n_cols, 0.0F);
-      }
-    } else if (bias != nullptr) {
-      for (int64_t c = 0; c < y.n_cols; ++c) row[c] += bias[c];
-    }
-  }
-}
-
-// y (n_out columns) = x W^T + bias for the outputs of `w` from `out` on.
-void tile_product(const Matrix& x, const Weight& w, int64_t out, const float* bias, const Matrix& y,
-                  bool accumulate, float* scratch) {
-  start_rows(y, bias != nullptr ? bias + out : nullptr, accumulate);
-  for (int64_t in = 0; in < w.n_in; in += kTileIn) {
-    const int64_t n_in = std::min(kTileIn, w.n_in - in);
-    const Block block = weight_block(w, out, y.n_cols, in, n_in, scratch);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, w.transposed ? CblasNoTrans : CblasTrans,
-                static_cast<int>(x.n_rows), static_cast<int>(y.n_cols), static_cast<int>(n_in), 1.0F,
-                x.data + in, static_cast<int>(x.stride), block.data, static_cast<int>(block.stride), 1.0F,
-                y.data, static_cast<int>(y.stride));
-  }
-}
-
-void many_rows(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
-               bool accumulate) {
-  SEPLLM_CHECK(x.stride <= INT_MAX && y.stride <= INT_MAX);
-  // Our threads share the tiles; BLAS must not start its own.
-  static const bool single = (openblas_set_num_threads(1), true);
-  static_cast<void>(single);
-  const Arena::Scope scope(ctx.arena);
-  float* scratch = ctx.arena.allocate<float>(kTileOut * kTileIn * ctx.pool.size());
-  const int64_t n_out_tiles = (w.n_out + kTileOut - 1) / kTileOut;
-  const int64_t n_row_tiles = (x.n_rows + kTileRows - 1) / kTileRows;
-  parallel_for(ctx, n_out_tiles * n_row_tiles, x.n_rows * w.n_in * w.n_out, [&](int64_t task, int worker) {
-    const int64_t row = task / n_out_tiles * kTileRows;
-    const int64_t out = task % n_out_tiles * kTileOut;
-    const int64_t n_rows = std::min(kTileRows, x.n_rows - row);
-    const int64_t n_out = std::min(kTileOut, w.n_out - out);
-    tile_product(x.rows(row, n_rows), w, out, bias, y.rows(row, n_rows).columns(out, n_out), accumulate,
-                 scratch + worker * kTileOut * kTileIn);
-  });
-}
-
-}  // namespace
 
 void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
             bool accumulate) {
@@ -121,11 +14,11 @@ void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* b
   SEPLLM_CHECK(w.type != DType::kI8 && !(is_block_type(w.type) && w.transposed));
   if (x.n_rows == 0 || w.n_out == 0) return;
   if (is_block_type(w.type)) {
-    many_rows(ctx, x, w, bias, y, accumulate);
+    linear_many_rows(ctx, x, w, bias, y, accumulate);
   } else if (x.n_rows <= (w.transposed ? kMaxColumnRows : kFewRows)) {
-    few_rows(ctx, {x, w, bias, y, accumulate});
+    linear_few_rows(ctx, {x, w, bias, y, accumulate});
   } else {
-    many_rows(ctx, x, w, bias, y, accumulate);
+    linear_many_rows(ctx, x, w, bias, y, accumulate);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/context.h"
 #include "tensor/matrix.h"
 #include "tensor/view.h"
 
@@ -18,6 +19,9 @@ struct FewRows {
   // Rows of W are read in four streams that begin a quarter of the matrix apart.
   int64_t quarter() const { return (w.n_out + 3) / 4; }
 };
+
+// `linear` for few rows of stored types (f32, f16, bf16); operands are checked.
+void linear_few_rows(const Context& ctx, const FewRows& a);
 
 // Outputs i, i + quarter, i + 2 quarter, i + 3 quarter for i in [begin, end) of [0, quarter). W not
 // transposed. Any number of rows; W comes from memory once as long as they are few.
