@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/context.h"
+#include "kernels/cpu_features.h"
 #include "kernels/element.h"
 #include "tensor/matrix.h"
 
@@ -30,6 +31,27 @@ void for_each_target(const Fn& fn) {
     ++n;
   }
   EXPECT_GE(n, 1);
+}
+
+// The same for kernels that use instructions beyond Highway's targets: each target without these, then the
+// best one with more and more of them.
+template <typename Fn>
+void for_each_instruction_set(const Fn& fn) {
+  for_each_target([&] {
+    allow_cpu_features(0);
+    fn();
+  });
+  allow_cpu_features(kAllCpuFeatures);
+  const unsigned has = cpu_features();
+  unsigned allowed = 0;
+  for (const CpuFeature feature : {kVnni, kAmxInt8, kAmxBf16}) {
+    if ((has & feature) == 0) continue;
+    allowed |= feature;
+    SCOPED_TRACE(testing::Message() << "CPU features " << allowed);
+    allow_cpu_features(allowed);
+    fn();
+  }
+  allow_cpu_features(kAllCpuFeatures);
 }
 
 struct Threads {

@@ -1,0 +1,19 @@
+// Instructions that some kernels use beyond Highway's targets.
+#pragma once
+
+namespace sepllm {
+
+enum CpuFeature : unsigned {
+  kVnni = 1,     // AVX-512 with its dot products of bytes (VNNI)
+  kAmxInt8 = 2,  // tiles of 8-bit integers; the system has given this process leave to use them
+  kAmxBf16 = 4,  // tiles of bf16, likewise
+};
+
+// Those that this machine has and that are allowed, as a sum of bits. The first call asks the system for the
+// tiles, for all threads of the process.
+unsigned cpu_features();
+// Only these from now on, as far as the machine has them: for tests and benchmarks.
+void allow_cpu_features(unsigned features);
+inline constexpr unsigned kAllCpuFeatures = ~0U;
+
+}  // namespace sepllm
