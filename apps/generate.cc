@@ -63,6 +63,8 @@ class GenerateCommand : public Command {
     request.prompt = prompt_.ids(model);
     request.max_new_tokens = n_;
     request.stop_strings = stops_;
+    // Text is printed as it comes: an endless stream holds none of it.
+    request.keep = common_.json || model.tokenizer == nullptr;
     request.ignore_eos = ignore_eos_;
     request.stop_ids = model.config().eos_token_ids;
     if (model.tokenizer != nullptr && model.tokenizer->eos_id()) {
@@ -88,7 +90,7 @@ class GenerateCommand : public Command {
     if (output_is_terminal()) print("\n");
     if (result.failure) return;
     print_note(fmt::format("{} tokens in at {:.1f} tokens/s | {} out at {:.1f} tokens/s | {}",
-                           result.prompt_tokens, result.prefill_tokens_per_second(), result.ids.size(),
+                           result.prompt_tokens, result.prefill_tokens_per_second(), result.new_tokens,
                            result.decode_tokens_per_second(), kv_figures(session.cache().stats())));
   }
 

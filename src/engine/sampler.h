@@ -31,6 +31,8 @@ class Sampler {
   // `recent`: the tokens so far, for the repeat penalty. Ties go to the smallest id. The n-th call draws with
   // counter n.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> recent);
+  // How many of the last tokens `recent` has to hold.
+  int64_t recent_tokens() const { return settings_.repeat_penalty == 1.0 ? 0 : settings_.repeat_last_n; }
 
  private:
   void penalise(std::span<const float> logits, std::span<const int32_t> recent);

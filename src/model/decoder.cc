@@ -152,22 +152,29 @@ class Pass {
 
   void mlp(const LayerWeights& w, const Matrix& x) const {
     const Matrix up = allocate(ctx_, n_tokens_, w.mlp_up.weight.n_out);
-    linear(ctx_, normed_, w.mlp_up.weight, w.mlp_up.bias, up);
     if (!w.mlp_gate) {
+      linear(ctx_, normed_, w.mlp_up.weight, w.mlp_up.bias, up);
       activate(ctx_, activation_fn(config_.activation), up);
       project(w.mlp_down, up, x);
       return;
     }
     const Matrix gate = allocate(ctx_, n_tokens_, up.n_cols);
-    linear(ctx_, normed_, w.mlp_gate->weight, w.mlp_gate->bias, gate);
+    const LinearPart parts[] = {{&w.mlp_gate->weight, w.mlp_gate->bias, gate},
+                                {&w.mlp_up.weight, w.mlp_up.bias, up}};
+    linear(ctx_, normed_, parts);
     activate_gated(ctx_, activation_fn(config_.activation), gate, up);
     project(w.mlp_down, gate, x);
   }
 
   // attended = softmax(q k^T) v of every sequence over its own keys.
   void attention_scores(int64_t l, const LayerWeights& w) {
-    for (const Linear& part : w.qkv)
-      linear(ctx_, normed_, part.weight, part.bias, qkv_.columns(part.out_offset, part.weight.n_out));
+    LinearPart parts[3];
+    SEPLLM_CHECK(w.qkv.size() <= std::size(parts));
+    for (size_t k = 0; k < w.qkv.size(); ++k) {
+      const Linear& part = w.qkv[k];
+      parts[k] = {&part.weight, part.bias, qkv_.columns(part.out_offset, part.weight.n_out)};
+    }
+    linear(ctx_, normed_, std::span(parts, w.qkv.size()));
     if (first_.cos != nullptr) {
       ops::rope(ctx_, qkv_, heads_, config_.rope_pairing == RopePairing::kInterleaved, first_, second_,
                 second_q_);

@@ -54,6 +54,9 @@ class Decoder {
   Matrix forward(const Context& ctx, std::span<const Sequence> sequences,
                  AttentionProbe* probe = nullptr) const;
 
+  // What forward() refuses, without running it: Error as there.
+  void check(std::span<const Sequence> sequences) const;
+
   // logits[r] = head(hidden[r]): out is [n_rows, vocab_size].
   void logits(const Context& ctx, const Matrix& hidden, const Matrix& out) const;
   // Natural-log NLL of target[r] after hidden[r], by blocks of rows (never all rows x vocabulary). out:
@@ -61,8 +64,6 @@ class Decoder {
   void nll(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets, double* out) const;
 
  private:
-  void check(std::span<const Sequence> sequences) const;
-
   ModelConfig config_;
   ModelWeights weights_;
   mutable std::atomic<bool> warned_of_limit_{false};

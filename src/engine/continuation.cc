@@ -1,0 +1,112 @@
+#include "engine/continuation.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace sepllm {
+
+// Holds back the end of the text while it may still become a stop string.
+class Continuation::StopFilter {
+ public:
+  explicit StopFilter(const std::vector<std::string>& stops) {
+    for (const std::string& s : stops) {
+      if (!s.empty()) stops_.push_back(s);
+    }
+  }
+
+  // Text that is certain now; sets stopped() where a stop string is complete.
+  std::string push(const std::string& text) {
+    held_ += text;
+    size_t first = std::string::npos;
+    for (const std::string& s : stops_) first = std::min(first, held_.find(s));
+    if (first != std::string::npos) {
+      stopped_ = true;
+      return take(first);
+    }
+    size_t keep = 0;
+    for (const std::string& s : stops_) keep = std::max(keep, overlap(s));
+    return take(held_.size() - keep);
+  }
+  std::string finish() { return take(held_.size()); }
+  bool stopped() const { return stopped_; }
+
+ private:
+  // Longest end of the held text that begins `stop`.
+  size_t overlap(const std::string& stop) const {
+    for (size_t n = std::min(stop.size() - 1, held_.size()); n > 0; --n) {
+      if (held_.compare(held_.size() - n, n, stop, 0, n) == 0) return n;
+    }
+    return 0;
+  }
+  std::string take(size_t n) {
+    std::string out = held_.substr(0, n);
+    held_.erase(0, n);
+    return out;
+  }
+
+  std::vector<std::string> stops_;
+  std::string held_;
+  bool stopped_ = false;
+};
+
+Continuation::Continuation(const Model& model, const GenerateRequest& request, int64_t recent,
+                           std::function<bool(const std::string&)> on_text)
+    : request_(request),
+      on_text_(std::move(on_text)),
+      filter_(std::make_unique<StopFilter>(request.stop_strings)),
+      recent_limit_(static_cast<size_t>(std::min<int64_t>(recent, int64_t{1} << 40))) {
+  result_.prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  result_.finish_reason = "length";
+  if (model.tokenizer)
+    decoder_ = std::make_unique<StreamDecoder>(*model.tokenizer, request.prompt, request.skip_special);
+  const size_t from = request.prompt.size() - std::min(request.prompt.size(), recent_limit_);
+  recent_.assign(request.prompt.begin() + static_cast<std::ptrdiff_t>(from), request.prompt.end());
+}
+
+Continuation::~Continuation() = default;
+Continuation::Continuation(Continuation&&) noexcept = default;
+
+bool Continuation::take(int32_t id) {
+  const std::vector<int32_t>& stops = request_.stop_ids;
+  if (!request_.ignore_eos && std::find(stops.begin(), stops.end(), id) != stops.end()) {
+    result_.finish_reason = "stop";
+    return false;
+  }
+  ++result_.new_tokens;
+  if (request_.keep) result_.ids.push_back(id);
+  remember(id);
+  if (decoder_) show(filter_->push(decoder_->push(id)));
+  if (filter_->stopped()) result_.finish_reason = "stop";
+  return !ended();
+}
+
+// Endless streams remember no more than the sampler looks back.
+void Continuation::remember(int32_t id) {
+  if (recent_limit_ == 0) return;
+  if (recent_.size() >= 2 * recent_limit_)
+    recent_.erase(recent_.begin(), recent_.end() - static_cast<std::ptrdiff_t>(recent_limit_));
+  recent_.push_back(id);
+}
+
+void Continuation::show(const std::string& text) {
+  if (request_.keep) result_.text += text;
+  if (!text.empty() && on_text_ && !on_text_(text)) result_.finish_reason = "cancelled";
+}
+
+void Continuation::end(const std::string& reason, std::exception_ptr failure) {
+  result_.finish_reason = reason;
+  result_.failure = std::move(failure);
+}
+
+void Continuation::finish() {
+  if (!decoder_ || filter_->stopped() || result_.finish_reason == "cancelled") return;
+  // What is left of a character that never became whole may complete a stop string too.
+  show(filter_->push(decoder_->finish()));
+  if (filter_->stopped()) {
+    result_.finish_reason = "stop";
+  } else {
+    show(filter_->finish());
+  }
+}
+
+}  // namespace sepllm

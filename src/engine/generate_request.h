@@ -1,0 +1,43 @@
+// What a generation is asked for, and what it yields.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace sepllm {
+
+struct GenerateRequest {
+  std::vector<int32_t> prompt{};            // not empty
+  int64_t max_new_tokens = 256;             // >= 0
+  std::vector<int32_t> stop_ids{};          // end of sequence and turn tokens: end the text, not part of it
+  std::vector<std::string> stop_strings{};  // end the text before them
+  bool ignore_eos = false;
+  bool skip_special = false;      // special tokens give no text (chat)
+  bool keep = true;               // the result holds ids and text; false: an endless stream, of which only
+                                  // on_text sees the text
+  std::function<bool()> go_on{};  // asked before each chunk of the prompt and each token; false cancels
+};
+
+struct GenerateResult {
+  std::vector<int32_t> ids;  // the new tokens, a stop token not included
+  // decode(prompt + ids) less decode(prompt), cut at a stop string; empty without a tokenizer
+  std::string text;
+  std::string finish_reason;   // "length", "stop", "cancelled", "error"
+  std::exception_ptr failure;  // the Error that ended the text ("error"): the caller shows it after the text
+  int64_t prompt_tokens = 0;
+  int64_t new_tokens = 0;  // as many as ids holds, also where they are not kept
+  double prefill_seconds = 0.0;
+  double decode_seconds = 0.0;
+  double prefill_tokens_per_second() const {
+    return prefill_seconds > 0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0.0;
+  }
+  double decode_tokens_per_second() const {
+    // The first new token comes from the prefill's logits: decoding makes the others.
+    return decode_seconds > 0 && new_tokens > 1 ? static_cast<double>(new_tokens - 1) / decode_seconds : 0.0;
+  }
+};
+
+}  // namespace sepllm
