@@ -11,8 +11,20 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/utf8.h"
+#include "model/shapes.h"
 
 namespace sepllm {
+namespace {
+
+// --weights; none: native.
+std::optional<DType> weight_type(const std::string& name) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+    if (name == dtype_name(type)) return type;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 void CommonOptions::declare(OptionSet* options, bool runs_model) {
   options->add_string("model", &model, "folder of the model: config.json, safetensors, tokenizer", "DIR");
@@ -20,21 +32,37 @@ void CommonOptions::declare(OptionSet* options, bool runs_model) {
                       "tokenizer file or folder, where it is not in the model's folder", "FILE");
   options->add_flag("json", &json, "one JSON value on standard output and nothing else");
   if (!runs_model) return;
+  options->add_choice("shape", &shape, shape_names(),
+                      "instead of --model: a model of this shape with random weights, to measure speed");
   options->add_int("threads", &threads, 1, 1024, "threads (default: all cores)");
   options->add_choice("attention-impl", &attention, {"simd", "reference"},
                       "attention kernel: the fast one, or the plain one to compare with");
-  options->add_choice("weights", &weights, {"native"}, "type in which weights are multiplied: as stored");
+  options->add_choice("weights", &weights, {"native", "f32", "f16", "bf16", "q8_0", "q4_0"},
+                      "type in which weights are multiplied; native: as stored, or bf16 of a --shape; q4_0: "
+                      "the token embedding and the head have q8_0");
+}
+
+int CommonOptions::n_threads() const {
+  return threads > 0 ? static_cast<int>(threads) : ThreadPool::default_size();
 }
 
 Model CommonOptions::load() const {
+  if (model.empty() == shape.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, model.empty() ? "no model given" : "--model and --shape given",
+                {.expected = "--model DIR"});
+  }
   if (model.empty()) {
-    throw Error(ErrorCode::kInvalidArgument, "no model given", {.expected = "--model DIR"});
+    ThreadPool pool(n_threads());
+    return make_shape_model(shape, tokenizer, weight_type(weights).value_or(DType::kBF16), pool);
+  }
+  if (weights != "native") {
+    throw Error(ErrorCode::kUnsupported, "--weights " + weights + " of a --model is not there yet");
   }
   return load_model(model, tokenizer);
 }
 
 Runtime::Runtime(const CommonOptions& options)
-    : pool_(options.threads > 0 ? static_cast<int>(options.threads) : ThreadPool::default_size()),
+    : pool_(options.n_threads()),
       attention_(options.attention == "reference" ? AttentionImpl::kReference : AttentionImpl::kSimd) {}
 
 Context Runtime::context() { return {.pool = pool_, .arena = arena_, .attention = attention_}; }

@@ -16,9 +16,10 @@
 
 namespace sepllm {
 
-// --model --tokenizer --json, and where a model runs --threads --attention-impl --weights.
+// --model --tokenizer --json, and where a model runs --shape --threads --attention-impl --weights.
 struct CommonOptions {
   std::string model;
+  std::string shape;  // instead of a model
   std::string tokenizer;
   bool json = false;
   int64_t threads = 0;  // 0: all
@@ -26,8 +27,9 @@ struct CommonOptions {
   std::string weights = "native";
 
   void declare(OptionSet* options, bool runs_model);
-  // Error (kInvalidArgument) without --model.
+  // The model of --model or --shape. Error (kInvalidArgument) without either or with both.
   Model load() const;
+  int n_threads() const;
 };
 
 // Threads and scratch memory for one run of a command.

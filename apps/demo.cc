@@ -78,7 +78,7 @@ class DemoCommand : public Command {
 
   int run() override {
     const Choice choice = choose();
-    const Model model = load_model(choice.model, choice.tokenizer);
+    const Model model = load(choice);
     Runtime runtime(common_);
     const Context context = runtime.context();
     std::string source;
@@ -112,7 +112,10 @@ class DemoCommand : public Command {
   }
 
  private:
+  // --model or --shape if one was given.
   Choice choose() {
+    if (!common_.shape.empty())
+      return {"", "", common_.shape, "the weights are random: perplexities and texts say nothing", false};
     if (!common_.model.empty()) return {common_.model, common_.tokenizer, common_.model, "", false};
     if (const std::string shipped = shipped_model(); !shipped.empty()) {
       return {shipped, common_.tokenizer, shipped, "", false};
@@ -126,6 +129,14 @@ class DemoCommand : public Command {
     return {random_model_->path(), "", "a tiny model with random weights",
             "the weights are random, made on the spot: perplexities and texts say nothing, keys and bytes do",
             false};
+  }
+
+  Model load(const Choice& choice) const {
+    if (choice.model.empty()) return common_.load();
+    CommonOptions chosen = common_;
+    chosen.model = choice.model;
+    chosen.tokenizer = choice.tokenizer;
+    return chosen.load();
   }
 
   // The text's ids, BOS first where the model has one, and where the text is from.

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "model/shapes.h"
 #include "text/separators.h"
 
 namespace sepllm {
@@ -19,11 +20,21 @@ bool has_tokenizer(const std::string& folder) {
   return false;
 }
 
+void take_tokenizer(Model* model, const std::string& path) {
+  const int64_t vocab_size = model->config().vocab_size;
+  model->tokenizer = load_tokenizer(path, vocab_size);
+  if (model->tokenizer->vocab_size() <= vocab_size) return;
+  throw Error(ErrorCode::kBadFile, "the tokenizer has more tokens than the model's embedding has rows",
+              {.file = path,
+               .expected = fmt::format("at most {}", vocab_size),
+               .got = std::to_string(model->tokenizer->vocab_size())});
+}
+
 }  // namespace
 
 const Tokenizer& Model::tokenizer_or_error() const {
   if (!tokenizer) {
-    throw Error(ErrorCode::kNotFound, "the model's folder has no tokenizer",
+    throw Error(ErrorCode::kNotFound, "the model has no tokenizer",
                 {.file = folder, .hint = "give one with --tokenizer, or token ids instead of text"});
   }
   return *tokenizer;
@@ -58,15 +69,18 @@ std::vector<int32_t> Model::encode(const std::string& text, const std::string& b
 
 Model load_model(const std::string& folder, const std::string& tokenizer_path) {
   Model model{folder, Decoder::load(folder), nullptr};
-  const int64_t vocab_size = model.config().vocab_size;
-  const std::string path = tokenizer_path.empty() ? folder : tokenizer_path;
-  if (!tokenizer_path.empty() || has_tokenizer(folder)) model.tokenizer = load_tokenizer(path, vocab_size);
-  if (model.tokenizer && model.tokenizer->vocab_size() > vocab_size) {
-    throw Error(ErrorCode::kBadFile, "the tokenizer has more tokens than the model's embedding has rows",
-                {.file = path,
-                 .expected = fmt::format("at most {}", vocab_size),
-                 .got = std::to_string(model.tokenizer->vocab_size())});
+  if (!tokenizer_path.empty() || has_tokenizer(folder)) {
+    take_tokenizer(&model, tokenizer_path.empty() ? folder : tokenizer_path);
   }
+  return model;
+}
+
+Model make_shape_model(const std::string& shape, const std::string& tokenizer_path, DType type,
+                       ThreadPool& pool) {
+  constexpr uint64_t kSeed = 1;
+  const ModelSpec spec = shape_spec(shape);
+  Model model{shape, Decoder(spec.config, make_random_weights(spec, type, kSeed, pool)), nullptr};
+  if (!tokenizer_path.empty()) take_tokenizer(&model, tokenizer_path);
   return model;
 }
 

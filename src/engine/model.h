@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attention/policy.h"
+#include "base/thread_pool.h"
 #include "base/token_set.h"
 #include "model/decoder.h"
 #include "text/tokenizer.h"
@@ -13,7 +14,7 @@
 namespace sepllm {
 
 struct Model {
-  std::string folder;
+  std::string folder;  // or the name of its shape
   Decoder decoder;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the folder has none and none was given
 
@@ -32,5 +33,10 @@ struct Model {
 
 // `tokenizer_path` empty: the model's folder.
 Model load_model(const std::string& folder, const std::string& tokenizer_path);
+
+// A model of one of shape_names() (model/shapes.h) with random weights of `type`, made by the threads of
+// `pool`; without a tokenizer where `tokenizer_path` is empty.
+Model make_shape_model(const std::string& shape, const std::string& tokenizer_path, DType type,
+                       ThreadPool& pool);
 
 }  // namespace sepllm

@@ -34,8 +34,8 @@ struct LayerWeights {
   Linear mlp_up, mlp_down;
 };
 
-// Matrices are views into the mapped checkpoint, aligned to their element; norms and biases are f32 copies.
-// Movable; the views live as long as the object.
+// Matrices are views into the mapped checkpoint, aligned to their element, or of another type than stored and
+// then owned; norms and biases are f32 copies. Movable; the views live as long as the object.
 struct ModelWeights {
   Weight token_embedding;     // [vocab_size, hidden_size]
   Weight position_embedding;  // [max_positions, hidden_size]; data null: no learned positions
@@ -44,13 +44,17 @@ struct ModelWeights {
   Linear head;  // [vocab_size, hidden_size]; the embedding itself where tied
 
   WeightStore store;
-  std::vector<Buffer> vectors;  // the f32 norms and biases
+  std::vector<Buffer> vectors;   // the f32 norms and biases
+  std::vector<Buffer> matrices;  // the matrices that are not as stored
 
   ModelWeights() = default;
   explicit ModelWeights(WeightStore weight_store) : store(std::move(weight_store)) {}
   ModelWeights(ModelWeights&&) = default;
   ModelWeights& operator=(ModelWeights&&) = default;
 };
+
+// The type of the token embedding and the head where the linears have `type`: 4 bits are too few for them.
+inline DType table_type(DType type) { return type == DType::kQ4_0 ? DType::kQ8_0 : type; }
 
 // Opens the checkpoint in `folder` and resolves every tensor of `spec`. Error for: a missing tensor (naming
 // the nearest name that is there), another shape or dtype, NaN or infinite values in a norm or bias, tensors

@@ -55,6 +55,9 @@ TEST_F(CliErrors, ModelsThatAreNotThere) {
   expect_failure({"generate"}, {"no model given", "--model DIR"});
   expect_failure({"generate", "--model", "/nonexistent/model"}, {"/nonexistent/model"});
   expect_failure({"generate", "--model", write("plain.txt", "text")}, {"plain.txt"});
+  expect_failure({"generate", "--model", "a", "--shape", "llama-160m"}, {"--model and --shape given"});
+  expect_failure({"generate", "--shape", "llama-9"}, {"--shape", "llama-160m", "llama-9"});
+  expect_failure({"generate", "--shape", "pythia-14m", "--prompt", "a"}, {"pythia-14m", "no tokenizer"});
   expect_failure({"tokenize", "--text", "a"}, {"no tokenizer given"});
   expect_failure({"tokenize", "--tokenizer", "/nonexistent/tok.bin", "--text", "a"},
                  {"/nonexistent/tok.bin"});

@@ -1,0 +1,200 @@
+#include "model/shapes.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/rng.h"
+#include "kernels/panels.h"
+#include "kernels/rows.h"
+#include "model/tensor_list.h"
+
+namespace sepllm {
+namespace {
+
+struct Shape {
+  const char* name;
+  const char* config;  // of the checkpoint on the Hugging Face hub, less what describes no shape
+};
+constexpr Shape kShapes[] = {
+    {"pythia-14m",
+     R"({"model_type": "gpt_neox", "vocab_size": 50304, "hidden_size": 128, "num_hidden_layers": 6,
+         "num_attention_heads": 4, "intermediate_size": 512, "max_position_embeddings": 512,
+         "hidden_act": "gelu", "layer_norm_eps": 1e-05, "rotary_emb_base": 10000, "rotary_pct": 0.25,
+         "use_parallel_residual": true, "tie_word_embeddings": false,
+         "bos_token_id": 0, "eos_token_id": 0})"},
+    {"pythia-160m",
+     R"({"model_type": "gpt_neox", "vocab_size": 50304, "hidden_size": 768, "num_hidden_layers": 12,
+         "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 2048,
+         "hidden_act": "gelu", "layer_norm_eps": 1e-05, "rotary_emb_base": 10000, "rotary_pct": 0.25,
+         "use_parallel_residual": true, "tie_word_embeddings": false,
+         "bos_token_id": 0, "eos_token_id": 0})"},
+    {"llama-160m",
+     R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 768, "num_hidden_layers": 12,
+         "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 2048,
+         "hidden_act": "silu", "rms_norm_eps": 1e-06, "tie_word_embeddings": false,
+         "bos_token_id": 0, "eos_token_id": 2})"},
+    {"tinyllama-1.1b",
+     R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "num_hidden_layers": 22,
+         "num_attention_heads": 32, "num_key_value_heads": 4, "intermediate_size": 5632,
+         "max_position_embeddings": 2048, "hidden_act": "silu", "rms_norm_eps": 1e-05,
+         "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2})"},
+    {"llama-3-8b",
+     R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "num_hidden_layers": 32,
+         "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
+         "max_position_embeddings": 8192, "hidden_act": "silu", "rms_norm_eps": 1e-05,
+         "rope_theta": 500000.0, "tie_word_embeddings": false,
+         "bos_token_id": 128000, "eos_token_id": 128001})"},
+};
+
+// n floats around 0, uniform in 16 bits, of standard deviation `deviation`; n a multiple of 4 or the end of a
+// row. The numbers of `rng` from `counter` on.
+void draw_row(const Rng& rng, uint64_t counter, int64_t n, float deviation, float* row) {
+  const float unit = deviation * std::sqrt(3.0F) / 32768.0F;
+  for (int64_t i = 0; i < n; i += 4, ++counter) {
+    const uint64_t bits = rng.bits(counter);
+    for (int64_t k = 0; k < std::min<int64_t>(4, n - i); ++k) {
+      row[i + k] = unit * (static_cast<float>((bits >> (16 * k)) & 0xFFFF) - 32767.5F);
+    }
+  }
+}
+
+// How the bytes of a block type are drawn: each stored value is 1 + the sum of two uniform numbers of one bit
+// less, which stays in its byte or half byte, is symmetric around the value that means 0, and needs no test
+// of its parts.
+struct DrawnBlocks {
+  uint64_t mask, one;
+  float deviation;  // of a stored value
+};
+DrawnBlocks drawn_blocks(DType type) {
+  // The variance of a number uniform in [0, n) is (n^2 - 1) / 12.
+  if (type == DType::kQ8_0)
+    return {0x7F7F7F7F7F7F7F7FULL, 0x0101010101010101ULL, std::sqrt((128.0F * 128 - 1) / 6)};
+  return {0x7777777777777777ULL, 0x1111111111111111ULL, std::sqrt((8.0F * 8 - 1) / 6)};
+}
+
+void draw_panel(DType type, const Rng& rng, uint64_t counter, int64_t n_rows, int64_t n_in, float deviation,
+                char* panel) {
+  constexpr int64_t kScaleBytes = 2 * kPanelOutputs * static_cast<int64_t>(sizeof(f16));
+  const DrawnBlocks draw = drawn_blocks(type);
+  f16 scales[2 * kPanelOutputs] = {};
+  const f16 scale = to_f16(deviation / draw.deviation);
+  for (int64_t i = 0; i < 2 * kPanelOutputs; ++i) {
+    if (i % kPanelOutputs < n_rows) scales[i] = scale;
+  }
+  for (int64_t pair = 0; pair < panel_pairs(n_in); ++pair) {
+    const int64_t bytes = pair_bytes(type) - kScaleBytes;
+    for (int64_t i = 0; i < bytes; i += 8, counter += 2) {
+      const uint64_t values =
+          (rng.bits(counter) & draw.mask) + (rng.bits(counter + 1) & draw.mask) + draw.one;
+      std::memcpy(panel + i, &values, sizeof(values));
+    }
+    std::memcpy(panel + bytes, scales, sizeof(scales));
+    panel += pair_bytes(type);
+  }
+}
+
+// Makes each tensor from a stream of numbers of its own.
+class Maker {
+ public:
+  Maker(ModelWeights* weights, DType type, uint64_t seed, ThreadPool& pool)
+      : w_(*weights), type_(type), seed_(seed), pool_(pool) {}
+
+  // Position embeddings stay f32.
+  void table(Weight& slot, const std::string&, int64_t rows, int64_t columns) {
+    const DType type = &slot == &w_.position_embedding ? DType::kF32 : table_type(type_);
+    slot = matrix(type, rows, columns);
+  }
+  void linear(Linear& slot, const std::string&, const std::string& bias, int64_t n_out, int64_t n_in) {
+    slot.weight = matrix(type_, n_out, n_in);
+    slot.bias = bias.empty() ? nullptr : vector(n_out, 0);
+  }
+  void norm(Norm& slot, const std::string&, const std::string& bias) {
+    const int64_t hidden = w_.token_embedding.n_in;
+    slot = {vector(hidden, 1), bias.empty() ? nullptr : vector(hidden, 0)};
+  }
+
+ private:
+  Weight matrix(DType type, int64_t n_out, int64_t n_in) {
+    const Rng rng(seed_, n_tensors_++);
+    const float deviation = 1 / std::sqrt(static_cast<float>(n_in));
+    Weight w{.type = type, .n_out = n_out, .n_in = n_in, .row_stride = n_in};
+    const bool blocks = is_block_type(type);
+    SEPLLM_CHECK(!blocks || n_in % kPairElements == 0);
+    w_.matrices.emplace_back(blocks ? panels_bytes(type, n_out, n_in) : n_out * row_bytes(type, n_in),
+                             "the model's weights");
+    char* data = w_.matrices.back().as<char>();
+    w.data = data;
+    // A task is a panel, or as many rows; each begins at a counter of its own.
+    pool_.parallel_for(n_panels(n_out), [&](int64_t panel, int) {
+      const int64_t begin = panel * kPanelOutputs;
+      const int64_t n_rows = std::min(kPanelOutputs, n_out - begin);
+      const auto counter = static_cast<uint64_t>(begin * n_in);
+      if (blocks) {
+        draw_panel(type, rng, counter, n_rows, n_in, deviation, data + panel * panel_bytes(type, n_in));
+        return;
+      }
+      for (int64_t r = 0; r < n_rows; ++r) {
+        fill_row(type, rng, counter + static_cast<uint64_t>(r * n_in), n_in, deviation,
+                 data + (begin + r) * row_bytes(type, n_in));
+      }
+    });
+    return w;
+  }
+
+  static void fill_row(DType type, const Rng& rng, uint64_t counter, int64_t n, float deviation, char* row) {
+    constexpr int64_t kPiece = 1024;
+    float piece[kPiece];
+    for (int64_t i = 0; i < n; i += kPiece) {
+      const int64_t count = std::min(kPiece, n - i);
+      draw_row(rng, counter + static_cast<uint64_t>(i), count, deviation, piece);
+      row_from_f32(type, piece, count, row + i * dtype_size(type));
+    }
+  }
+
+  const float* vector(int64_t n, float mean) {
+    const Rng rng(seed_, n_tensors_++);
+    w_.vectors.emplace_back(n * static_cast<int64_t>(sizeof(float)), "norms and biases");
+    float* out = w_.vectors.back().as<float>();
+    draw_row(rng, 0, n, 0.1F, out);
+    for (int64_t i = 0; i < n; ++i) out[i] += mean;
+    return out;
+  }
+
+  ModelWeights& w_;
+  DType type_;
+  uint64_t seed_;
+  ThreadPool& pool_;
+  uint64_t n_tensors_ = 0;
+};
+
+}  // namespace
+
+std::vector<std::string> shape_names() {
+  std::vector<std::string> names;
+  for (const Shape& s : kShapes) names.emplace_back(s.name);
+  return names;
+}
+
+ModelSpec shape_spec(const std::string& name) {
+  for (const Shape& s : kShapes) {
+    if (name == s.name) return parse_model_spec(parse_json(s.config, name), name);
+  }
+  throw Error(ErrorCode::kInvalidArgument, "unknown shape",
+              {.expected = fmt::format("one of {}", fmt::join(shape_names(), ", ")), .got = name});
+}
+
+ModelWeights make_random_weights(const ModelSpec& spec, DType type, uint64_t seed, ThreadPool& pool) {
+  ModelWeights weights;
+  Maker maker(&weights, type, seed, pool);
+  visit_model(spec, spec.prefix, spec.names.head.weight, &weights, maker);
+  if (spec.config.tied_embeddings) weights.head.weight = weights.token_embedding;
+  return weights;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,26 @@
+// Models of published shapes with made-up weights, in memory: to measure speed without a download.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/thread_pool.h"
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace sepllm {
+
+// "pythia-14m", "pythia-160m", "llama-160m", "tinyllama-1.1b", "llama-3-8b".
+std::vector<std::string> shape_names();
+
+// The published config.json of a shape, read. Error (kInvalidArgument) listing the names for another one.
+ModelSpec shape_spec(const std::string& name);
+
+// Random weights for `spec` whose matrices have `type` (tables: table_type(type)), and whose scale keeps
+// activations near 1. The same seed gives the same weights, whatever the number of threads. Block types need
+// inputs in whole pairs of blocks (a check), as the named shapes have.
+ModelWeights make_random_weights(const ModelSpec& spec, DType type, uint64_t seed, ThreadPool& pool);
+
+}  // namespace sepllm

@@ -1,0 +1,125 @@
+#include "model/shapes.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "kernels/panels.h"
+#include "kernels/rows.h"
+#include "model/decoder.h"
+#include "model/tensor_list.h"
+#include "tests/support/expect_error.h"
+
+namespace sepllm {
+namespace {
+
+struct Counter {
+  int64_t n = 0;
+  void table(Weight&, const std::string&, int64_t rows, int64_t columns) { n += rows * columns; }
+  void linear(Linear&, const std::string&, const std::string& bias, int64_t n_out, int64_t n_in) {
+    n += n_out * n_in + (bias.empty() ? 0 : n_out);
+  }
+  void norm(Norm&, const std::string&, const std::string& bias) { n += (bias.empty() ? 1 : 2) * hidden; }
+  int64_t hidden = 0;
+};
+
+int64_t parameters(const std::string& shape) {
+  const ModelSpec spec = shape_spec(shape);
+  Counter counter{.hidden = spec.config.hidden_size};
+  ModelWeights unused;
+  visit_model(spec, "", "", &unused, counter);
+  return counter.n;
+}
+
+// The numbers that the model cards on the Hugging Face hub state.
+TEST(Shapes, HaveThePublishedNumbersOfParameters) {
+  EXPECT_EQ(parameters("pythia-14m"), 14'067'712);
+  EXPECT_EQ(parameters("pythia-160m"), 162'322'944);
+  EXPECT_EQ(parameters("llama-160m"), 162'417'408);
+  EXPECT_EQ(parameters("tinyllama-1.1b"), 1'100'048'384);
+  EXPECT_EQ(parameters("llama-3-8b"), 8'030'261'248);
+  EXPECT_EQ(shape_names().size(), 5U);
+}
+
+TEST(Shapes, AnUnknownNameIsAnError) {
+  test::expect_error([] { shape_spec("llama-9"); }, ErrorCode::kInvalidArgument, {"llama-9", "pythia-14m"});
+}
+
+class RandomWeights : public testing::TestWithParam<DType> {
+ protected:
+  static ModelWeights make(int n_threads, uint64_t seed = 7) {
+    ThreadPool pool(n_threads);
+    return make_random_weights(shape_spec("pythia-14m"), GetParam(), seed, pool);
+  }
+  static std::vector<float> row(const Weight& w, int64_t r) {
+    std::vector<float> out(static_cast<size_t>(w.n_in));
+    if (is_block_type(w.type)) {
+      panel_row_to_f32(w, r, 0, w.n_in, out.data());
+    } else {
+      row_to_f32(w.type, static_cast<const char*>(w.data) + r * row_bytes(w.type, w.n_in), w.n_in,
+                 out.data());
+    }
+    return out;
+  }
+};
+
+TEST_P(RandomWeights, HaveTheTypeAndTheScale) {
+  const ModelWeights w = make(1);
+  EXPECT_EQ(parameter_count(w), 14'067'712);
+  EXPECT_EQ(w.token_embedding.type, table_type(GetParam()));
+  EXPECT_EQ(w.head.weight.type, table_type(GetParam()));
+  for (const Weight& m : {w.layers[5].mlp_down.weight, w.layers[0].qkv[0].weight, w.head.weight}) {
+    double sum = 0, squares = 0;
+    constexpr int64_t kRows = 100;
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (const float x : row(m, r)) {
+        sum += x;
+        squares += double{x} * x;
+      }
+    }
+    // Of n numbers, the mean strays by 1 / sqrt(n) deviations and the variance by about as much of itself.
+    const auto n = static_cast<double>(kRows * m.n_in);
+    EXPECT_LT(std::abs(sum / n) * std::sqrt(static_cast<double>(m.n_in)), 5 / std::sqrt(n));
+    EXPECT_NEAR(squares / n * static_cast<double>(m.n_in), 1.0, 5 / std::sqrt(n) + 1e-3);
+  }
+  EXPECT_EQ(w.layers[3].mlp_up.weight.type, GetParam());
+}
+
+TEST_P(RandomWeights, AreTheSameForAnyNumberOfThreads) {
+  const ModelWeights one = make(1), three = make(3), other = make(1, 8);
+  ASSERT_EQ(one.matrices.size(), three.matrices.size());
+  for (size_t i = 0; i < one.matrices.size(); ++i) {
+    const auto bytes = static_cast<size_t>(one.matrices[i].bytes());
+    EXPECT_EQ(std::memcmp(one.matrices[i].data(), three.matrices[i].data(), bytes), 0) << i;
+    EXPECT_NE(std::memcmp(one.matrices[i].data(), other.matrices[i].data(), bytes), 0) << i;
+  }
+  EXPECT_NE(std::memcmp(one.matrices[0].data(), one.matrices.back().data(), 4096), 0);
+}
+
+TEST_P(RandomWeights, KeepActivationsFinite) {
+  const ModelSpec spec = shape_spec("pythia-14m");
+  const Decoder decoder(spec.config, make(2));
+  ThreadPool pool(2);
+  Arena arena;
+  const Context ctx{.pool = pool, .arena = arena};
+  std::vector<int32_t> tokens(64);
+  std::iota(tokens.begin(), tokens.end(), 1000);
+  const Pattern full;
+  const Sequence sequence{.tokens = tokens, .cache = nullptr, .patterns = {&full, 1}};
+  const Matrix hidden = decoder.forward(ctx, {&sequence, 1});
+  std::vector<double> nll(63);
+  decoder.nll(ctx, hidden.rows(0, 63), std::span(tokens).subspan(1), nll.data());
+  const double mean = std::accumulate(nll.begin(), nll.end(), 0.0) / 63;
+  // Logits of variance about 1: somewhat above the entropy of a uniform choice.
+  EXPECT_GT(mean, std::log(50304.0) - 1);
+  EXPECT_LT(mean, std::log(50304.0) + 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, RandomWeights,
+                         testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0),
+                         [](const auto& info) { return std::string(dtype_name(info.param)); });
+
+}  // namespace
+}  // namespace sepllm
