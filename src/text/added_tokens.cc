@@ -132,6 +132,12 @@ const AddedToken* AddedTokens::by_content(std::string_view content) const {
   return found == by_content_.end() ? nullptr : &tokens_[found->second];
 }
 
+bool AddedTokens::cuts_before_line_break() const {
+  return std::none_of(tokens_.begin(), tokens_.end(), [](const AddedToken& token) {
+    return token.rstrip || token.content.find_first_of("\r\n", 1) != std::string::npos;
+  });
+}
+
 bool AddedTokens::accepts(const AddedToken& token, std::string_view text, const StringMatcher::Match& match,
                           bool parse_special) const {
   if (token.special && !parse_special) return false;

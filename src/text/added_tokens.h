@@ -66,6 +66,9 @@ class AddedTokens {
   const AddedToken* by_id(int32_t id) const;
   const AddedToken* by_content(std::string_view content) const;
 
+  // No added token reaches over the place between an ASCII letter and a line break behind it.
+  bool cuts_before_line_break() const;
+
   // Cuts `text` at the added tokens that are looked for before (normalized = false) or after normalization.
   // Special ones are plain text unless `parse_special`.
   void split(std::string_view text, bool normalized, bool parse_special, SectionSink sink) const;

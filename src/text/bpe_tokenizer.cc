@@ -124,6 +124,11 @@ void BpeTokenizer::adapt_frame(const TokenizerConfig& config) {
 
 bool BpeTokenizer::adds_bos() const { return begins_with(parts_.frame.before, bos_); }
 
+bool BpeTokenizer::cuts_before_line_break() const {
+  return parts_.normalizer.cuts_before_line_break() && parts_.pre_tokenizer.cuts_before_line_break() &&
+         parts_.added.cuts_before_line_break();
+}
+
 std::vector<int32_t> BpeTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   if (const auto bad = utf8_find_invalid(text)) {
     throw Error(ErrorCode::kInvalidArgument, "text is not valid UTF-8",
@@ -136,7 +141,8 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, const EncodeOpt
   Scratch& scratch = loan.get();
   parts_.added.split(text, false, options.parse_special, [&](const Section& section) {
     if (section.id >= 0) return out.push_back(section.id);
-    encode_section(section.text, section.text.data() == text.data(), options.parse_special, scratch, out);
+    const bool first = !options.continues && section.text.data() == text.data();
+    encode_section(section.text, first, options.parse_special, scratch, out);
   });
   if (options.add_special) out.insert(out.end(), parts_.frame.after.begin(), parts_.frame.after.end());
   return out;

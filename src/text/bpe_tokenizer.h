@@ -46,6 +46,7 @@ class BpeTokenizer : public Tokenizer {
   std::optional<int32_t> bos_id() const override { return bos_; }
   std::optional<int32_t> eos_id() const override { return eos_; }
   bool adds_bos() const override;
+  bool cuts_before_line_break() const override;
   std::string format() const override { return parts_.format; }
 
  private:

@@ -116,7 +116,7 @@ class Llama2cTokenizer : public Tokenizer {
     if (text.empty()) return ids;
     std::string with_blank;
     with_blank.reserve(text.size() + 1);
-    with_blank += ' ';
+    if (!options.continues) with_blank += ' ';
     with_blank += text;
     bpe_.encode(with_blank, byte_ids_, ids);
     return ids;
@@ -162,6 +162,7 @@ class Llama2cTokenizer : public Tokenizer {
   std::optional<int32_t> bos_id() const override { return kBos; }
   std::optional<int32_t> eos_id() const override { return kEos; }
   bool adds_bos() const override { return true; }
+  bool cuts_before_line_break() const override { return bpe_.cuts_before_line_break(); }
   std::string format() const override { return "llama2.c"; }
 
  private:

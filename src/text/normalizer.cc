@@ -2,6 +2,8 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/utf8.h"
 #include "text/json_step.h"
@@ -63,6 +65,7 @@ class Replace : public NormalizerStep {
 
 class Lowercase : public NormalizerStep {
  public:
+  bool cuts_before_line_break() const override { return true; }
   bool apply(std::string_view in, std::string& out, RegexScratch&) const override {
     out.clear();
     int length = 0;
@@ -128,6 +131,11 @@ Normalizer::Normalizer(const JsonObject& document) {
   for_each_step(document, "normalizer", "normalizers", [&](const JsonObject& step, const std::string& type) {
     steps_.push_back(make_step(step, type));
   });
+}
+
+bool Normalizer::cuts_before_line_break() const {
+  return std::all_of(steps_.begin(), steps_.end(),
+                     [](const auto& step) { return step->cuts_before_line_break(); });
 }
 
 std::string_view Normalizer::apply(std::string_view text, NormalizerScratch& scratch) const {

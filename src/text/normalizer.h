@@ -16,6 +16,9 @@ class NormalizerStep {
   virtual ~NormalizerStep() = default;
   // Writes the normal form of `in` (valid UTF-8) to `out`, or returns false if it is `in` itself.
   virtual bool apply(std::string_view in, std::string& out, RegexScratch& scratch) const = 0;
+  // Whether the normal form of a text is that of its parts if it is cut before a line break after an ASCII
+  // letter.
+  virtual bool cuts_before_line_break() const { return false; }
 };
 
 // Buffers of a normalization, reused between texts.
@@ -33,6 +36,7 @@ class Normalizer {
 
   // The normal form, in `scratch` or `text` itself.
   std::string_view apply(std::string_view text, NormalizerScratch& scratch) const;
+  bool cuts_before_line_break() const;
 
  private:
   std::vector<std::unique_ptr<NormalizerStep>> steps_;

@@ -79,7 +79,7 @@ PreTokenizer::PreTokenizer(const JsonObject& document) {
 
 PreTokenizer PreTokenizer::byte_level(const char* pattern) {
   PreTokenizer result;
-  result.steps_.push_back(make_split(make_regex_pattern(pattern, "", ""), SplitBehavior::kIsolated, false));
+  result.add_words(make_regex_pattern(pattern, "", ""), SplitBehavior::kIsolated, false);
   result.ends_in_bytes_ = result.has_byte_level_ = true;
   return result;
 }
@@ -91,7 +91,7 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
   }
   if (ends_in_bytes_) {  // what follows sees the alphabet, so it must be written after all
     steps_.push_back(std::make_unique<ByteEncode>());
-    ends_in_bytes_ = false;
+    ends_in_bytes_ = local_ = false;
   }
   if (type == "ByteLevel") {
     refuse_unknown_keys(step, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
@@ -103,7 +103,7 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
   } else if (type == "Split") {
     refuse_unknown_keys(step, {"type", "pattern", "behavior", "invert"});
     const SplitBehavior behavior = parse_behavior(step, "behavior", "");
-    steps_.push_back(make_split(parse_pattern(step, "pattern"), behavior, step.boolean_or("invert", false)));
+    add_words(parse_pattern(step, "pattern"), behavior, step.boolean_or("invert", false));
   } else if (type == "Digits") {
     refuse_unknown_keys(step, {"type", "individual_digits"});
     const auto behavior =
@@ -117,6 +117,7 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
     refuse_unknown_keys(step,
                         {"type", "replacement", "str_rep", "add_prefix_space", "prepend_scheme", "split"});
     const std::string mark = single_character(step, "replacement");
+    local_ = false;
     steps_.push_back(std::make_unique<Metaspace>(mark, parse_scheme(step)));
     if (step.boolean_or("split", true)) {
       steps_.push_back(make_split(make_string_pattern(mark), SplitBehavior::kMergedWithNext, false));
@@ -129,9 +130,19 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
 void PreTokenizer::add_byte_level(bool add_prefix_space, bool use_regex) {
   if (add_prefix_space) steps_.push_back(std::make_unique<PrefixSpace>());
   if (use_regex) {
-    steps_.push_back(make_split(make_regex_pattern(kGpt2Pattern, "", ""), SplitBehavior::kIsolated, false));
+    add_words(make_regex_pattern(kGpt2Pattern, "", ""), SplitBehavior::kIsolated, false);
   }
   ends_in_bytes_ = has_byte_level_ = true;
+}
+
+// The patterns with a scanner end every word of letters before a line break, without looking at what follows.
+void PreTokenizer::add_words(std::unique_ptr<SplitPattern> pattern, SplitBehavior behavior, bool invert) {
+  if (pattern->scanner() == nullptr || behavior != SplitBehavior::kIsolated) {
+    local_ = false;
+  } else if (local_) {
+    cuts_before_line_break_ = true;
+  }
+  steps_.push_back(make_split(std::move(pattern), behavior, invert));
 }
 
 void PreTokenizer::run(std::string_view text, bool first, PreTokenizerScratch& scratch,

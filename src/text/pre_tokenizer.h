@@ -50,17 +50,22 @@ class PreTokenizer {
 
   // The last step is ByteLevel: its alphabet is left out, the model works on the bytes themselves.
   bool ends_in_bytes() const { return ends_in_bytes_; }
+  // No word reaches over the place between an ASCII letter and a line break behind it, whatever is around.
+  bool cuts_before_line_break() const { return cuts_before_line_break_; }
   // There is a ByteLevel step somewhere.
   bool has_byte_level() const { return has_byte_level_; }
 
  private:
   void add_step(const JsonObject& step, const std::string& type);
   void add_byte_level(bool add_prefix_space, bool use_regex);
+  void add_words(std::unique_ptr<SplitPattern> pattern, SplitBehavior behavior, bool invert);
   void run_from(size_t step, const Piece& piece, PreTokenizerScratch& scratch, PieceSink sink) const;
 
   std::vector<std::unique_ptr<PreTokenizerStep>> steps_;
   bool ends_in_bytes_ = false;
   bool has_byte_level_ = false;
+  bool local_ = true;  // the steps so far treat a text cut there as they treat the whole
+  bool cuts_before_line_break_ = false;
 };
 
 // Pieces of a text between and at the matches of `pattern` (`invert`: matches and what lies between them

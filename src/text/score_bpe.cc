@@ -91,6 +91,18 @@ bool ScoreBpe::no_merge_before_blank() const {
   });
 }
 
+bool ScoreBpe::cuts_before_line_break() const {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  return std::none_of(by_text_.begin(), by_text_.end(), [&](const auto& entry) {
+    const std::string& text = entry.first;
+    for (size_t at = text.find_first_of("\r\n", 1); at < text.size();
+         at = text.find_first_of("\r\n", at + 1)) {
+      if (is_letter(text[at - 1])) return true;
+    }
+    return false;
+  });
+}
+
 void ScoreBpe::insert_merge(const Merge& merge) {
   if (++n_merges_ * 2 > merges_.size()) {
     std::vector<Merge> old(merges_.size() * 2, Merge{kEmpty, 0, 0});

@@ -28,6 +28,9 @@ class ScoreBpe {
   // Id of a mergeable piece by its exact text; -1 if there is none.
   int32_t find(std::string_view text) const;
 
+  // No piece has a line break behind an ASCII letter, so no merge reaches over that place.
+  bool cuts_before_line_break() const;
+
   // Appends the ids of `text` (valid UTF-8): its characters looked up, those that are no piece replaced by
   // byte_ids of their bytes, then merged. O(n log n) in the longest word, O(n) in the number of words.
   void encode(std::string_view text, const std::array<int32_t, 256>& byte_ids,

@@ -40,6 +40,7 @@ class Encoder {
  public:
   virtual ~Encoder() = default;
   virtual void encode(std::string_view text, bool at_start, Ids& out) const = 0;
+  virtual bool cuts_before_line_break() const { return false; }  // as Tokenizer's
 };
 
 bool is_plain(const Model& model) {
@@ -74,6 +75,8 @@ class PlainEncoder : public Encoder {
     whole += replace_all(text, kBlankMark, " ");
     bpe_.encode(whole, byte_ids_, out);
   }
+
+  bool cuts_before_line_break() const override { return bpe_.cuts_before_line_break(); }
 
  private:
   static std::vector<ScoredPiece> scored_pieces(const Model& model) {
@@ -172,12 +175,19 @@ class SentencePieceTokenizer : public Tokenizer {
     while (options.parse_special) {
       const auto hit = specials_.find(text, at);
       if (!hit) break;
-      encoder_->encode(text.substr(at, hit->at - at), at == 0, ids);
+      encoder_->encode(text.substr(at, hit->at - at), at == 0 && !options.continues, ids);
       ids.push_back(hit->id);
       at = hit->at + hit->length;
     }
-    encoder_->encode(text.substr(at), at == 0, ids);
+    encoder_->encode(text.substr(at), at == 0 && !options.continues, ids);
     return ids;
+  }
+
+  bool cuts_before_line_break() const override {
+    const auto reaches_over = [&](const auto& piece) {
+      return is_special(piece.second) && piece.first.find_first_of("\r\n", 1) != std::string::npos;
+    };
+    return encoder_->cuts_before_line_break() && std::none_of(ids_.begin(), ids_.end(), reaches_over);
   }
 
   std::string token_bytes(int32_t id) const override {

@@ -16,6 +16,9 @@ struct EncodeOptions {
   bool parse_special = true;
   // Add what the tokenizer's files say belongs around a text (post-processor: BOS, ...).
   bool add_special = false;
+  // The text goes on after another part of it: nothing is done that only the start of a text gets (a dummy
+  // blank). See cuts_before_line_break().
+  bool continues = false;
 };
 
 class Tokenizer {
@@ -24,6 +27,10 @@ class Tokenizer {
 
   // Token ids of `text`. Error (kInvalidArgument) with the byte offset if `text` is not valid UTF-8.
   virtual std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
+
+  // Whether a long text may be cut before a line break (CR or LF) that follows an ASCII letter: the ids of
+  // its parts, encoded with `continues` from the second on, are then those of the whole. False: not known.
+  virtual bool cuts_before_line_break() const { return false; }
 
   // The bytes that token `id` contributes to a text, as decode() joins them; special tokens give their text.
   // Ids beyond the vocabulary: empty. Where a format drops a blank at the start of a text (SentencePiece),

@@ -30,6 +30,7 @@ class UnicodeNormalizer : public NormalizerStep {
   explicit UnicodeNormalizer(NormalForm form)
       : options_(static_cast<utf8proc_option_t>(options_of(form))), composed_(form == NormalForm::kNfc) {}
 
+  bool cuts_before_line_break() const override { return true; }
   bool apply(std::string_view in, std::string& out, RegexScratch&) const override {
     size_t unsafe = next_unsafe(in, 0);
     if (unsafe == in.size()) return false;

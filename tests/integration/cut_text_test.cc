@@ -1,0 +1,105 @@
+// Texts encoded in parts: the ids of the whole, for every tokenizer that says so.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "model/random_model.h"
+#include "tests/support/support.h"
+#include "text/tokenizer.h"
+
+namespace sepllm {
+namespace {
+
+bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+// Encodes `text` cut at every place where it may be cut, or at some of them.
+std::vector<int32_t> in_parts(const Tokenizer& tokenizer, const std::string& text, const Rng* rng) {
+  std::vector<int32_t> out;
+  size_t begin = 0;
+  const auto part = [&](size_t end) {
+    const auto ids = tokenizer.encode(std::string_view(text).substr(begin, end - begin),
+                                      {.parse_special = true, .continues = begin > 0});
+    out.insert(out.end(), ids.begin(), ids.end());
+    begin = end;
+  };
+  for (size_t at = 1; at < text.size(); ++at) {
+    const bool cut = (text[at] == '\n' || text[at] == '\r') && is_letter(text[at - 1]);
+    if (cut && (rng == nullptr || rng->uniform(at) < 0.3)) part(at);
+  }
+  part(text.size());
+  return out;
+}
+
+// Texts of what tokenizers treat in ways of their own, in random order.
+std::string random_text(const Rng& rng, uint64_t length) {
+  static const std::vector<std::string> bits = {
+      "a",     "word", " word",     "\n",       "\n", "\r\n",          "\r",
+      " ",     "  ",   "\t",        "'s",       "'",  "x'll",          "1",
+      "12345", "é",    "e\xCC\x81", ".",        "!?", "<|endoftext|>", "</s>",
+      "<s>",   "中",   "\xC2\xA0",  "\n\n",     "Z",  "ſ\n",           "\xE2\x96\x81",
+      "    ",  "\v",   "I'm",       "<|begin|>"};
+  std::string out;
+  for (uint64_t k = 0; k < length; ++k) {
+    out += bits[static_cast<size_t>(rng.uniform(k) * static_cast<double>(bits.size()))];
+  }
+  return out;
+}
+
+void expect_cuts(const Tokenizer& tokenizer, const std::string& book) {
+  ASSERT_TRUE(tokenizer.cuts_before_line_break());
+  EXPECT_EQ(in_parts(tokenizer, book, nullptr), tokenizer.encode(book));
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    const Rng rng(seed);
+    const std::string text = random_text(rng, 5 + seed);
+    EXPECT_EQ(in_parts(tokenizer, text, nullptr), tokenizer.encode(text)) << seed;
+    EXPECT_EQ(in_parts(tokenizer, text, &rng), tokenizer.encode(text)) << seed;
+  }
+}
+
+TEST(CutText, TheByteTokenizerOfRandomModels) {
+  const test::TemporaryFolder folder;
+  write_random_model(folder.file("model"), {});
+  expect_cuts(*load_tokenizer(folder.file("model")), "One line\nand another\r\n\r\nthe end\n");
+}
+
+TEST(CutText, PublishedTokenizers) {
+  SEPLLM_DATA_OR_SKIP(data);
+  std::vector<std::string> books;
+  for (const auto& entry : std::filesystem::directory_iterator(data + "/text/pg19/test"))
+    books.push_back(entry.path());
+  const std::string book = read_file(*std::min_element(books.begin(), books.end()));
+  for (const char* name : {"tokenizers/gpt-neox-20b", "tokenizers/gpt2", "tokenizers/falcon",
+                           "tokenizers/llama3/tokenizer.model", "tokenizers/llama2/tokenizer.model",
+                           "weights/stories260k/tok512.bin"}) {
+    SCOPED_TRACE(name);
+    expect_cuts(*load_tokenizer(data + "/" + name, std::string(name).ends_with(".bin") ? 512 : 0), book);
+  }
+}
+
+TEST(CutText, WhereATokenReachesOverTheLineBreakItIsNotCut) {
+  const test::TemporaryFolder folder;
+  const auto with = [&](const Json& change) {
+    write_random_model(folder.file("model"), {});
+    const std::string path = folder.file("model") + "/tokenizer.json";
+    Json json = parse_json(read_file(path), path);
+    json.merge_patch(change);
+    return load_tokenizer(folder.write("changed.json", json.dump()));
+  };
+  EXPECT_TRUE(with({{"normalizer", {{"type", "NFC"}}}})->cuts_before_line_break());
+  EXPECT_FALSE(with({{"normalizer", {{"type", "Prepend"}, {"prepend", "_"}}}})->cuts_before_line_break());
+  EXPECT_FALSE(with({{"pre_tokenizer", nullptr}})->cuts_before_line_break());
+  const Json added = {{"id", 300},       {"content", "end\n"},  {"single_word", false}, {"lstrip", false},
+                      {"rstrip", false}, {"normalized", false}, {"special", true}};
+  EXPECT_FALSE(with({{"added_tokens", {added}}})->cuts_before_line_break());
+  Json taking = added;
+  taking["content"] = "end";
+  EXPECT_TRUE(with({{"added_tokens", {taking}}})->cuts_before_line_break());
+  taking["rstrip"] = true;
+  EXPECT_FALSE(with({{"added_tokens", {taking}}})->cuts_before_line_break());
+}
+
+}  // namespace
+}  // namespace sepllm
