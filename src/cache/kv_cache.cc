@@ -94,8 +94,7 @@ void KvCache::begin_chunk(std::span<const int32_t> tokens) {
   }
   int64_t slots = 0;
   for (const Group& group : groups_) slots += held(group) * static_cast<int64_t>(group.layers.size());
-  const int64_t slot_bytes = 2 * layout_.n_kv_heads * row_bytes_;
-  stats_.peak_bytes = std::max(stats_.peak_bytes, slots * slot_bytes);
+  stats_.peak_bytes = std::max(stats_.peak_bytes, slots * slot_bytes());
 }
 
 void KvCache::set_encoded(int64_t n) {
@@ -304,7 +303,7 @@ void KvCache::compress(Group& g) {
 
 // --- Storage ---
 
-char* KvCache::row(Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const {
+char* KvCache::row(const Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const {
   return buffer.as<char>() + (kv_head * part.capacity + slot) * row_bytes_;
 }
 
@@ -325,10 +324,14 @@ void KvCache::copy_row(int64_t layer, SlotRef from, SlotRef to) {
   }
 }
 
+KvCache::Part KvCache::make_part(int64_t capacity) const {
+  const int64_t bytes = layout_.n_kv_heads * capacity * row_bytes_;
+  return {Buffer(bytes, "the KV cache"), Buffer(bytes, "the KV cache"), capacity};
+}
+
 // A part of `capacity` rows that holds the `used` rows from `start` on (a ring) at its beginning.
 void KvCache::grow(Part& p, int64_t capacity, int64_t used, int64_t start) {
-  const int64_t bytes = layout_.n_kv_heads * capacity * row_bytes_;
-  Part next{Buffer(bytes, "the KV cache"), Buffer(bytes, "the KV cache"), capacity};
+  Part next = make_part(capacity);
   for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
     for (int64_t done = 0; done < used;) {
       const int64_t slot = (start + done) % p.capacity;
@@ -377,7 +380,7 @@ void KvCache::reserve(int64_t n_tokens) {
 
 KvStats KvCache::stats() const {
   KvStats out = stats_;
-  out.full_bytes = length_ * layout_.n_layers * 2 * layout_.n_kv_heads * row_bytes_;
+  out.full_bytes = length_ * layout_.n_layers * slot_bytes();
   for (const Layer& l : layers_) {
     for (const Part* p : {&l.compact, &l.band}) out.reserved_bytes += p->k.bytes() + p->v.bytes();
   }

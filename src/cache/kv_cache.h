@@ -1,4 +1,5 @@
-// The KV cache of one sequence: only what its policy can still see, in place.
+// The KV cache of one sequence: only what its policy can still see, in place. States of it are in
+// snapshot.cc.
 //
 // Per layer two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
 // recent tokens, a ring). Under a static policy a token enters the band; when it falls out of the window it
@@ -13,6 +14,7 @@
 
 #include "attention/key_span.h"
 #include "attention/policy.h"
+#include "base/bytes.h"
 #include "base/dtype.h"
 #include "base/token_set.h"
 #include "tensor/buffer.h"
@@ -103,8 +105,28 @@ class KvCache {
   // Memory for this many more tokens at once instead of growing by halves, where a layer keeps all of them.
   void reserve(int64_t n_tokens);
 
+  // --- States, between two chunks (and their moves) ---
+  // All that the cache holds. Where it is restored into a cache of the same layout, policy and separators,
+  // every later chunk gives the same bits as here: where the ring begins is part of the state, because
+  // kernels add in the order of the spans.
+  void save(ByteWriter& out) const;
+  // Error (kBadFile), and the cache as it was, for bytes that are not such a state, or of a cache that took
+  // larger chunks than `max_chunk`. Memory is allocated only for rows that are there (and a ring's free
+  // slots: at most the window and a chunk).
+  void restore(ByteReader& in, int64_t max_chunk);
+  // A mark: what a later rewind() of this cache needs. What is only ever appended to is left out: cheap.
+  // rewind() is for marks that this cache wrote itself at its length or before (after restore() or skip_to()
+  // older ones are void).
+  void save_mark(ByteWriter& out) const;
+  void rewind(ByteReader& in);
+  // Moves the stream to a later position as if tokens that nobody kept had come between: what follows the
+  // initial tokens stays that much nearer to the next token than the tokens before it. For measurements at
+  // great depth, and tests. position >= length() (a check).
+  void skip_to(int64_t position);
+
   const KvLayout& layout() const { return layout_; }
   const Policy& policy() const { return policy_; }
+  const TokenSet& separators() const { return separators_; }
   KvStats stats() const;
 
  private:
@@ -135,6 +157,13 @@ class KvCache {
     int64_t slot_of(int64_t position) const { return (ring_start + position - band_begin) % ring_capacity; }
   };
 
+  // What a state says, before it is taken over.
+  struct State {
+    int64_t length = 0, excess = 0;
+    KvStats stats;
+    std::vector<Group> groups;
+  };
+
   void plan_static(Group& group, std::span<const int32_t> tokens);
   void plan_stream(Group& group, std::span<const int32_t> tokens);
   void append_to_band(Group& group, std::span<const int32_t> tokens);
@@ -147,11 +176,24 @@ class KvCache {
   void grow_compact(Group& group, int64_t n_slots);
   void copy_row(int64_t layer, SlotRef from, SlotRef to);
   void grow(Part& part, int64_t capacity, int64_t used, int64_t start);
-  char* row(Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const;
+  char* row(const Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const;
+  Part make_part(int64_t capacity) const;
+  // Whether nothing that enters the group's compact part (its band) ever moves or leaves: a mark needs no
+  // copy.
+  bool appends_compact() const { return policy_.kind != PolicyKind::kSepStream; }
+  bool appends_band(const Group& group) const { return appends_compact() && group.window >= kUnlimited; }
+  void save(ByteWriter& out, bool whole) const;
+  State read_state(ByteReader& in, bool whole, int64_t max_chunk) const;
+  void read_group(ByteReader& in, bool whole, int64_t max_chunk, const State& state, Group* group) const;
+  void check_group(const ByteReader& in, const State& state, const Group& group) const;
+  void take(State state);
+  void write_rows(ByteWriter& out, const Part& part, int64_t used, int64_t start) const;
+  void read_rows(ByteReader& in, Part& part, int64_t used, int64_t start) const;
   Part& part(int64_t layer, bool band) {
     return band ? layers_[static_cast<size_t>(layer)].band : layers_[static_cast<size_t>(layer)].compact;
   }
   int64_t effective_capacity() const;
+  int64_t slot_bytes() const { return 2 * layout_.n_kv_heads * row_bytes_; }
   int64_t held(const Group& group) const {
     return static_cast<int64_t>(group.compact_positions.size()) + group.band_size;
   }

@@ -17,11 +17,11 @@ void refuse_output(const Model& model) {
 
 Session::Session(const Model& model, const PolicySettings& settings, const Context& ctx)
     : model_(model),
-      prefill_chunk_(settings.prefill_chunk),
+      settings_(settings),
       ctx_(ctx),
       cache_(model.decoder.kv_layout(settings.kv), settings.policy, model.separators(settings)),
       logits_(static_cast<size_t>(model.config().vocab_size)) {
-  SEPLLM_CHECK(prefill_chunk_ >= 1);
+  SEPLLM_CHECK(settings_.prefill_chunk >= 1);
 }
 
 void Session::feed(std::span<const int32_t> tokens,
@@ -29,7 +29,7 @@ void Session::feed(std::span<const int32_t> tokens,
   cache_.reserve(static_cast<int64_t>(tokens.size()));
   for (size_t at = 0; at < tokens.size();) {
     const auto left = static_cast<int64_t>(tokens.size() - at);
-    const int64_t n = std::min({left, prefill_chunk_, cache_.max_chunk()});
+    const int64_t n = std::min({left, settings_.prefill_chunk, cache_.max_chunk()});
     const Sequence sequence{.tokens = tokens.subspan(at, static_cast<size_t>(n)), .cache = &cache_};
     const Arena::Scope scope(ctx_.arena);
     const Matrix hidden = model_.decoder.forward(ctx_, {&sequence, 1});

@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/function_ref.h"
 #include "cache/kv_cache.h"
 #include "engine/model.h"
+#include "engine/state_file.h"
 #include "kernels/context.h"
 
 namespace sepllm {
@@ -31,14 +33,27 @@ class Session {
   std::span<const float> advance(
       std::span<const int32_t> tokens, FunctionRef<bool()> go_on = [] { return true; });
 
+  // --- States (session_state.cc) ---
+  // Writes all that is needed to go on, at once or not at all. `extra`: what the caller wants to find again
+  // (an object). Error (kIo).
+  void save(const std::string& path, const Json& extra = Json::object()) const;
+  // Goes on where the saved session was, with the same bits in every later result (if its tokens come in
+  // chunks that end where its own would have ended), and returns `extra`. Error (kBadFile), and the session
+  // as it was, for a file that is damaged or was saved with another model, weights, policy, type of cache,
+  // separators or prefill chunk.
+  Json restore(const StateFile& file);
+  Json restore(const std::string& path) { return restore(StateFile(path)); }
+
   KvCache& cache() { return cache_; }
   const KvCache& cache() const { return cache_; }
   const Model& model() const { return model_; }
   const Context& context() const { return ctx_; }
 
  private:
+  Json identity() const;
+
   const Model& model_;
-  int64_t prefill_chunk_;
+  PolicySettings settings_;
   Context ctx_;
   KvCache cache_;
   std::vector<float> logits_;

@@ -1,0 +1,230 @@
+// States of a KvCache: whole ones, to go on elsewhere, and marks, to come back to. In order: the layout, the
+// counts, the plan of each group of layers, then the rows of each layer: per part and kv head the keys, then
+// the values, oldest first.
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "cache/kv_cache.h"
+
+namespace sepllm {
+namespace {
+
+// Far beyond any stream; sums over it stay within int64.
+constexpr int64_t kMaxPosition = int64_t{1} << 40;
+
+}  // namespace
+
+// --- Writing ---
+
+void KvCache::save(ByteWriter& out) const { save(out, /*whole=*/true); }
+void KvCache::save_mark(ByteWriter& out) const { save(out, /*whole=*/false); }
+
+void KvCache::save(ByteWriter& out, bool whole) const {
+  SEPLLM_CHECK(in_flight_ == 0);
+  for (const int64_t v :
+       {layout_.n_layers, layout_.n_kv_heads, layout_.head_dim, static_cast<int64_t>(layout_.type), length_,
+        excess_, stats_.queries, stats_.keys, stats_.full_keys, stats_.peak_keys, stats_.peak_bytes}) {
+    out.value(v);
+  }
+  for (const Group& g : groups_) {
+    // (A cache that drops nothing has a ring of any size, without a seam.)
+    for (const int64_t v : {static_cast<int64_t>(g.compact_positions.size()), g.band_begin, g.band_size,
+                            g.ring_start, appends_band(g) ? g.band_size : g.ring_capacity, g.promoted}) {
+      out.value(v);
+    }
+    if (whole || !appends_compact()) {
+      out.list(std::span<const int64_t>(g.compact_positions));
+      out.list(std::span<const int32_t>(g.compact_tokens));
+    }
+    if (!whole && appends_band(g)) continue;
+    for (int64_t k = 0; k < g.band_size; ++k)
+      out.value(g.band_tokens[static_cast<size_t>(g.slot_of(g.band_begin + k))]);
+  }
+  for (int64_t l = 0; l < layout_.n_layers; ++l) {
+    const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(l)])];
+    const Layer& layer = layers_[static_cast<size_t>(l)];
+    if (whole || !appends_compact())
+      write_rows(out, layer.compact, static_cast<int64_t>(g.compact_positions.size()), 0);
+    if (whole || !appends_band(g)) write_rows(out, layer.band, g.band_size, g.ring_start);
+  }
+}
+
+void KvCache::write_rows(ByteWriter& out, const Part& p, int64_t used, int64_t start) const {
+  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
+    for (const Buffer* rows : {&p.k, &p.v}) {
+      for (int64_t done = 0; done < used;) {
+        const int64_t slot = (start + done) % p.capacity;
+        const int64_t run = std::min(used - done, p.capacity - slot);
+        out.bytes(row(*rows, p, head, slot), static_cast<uint64_t>(run * row_bytes_));
+        done += run;
+      }
+    }
+  }
+}
+
+// --- Reading ---
+
+void KvCache::read_rows(ByteReader& in, Part& p, int64_t used, int64_t start) const {
+  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
+    for (const Buffer* rows : {&p.k, &p.v}) {
+      for (int64_t done = 0; done < used;) {
+        const int64_t slot = (start + done) % p.capacity;
+        const int64_t run = std::min(used - done, p.capacity - slot);
+        in.bytes(row(*rows, p, head, slot), static_cast<uint64_t>(run * row_bytes_));
+        done += run;
+      }
+    }
+  }
+}
+
+void KvCache::restore(ByteReader& in, int64_t max_chunk) {
+  SEPLLM_CHECK(in_flight_ == 0);
+  State s = read_state(in, /*whole=*/true, max_chunk);
+  int64_t rows = 0;
+  for (const Group& g : s.groups) rows += held(g) * static_cast<int64_t>(g.layers.size());
+  in.need(static_cast<uint64_t>(rows * slot_bytes()));
+  std::vector<Layer> layers(layers_.size());
+  for (Group& g : s.groups) {
+    if (appends_band(g)) g.ring_capacity = g.band_size;
+    g.compact_capacity = static_cast<int64_t>(g.compact_positions.size());
+    for (const int64_t l : g.layers) {
+      layers[static_cast<size_t>(l)] = {make_part(g.compact_capacity), make_part(g.ring_capacity)};
+    }
+  }
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const Group& g = s.groups[static_cast<size_t>(group_of_[l])];
+    read_rows(in, layers[l].compact, static_cast<int64_t>(g.compact_positions.size()), 0);
+    read_rows(in, layers[l].band, g.band_size, g.ring_start);
+  }
+  in.finish();
+  layers_ = std::move(layers);
+  take(std::move(s));
+}
+
+void KvCache::rewind(ByteReader& in) {
+  SEPLLM_CHECK(in_flight_ == 0);
+  State s = read_state(in, /*whole=*/false, kMaxPosition);
+  // A ring that has grown since is as long as it was: where it ends decides in which order kernels add.
+  std::vector<std::pair<int64_t, Part>> other;
+  for (const Group& g : s.groups) {
+    for (const int64_t l : g.layers) {
+      if (part(l, true).capacity != g.ring_capacity) other.emplace_back(l, make_part(g.ring_capacity));
+    }
+  }
+  for (auto& [l, band] : other) part(l, true) = std::move(band);
+  for (int64_t l = 0; l < layout_.n_layers; ++l) {
+    const Group& g = s.groups[static_cast<size_t>(group_of_[static_cast<size_t>(l)])];
+    if (!appends_compact())
+      read_rows(in, part(l, false), static_cast<int64_t>(g.compact_positions.size()), 0);
+    if (!appends_band(g)) read_rows(in, part(l, true), g.band_size, g.ring_start);
+  }
+  take(std::move(s));
+}
+
+void KvCache::take(State s) {
+  length_ = s.length;
+  excess_ = s.excess;
+  stats_ = s.stats;
+  groups_ = std::move(s.groups);
+}
+
+KvCache::State KvCache::read_state(ByteReader& in, bool whole, int64_t max_chunk) const {
+  State s;
+  in.integer("number of layers", layout_.n_layers, layout_.n_layers);
+  in.integer("number of kv heads", layout_.n_kv_heads, layout_.n_kv_heads);
+  in.integer("head_dim", layout_.head_dim, layout_.head_dim);
+  const auto type = static_cast<int64_t>(layout_.type);
+  in.integer("type of keys and values", type, type);
+  s.length = in.integer("length", 0, whole ? kMaxPosition : length_);
+  s.excess = in.integer("excess of separators", 0, policy_.seps_unbounded ? s.length : 0);
+  for (int64_t* v :
+       {&s.stats.queries, &s.stats.keys, &s.stats.full_keys, &s.stats.peak_keys, &s.stats.peak_bytes}) {
+    *v = in.integer("statistics", 0, int64_t{1} << 61);
+  }
+  for (const Group& own : groups_) {
+    Group& g = s.groups.emplace_back();
+    if (!whole) g = own;
+    g.window = own.window;
+    g.layers = own.layers;
+    read_group(in, whole, max_chunk, s, &g);
+    check_group(in, s, g);
+  }
+  return s;
+}
+
+void KvCache::read_group(ByteReader& in, bool whole, int64_t max_chunk, const State& s, Group* g) const {
+  const bool stream = policy_.kind == PolicyKind::kSepStream;
+  const int64_t most = std::min(s.length, stream ? policy_.capacity + s.excess : s.length);
+  const bool compact_there = whole || !appends_compact();
+  const bool band_there = whole || !appends_band(*g);
+  const int64_t kept = compact_there ? most : static_cast<int64_t>(g->compact_positions.size());
+  const int64_t n_compact = in.integer("number of compact slots", 0, kept);
+  g->band_begin = in.integer("begin of the band", 0, kMaxPosition);
+  g->band_size = in.integer("size of the band", 0, stream ? most - n_compact : most);
+  const int64_t ring_start = in.integer("begin of the ring", 0, kMaxPosition);
+  const int64_t ring_capacity = in.integer("size of the ring", g->band_size, kMaxPosition);
+  g->promoted = in.integer("number of tokens looked at", 0, s.length);
+  if (compact_there) in.need(static_cast<uint64_t>(n_compact) * (sizeof(int64_t) + sizeof(int32_t)));
+  g->compact_positions.resize(static_cast<size_t>(n_compact));
+  g->compact_tokens.resize(static_cast<size_t>(n_compact));
+  if (compact_there) {
+    in.list(std::span<int64_t>(g->compact_positions));
+    in.list(std::span<int32_t>(g->compact_tokens));
+  }
+  if (!band_there) return;  // a prefix of the ring, which begins where it did
+  // The others grow theirs to this at most.
+  const bool endless = appends_band(*g);
+  const int64_t limit = stream ? policy_.capacity + s.excess + 1 : g->window - 1 + max_chunk;
+  if (!endless && ring_capacity > std::max(limit, g->band_size))
+    in.refuse("a ring larger than its cache has");
+  if (ring_start != 0 && (endless || ring_start >= ring_capacity)) in.refuse("a ring that begins outside");
+  in.need(static_cast<uint64_t>(g->band_size) * sizeof(int32_t));
+  g->ring_start = ring_start;
+  g->ring_capacity = endless ? g->band_size : ring_capacity;
+  g->band_tokens.assign(static_cast<size_t>(g->ring_capacity), 0);
+  for (int64_t k = 0; k < g->band_size; ++k)
+    g->band_tokens[static_cast<size_t>(g->slot_of(g->band_begin + k))] = in.value<int32_t>();
+}
+
+// What the plan of a chunk relies on.
+void KvCache::check_group(const ByteReader& in, const State& s, const Group& g) const {
+  const auto n_compact = static_cast<int64_t>(g.compact_positions.size());
+  const auto require = [&](bool holds) {
+    if (!holds) in.refuse("positions that no cache has");
+  };
+  int64_t before = -1;
+  for (const int64_t position : g.compact_positions) {
+    require(position > before && position < s.length);
+    before = position;
+  }
+  for (const std::vector<int32_t>* tokens : {&g.compact_tokens, &g.band_tokens}) {
+    for (const int32_t token : *tokens) require(token >= 0);
+  }
+  if (policy_.kind != PolicyKind::kSepStream) {
+    require(g.band_begin + g.band_size == s.length && g.band_begin <= g.promoted && before < g.promoted);
+    return;
+  }
+  const int64_t n_initial = std::min(s.length, policy_.init);
+  require(n_compact >= n_initial && n_compact - n_initial <= policy_.seps + s.excess);
+  for (int64_t k = 0; k < n_initial; ++k) require(g.compact_positions[static_cast<size_t>(k)] == k);
+  if (g.band_size == 0) {
+    require(n_compact == n_initial);
+  } else {
+    require(g.band_begin + g.band_size == s.length && before < g.band_begin);
+  }
+}
+
+void KvCache::skip_to(int64_t position) {
+  SEPLLM_CHECK(in_flight_ == 0 && position >= length_ && position <= kMaxPosition);
+  SEPLLM_CHECK(policy_.kind != PolicyKind::kSepStream || length_ >= policy_.init);
+  const int64_t by = position - length_;
+  for (Group& g : groups_) {
+    for (int64_t& p : g.compact_positions) p += p >= policy_.init ? by : 0;
+    g.band_begin += by;
+    g.promoted += by;
+  }
+  length_ = position;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,104 @@
+#include "engine/fingerprint.h"
+
+#include <algorithm>
+
+#include "base/bytes.h"
+#include "kernels/panels.h"
+
+namespace sepllm {
+namespace {
+
+constexpr int64_t kSamples = 16;       // of a weight
+constexpr int64_t kSampleBytes = 256;  // at most
+
+template <typename T>
+void add(Hash64* hash, T value) {
+  hash->add(&value, sizeof value);
+}
+
+// `n` pieces of `bytes` bytes, `stride` bytes apart: some of them, each at a place of its own.
+void add_samples(Hash64* hash, const void* data, int64_t n, int64_t bytes, int64_t stride) {
+  const int64_t samples = std::min(n, kSamples);
+  const int64_t size = std::min(bytes, kSampleBytes);
+  for (int64_t k = 0; k < samples; ++k) {
+    const int64_t piece = samples == 1 ? 0 : k * (n - 1) / (samples - 1);
+    const int64_t offset = (bytes - size) * k / kSamples;
+    hash->add(static_cast<const char*>(data) + piece * stride + offset, static_cast<uint64_t>(size));
+  }
+}
+
+void add_weight(Hash64* hash, const Weight& w) {
+  add(hash, static_cast<int64_t>(w.type));
+  add(hash, w.n_out);
+  add(hash, w.n_in);
+  add(hash, static_cast<int64_t>(w.transposed));
+  if (w.data == nullptr) return;
+  if (is_block_type(w.type)) {
+    const int64_t panel = panel_bytes(w.type, w.n_in);
+    return add_samples(hash, w.data, n_panels(w.n_out), panel, panel);
+  }
+  const int64_t rows = w.transposed ? w.n_in : w.n_out;
+  const int64_t columns = w.transposed ? w.n_out : w.n_in;
+  add_samples(hash, w.data, rows, columns * dtype_size(w.type), w.row_stride * dtype_size(w.type));
+}
+
+void add_vector(Hash64* hash, const float* data, int64_t n) {
+  add(hash, static_cast<int64_t>(data != nullptr));
+  if (data != nullptr) hash->add(data, static_cast<uint64_t>(n) * sizeof(float));
+}
+
+void add_linear(Hash64* hash, const Linear& linear) {
+  add_weight(hash, linear.weight);
+  add_vector(hash, linear.bias, linear.weight.n_out);
+}
+
+void add_config(Hash64* hash, const ModelConfig& c) {
+  hash->add(c.family.data(), c.family.size());
+  for (const int64_t v :
+       {c.vocab_size, c.hidden_size, c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, c.intermediate_size,
+        c.max_positions, static_cast<int64_t>(c.norm), static_cast<int64_t>(c.block),
+        static_cast<int64_t>(c.activation), static_cast<int64_t>(c.gated_mlp),
+        static_cast<int64_t>(c.position), static_cast<int64_t>(c.rope_pairing), c.rope_dim,
+        static_cast<int64_t>(c.tied_embeddings)}) {
+    add(hash, v);
+  }
+  add(hash, c.norm_eps);
+  for (const double v : c.rope_inv_freq) add(hash, v);
+  for (const double v : c.alibi_slopes) add(hash, v);
+}
+
+}  // namespace
+
+std::string model_fingerprint(const Decoder& decoder) {
+  const ModelConfig& c = decoder.config();
+  const ModelWeights& w = decoder.weights();
+  Hash64 hash;
+  add_config(&hash, c);
+  const auto norm = [&](const Norm& n) {
+    add_vector(&hash, n.weight, c.hidden_size);
+    add_vector(&hash, n.bias, c.hidden_size);
+  };
+  add_weight(&hash, w.token_embedding);
+  add_weight(&hash, w.position_embedding);
+  for (const LayerWeights& layer : w.layers) {
+    norm(layer.norm1);
+    norm(layer.norm2);
+    for (const Linear& part : layer.qkv) add_linear(&hash, part);
+    add_linear(&hash, layer.attention_out);
+    if (layer.mlp_gate) add_linear(&hash, *layer.mlp_gate);
+    add_linear(&hash, layer.mlp_up);
+    add_linear(&hash, layer.mlp_down);
+  }
+  norm(w.final_norm);
+  add_linear(&hash, w.head);
+  return hex64(hash.value());
+}
+
+std::string set_fingerprint(const TokenSet& set) {
+  Hash64 hash;
+  add(&hash, set.vocab_size());
+  for (const int32_t id : set.ids()) add(&hash, id);
+  return hex64(hash.value());
+}
+
+}  // namespace sepllm

@@ -1,0 +1,63 @@
+// A session's state as a file: what it belongs to in the header, and the cache.
+#include "base/error.h"
+#include "engine/fingerprint.h"
+#include "engine/session.h"
+
+namespace sepllm {
+namespace {
+
+constexpr const char* kKind = "session";
+constexpr const char* kCacheSection = "cache";
+
+std::string shown(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+// Throws for the first member that differs, or that only one of the two has.
+void require_same(const Json& theirs, const Json& own, const std::string& what, const std::string& file) {
+  const auto compare = [&](const std::string& key) {
+    const Json* a = theirs.contains(key) ? &theirs.at(key) : nullptr;
+    const Json* b = own.contains(key) ? &own.at(key) : nullptr;
+    if (a != nullptr && b != nullptr && *a == *b) return;
+    throw Error(ErrorCode::kBadFile, "the state was saved with another " + what + key,
+                {.file = file,
+                 .expected = a != nullptr ? shown(*a) : "none",
+                 .got = b != nullptr ? shown(*b) : "none"});
+  };
+  // The kind of policy first: the other settings follow from it.
+  if (own.contains("policy")) compare("policy");
+  for (const auto& [key, value] : theirs.items()) compare(key);
+  for (const auto& [key, value] : own.items()) compare(key);
+}
+
+}  // namespace
+
+// What a state belongs to; equal for two sessions iff one can go on from the other's.
+Json Session::identity() const {
+  return {{"model", {{"family", model_.config().family}, {"fingerprint", model_fingerprint(model_.decoder)}}},
+          {"policy", policy_json(settings_)},
+          {"separators",
+           {{"count", cache_.separators().size()}, {"fingerprint", set_fingerprint(cache_.separators())}}}};
+}
+
+void Session::save(const std::string& path, const Json& extra) const {
+  Json header = {{"kind", kKind}, {"tokens", cache_.length()}};
+  header.update(identity());
+  header["extra"] = extra;
+  write_state_file(path, std::move(header), {{kCacheSection, [this](ByteWriter& out) { cache_.save(out); }}});
+}
+
+Json Session::restore(const StateFile& file) {
+  const JsonObject header(file.header(), file.path());
+  if (const std::string kind = header.string("kind"); kind != kKind) {
+    throw Error(ErrorCode::kBadFile, "a state of something else",
+                {.file = file.path(), .expected = kKind, .got = kind});
+  }
+  const Json own = identity();
+  for (const auto& [key, what] :
+       {std::pair{"model", "model: "}, {"policy", "--"}, {"separators", "set of separators: "}})
+    require_same(header.object(key).json(), own.at(key), what, file.path());
+  ByteReader in = file.section(kCacheSection);
+  cache_.restore(in, settings_.prefill_chunk);
+  return header.at("extra");
+}
+
+}  // namespace sepllm

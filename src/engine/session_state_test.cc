@@ -1,0 +1,209 @@
+// States: a session that was saved and restored goes on as if nothing had happened, bit for bit.
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "engine/session_test_support.h"
+
+namespace sepllm {
+namespace {
+
+using SessionState = test::SessionStateTest;
+
+std::string state_of(const Session& session) {
+  std::string bytes;
+  StringWriter out(&bytes);
+  session.cache().save(out);
+  return bytes;
+}
+
+void restore_cache(Session& session, const std::string& bytes) {
+  ByteReader in(bytes, "state", "cache");
+  session.cache().restore(in, 9);
+}
+
+constexpr DType kKvTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
+
+// After a prompt in chunks every token comes alone. Saved after each of the first 40 and at later ones.
+TEST_F(SessionState, GoesOnWithTheSameBitsFromAnyToken) {
+  for (auto& [name, settings] : all_settings()) {
+    for (const DType kv : kKvTypes) {
+      settings.kv = kv;
+      for (const int64_t prompt : {1, 31}) {
+        Session unbroken(*model_, settings, ctx_);
+        std::vector<std::pair<int64_t, std::string>> states;
+        std::vector<std::vector<float>> logits(ids_.size() + 1);
+        const Rng rng(7);
+        for (int64_t t = prompt; t <= 140; ++t) {
+          logits[static_cast<size_t>(t)] = advance_to(unbroken, t);
+          if (t < prompt + 40 || rng.bits(static_cast<uint64_t>(t)) % 8 == 0)
+            states.emplace_back(t, state_of(unbroken));
+        }
+        for (const auto& [at, state] : states) {
+          Session again(*model_, settings, other_ctx_);
+          if (at % 3 == 0) advance_to(again, 25);  // whatever it held before is gone
+          restore_cache(again, state);
+          ASSERT_EQ(again.cache().length(), at);
+          ASSERT_TRUE(state_of(again) == state) << name << " at " << at;
+          for (int64_t t = at + 1; t <= std::min<int64_t>(at + 17, 140); ++t) {
+            ASSERT_TRUE(advance_to(again, t) == logits[static_cast<size_t>(t)])
+                << name << " " << dtype_name(kv) << " saved at " << at << ", differs at " << t;
+          }
+        }
+      }
+    }
+  }
+}
+
+// The chunks of a long text end where they would have ended.
+TEST_F(SessionState, ChunksGoOnWhereTheyWere) {
+  for (auto& [name, settings] : all_settings()) {
+    Session unbroken(*model_, settings, ctx_), first(*model_, settings, ctx_);
+    const std::vector<float> expected = advance_to(unbroken, 390);
+    std::vector<int64_t> ends;
+    Session(*model_, settings, ctx_).feed(std::span(ids_).first(390), [&](int64_t at, const Matrix& hidden) {
+      ends.push_back(at + hidden.n_rows);
+      return true;
+    });
+    advance_to(first, ends[ends.size() / 2]);
+    const std::string path = folder_.file("a.state");
+    first.save(path, {{"at", 5}});
+    Session second(*model_, settings, other_ctx_);
+    EXPECT_EQ(second.restore(path), Json({{"at", 5}}));
+    EXPECT_TRUE(advance_to(second, 390) == expected) << name;
+    const KvStats a = unbroken.cache().stats(), b = second.cache().stats();
+    EXPECT_EQ(a.keys, b.keys);
+    EXPECT_EQ(a.peak_bytes, b.peak_bytes);
+    EXPECT_EQ(a.full_bytes, b.full_bytes);
+  }
+}
+
+std::string refusal(Session& session, const std::string& path) {
+  try {
+    session.restore(path);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "accepted";
+}
+
+TEST_F(SessionState, OtherModelsAndSettingsAreRefused) {
+  const auto settings = [&](const std::string& name) {
+    for (const auto& [known, s] : all_settings()) {
+      if (known == name) return s;
+    }
+    return PolicySettings{};
+  };
+  Session saved(*model_, settings("sep-stream"), ctx_);
+  advance_to(saved, 50);
+  const std::string path = folder_.file("a.state");
+  saved.save(path);
+  const auto refused = [&](const Model& model, const PolicySettings& s, const std::string& part) {
+    Session other(model, s, ctx_);
+    other.advance(std::span(ids_).first(3));
+    const std::string what = refusal(other, path);
+    EXPECT_NE(what.find("the state was saved with another " + part), std::string::npos) << what;
+    EXPECT_EQ(other.cache().length(), 3);
+  };
+  PolicySettings s = settings("sep-stream");
+  s.kv = DType::kF16;
+  refused(*model_, s, "--kv (expected f32, got f16)");
+  s = settings("sep-stream");
+  s.policy.window = 6;
+  refused(*model_, s, "--window (expected 7, got 6)");
+  refused(*model_, settings("replace"), "--sep-replace");
+  refused(*model_, settings("original"), "--positions");
+  refused(*model_, settings("sink-stream"), "--policy (expected sep-stream, got sink-stream)");
+  s = settings("sep-stream");
+  s.separators = "ids:97";
+  refused(*model_, s, "--separators");
+  s = settings("sep-stream");
+  s.prefill_chunk = 10;
+  refused(*model_, s, "--prefill-chunk");
+
+  const test::TemporaryFolder folder;
+  write_random_model(folder.path(), {.variant = "llama", .seed = 4, .hidden_size = 32, .n_layers = 2});
+  refused(load_model(folder.path(), ""), settings("sep-stream"), "model: fingerprint");
+  EXPECT_EQ(refusal(saved, path), "accepted");
+}
+
+// Every byte of a small state counts, and so does every byte that is missing.
+TEST_F(SessionState, DamagedFilesAreRefusedAtEveryByte) {
+  PolicySettings settings;
+  settings.policy.kind = PolicyKind::kSink;
+  settings.policy.init = 1;
+  settings.policy.window = 2;
+  Session session(*model_, settings, ctx_);
+  advance_to(session, 4);
+  const std::string path = folder_.file("a.state");
+  session.save(path);
+  const std::string good = read_file(path);
+  ASSERT_NO_THROW(parse_state(good, "s"));
+  const auto refused = [](const std::string& bytes) {
+    const std::vector<char> exact(bytes.begin(), bytes.end());
+    try {
+      parse_state({exact.data(), exact.size()}, "s");
+    } catch (const Error& e) {
+      return std::string_view(e.what()).find('\n') == std::string_view::npos;
+    }
+    return false;
+  };
+  for (size_t n = 0; n < good.size(); ++n) ASSERT_TRUE(refused(good.substr(0, n))) << "cut at " << n;
+  EXPECT_TRUE(refused(good + '\0'));
+  for (size_t k = 0; k < good.size(); ++k) {
+    std::string bad = good;
+    bad[k] = static_cast<char>(bad[k] ^ (1 << (k % 8)));
+    ASSERT_TRUE(refused(bad)) << "byte " << k;
+    bad[k] = static_cast<char>(~good[k]);
+    ASSERT_TRUE(refused(bad)) << "byte " << k;
+  }
+}
+
+// Without the checksum's protection: whatever the bytes say, an Error or a cache that works.
+TEST_F(SessionState, CacheStatesAreReadWithCare) {
+  for (auto& [name, settings] : all_settings()) {
+    Session session(*model_, settings, ctx_);
+    advance_to(session, 44);
+    const std::string good = state_of(session);
+    const size_t plan = std::min<size_t>(good.size(), 700);  // rows may hold anything
+    int accepted = 0;
+    for (size_t k = 0; k < plan; ++k) {
+      for (const int change : {1, 0x80, 0xFF}) {
+        std::string bad = good;
+        bad[k] = static_cast<char>(bad[k] ^ change);
+        Session other(*model_, settings, other_ctx_);
+        try {
+          restore_cache(other, bad);
+        } catch (const Error&) {
+          ASSERT_EQ(other.cache().length(), 0);
+          continue;
+        }
+        ++accepted;
+        try {
+          other.advance(std::span(ids_).first(30));
+        } catch (const Error&) {  // rows that are NaN
+        }
+      }
+    }
+    EXPECT_GT(accepted, 0);
+    for (size_t n = 0; n < good.size(); n += n < plan ? 1 : 61) {
+      Session other(*model_, settings, other_ctx_);
+      EXPECT_THROW(restore_cache(other, good.substr(0, n)), Error) << name << " cut at " << n;
+    }
+    EXPECT_THROW(restore_cache(session, good + "x"), Error);
+  }
+}
+
+TEST_F(SessionState, OtherFilesAreNoStates) {
+  Session session(*model_, PolicySettings{}, ctx_);
+  EXPECT_NE(refusal(session, folder_.write("text", "Once upon a time")).find("not a state file"),
+            std::string::npos);
+  EXPECT_NE(refusal(session, folder_.write("empty", "")).find("not a state file"), std::string::npos);
+  EXPECT_NE(refusal(session, folder_.file("none")).find("cannot open"), std::string::npos);
+  std::string version = "SEPLLMST" + std::string(16, '\0');
+  version[8] = 9;
+  EXPECT_NE(refusal(session, folder_.write("version", version)).find("(expected 1, got 9)"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace sepllm

@@ -1,0 +1,137 @@
+#include "engine/state_file.h"
+
+#include <cstring>
+
+#include "base/check.h"
+#include "base/error.h"
+
+namespace sepllm {
+namespace {
+
+constexpr std::string_view kMagic = "SEPLLMST";
+constexpr uint32_t kVersion = 1;
+constexpr uint64_t kPreamble = 8 + 4 + 4 + 8;
+constexpr uint64_t kHashBytes = 8;
+
+// Hashes what passes, and hands it on in large pieces.
+class FileWriter : public ByteWriter {
+ public:
+  explicit FileWriter(AtomicFile* file) : file_(file) {}
+  void bytes(const void* from, uint64_t n) override {
+    hash_.add(from, n);
+    if (pending_.size() + n > kPiece) flush();
+    if (n >= kPiece) {
+      file_->write({static_cast<const char*>(from), n});
+    } else {
+      pending_.append(static_cast<const char*>(from), n);
+    }
+    written_ += n;
+  }
+  void finish() {
+    const uint64_t hash = hash_.value();
+    pending_.append(reinterpret_cast<const char*>(&hash), sizeof hash);
+    flush();
+  }
+  uint64_t written() const { return written_; }
+
+ private:
+  static constexpr uint64_t kPiece = 1 << 20;
+  void flush() {
+    file_->write(pending_);
+    pending_.clear();
+  }
+
+  AtomicFile* file_;
+  Hash64 hash_;
+  std::string pending_;
+  uint64_t written_ = 0;
+};
+
+[[noreturn]] void refuse(const std::string& file, const std::string& message, const std::string& expected,
+                         const std::string& got) {
+  throw Error(ErrorCode::kBadFile, message, {.file = file, .expected = expected, .got = got});
+}
+
+uint64_t hash_of(std::string_view bytes) {
+  Hash64 hash;
+  hash.add(bytes.data(), bytes.size());
+  return hash.value();
+}
+
+}  // namespace
+
+void write_state_file(const std::string& path, Json header, const std::vector<StateSection>& sections) {
+  Json list = Json::array();
+  uint64_t total = 0;
+  for (const StateSection& s : sections) {
+    ByteCounter counter;
+    s.write(counter);
+    list.push_back({{"name", s.name}, {"bytes", counter.count()}});
+    total += counter.count();
+  }
+  header["sections"] = std::move(list);
+  const std::string text = header.dump();
+  total += kPreamble + text.size() + kHashBytes;
+  AtomicFile file(path);
+  FileWriter out(&file);
+  out.bytes(kMagic.data(), kMagic.size());
+  out.value(kVersion);
+  out.value(static_cast<uint32_t>(text.size()));
+  out.value(total);
+  out.bytes(text.data(), text.size());
+  for (const StateSection& s : sections) s.write(out);
+  SEPLLM_CHECK(out.written() + kHashBytes == total);
+  out.finish();
+  file.commit();
+}
+
+StateContent parse_state(std::string_view bytes, const std::string& file) {
+  if (!bytes.starts_with(kMagic)) {
+    // An empty or cut file may still show what it was meant to be.
+    const bool begins = kMagic.starts_with(bytes) && !bytes.empty();
+    refuse(file, begins ? "the state file is truncated" : "not a state file of this program", "", "");
+  }
+  if (bytes.size() < kPreamble) refuse(file, "the state file is truncated", "", "");
+  ByteReader in(bytes.substr(kMagic.size()), file, "header");
+  if (const auto version = in.value<uint32_t>(); version != kVersion)
+    refuse(file, "a state file of another version", std::to_string(kVersion), std::to_string(version));
+  const auto header_bytes = in.value<uint32_t>();
+  const auto total = in.value<uint64_t>();
+  if (total != bytes.size()) {
+    refuse(file, bytes.size() < total ? "the state file is truncated" : "the state file is too long",
+           std::to_string(total) + " bytes", std::to_string(bytes.size()));
+  }
+  if (total < kPreamble + kHashBytes || header_bytes > total - kPreamble - kHashBytes)
+    refuse(file, "the state file's header is longer than the file", "", "");
+  const std::string_view body = bytes.substr(0, bytes.size() - kHashBytes);
+  uint64_t hash;
+  std::memcpy(&hash, bytes.data() + body.size(), sizeof hash);
+  if (hash != hash_of(body))
+    refuse(file, "the state file is damaged: wrong checksum", hex64(hash), hex64(hash_of(body)));
+
+  StateContent content;
+  content.header = parse_json(bytes.substr(kPreamble, header_bytes), file);
+  std::string_view rest = body.substr(kPreamble + header_bytes);
+  const JsonObject header(content.header, file);
+  const Json& list = header.at("sections");
+  if (!list.is_array()) refuse(file, "wrong \"sections\"", "a list", list.type_name());
+  for (const Json& item : list) {
+    const JsonObject section(item, file, "sections");
+    const auto n = static_cast<uint64_t>(section.integer("bytes", 0, static_cast<int64_t>(rest.size())));
+    content.sections.emplace_back(section.string("name"), rest.substr(0, n));
+    rest.remove_prefix(n);
+  }
+  if (!rest.empty()) refuse(file, "the state file has bytes beyond its sections", "", "");
+  return content;
+}
+
+StateFile::StateFile(const std::string& path) : map_(path), content_(parse_state(map_.bytes(), path)) {}
+
+ByteReader StateFile::section(const std::string& name) const {
+  for (const auto& [known, bytes] : content_.sections) {
+    if (known == name) return {bytes, path(), name};
+  }
+  throw Error(ErrorCode::kBadFile, "the state file has no such section", {.file = path(), .got = name});
+}
+
+}  // namespace sepllm

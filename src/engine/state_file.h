@@ -1,0 +1,52 @@
+// Files that hold the state of something in progress: named sections of bytes behind a JSON header.
+//
+//   8 bytes "SEPLLMST" | u32 version | u32 bytes of the header | u64 bytes of the file | header | sections |
+//   u64 hash of all before it
+//
+// The header is an object of the writer's, and in it "sections": [{"name": .., "bytes": ..}, ..] in order.
+// Numbers are little-endian.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "base/json.h"
+
+namespace sepllm {
+
+struct StateSection {
+  std::string name;
+  std::function<void(ByteWriter&)> write;  // called twice: to count, to write; the same bytes both times
+};
+
+// Replaces the file at once or not at all (AtomicFile). `header` is an object without "sections". Error
+// (kIo).
+void write_state_file(const std::string& path, Json header, const std::vector<StateSection>& sections);
+
+// The parts of a state file in memory; the sections point into `bytes`. Error (kBadFile) for another kind of
+// file, another version, fewer or more bytes than it had, or a changed byte anywhere.
+struct StateContent {
+  Json header;
+  std::vector<std::pair<std::string, std::string_view>> sections;
+};
+StateContent parse_state(std::string_view bytes, const std::string& file);
+
+class StateFile {
+ public:
+  explicit StateFile(const std::string& path);  // Error as MappedFile and parse_state
+
+  const std::string& path() const { return map_.path(); }
+  const Json& header() const { return content_.header; }
+  ByteReader section(const std::string& name) const;  // Error (kBadFile) where there is none
+
+ private:
+  MappedFile map_;
+  StateContent content_;
+};
+
+}  // namespace sepllm
