@@ -1,5 +1,7 @@
 #include "kernels/linear.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "kernels/linear_few.h"
 #include "kernels/linear_many.h"
@@ -8,22 +10,29 @@ namespace sepllm {
 
 static_assert(kMaxColumnRows < kFewRows);
 
-void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
-            bool accumulate) {
-  SEPLLM_CHECK(x.n_cols == w.n_in && y.n_cols == w.n_out && x.n_rows == y.n_rows);
-  SEPLLM_CHECK(w.type != DType::kI8 && !(is_block_type(w.type) && w.transposed));
-  if (x.n_rows == 0 || w.n_out == 0) return;
-  if (is_block_type(w.type)) {
-    linear_many_rows(ctx, x, w, bias, y, accumulate);
-  } else if (x.n_rows <= (w.transposed ? kMaxColumnRows : kFewRows)) {
-    linear_few_rows(ctx, {x, w, bias, y, accumulate});
-  } else {
-    linear_many_rows(ctx, x, w, bias, y, accumulate);
+void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
+  bool all_few = true;
+  for (const LinearPart& p : parts) {
+    SEPLLM_CHECK(x.n_cols == p.w->n_in && p.y.n_cols == p.w->n_out && x.n_rows == p.y.n_rows);
+    SEPLLM_CHECK(p.w->type != DType::kI8 && !(is_block_type(p.w->type) && p.w->transposed));
+    all_few = all_few && rows_are_few(*p.w, x.n_rows);
+  }
+  if (x.n_rows == 0 || parts.empty()) return;
+  if (all_few) return linear_few_rows(ctx, x, parts);
+  for (const LinearPart& p : parts) {
+    if (p.w->n_out == 0) continue;
+    if (rows_are_few(*p.w, x.n_rows)) {
+      linear_few_rows(ctx, x, {&p, 1});
+    } else {
+      linear_many_rows(ctx, x, *p.w, p.bias, p.y, p.accumulate);
+    }
   }
 }
 
-void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
-  for (const LinearPart& p : parts) linear(ctx, x, *p.w, p.bias, p.y, p.accumulate);
+void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
+            bool accumulate) {
+  const LinearPart part{&w, bias, y, accumulate};
+  linear(ctx, x, {&part, 1});
 }
 
 }  // namespace sepllm

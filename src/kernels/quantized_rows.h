@@ -24,4 +24,8 @@ struct QuantizedRows {
 // scales of NaN where it is, so that what is multiplied with it shows it.
 QuantizedRows quantize_rows(const Context& ctx, const Matrix& x, int zero);
 
+// The same for one row of n elements.
+void quantize_row_blocks(const float* x, int64_t n, int64_t n_blocks, int zero, int8_t* values, float* scales,
+                         int32_t* starts);
+
 }  // namespace sepllm
