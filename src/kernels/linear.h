@@ -33,8 +33,9 @@ void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> par
 
 // The products of block types by their definition, in the order of additions that every kernel keeps, so that
 // results agree bit by bit where there is a fused multiply-add: for each block b of 32 inputs, ascending, sum
-// = fma(scale_x * (start + sum_k byte * value), scale_w, sum), in f32 from the exact integer sum; then bias,
-// then what y held. x rounded as quantize_rows does.
+// = fma(scale_w * (start + sum_k byte * value), scale_x, sum), in f32 from the exact integer sum; then bias,
+// then what y held. x rounded as quantize_rows does. (The f16 scale comes first: its 11 bits times an integer
+// near 2^23 are exact, so that a kernel may convert and scale the integer in one fused instruction.)
 void linear_blocks_reference(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
                              const Matrix& y, bool accumulate = false);
 

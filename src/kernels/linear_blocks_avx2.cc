@@ -39,10 +39,10 @@ SEPLLM_AVX2 inline __m256i load_half(const char* at) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(at));
 }
 
-// sum += scale_x * dot * scale_w
+// sum += scale_w * dot * scale_x
 SEPLLM_AVX2 inline void add_block(__m256i dot, __m256 scale_x, __m256 scale_w, float* sum) {
-  const __m256 scaled = _mm256_mul_ps(scale_x, _mm256_cvtepi32_ps(dot));
-  _mm256_store_ps(sum, _mm256_fmadd_ps(scaled, scale_w, _mm256_load_ps(sum)));
+  const __m256 scaled = _mm256_mul_ps(scale_w, _mm256_cvtepi32_ps(dot));
+  _mm256_store_ps(sum, _mm256_fmadd_ps(scaled, scale_x, _mm256_load_ps(sum)));
 }
 
 // Bytes are widened to 16 bits, those of even inputs and those of odd ones: sums of two products of 8

@@ -21,9 +21,9 @@ void run_panels_plain(const PanelRun& run, const QuantizedRows& x) {
           int32_t dot = x.starts[r * x.n_blocks + b];
           for (int64_t k = 0; k < kBlockElements; ++k)
             dot += (lines[k / 4 * 64 + o * 4 + k % 4] >> shift & mask) * values[k];
-          const float scaled = x.scales[r * x.n_blocks + b] * static_cast<float>(dot);
+          const float scaled = to_float(scales[o]) * static_cast<float>(dot);
           float& sum = run.sum(s, r)[o];
-          sum = std::fma(scaled, to_float(scales[o]), sum);
+          sum = std::fma(scaled, x.scales[r * x.n_blocks + b], sum);
         }
       }
     }

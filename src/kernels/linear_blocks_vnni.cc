@@ -49,10 +49,10 @@ SEPLLM_VNNI inline __m512i load_line(const char* at) {
   return _mm512_load_si512(reinterpret_cast<const void*>(at));
 }
 
-// sums[r] += scale_x * dot * scale_w
+// sums[r] += scale_w * dot * scale_x
 SEPLLM_VNNI inline void add_block(__m512i dot, __m512 scale_x, __m512 scale_w, float* sum) {
-  const __m512 scaled = _mm512_mul_ps(scale_x, _mm512_cvtepi32_ps(dot));
-  _mm512_store_ps(sum, _mm512_fmadd_ps(scaled, scale_w, _mm512_load_ps(sum)));
+  const __m512 scaled = _mm512_mul_ps(scale_w, _mm512_cvtepi32_ps(dot));
+  _mm512_store_ps(sum, _mm512_fmadd_ps(scaled, scale_x, _mm512_load_ps(sum)));
 }
 
 template <int kRows>

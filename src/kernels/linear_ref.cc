@@ -69,8 +69,8 @@ void linear_blocks_reference(const Context& ctx, const Matrix& x, const Weight& 
         const int8_t* values = q.values + (r * q.n_blocks + b) * kBlockElements;
         int32_t dot = 0;
         for (int64_t k = 0; k < kBlockElements; ++k) dot += block_value(w.type, block, k) * values[k];
-        const float scaled = q.scales[r * q.n_blocks + b] * static_cast<float>(dot);
-        sum = std::fma(scaled, block_scale(block), sum);
+        const float scaled = block_scale(block) * static_cast<float>(dot);
+        sum = std::fma(scaled, q.scales[r * q.n_blocks + b], sum);
       }
       if (bias != nullptr) sum += bias[o];
       y.row(r)[o] = accumulate ? y.row(r)[o] + sum : sum;
