@@ -11,20 +11,20 @@ namespace sepllm {
 static_assert(kMaxColumnRows < kFewRows);
 
 void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
-  bool all_few = true;
+  int64_t n_few = 0;
   for (const LinearPart& p : parts) {
     SEPLLM_CHECK(x.n_cols == p.w->n_in && p.y.n_cols == p.w->n_out && x.n_rows == p.y.n_rows);
     SEPLLM_CHECK(p.w->type != DType::kI8 && !(is_block_type(p.w->type) && p.w->transposed));
-    all_few = all_few && rows_are_few(*p.w, x.n_rows);
+    n_few += rows_are_few(*p.w, x.n_rows) ? 1 : 0;
   }
   if (x.n_rows == 0 || parts.empty()) return;
-  if (all_few) return linear_few_rows(ctx, x, parts);
+  if (n_few == std::ssize(parts)) return linear_few_rows(ctx, x, parts);
+  if (n_few == 0) return linear_many_rows(ctx, x, parts);
   for (const LinearPart& p : parts) {
-    if (p.w->n_out == 0) continue;
     if (rows_are_few(*p.w, x.n_rows)) {
       linear_few_rows(ctx, x, {&p, 1});
     } else {
-      linear_many_rows(ctx, x, *p.w, p.bias, p.y, p.accumulate);
+      linear_many_rows(ctx, x, {&p, 1});
     }
   }
 }

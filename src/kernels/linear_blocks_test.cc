@@ -5,62 +5,21 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/blocks.h"
+#include "kernels/block_matrix.h"
 #include "kernels/elementwise.h"
 #include "kernels/kernel_test_support.h"
 #include "kernels/linear.h"
 #include "kernels/panels.h"
 #include "kernels/quantized_rows.h"
 #include "kernels/rows.h"
-#include "tensor/buffer.h"
 
 namespace sepllm {
 namespace {
 
+using test::BlockMatrix;
 using test::Rows;
 
 constexpr DType kBlockTypes[] = {DType::kQ8_0, DType::kQ4_0};
-
-// A random matrix in panels. Its blocks hold every byte there is, q8_0's -128 too (which quantize_blocks
-// never writes, but a file may).
-struct BlockMatrix {
-  BlockMatrix(DType type, int64_t n_out, int64_t n_in, uint32_t seed)
-      : panels(panels_bytes(type, n_out, n_in)), weight{type, panels.data(), n_out, n_in} {
-    std::mt19937 rng(seed);
-    const auto bytes = static_cast<size_t>(row_bytes(type, n_in));
-    std::vector<char> stored(static_cast<size_t>(n_out) * bytes);
-    for (int64_t o = 0; o < n_out; ++o) {
-      char* row = stored.data() + static_cast<size_t>(o) * bytes;
-      for (size_t i = 0; i < bytes; ++i) row[i] = static_cast<char>(rng());
-      for (int64_t b = 0; b * kBlockElements < n_in; ++b) {
-        char* block = row + b * block_bytes(type);
-        const f16 scale = to_f16(static_cast<float>(static_cast<int>(rng() % 2000) - 1000) * 1e-5F);
-        std::memcpy(block, &scale, sizeof(scale));
-        for (int64_t k = n_in - b * kBlockElements; k < kBlockElements; ++k) clear(type, block, k);
-      }
-    }
-    for (int64_t p = 0; p < n_panels(n_out); ++p) {
-      const void* rows[kPanelOutputs];
-      const int64_t n = std::min(kPanelOutputs, n_out - p * kPanelOutputs);
-      for (int64_t r = 0; r < n; ++r)
-        rows[r] = stored.data() + static_cast<size_t>(p * kPanelOutputs + r) * bytes;
-      pack_panel(type, rows, n, n_in, panels.as<char>() + p * panel_bytes(type, n_in));
-    }
-  }
-
-  // Element k of a block, beyond the row's end: zero.
-  static void clear(DType type, char* block, int64_t k) {
-    if (type == DType::kQ8_0) {
-      block[2 + k] = 0;
-    } else {
-      char& byte = block[2 + k % 16];
-      byte = static_cast<char>(k < 16 ? (byte & 0xF0) | 8 : (byte & 0x0F) | 0x80);
-    }
-  }
-
-  Buffer panels;
-  Weight weight;
-};
 
 struct Shape {
   int64_t n_rows, n_in, n_out;

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "kernels/element.h"
+#include "kernels/linear_many_blocks.h"
 #include "kernels/panels.h"
 #include "kernels/parallel.h"
 #include "kernels/rows.h"
@@ -16,34 +17,40 @@ namespace {
 
 // Tiles of the product through BLAS. Fixed, so that a result does not depend on the number of threads; a
 // converted tile of W (kTileOut x kTileIn floats) stays in cache while all its rows pass.
-constexpr int64_t kTileRows = 512;
+constexpr int64_t kRowTile = 512;
 constexpr int64_t kTileOut = 128;
 constexpr int64_t kTileIn = 1024;
 
-// A block of W that BLAS can read: where it lies, and its leading dimension.
+// A block of W that BLAS can read: where it lies, its leading dimension, and its order.
 struct Block {
   const float* data;
   int64_t stride;
+  bool transposed;  // [inputs, outputs]
 };
 
 // Outputs [out, out + n_out) and inputs [in, in + n_in) of W, in the layout it is stored in; converted into
 // `scratch` unless f32.
 Block weight_block(const Weight& w, int64_t out, int64_t n_out, int64_t in, int64_t n_in, float* scratch) {
   if (is_block_type(w.type)) {
-    for (int64_t r = 0; r < n_out; ++r) panel_row_to_f32(w, out + r, in, n_in, scratch + r * n_in);
-    return {scratch, n_in};
+    // Whole panels; `scratch` has room for them.
+    const int64_t n_columns = n_panels(n_out) * kPanelOutputs, bytes = panel_bytes(w.type, w.n_in);
+    for (int64_t o = 0; o < n_columns; o += kPanelOutputs) {
+      const char* panel = static_cast<const char*>(w.data) + (out + o) / kPanelOutputs * bytes;
+      panel_to_f32(w.type, panel, in, n_in, scratch + o, n_columns);
+    }
+    return {scratch, n_columns, true};
   }
   const int64_t row = w.transposed ? in : out;
   const int64_t column = w.transposed ? out : in;
   const void* from = element_at(w.type, w.data, row * w.row_stride + column);
   if (w.type == DType::kF32 && w.row_stride <= INT_MAX)
-    return {static_cast<const float*>(from), w.row_stride};
+    return {static_cast<const float*>(from), w.row_stride, w.transposed};
   const int64_t n_rows = w.transposed ? n_in : n_out;
   const int64_t n_columns = w.transposed ? n_out : n_in;
   for (int64_t r = 0; r < n_rows; ++r) {
     row_to_f32(w.type, element_at(w.type, from, r * w.row_stride), n_columns, scratch + r * n_columns);
   }
-  return {scratch, n_columns};
+  return {scratch, n_columns, w.transposed};
 }
 
 // What y holds before the products are added: nothing, the bias, and what it held.
@@ -69,17 +76,16 @@ void tile_product(const Matrix& x, const Weight& w, int64_t out, const float* bi
   for (int64_t in = 0; in < w.n_in; in += kTileIn) {
     const int64_t n_in = std::min(kTileIn, w.n_in - in);
     const Block block = weight_block(w, out, y.n_cols, in, n_in, scratch);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, w.transposed ? CblasNoTrans : CblasTrans,
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, block.transposed ? CblasNoTrans : CblasTrans,
                 static_cast<int>(x.n_rows), static_cast<int>(y.n_cols), static_cast<int>(n_in), 1.0F,
                 x.data + in, static_cast<int>(x.stride), block.data, static_cast<int>(block.stride), 1.0F,
                 y.data, static_cast<int>(y.stride));
   }
 }
 
-}  // namespace
-
-void linear_many_rows(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
-                      const Matrix& y, bool accumulate) {
+void through_blas(const Context& ctx, const Matrix& x, const LinearPart& part) {
+  const Weight& w = *part.w;
+  const Matrix& y = part.y;
   SEPLLM_CHECK(x.stride <= INT_MAX && y.stride <= INT_MAX);
   // Our threads share the tiles; BLAS must not start its own.
   static const bool single = (openblas_set_num_threads(1), true);
@@ -87,15 +93,36 @@ void linear_many_rows(const Context& ctx, const Matrix& x, const Weight& w, cons
   const Arena::Scope scope(ctx.arena);
   float* scratch = ctx.arena.allocate<float>(kTileOut * kTileIn * ctx.pool.size());
   const int64_t n_out_tiles = (w.n_out + kTileOut - 1) / kTileOut;
-  const int64_t n_row_tiles = (x.n_rows + kTileRows - 1) / kTileRows;
+  const int64_t n_row_tiles = (x.n_rows + kRowTile - 1) / kRowTile;
   parallel_for(ctx, n_out_tiles * n_row_tiles, x.n_rows * w.n_in * w.n_out, [&](int64_t task, int worker) {
-    const int64_t row = task / n_out_tiles * kTileRows;
+    const int64_t row = task / n_out_tiles * kRowTile;
     const int64_t out = task % n_out_tiles * kTileOut;
-    const int64_t n_rows = std::min(kTileRows, x.n_rows - row);
+    const int64_t n_rows = std::min(kRowTile, x.n_rows - row);
     const int64_t n_out = std::min(kTileOut, w.n_out - out);
-    tile_product(x.rows(row, n_rows), w, out, bias, y.rows(row, n_rows).columns(out, n_out), accumulate,
-                 scratch + worker * kTileOut * kTileIn);
+    tile_product(x.rows(row, n_rows), w, out, part.bias, y.rows(row, n_rows).columns(out, n_out),
+                 part.accumulate, scratch + worker * kTileOut * kTileIn);
   });
+}
+
+bool in_integers(const Context& ctx, const LinearPart& part) {
+  return is_block_type(part.w->type) && ctx.block_products == BlockProducts::kInteger;
+}
+
+}  // namespace
+
+void linear_many_rows(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
+  for (size_t i = 0; i < parts.size();) {
+    // Neighbours of block types share the rounding of the rows.
+    size_t end = i;
+    while (end < parts.size() && in_integers(ctx, parts[end])) ++end;
+    if (end > i) {
+      linear_many_blocks(ctx, x, parts.subspan(i, end - i));
+      i = end;
+    } else {
+      if (parts[i].w->n_out > 0) through_blas(ctx, x, parts[i]);
+      ++i;
+    }
+  }
 }
 
 }  // namespace sepllm
