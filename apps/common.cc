@@ -37,6 +37,8 @@ void CommonOptions::declare(OptionSet* options, bool runs_model) {
   options->add_int("threads", &threads, 1, 1024, "threads (default: all cores)");
   options->add_choice("attention-impl", &attention, {"simd", "reference"},
                       "attention kernel: the fast one, or the plain one to compare with");
+  options->add_flag("exact", &exact,
+                    "multiply 8- and 4-bit weights as f32, without rounding activations to 8 bits");
   options->add_choice("weights", &weights, {"native", "f32", "f16", "bf16", "q8_0", "q4_0"},
                       "type in which weights are multiplied; native: as stored, or bf16 of a --shape; q4_0: "
                       "the token embedding and the head have q8_0");
@@ -51,21 +53,18 @@ Model CommonOptions::load() const {
     throw Error(ErrorCode::kInvalidArgument, model.empty() ? "no model given" : "--model and --shape given",
                 {.expected = "--model DIR"});
   }
-  if (model.empty()) {
-    ThreadPool pool(n_threads());
-    return make_shape_model(shape, tokenizer, weight_type(weights).value_or(DType::kBF16), pool);
-  }
-  if (weights != "native") {
-    throw Error(ErrorCode::kUnsupported, "--weights " + weights + " of a --model is not there yet");
-  }
-  return load_model(model, tokenizer);
+  const WeightOptions options{.type = weight_type(weights), .n_threads = n_threads()};
+  return model.empty() ? make_shape_model(shape, tokenizer, options) : load_model(model, tokenizer, options);
 }
 
 Runtime::Runtime(const CommonOptions& options)
     : pool_(options.n_threads()),
-      attention_(options.attention == "reference" ? AttentionImpl::kReference : AttentionImpl::kSimd) {}
+      attention_(options.attention == "reference" ? AttentionImpl::kReference : AttentionImpl::kSimd),
+      block_products_(options.exact ? BlockProducts::kExact : BlockProducts::kInteger) {}
 
-Context Runtime::context() { return {.pool = pool_, .arena = arena_, .attention = attention_}; }
+Context Runtime::context() {
+  return {.pool = pool_, .arena = arena_, .attention = attention_, .block_products = block_products_};
+}
 
 void PolicyOptions::finish(const Model& model) {
   finish_policy_options(&options, &settings, model.config().policy, model.folder + "/config.json");

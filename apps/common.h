@@ -16,7 +16,8 @@
 
 namespace sepllm {
 
-// --model --tokenizer --json, and where a model runs --shape --threads --attention-impl --weights.
+// --model --tokenizer --json, and where a model runs --shape --threads --attention-impl --weights
+// --exact.
 struct CommonOptions {
   std::string model;
   std::string shape;  // instead of a model
@@ -25,6 +26,7 @@ struct CommonOptions {
   int64_t threads = 0;  // 0: all
   std::string attention = "simd";
   std::string weights = "native";
+  bool exact = false;
 
   void declare(OptionSet* options, bool runs_model);
   // The model of --model or --shape. Error (kInvalidArgument) without either or with both.
@@ -42,6 +44,7 @@ class Runtime {
   ThreadPool pool_;
   Arena arena_;
   AttentionImpl attention_;
+  BlockProducts block_products_;
 };
 
 // --policy and what belongs to it. `settings` is complete after finish().

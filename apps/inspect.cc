@@ -95,6 +95,7 @@ Json memory_json(const MemoryPlan& plan) {
   return {{"tokens", plan.tokens},
           {"separator_share_assumed", plan.separator_share},
           {"weights_bytes", plan.weights_bytes},
+          {"weights_mapped", plan.weights_mapped},
           {"kv_bytes_per_token", plan.kv_bytes_per_token},
           {"kv_bytes", plan.kv_bytes},
           {"full_kv_bytes", plan.full_kv_bytes},
@@ -226,7 +227,8 @@ class InspectCommand : public Command {
                          static_cast<double>(m["full_kv_bytes"].get<int64_t>());
     std::string out = fmt::format("\nMemory plan for {} tokens under --policy {}\n",
                                   m["tokens"].get<int64_t>(), all["policy"]["policy"].get<std::string>());
-    out += line("weights", bytes("weights_bytes") + ", mapped from the files");
+    out += line("weights",
+                bytes("weights_bytes") + (m["weights_mapped"].get<bool>() ? ", mapped from the files" : ""));
     out += line("KV a token", bytes("kv_bytes_per_token"));
     out += line("KV cache", fmt::format("{} at most, {:.1f} % of full attention's {}", bytes("kv_bytes"),
                                         100 * share, bytes("full_kv_bytes")));

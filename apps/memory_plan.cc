@@ -42,7 +42,9 @@ MemoryPlan plan_memory(const Model& model, const PolicySettings& settings, int64
   MemoryPlan plan;
   plan.tokens = tokens;
   plan.separator_share = separator_share;
-  plan.weights_bytes = model.decoder.weights().store.total_bytes();
+  plan.weights_bytes = model.decoder.weights().matrices.empty() ? model.decoder.weights().store.total_bytes()
+                                                                : weight_bytes(model.decoder.weights());
+  plan.weights_mapped = model.decoder.weights().matrices.empty();
   plan.kv_bytes_per_token = slot_bytes * layout.n_layers;
   plan.full_kv_bytes = plan.kv_bytes_per_token * tokens;
   for (int64_t l = 0; l < layout.n_layers; ++l) {

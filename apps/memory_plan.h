@@ -9,9 +9,10 @@
 namespace sepllm {
 
 struct MemoryPlan {
-  int64_t tokens = 0;              // length of the stream that is planned for
-  double separator_share = 0.0;    // of the tokens: an assumption
-  int64_t weights_bytes = 0;       // mapped from the checkpoint
+  int64_t tokens = 0;            // length of the stream that is planned for
+  double separator_share = 0.0;  // of the tokens: an assumption
+  int64_t weights_bytes = 0;     // mapped from the checkpoint, or converted at load
+  bool weights_mapped = true;
   int64_t kv_bytes_per_token = 0;  // one slot in every layer
   int64_t kv_bytes = 0;            // at the peak, the chunk in flight included
   int64_t full_kv_bytes = 0;       // what full attention would hold

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "base/error.h"
@@ -120,6 +121,14 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<char*>(data_), size_);
 }
 
+void MappedFile::forget(std::string_view part) const {
+  if (part.empty()) return;
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = static_cast<size_t>(part.data() - data_) / page * page;
+  const size_t end = static_cast<size_t>(part.data() - data_) + part.size();
+  ::madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);  // a wish
+}
+
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   if (is_folder(path_)) throw Error(ErrorCode::kIo, "is a folder, not a file", {.file = path_});
   if (is_written_in_place(path_)) {
@@ -166,6 +175,34 @@ void AtomicFile::commit() {
   }
   const Descriptor folder(folder_of(path_), O_RDONLY | O_DIRECTORY);
   ::fsync(folder.get());  // some file systems do not support it on folders: the file itself is safe already
+}
+
+AtomicFolder::AtomicFolder(std::string path) : target_(std::move(path)) {
+  while (target_.size() > 1 && target_.back() == '/') target_.pop_back();
+  target_ = target_of(target_);
+  std::error_code code;
+  if (file_exists(target_) && !(is_folder(target_) && std::filesystem::is_empty(target_, code))) {
+    throw Error(ErrorCode::kInvalidArgument, "is there already",
+                {.file = target_, .expected = "a new folder, or an empty one"});
+  }
+  static std::atomic<unsigned> counter{0};
+  temporary_ = target_ + ".tmp." + std::to_string(::getpid()) + "." + std::to_string(counter++);
+  if (::mkdir(temporary_.c_str(), 0777) != 0) {
+    const std::string name = std::exchange(temporary_, "");
+    fail(name, "cannot make the folder");
+  }
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;
+  if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit() {
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(target_, "cannot make the folder");
+  temporary_.clear();
+  const Descriptor folder(folder_of(target_), O_RDONLY | O_DIRECTORY);
+  ::fsync(folder.get());
 }
 
 void write_file_atomically(const std::string& path, std::string_view bytes) {

@@ -28,6 +28,9 @@ class MappedFile {
 
   const std::string& path() const { return path_; }
   std::string_view bytes() const { return {data_, size_}; }
+  // These bytes of the map will not be read soon: their pages leave this process's memory (and come back from
+  // the file if they are read after all).
+  void forget(std::string_view part) const;
 
  private:
   std::string path_;
@@ -53,6 +56,24 @@ class AtomicFile {
   std::string path_;
   std::string temporary_;
   int fd_ = -1;
+};
+
+// Makes the folder `path` whole or not at all: files are written into path(), a folder beside it, which takes
+// its name at commit(). Without commit() nothing remains. An empty folder may be there before.
+class AtomicFolder {
+ public:
+  // Error (kIo) where it cannot be made, (kInvalidArgument) where `path` is a file or a folder with content.
+  explicit AtomicFolder(std::string path);
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+
+  const std::string& path() const { return temporary_; }
+  void commit();  // Error (kIo), e.g. somebody else has made the folder meanwhile
+
+ private:
+  std::string target_;
+  std::string temporary_;  // empty: committed
 };
 
 void write_file_atomically(const std::string& path, std::string_view bytes);

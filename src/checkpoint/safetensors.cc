@@ -225,24 +225,37 @@ SafetensorsContent parse_safetensors(std::string_view bytes, const std::string& 
 SafetensorsFile::SafetensorsFile(const std::string& path)
     : file_(path), content_(parse_safetensors(file_.bytes(), path)) {}
 
-void write_safetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  std::vector<SafetensorsTensor> sorted = tensors;
-  std::stable_sort(sorted.begin(), sorted.end(), [](const SafetensorsTensor& a, const SafetensorsTensor& b) {
-    return dtype_bits(a.dtype).value_or(0) > dtype_bits(b.dtype).value_or(0);
-  });
-  const std::string header = header_json(sorted, metadata);
+SafetensorsWriter::SafetensorsWriter(const std::string& path, std::vector<SafetensorsTensor> tensors,
+                                     const std::map<std::string, std::string>& metadata)
+    : file_(path), tensors_(std::move(tensors)) {
+  std::stable_sort(tensors_.begin(), tensors_.end(),
+                   [](const SafetensorsTensor& a, const SafetensorsTensor& b) {
+                     return dtype_bits(a.dtype).value_or(0) > dtype_bits(b.dtype).value_or(0);
+                   });
+  const std::string header = header_json(tensors_, metadata);
   std::string length(kLengthBytes, '\0');
   for (size_t i = 0; i < kLengthBytes; ++i) length[i] = static_cast<char>((header.size() >> (8 * i)) & 0xFF);
+  file_.write(length);
+  file_.write(header);
+}
 
-  AtomicFile file(path);
-  file.write(length);
-  file.write(header);
-  for (const SafetensorsTensor& t : sorted) {
-    const auto bytes = static_cast<size_t>(*byte_count(*dtype_bits(t.dtype), t.shape));
-    if (bytes != 0) file.write({static_cast<const char*>(t.data), bytes});
-  }
-  file.commit();
+void SafetensorsWriter::write(const void* data) {
+  SEPLLM_CHECK(next_ < tensors_.size());
+  const SafetensorsTensor& t = tensors_[next_++];
+  const auto bytes = static_cast<size_t>(*byte_count(*dtype_bits(t.dtype), t.shape));
+  if (bytes != 0) file_.write({static_cast<const char*>(data), bytes});
+}
+
+void SafetensorsWriter::commit() {
+  SEPLLM_CHECK(next_ == tensors_.size());
+  file_.commit();
+}
+
+void write_safetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  SafetensorsWriter writer(path, tensors, metadata);
+  for (const SafetensorsTensor& t : writer.order()) writer.write(t.data);
+  writer.commit();
 }
 
 }  // namespace sepllm

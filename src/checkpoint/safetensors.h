@@ -38,6 +38,10 @@ class SafetensorsFile {
   const std::string& path() const { return file_.path(); }
   const std::map<std::string, SafetensorsEntry>& entries() const { return content_.entries; }
   const std::map<std::string, std::string>& metadata() const { return content_.metadata; }
+  // Its pages leave memory until it is read again.
+  void forget(const SafetensorsEntry& entry) const {
+    file_.forget({entry.data, static_cast<size_t>(entry.bytes)});
+  }
 
  private:
   MappedFile file_;
@@ -51,9 +55,27 @@ struct SafetensorsTensor {
   const void* data;  // product(shape) x size of dtype bytes
 };
 
-// Writes a file that every reader of the format accepts, atomically: the data section starts at a multiple of
-// 64 bytes (header padding), tensors of wider elements come first, so that each is aligned to its element.
-// Error (kIo). A name given twice or an unknown dtype is a bug of the caller.
+// Writes a file that every reader of the format accepts, atomically and one tensor at a time: the data
+// section starts at a multiple of 64 bytes (header padding), tensors of wider elements come first, so that
+// each is aligned to its element. Error (kIo). A name given twice or an unknown dtype is a bug of the caller.
+class SafetensorsWriter {
+ public:
+  // The `data` of the tensors is not looked at.
+  SafetensorsWriter(const std::string& path, std::vector<SafetensorsTensor> tensors,
+                    const std::map<std::string, std::string>& metadata = {});
+
+  // All tensors in the order in which write() takes their data.
+  const std::vector<SafetensorsTensor>& order() const { return tensors_; }
+  void write(const void* data);  // of the next tensor
+  void commit();                 // after the last; without it nothing remains
+
+ private:
+  AtomicFile file_;
+  std::vector<SafetensorsTensor> tensors_;
+  size_t next_ = 0;
+};
+
+// The same, of tensors that are at hand.
 void write_safetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

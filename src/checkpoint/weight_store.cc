@@ -147,31 +147,65 @@ void WeightStore::fail_missing(const std::string& name) const {
                                        : "the nearest name is " + nearest});
 }
 
-TensorView WeightStore::take(const std::string& name, const std::vector<int64_t>& shape) {
+namespace {
+
+[[noreturn]] void fail_dtype(const std::string& file, const std::string& name, const std::string& expected,
+                             const std::string& got) {
+  throw Error(ErrorCode::kUnsupported, "wrong dtype",
+              {.file = file, .place = name, .expected = expected, .got = got});
+}
+
+void check_shape(const std::string& file, const std::string& name, const SafetensorsEntry& entry,
+                 const std::vector<int64_t>& shape) {
+  if (entry.shape == shape) return;
+  throw Error(ErrorCode::kBadFile, "the tensor's shape contradicts config.json",
+              {.file = file,
+               .place = name,
+               .expected = fmt::format("[{}]", fmt::join(shape, ", ")),
+               .got = fmt::format("[{}]", fmt::join(entry.shape, ", "))});
+}
+
+}  // namespace
+
+TensorView WeightStore::take_unaligned(const std::string& name, const std::vector<int64_t>& shape) {
   const auto it = places_.find(name);
   if (it == places_.end()) fail_missing(name);
   const SafetensorsEntry& entry = *it->second.entry;
   const std::string& file = it->second.file->path();
   const auto type = float_type(entry.dtype);
-  if (!type) {
-    throw Error(ErrorCode::kUnsupported, "wrong dtype",
-                {.file = file, .place = name, .expected = "F32, F16 or BF16", .got = entry.dtype});
-  }
-  if (entry.shape != shape) {
-    throw Error(ErrorCode::kBadFile, "the tensor's shape contradicts config.json",
-                {.file = file,
-                 .place = name,
-                 .expected = fmt::format("[{}]", fmt::join(shape, ", ")),
-                 .got = fmt::format("[{}]", fmt::join(entry.shape, ", "))});
-  }
-  used_.insert(name);
-  TensorView view{*type, shape, entry.data};
-  if (reinterpret_cast<uintptr_t>(entry.data) % static_cast<uintptr_t>(dtype_size(*type)) != 0) {
-    copies_.emplace_back(entry.bytes, "an unaligned tensor");
-    std::memcpy(copies_.back().data(), entry.data, static_cast<size_t>(entry.bytes));
+  if (!type) fail_dtype(file, name, "F32, F16 or BF16", entry.dtype);
+  check_shape(file, name, entry, shape);
+  used_[name] = entry.dtype;
+  return {*type, shape, entry.data};
+}
+
+TensorView WeightStore::take(const std::string& name, const std::vector<int64_t>& shape) {
+  TensorView view = take_unaligned(name, shape);
+  if (reinterpret_cast<uintptr_t>(view.data) % static_cast<uintptr_t>(dtype_size(view.type)) != 0) {
+    const int64_t bytes = entry(name).bytes;
+    copies_.emplace_back(bytes, "an unaligned tensor");
+    std::memcpy(copies_.back().data(), view.data, static_cast<size_t>(bytes));
     view.data = copies_.back().data();
   }
   return view;
+}
+
+const void* WeightStore::take_blocks(const std::string& name, DType type, int64_t n_out, int64_t n_in) {
+  const auto it = places_.find(name);
+  if (it == places_.end()) fail_missing(name);
+  const SafetensorsEntry& entry = *it->second.entry;
+  const std::string& file = it->second.file->path();
+  if (entry.dtype != "U8")
+    fail_dtype(file, name, fmt::format("U8 ({} blocks)", dtype_name(type)), entry.dtype);
+  check_shape(file, name, entry, {n_out, row_bytes(type, n_in)});
+  used_[name] = type == DType::kQ8_0 ? "Q8_0" : "Q4_0";
+  return entry.data;
+}
+
+void WeightStore::forget(const std::string& name) const {
+  SEPLLM_CHECK(has(name));
+  const Place& place = places_.at(name);
+  place.file->forget(*place.entry);
 }
 
 const SafetensorsEntry& WeightStore::entry(const std::string& name) const {
@@ -213,7 +247,10 @@ int64_t WeightStore::copied_bytes() const {
 
 std::map<std::string, int64_t> WeightStore::dtype_counts() const {
   std::map<std::string, int64_t> counts;
-  for (const auto& [name, place] : places_) ++counts[place.entry->dtype];
+  for (const auto& [name, place] : places_) {
+    const auto it = used_.find(name);
+    ++counts[it == used_.end() ? place.entry->dtype : it->second];
+  }
   return counts;
 }
 

@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -36,6 +35,13 @@ class WeightStore {
   // kBadFile, kUnsupported) naming file, tensor, expected and got for a missing tensor (with the nearest name
   // there is), another shape, or a dtype other than F32/F16/BF16.
   TensorView take(const std::string& name, const std::vector<int64_t>& shape);
+  // The same where it lies, aligned or not.
+  TensorView take_unaligned(const std::string& name, const std::vector<int64_t>& shape);
+  // Rows of blocks (kernels/blocks.h) of a matrix [n_out, n_in]: bytes of dtype U8 and shape [n_out,
+  // row_bytes(type, n_in)], not aligned. Errors as take().
+  const void* take_blocks(const std::string& name, DType type, int64_t n_out, int64_t n_in);
+  // The tensor has been read and is not needed in memory any more.
+  void forget(const std::string& name) const;
   // The stored form of a tensor and the path of its file. The name must be there.
   const SafetensorsEntry& entry(const std::string& name) const;
   const std::string& file_of(const std::string& name) const;
@@ -45,7 +51,7 @@ class WeightStore {
   int64_t total_bytes() const;                    // of all tensors
   int64_t copied_bytes() const;                   // of the copies made by take()
   const std::string& folder() const { return folder_; }
-  // "F16" -> number of tensors of that type, for inspect.
+  // "F16" -> number of tensors of that type, for inspect; "Q8_0" of those taken as blocks.
   std::map<std::string, int64_t> dtype_counts() const;
 
  private:
@@ -60,7 +66,7 @@ class WeightStore {
     const SafetensorsEntry* entry;
   };
   std::map<std::string, Place> places_;
-  std::set<std::string> used_;
+  std::map<std::string, std::string> used_;  // by name: the type as which it was taken
   std::vector<Buffer> copies_;
 };
 

@@ -67,18 +67,20 @@ std::vector<int32_t> Model::encode(const std::string& text, const std::string& b
   return ids;
 }
 
-Model load_model(const std::string& folder, const std::string& tokenizer_path) {
-  Model model{folder, Decoder::load(folder), nullptr};
+Model load_model(const std::string& folder, const std::string& tokenizer_path, const WeightOptions& options) {
+  Model model{folder, Decoder::load(folder, options), nullptr};
   if (!tokenizer_path.empty() || has_tokenizer(folder)) {
     take_tokenizer(&model, tokenizer_path.empty() ? folder : tokenizer_path);
   }
   return model;
 }
 
-Model make_shape_model(const std::string& shape, const std::string& tokenizer_path, DType type,
-                       ThreadPool& pool) {
+Model make_shape_model(const std::string& shape, const std::string& tokenizer_path,
+                       const WeightOptions& options) {
   constexpr uint64_t kSeed = 1;
   const ModelSpec spec = shape_spec(shape);
+  const DType type = options.type.value_or(DType::kBF16);
+  ThreadPool pool(options.n_threads);
   Model model{shape, Decoder(spec.config, make_random_weights(spec, type, kSeed, pool)), nullptr};
   if (!tokenizer_path.empty()) take_tokenizer(&model, tokenizer_path);
   return model;

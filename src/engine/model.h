@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "attention/policy.h"
-#include "base/thread_pool.h"
 #include "base/token_set.h"
 #include "model/decoder.h"
 #include "text/tokenizer.h"
@@ -32,11 +31,12 @@ struct Model {
 };
 
 // `tokenizer_path` empty: the model's folder.
-Model load_model(const std::string& folder, const std::string& tokenizer_path);
+Model load_model(const std::string& folder, const std::string& tokenizer_path,
+                 const WeightOptions& options = {});
 
-// A model of one of shape_names() (model/shapes.h) with random weights of `type`, made by the threads of
-// `pool`; without a tokenizer where `tokenizer_path` is empty.
-Model make_shape_model(const std::string& shape, const std::string& tokenizer_path, DType type,
-                       ThreadPool& pool);
+// A model of one of shape_names() (model/shapes.h) with random weights, bf16 unless the options name a
+// type; without a tokenizer where `tokenizer_path` is empty.
+Model make_shape_model(const std::string& shape, const std::string& tokenizer_path,
+                       const WeightOptions& options = {});
 
 }  // namespace sepllm

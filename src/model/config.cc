@@ -41,12 +41,30 @@ const Family& find_family(const JsonObject& config) {
                .got = type.empty() ? "none" : type});
 }
 
-void read_shared(const JsonObject& config, ModelConfig* c) {
-  if (config.has("quantization_config")) {
-    throw Error(
-        ErrorCode::kUnsupported, "quantised Hugging Face checkpoints are not supported",
-        {.file = config.file(), .place = "quantization_config", .expected = "F32, F16 or BF16 weights"});
+// "quantization_config" as `sepllm quantize` writes it.
+std::optional<DType> read_blocks(const JsonObject& config) {
+  if (!config.has("quantization_config")) return std::nullopt;
+  const JsonObject q = config.object("quantization_config");
+  const auto refuse = [&](const char* message, const char* key, const std::string& expected,
+                          const std::string& got) {
+    throw Error(ErrorCode::kUnsupported, message,
+                {.file = config.file(), .place = q.path_of(key), .expected = expected, .got = got});
+  };
+  const std::string method = q.string_or("quant_method", "none");
+  if (method != "sepllm") {
+    refuse("weights quantised by another program are not supported", "quant_method",
+           "F32, F16 or BF16 weights, or those of `sepllm quantize`", method);
   }
+  q.integer("block_size", kBlockElements, kBlockElements);
+  const std::string type = q.string("type");
+  for (const DType known : {DType::kQ8_0, DType::kQ4_0}) {
+    if (type == dtype_name(known)) return known;
+  }
+  refuse("unknown type of quantised weights", "type", "q8_0 or q4_0", type);
+  return std::nullopt;
+}
+
+void read_shared(const JsonObject& config, ModelConfig* c) {
   // Tools write other things than strings here; it only informs.
   for (const char* key : {"dtype", "torch_dtype"}) {
     if (c->stored_dtype.empty() && config.has(key) && config.at(key).is_string()) {
@@ -75,6 +93,8 @@ ModelSpec parse_model_spec(const Json& json, const std::string& file) {
   ModelSpec spec = family.parse(config);
   spec.config.family = family.family;
   read_shared(config, &spec.config);
+  spec.blocks = read_blocks(config);
+  if (spec.blocks) spec.config.stored_dtype = dtype_name(*spec.blocks);
   return spec;
 }
 

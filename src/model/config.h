@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/dtype.h"
 #include "base/json.h"
 
 namespace sepllm {
@@ -104,6 +105,9 @@ struct ModelSpec {
   // checkpoints have it and some have not.
   std::string prefix;
   TensorNames names;
+  // Type of the layers' matrices where they are stored as blocks, by `sepllm quantize`: then [n_out, row
+  // bytes] and never transposed, the tables of table_type() (model/weights.h).
+  std::optional<DType> blocks;
   // Suffixes of tensors that are buffers and are ignored ("rotary_emb.inv_freq", "attn.bias", ...).
   std::vector<std::string> ignored_suffixes;
 };

@@ -258,12 +258,30 @@ TEST(Config, BadConfigsAreErrors) {
   expect_refused("llama", {{"num_hidden_layers", 1e9}}, ErrorCode::kBadFile, {"num_hidden_layers"});
   expect_refused("llama", {{"rms_norm_eps", -1}}, ErrorCode::kBadFile, {"rms_norm_eps"});
   expect_refused("llama", {{"hidden_act", "mish"}}, ErrorCode::kUnsupported, {"hidden_act", "silu", "mish"});
-  expect_refused("llama", {{"quantization_config", {{"bits", 4}}}}, ErrorCode::kUnsupported,
-                 {"quantization_config"});
+  for (const char* method : {"gptq", "awq", "bitsandbytes"}) {
+    expect_refused("llama", {{"quantization_config", {{"quant_method", method}, {"bits", 4}}}},
+                   ErrorCode::kUnsupported, {"quantization_config.quant_method", "not supported", method});
+  }
+  const auto refused_blocks = [](const Json& change, ErrorCode code, const std::vector<std::string>& parts) {
+    Json q = {{"quant_method", "sepllm"}, {"type", "q8_0"}, {"block_size", 32}};
+    q.update(change);
+    expect_refused("llama", {{"quantization_config", q}}, code, parts);
+  };
+  refused_blocks({{"type", "q5_0"}}, ErrorCode::kUnsupported, {"quantization_config.type", "q8_0 or q4_0"});
+  refused_blocks({{"type", 8}}, ErrorCode::kBadFile, {"quantization_config.type", "a string"});
+  refused_blocks({{"block_size", 64}}, ErrorCode::kBadFile, {"quantization_config.block_size", "64"});
+  refused_blocks({{"quant_method", nullptr}}, ErrorCode::kUnsupported, {"quant_method"});
   expect_refused("gpt2", {{"n_head", 5}}, ErrorCode::kBadFile, {"n_head"});
   expect_refused("gpt_neox", {{"rotary_pct", 1.5}}, ErrorCode::kBadFile, {"rotary_pct"});
   expect_refused("gpt_neox", {{"rotary_pct", 0.01}}, ErrorCode::kBadFile, {"rotated dims"});
   expect_refused("llama", {{"sepllm", 1}}, ErrorCode::kBadFile, {"sepllm", "a JSON object"});
+}
+
+TEST(Config, BlocksAreThoseOfTheQuantizationConfig) {
+  EXPECT_FALSE(parse_model_spec(config_of("llama"), "config.json").blocks);
+  Json config = config_of("llama");
+  config["quantization_config"] = {{"quant_method", "sepllm"}, {"type", "q4_0"}, {"block_size", 32}};
+  EXPECT_EQ(parse_model_spec(config, "config.json").blocks, DType::kQ4_0);
 }
 
 TEST(Config, ThePolicyIsPassedOn) {

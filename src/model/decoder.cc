@@ -315,9 +315,9 @@ int64_t last_place(const Sequence& s) {
 
 }  // namespace
 
-Decoder Decoder::load(const std::string& folder) {
+Decoder Decoder::load(const std::string& folder, const WeightOptions& options) {
   const ModelSpec spec = read_model_spec(folder);
-  return {spec.config, load_weights(folder, spec)};
+  return {spec.config, load_weights(folder, spec, options)};
 }
 
 Decoder::Decoder(ModelConfig config, ModelWeights weights)

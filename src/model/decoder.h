@@ -37,7 +37,7 @@ class AttentionProbe {
 class Decoder {
  public:
   // Reads a HF folder. Error as read_model_spec and load_weights.
-  static Decoder load(const std::string& folder);
+  static Decoder load(const std::string& folder, const WeightOptions& options = {});
   Decoder(ModelConfig config, ModelWeights weights);
   Decoder(Decoder&& other) noexcept
       : config_(std::move(other.config_)), weights_(std::move(other.weights_)) {}

@@ -7,7 +7,9 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/panels.h"
 #include "kernels/rows.h"
+#include "model/convert.h"
 #include "model/tensor_list.h"
 
 namespace sepllm {
@@ -44,14 +46,22 @@ Weight as_weight(const TensorView& view, bool transposed) {
 // Fills the slots of a ModelWeights from its store.
 class Loader {
  public:
-  Loader(ModelWeights* weights, bool transposed_linears) : w_(*weights), transposed_(transposed_linears) {}
+  Loader(ModelWeights* weights, const ModelSpec& spec, std::optional<DType> type)
+      : w_(*weights),
+        blocks_(spec.blocks),
+        type_(type),
+        transposed_(spec.names.transposed_linears && !spec.blocks) {}
 
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
-    slot = as_weight(w_.store.take(name, {rows, columns}), false);
+    if (&slot == &w_.position_embedding) {
+      slot = as_weight(w_.store.take(name, {rows, columns}), false);
+      return;
+    }
+    const auto of_table = [](std::optional<DType> t) { return t ? std::optional(table_type(*t)) : t; };
+    matrix(slot, name, rows, columns, {of_table(blocks_), of_table(type_), false});
   }
   void linear(Linear& slot, const std::string& weight, const std::string& bias, int64_t n_out, int64_t n_in) {
-    const auto shape = transposed_ ? std::vector<int64_t>{n_in, n_out} : std::vector<int64_t>{n_out, n_in};
-    slot.weight = as_weight(w_.store.take(weight, shape), transposed_);
+    matrix(slot.weight, weight, n_out, n_in, {blocks_, type_, transposed_});
     slot.bias = vector(bias, n_out);
   }
   void norm(Norm& slot, const std::string& weight, const std::string& bias) {
@@ -59,7 +69,49 @@ class Loader {
     slot = {vector(weight, hidden), vector(bias, hidden)};
   }
 
+  // Converts what is not as stored, a matrix at a time.
+  void convert(int n_threads) {
+    if (conversions_.empty()) return;
+    ThreadPool pool(n_threads);
+    for (const Conversion& c : conversions_) {
+      *c.slot = convert_matrix(c.from, c.type, pool, &w_.matrices);
+      w_.store.forget(c.from.name);
+    }
+  }
+
  private:
+  struct Types {
+    std::optional<DType> blocks, wanted;
+    bool transposed;
+  };
+  struct Conversion {
+    Weight* slot;
+    StoredMatrix from;
+    DType type;
+  };
+
+  void matrix(Weight& slot, const std::string& name, int64_t n_out, int64_t n_in, const Types& types) {
+    StoredMatrix from{.n_out = n_out, .n_in = n_in, .transposed = types.transposed, .name = name};
+    if (types.blocks) {
+      from.type = *types.blocks;
+      from.data = w_.store.take_blocks(name, from.type, n_out, n_in);
+    } else {
+      const auto shape =
+          types.transposed ? std::vector<int64_t>{n_in, n_out} : std::vector<int64_t>{n_out, n_in};
+      const TensorView stored = w_.store.take_unaligned(name, shape);
+      if (types.wanted.value_or(stored.type) == stored.type) {
+        slot = as_weight(w_.store.take(name, shape), types.transposed);
+        return;
+      }
+      from.type = stored.type;
+      from.data = stored.data;
+    }
+    from.file = w_.store.file_of(name);
+    slot.n_out = n_out;
+    slot.n_in = n_in;
+    conversions_.push_back({&slot, std::move(from), types.wanted.value_or(from.type)});
+  }
+
   const float* vector(const std::string& name, int64_t n) {
     if (name.empty()) return nullptr;
     const TensorView view = w_.store.take(name, {n});
@@ -73,7 +125,9 @@ class Loader {
   }
 
   ModelWeights& w_;
+  std::optional<DType> blocks_, type_;
   bool transposed_;
+  std::vector<Conversion> conversions_;
 };
 
 std::string head_name(const WeightStore& store, const TensorNames& names) {
@@ -84,8 +138,7 @@ std::string head_name(const WeightStore& store, const TensorNames& names) {
 
 // A tied model may store its head nevertheless: then it must at least have the right shape.
 void accept_stored_head(const std::string& name, ModelWeights* w, const ModelConfig& c) {
-  w->head.weight = w->token_embedding;
-  if (w->store.has(name)) w->store.take(name, {c.vocab_size, c.hidden_size});
+  if (w->store.has(name)) w->store.take_unaligned(name, {c.vocab_size, c.hidden_size});
 }
 
 void refuse_unknown_tensors(const WeightStore& store, const ModelSpec& spec) {
@@ -114,14 +167,16 @@ std::string detect_prefix(const WeightStore& store, const ModelSpec& spec) {
   return !store.has(spec.prefix + name) && store.has(name) ? "" : spec.prefix;
 }
 
-ModelWeights load_weights(const std::string& folder, const ModelSpec& spec) {
+ModelWeights load_weights(const std::string& folder, const ModelSpec& spec, const WeightOptions& options) {
   ModelWeights weights(WeightStore::open(folder));
   const std::string prefix = detect_prefix(weights.store, spec);
   const std::string head = head_name(weights.store, spec.names);
-  Loader loader(&weights, spec.names.transposed_linears);
+  Loader loader(&weights, spec, options.type);
   visit_model(spec, prefix, head, &weights, loader);
   if (spec.config.tied_embeddings) accept_stored_head(head, &weights, spec.config);
   refuse_unknown_tensors(weights.store, spec);
+  loader.convert(options.n_threads);
+  if (spec.config.tied_embeddings) weights.head.weight = weights.token_embedding;
   return weights;
 }
 
@@ -131,39 +186,65 @@ void check_finite(const ModelWeights& weights) {
   for (const std::string& name : store.names()) {
     if (std::binary_search(unused.begin(), unused.end(), name)) continue;
     const SafetensorsEntry& entry = store.entry(name);
-    const DType type = *float_type(entry.dtype);  // take() let no other pass
-    const int64_t bad = find_non_finite(type, entry.data, entry.bytes / dtype_size(type));
+    const auto type = float_type(entry.dtype);
+    if (!type) continue;  // blocks: take() let nothing else pass
+    const int64_t bad = find_non_finite(*type, entry.data, entry.bytes / dtype_size(*type));
     if (bad >= 0) fail_non_finite(store, name, bad);
   }
 }
 
-int64_t parameter_count(const ModelWeights& weights) {
-  struct Counter {
-    int64_t total = 0;
-    void add(const Weight& w) { total += w.data == nullptr ? 0 : w.n_out * w.n_in; }
-    void add(const Linear& l) {
-      add(l.weight);
-      if (l.bias != nullptr) total += l.weight.n_out;
-    }
-    void add(const Norm& n, int64_t hidden) {
-      total += (n.weight != nullptr ? hidden : 0) + (n.bias != nullptr ? hidden : 0);
-    }
-  } count;
+namespace {
+
+// matrix(Weight) and vector(float*, elements) for each that the model has, a tied head not twice.
+template <typename Matrix, typename Vector>
+void for_all(const ModelWeights& weights, const Matrix& matrix, const Vector& vector) {
   const int64_t hidden = weights.token_embedding.n_in;
-  count.add(weights.token_embedding);
-  count.add(weights.position_embedding);
+  const auto norm = [&](const Norm& n) {
+    vector(n.weight, hidden);
+    vector(n.bias, hidden);
+  };
+  const auto linear = [&](const Linear& l) {
+    matrix(l.weight);
+    vector(l.bias, l.weight.n_out);
+  };
+  matrix(weights.token_embedding);
+  matrix(weights.position_embedding);
   for (const LayerWeights& layer : weights.layers) {
-    count.add(layer.norm1, hidden);
-    count.add(layer.norm2, hidden);
-    for (const Linear& part : layer.qkv) count.add(part);
-    count.add(layer.attention_out);
-    if (layer.mlp_gate) count.add(*layer.mlp_gate);
-    count.add(layer.mlp_up);
-    count.add(layer.mlp_down);
+    norm(layer.norm1);
+    norm(layer.norm2);
+    for (const Linear& part : layer.qkv) linear(part);
+    linear(layer.attention_out);
+    if (layer.mlp_gate) linear(*layer.mlp_gate);
+    linear(layer.mlp_up);
+    linear(layer.mlp_down);
   }
-  count.add(weights.final_norm, hidden);
-  if (weights.head.weight.data != weights.token_embedding.data) count.add(weights.head);
-  return count.total;
+  norm(weights.final_norm);
+  if (weights.head.weight.data != weights.token_embedding.data) linear(weights.head);
+}
+
+}  // namespace
+
+int64_t parameter_count(const ModelWeights& weights) {
+  int64_t total = 0;
+  for_all(
+      weights, [&](const Weight& w) { total += w.data == nullptr ? 0 : w.n_out * w.n_in; },
+      [&](const float* v, int64_t n) { total += v == nullptr ? 0 : n; });
+  return total;
+}
+
+int64_t weight_bytes(const ModelWeights& weights) {
+  int64_t total = 0;
+  for_all(
+      weights,
+      [&](const Weight& w) {
+        if (w.data == nullptr) return;
+        total += is_block_type(w.type) ? panels_bytes(w.type, w.n_out, w.n_in)
+                                       : w.n_out * row_bytes(w.type, w.n_in);
+      },
+      [&](const float* v, int64_t n) {
+        total += v == nullptr ? 0 : n * static_cast<int64_t>(sizeof(float));
+      });
+  return total;
 }
 
 }  // namespace sepllm

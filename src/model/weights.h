@@ -56,19 +56,33 @@ struct ModelWeights {
 // The type of the token embedding and the head where the linears have `type`: 4 bits are too few for them.
 inline DType table_type(DType type) { return type == DType::kQ4_0 ? DType::kQ8_0 : type; }
 
+struct WeightOptions {
+  // Of the linears' matrices; of the token embedding and the head: table_type(). None: as stored. Position
+  // embeddings, norms and biases stay what they are.
+  std::optional<DType> type{};
+  int n_threads = 1;  // that convert
+};
+
 // Opens the checkpoint in `folder` and resolves every tensor of `spec`. Error for: a missing tensor (naming
 // the nearest name that is there), another shape or dtype, NaN or infinite values in a norm or bias, tensors
 // that the model does not have (except `spec.ignored_suffixes`, and a stored head of the right shape in a
-// tied model). The matrices are not read here: check_finite() does that.
-ModelWeights load_weights(const std::string& folder, const ModelSpec& spec);
+// tied model); all before memory is taken for a matrix. Matrices of the wanted type are not read here:
+// check_finite() does that. Others, and stored blocks, are converted into memory of the model's own, with the
+// Errors of model/convert.h.
+ModelWeights load_weights(const std::string& folder, const ModelSpec& spec,
+                          const WeightOptions& options = {});
 
 // The base model's prefix as this checkpoint has it: spec.prefix ("model.", "transformer.", ...) or "".
 std::string detect_prefix(const WeightStore& store, const ModelSpec& spec);
 
-// Reads every weight once. Error (kBadFile) naming the first tensor and index with a NaN or infinite value.
+// Reads every weight once that is a float in the file (blocks were checked when they were loaded). Error
+// (kBadFile) naming the first tensor and index with a NaN or infinite value.
 void check_finite(const ModelWeights& weights);
 
 // Number of parameters, a tied head not counted twice.
 int64_t parameter_count(const ModelWeights& weights);
+
+// Bytes of all weights as they lie in memory or in the mapped files, a tied head not counted twice.
+int64_t weight_bytes(const ModelWeights& weights);
 
 }  // namespace sepllm

@@ -1,9 +1,11 @@
 #include "model/weights.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <map>
 
@@ -201,6 +203,60 @@ TEST(Weights, NonFiniteValuesAreErrors) {
   std::memcpy(matrix.tensors().at("model.embed_tokens.weight").bytes.data() + 4 * 3000, &nan, 4);
   const ModelWeights w = matrix.load();
   expect_error([&] { check_finite(w); }, ErrorCode::kBadFile, {"embed_tokens.weight, element 3000"});
+}
+
+TEST(Weights, OfAnotherTypeThanStored) {
+  for (const char* variant : {"llama", "llama-tied", "gpt2", "falcon-40b", "gpt_neox"}) {
+    const test::TemporaryFolder folder;
+    write_random_model(folder.path(), {.variant = variant, .hidden_size = 48, .n_layers = 2});
+    const ModelSpec spec = read_model_spec(folder.path());
+    const ModelWeights native = load_weights(folder.path(), spec);
+    for (const DType type : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+      const ModelWeights w = load_weights(folder.path(), spec, {.type = type, .n_threads = 2});
+      EXPECT_EQ(parameter_count(w), parameter_count(native)) << variant;
+      EXPECT_EQ(w.token_embedding.type, table_type(type));
+      EXPECT_EQ(w.head.weight.type, table_type(type));
+      EXPECT_EQ(w.head.weight.data == w.token_embedding.data, spec.config.tied_embeddings) << variant;
+      for (size_t i = 0; i < w.layers[1].qkv.size(); ++i) {
+        EXPECT_EQ(w.layers[1].qkv[i].weight.type, type);
+        EXPECT_EQ(w.layers[1].qkv[i].out_offset, native.layers[1].qkv[i].out_offset);
+      }
+      EXPECT_EQ(w.layers[1].mlp_down.weight.type, type);
+      EXPECT_FALSE(w.layers[1].mlp_down.weight.transposed);
+      EXPECT_LT(weight_bytes(w), weight_bytes(native));
+      EXPECT_NO_THROW(check_finite(w));
+      EXPECT_EQ(w.position_embedding.type, DType::kF32);
+    }
+    EXPECT_EQ(weight_bytes(native), 4 * parameter_count(native)) << variant;
+    const ModelWeights same = load_weights(folder.path(), spec, {.type = DType::kF32});
+    EXPECT_TRUE(same.matrices.empty());
+  }
+}
+
+TEST(Weights, NonFiniteValuesAreErrorsWhenConverted) {
+  Changed m("llama");
+  const float nan = std::nanf("");
+  std::memcpy(m.tensors().at("model.embed_tokens.weight").bytes.data() + 4 * (16 * 200 + 3), &nan, 4);
+  const std::string folder = m.load().store.folder();
+  expect_error([&] { load_weights(folder, read_model_spec(folder), {.type = DType::kQ8_0}); },
+               ErrorCode::kBadFile, {"embed_tokens.weight, row 200", "NaN"});
+}
+
+int64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  int64_t total = 0, resident = 0;
+  file >> total >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+TEST(Weights, ConvertedOnesDoNotHoldTheFileInMemory) {
+  const test::TemporaryFolder folder;
+  write_random_model(folder.path(), {.hidden_size = 384, .n_layers = 6});
+  const int64_t before = resident_bytes();
+  const ModelWeights w = load_weights(folder.path(), read_model_spec(folder.path()), {.type = DType::kQ8_0});
+  const int64_t grown = resident_bytes() - before;
+  ASSERT_GT(w.store.total_bytes(), 40'000'000);
+  EXPECT_LT(grown, weight_bytes(w) + 8'000'000);
 }
 
 TEST(Weights, TruncatedFilesAreErrorsAtEveryLength) {

@@ -1,0 +1,37 @@
+// A checkpoint's matrices in another type than stored: for --weights, for the panels of stored blocks, and
+// for `sepllm quantize`.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/thread_pool.h"
+#include "tensor/buffer.h"
+#include "tensor/view.h"
+
+namespace sepllm {
+
+// A matrix [n_out, n_in] where it lies in a file, aligned or not: rows of floats or of blocks
+// (kernels/blocks.h), or floats stored as [n_in, n_out].
+struct StoredMatrix {
+  DType type = DType::kF32;
+  const void* data = nullptr;
+  int64_t n_out = 0;
+  int64_t n_in = 0;
+  bool transposed = false;
+  std::string file{}, name{};  // for messages
+};
+
+// All conversions go through f32 and round to nearest (blocks: quantize_blocks), but for blocks of the same
+// type, which are taken as they are. Error (kBadFile) naming tensor and row for NaN, infinite values or
+// scales; (kOutOfRange) for values that the type cannot hold.
+
+// The matrix as the kernels read it: rows of floats, or panels; its memory becomes owner's last element.
+Weight convert_matrix(const StoredMatrix& from, DType type, ThreadPool& pool, std::vector<Buffer>* owner);
+
+// The matrix as a file stores it: rows of row_bytes(type, n_in).
+Buffer convert_to_rows(const StoredMatrix& from, DType type, ThreadPool& pool);
+
+}  // namespace sepllm

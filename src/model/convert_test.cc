@@ -1,0 +1,174 @@
+#include "model/convert.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "base/rng.h"
+#include "kernels/blocks.h"
+#include "kernels/panels.h"
+#include "kernels/rows.h"
+#include "tests/support/expect_error.h"
+
+namespace sepllm {
+namespace {
+
+using test::expect_error;
+
+constexpr int64_t kOut = 21, kIn = 45;  // neither whole panels nor whole blocks
+
+// A matrix [kOut, kIn] stored as some type, at an odd address.
+struct Stored {
+  Stored(DType stored_type, bool transposed, uint64_t seed = 1) {
+    const Rng rng(seed);
+    values.resize(kOut * kIn);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(rng.normal(i));
+    const int64_t n_rows = transposed ? kIn : kOut, n_columns = transposed ? kOut : kIn;
+    bytes.resize(static_cast<size_t>(1 + n_rows * row_bytes(stored_type, n_columns)));
+    std::vector<float> row(static_cast<size_t>(n_columns));
+    for (int64_t r = 0; r < n_rows; ++r) {
+      for (int64_t c = 0; c < n_columns; ++c) row[static_cast<size_t>(c)] = transposed ? at(c, r) : at(r, c);
+      char* to = bytes.data() + 1 + r * row_bytes(stored_type, n_columns);
+      if (is_block_type(stored_type)) {
+        quantize_blocks(stored_type, row.data(), n_columns, to);
+      } else {
+        row_from_f32(stored_type, row.data(), n_columns, to);
+      }
+    }
+    matrix = {.type = stored_type,
+              .data = bytes.data() + 1,
+              .n_out = kOut,
+              .n_in = kIn,
+              .transposed = transposed,
+              .file = "model.safetensors",
+              .name = "layer.weight"};
+  }
+  float& at(int64_t out, int64_t in) { return values[static_cast<size_t>(out * kIn + in)]; }
+  char* stored(int64_t byte) { return bytes.data() + 1 + byte; }
+
+  std::vector<float> values;
+  std::vector<char> bytes;
+  StoredMatrix matrix;
+};
+
+std::vector<float> row_of(const Weight& w, int64_t r) {
+  std::vector<float> out(static_cast<size_t>(w.n_in));
+  if (is_block_type(w.type)) {
+    panel_row_to_f32(w, r, 0, w.n_in, out.data());
+  } else {
+    row_to_f32(w.type, static_cast<const char*>(w.data) + r * row_bytes(w.type, w.n_in), w.n_in, out.data());
+  }
+  return out;
+}
+
+// The largest difference that rounding x to `type` may make, where the largest magnitude of its block is m.
+double rounding(DType type, double x, double m) {
+  if (type == DType::kF32) return 0;
+  if (type == DType::kF16) return std::abs(x) / 2048 + 1e-7;
+  if (type == DType::kBF16) return std::abs(x) / 256;
+  // Half a step, a whole one at the end that q4_0 cuts, and the rounding of the scale to f16.
+  return type == DType::kQ8_0 ? m / 127 / 2 + m / 2048 : m / 8 + m / 1024;
+}
+
+TEST(Convert, EveryTypeIntoEveryOther) {
+  const DType all[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0};
+  ThreadPool pool(2);
+  for (const DType from : all) {
+    for (const DType to : all) {
+      for (const bool transposed : {false, true}) {
+        if (transposed && is_block_type(from)) continue;
+        Stored s(from, transposed);
+        std::vector<Buffer> owner;
+        const Weight w = convert_matrix(s.matrix, to, pool, &owner);
+        EXPECT_EQ(w.type, to);
+        EXPECT_EQ(w.n_out, kOut);
+        EXPECT_EQ(w.n_in, kIn);
+        EXPECT_FALSE(w.transposed);
+        EXPECT_EQ(owner.back().data(), w.data);
+        for (int64_t r = 0; r < kOut; ++r) {
+          const std::vector<float> row = row_of(w, r);
+          for (int64_t i = 0; i < kIn; ++i) {
+            const double x = s.at(r, i);
+            double m = 0;
+            for (int64_t k = i / 32 * 32; k < std::min(kIn, i / 32 * 32 + 32); ++k)
+              m = std::max(m, double{std::abs(s.at(r, k))});
+            ASSERT_NEAR(row[static_cast<size_t>(i)], x, rounding(from, x, m) + rounding(to, x, m) * 1.1)
+                << dtype_name(from) << " to " << dtype_name(to) << (transposed ? ", transposed" : "");
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Convert, TheRowsOfAFileAreThoseOfThePanels) {
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+    for (const bool transposed : {false, true}) {
+      const Stored s(DType::kF32, transposed);
+      ThreadPool one(1), three(3);
+      std::vector<Buffer> owner;
+      const Weight w = convert_matrix(s.matrix, type, one, &owner);
+      const Buffer rows = convert_to_rows(s.matrix, type, three);
+      ASSERT_EQ(rows.bytes(), kOut * row_bytes(type, kIn));
+      std::vector<char> blocks(static_cast<size_t>(row_bytes(type, kIn)));
+      for (int64_t r = 0; r < kOut; ++r) {
+        unpack_blocks(w, r, blocks.data());
+        EXPECT_EQ(std::memcmp(blocks.data(), rows.as<char>() + r * row_bytes(type, kIn), blocks.size()), 0);
+      }
+    }
+  }
+}
+
+TEST(Convert, BlocksOfTheSameTypeStayAsTheyAre) {
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+    const Stored s(type, false);
+    ThreadPool pool(2);
+    const Buffer rows = convert_to_rows(s.matrix, type, pool);
+    EXPECT_EQ(std::memcmp(rows.data(), s.matrix.data, static_cast<size_t>(rows.bytes())), 0);
+  }
+}
+
+TEST(Convert, WhatIsNoNumberIsAnErrorNamingTensorAndRow) {
+  ThreadPool pool(2);
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    for (const DType to : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+      Stored s(DType::kF32, false);
+      std::memcpy(s.stored((17 * kIn + 44) * 4), &bad, 4);
+      expect_error([&] { convert_to_rows(s.matrix, to, pool); }, ErrorCode::kBadFile,
+                   {"model.safetensors", "layer.weight, row 17", "NaN or infinite"});
+    }
+  }
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+    for (const DType to : {DType::kF32, DType::kQ8_0, DType::kQ4_0}) {
+      Stored s(type, false);
+      const uint16_t infinity = 0x7C00;
+      std::memcpy(s.stored(3 * row_bytes(type, kIn) + block_bytes(type)), &infinity, 2);
+      std::vector<Buffer> owner;
+      expect_error([&] { convert_matrix(s.matrix, to, pool, &owner); }, ErrorCode::kBadFile,
+                   {"layer.weight, row 3", "scale"});
+    }
+  }
+}
+
+TEST(Convert, WhatATypeCannotHoldIsAnError) {
+  ThreadPool pool(1);
+  const auto refused = [&](float value, DType to) {
+    Stored s(DType::kF32, false);
+    std::memcpy(s.stored(5 * kIn * 4), &value, 4);
+    expect_error([&] { convert_to_rows(s.matrix, to, pool); }, ErrorCode::kOutOfRange,
+                 {"layer.weight, row 5", "too large for", dtype_name(to)});
+  };
+  refused(65520, DType::kF16);
+  refused(-3.4e38F, DType::kBF16);
+  refused(65520.0F * 127.01F, DType::kQ8_0);
+  refused(-65520.0F * 8.01F, DType::kQ4_0);
+  Stored s(DType::kF32, false);
+  const float fits = -65504.0F * 8;
+  std::memcpy(s.stored(0), &fits, 4);
+  EXPECT_NO_THROW(convert_to_rows(s.matrix, DType::kQ4_0, pool));
+}
+
+}  // namespace
+}  // namespace sepllm
