@@ -37,8 +37,7 @@ MemoryPlan plan_memory(const Model& model, const PolicySettings& settings, int64
                        double separator_share) {
   const ModelConfig& config = model.config();
   const KvLayout layout = model.decoder.kv_layout(settings.kv);
-  const int64_t row_bytes = KvCache(layout, settings.policy, TokenSet(config.vocab_size)).row_bytes();
-  const int64_t slot_bytes = 2 * layout.n_kv_heads * row_bytes;
+  const int64_t slot_bytes = KvCache(layout, settings.policy, TokenSet(config.vocab_size)).slot_bytes();
   MemoryPlan plan;
   plan.tokens = tokens;
   plan.separator_share = separator_share;

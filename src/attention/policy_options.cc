@@ -151,9 +151,10 @@ void declare_policy_options(OptionSet* options, PolicySettings* settings) {
   options->add(named<PositionMode>(
       "positions", &p->positions, {{"original", PositionMode::kOriginal}, {"cache", PositionMode::kCache}},
       "places in the text, or slots of the cache (streaming policies only, and their default)"));
-  options->add(named<DType>("kv", &settings->kv,
-                            {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}},
-                            "type of the cache (default f32)"));
+  options->add(
+      named<DType>("kv", &settings->kv,
+                   {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}, {"q8", DType::kI8}},
+                   "type of the cache (default f32; q8: int8 and a scale for each row)"));
   options->add_int("prefill-chunk", &settings->prefill_chunk, 1, int64_t{1} << 20,
                    "tokens per forward pass of known text (default 512)");
 }

@@ -27,6 +27,7 @@ KvCache::KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& s
       separators_(separators),
       row_bytes_(padded_row_bytes(layout.head_dim, layout.type)) {
   SEPLLM_CHECK(layout.n_layers > 0 && layout.n_kv_heads > 0 && layout.head_dim > 0);
+  SEPLLM_CHECK(!is_block_type(layout.type));
   policy_.validate();
   policy_.validate_layers(layout.n_layers);
   layers_.resize(static_cast<size_t>(layout.n_layers));
@@ -124,7 +125,7 @@ void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
     if (g.band_begin >= g.promoted && policy_.keeps(g.band_begin, token, separators_)) {
       push_compact(g, g.band_begin, token);
       const SlotRef to{false, static_cast<int64_t>(g.compact_positions.size()) - 1};
-      for (const int64_t layer : g.layers) copy_row(layer, {true, slot}, to);
+      for (const int64_t layer : g.layers) copy_slot(layer, {true, slot}, to);
     }
     ++g.band_begin;
     --g.band_size;
@@ -225,10 +226,23 @@ void KvCache::chunk_rows(int64_t layer, void** key_rows, void** value_rows, int6
   }
 }
 
+void KvCache::chunk_scales(int64_t layer, float** key_scales, float** value_scales, int64_t* head_strides) {
+  SEPLLM_CHECK(layout_.type == DType::kI8);
+  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  for (int64_t t = 0; t < in_flight_; ++t) {
+    const int64_t position = length_ + t;
+    const bool band = position >= g.band_begin;
+    const SlotRef slot{band, band ? g.slot_of(position) : position};
+    key_scales[t] = key_scale(layer, 0, slot);
+    value_scales[t] = value_scale(layer, 0, slot);
+    head_strides[t] = part(layer, band).capacity;
+  }
+}
+
 void KvCache::rows_written(int64_t layer) {
   const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
   for (auto k = g.first_late; k < static_cast<int64_t>(g.compact_positions.size()); ++k) {
-    copy_row(layer, {true, g.slot_of(g.compact_positions[static_cast<size_t>(k)])}, {false, k});
+    copy_slot(layer, {true, g.slot_of(g.compact_positions[static_cast<size_t>(k)])}, {false, k});
   }
 }
 
@@ -243,6 +257,9 @@ std::span<const KeySpan> KvCache::spans(int64_t layer) {
     s.v = value_row(layer, 0, first);
     s.slot_stride = row_elements;
     s.head_stride = part(layer, band).capacity * row_elements;
+    s.k_scales = key_scale(layer, 0, first);
+    s.v_scales = value_scale(layer, 0, first);
+    s.scale_head_stride = part(layer, band).capacity;
   }
   return layer_spans_;
 }
@@ -317,16 +334,34 @@ void* KvCache::value_row(int64_t layer, int64_t kv_head, SlotRef slot) {
   return row(p.v, p, kv_head, slot.index);
 }
 
-void KvCache::copy_row(int64_t layer, SlotRef from, SlotRef to) {
-  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
-    std::memcpy(key_row(layer, head, to), key_row(layer, head, from), static_cast<size_t>(row_bytes_));
-    std::memcpy(value_row(layer, head, to), value_row(layer, head, from), static_cast<size_t>(row_bytes_));
-  }
+float* KvCache::key_scale(int64_t layer, int64_t kv_head, SlotRef slot) {
+  Part& p = part(layer, slot.band);
+  return scale(p.k_scales, p, kv_head, slot.index);
+}
+
+float* KvCache::value_scale(int64_t layer, int64_t kv_head, SlotRef slot) {
+  Part& p = part(layer, slot.band);
+  return scale(p.v_scales, p, kv_head, slot.index);
+}
+
+void KvCache::copy_row(int64_t layer, int64_t kv_head, SlotRef from, SlotRef to) {
+  std::memcpy(key_row(layer, kv_head, to), key_row(layer, kv_head, from), static_cast<size_t>(row_bytes_));
+  std::memcpy(value_row(layer, kv_head, to), value_row(layer, kv_head, from),
+              static_cast<size_t>(row_bytes_));
+  if (layout_.type != DType::kI8) return;
+  *key_scale(layer, kv_head, to) = *key_scale(layer, kv_head, from);
+  *value_scale(layer, kv_head, to) = *value_scale(layer, kv_head, from);
+}
+
+void KvCache::copy_slot(int64_t layer, SlotRef from, SlotRef to) {
+  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) copy_row(layer, head, from, to);
 }
 
 KvCache::Part KvCache::make_part(int64_t capacity) const {
-  const int64_t bytes = layout_.n_kv_heads * capacity * row_bytes_;
-  return {Buffer(bytes, "the KV cache"), Buffer(bytes, "the KV cache"), capacity};
+  const char* what = "the KV cache";
+  const int64_t rows = layout_.n_kv_heads * capacity;
+  return {Buffer(rows * row_bytes_, what), Buffer(rows * row_bytes_, what),
+          Buffer(rows * scale_bytes(), what), Buffer(rows * scale_bytes(), what), capacity};
 }
 
 // A part of `capacity` rows that holds the `used` rows from `start` on (a ring) at its beginning.
@@ -336,9 +371,13 @@ void KvCache::grow(Part& p, int64_t capacity, int64_t used, int64_t start) {
     for (int64_t done = 0; done < used;) {
       const int64_t slot = (start + done) % p.capacity;
       const int64_t run = std::min(used - done, p.capacity - slot);
-      const auto n = static_cast<size_t>(run * row_bytes_);
-      std::memcpy(row(next.k, next, head, done), row(p.k, p, head, slot), n);
-      std::memcpy(row(next.v, next, head, done), row(p.v, p, head, slot), n);
+      const char* from[4] = {};
+      int n = 0;
+      for_each_array(p, head, slot, [&](const char* at, int64_t) { from[n++] = at; });
+      n = 0;
+      for_each_array(next, head, done, [&](char* to, int64_t bytes) {
+        std::memcpy(to, from[n++], static_cast<size_t>(run * bytes));
+      });
       done += run;
     }
   }
@@ -382,7 +421,7 @@ KvStats KvCache::stats() const {
   KvStats out = stats_;
   out.full_bytes = length_ * layout_.n_layers * slot_bytes();
   for (const Layer& l : layers_) {
-    for (const Part* p : {&l.compact, &l.band}) out.reserved_bytes += p->k.bytes() + p->v.bytes();
+    for (const Part* p : {&l.compact, &l.band}) out.reserved_bytes += p->bytes();
   }
   return out;
 }

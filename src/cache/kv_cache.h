@@ -25,7 +25,7 @@ struct KvLayout {
   int64_t n_layers = 0;
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
-  DType type = DType::kF32;
+  DType type = DType::kF32;  // of keys and values; kI8: with an f32 scale for each row
 };
 
 struct SlotRef {
@@ -84,6 +84,8 @@ class KvCache {
   // further. Tokens of one chunk may lie in both parts (sep-stream's initial tokens), hence one stride per
   // token.
   void chunk_rows(int64_t layer, void** key_rows, void** value_rows, int64_t* head_strides);
+  // int8 alone: where the rows' scales go, likewise; strides in floats.
+  void chunk_scales(int64_t layer, float** key_scales, float** value_scales, int64_t* head_strides);
   void rows_written(int64_t layer);
   // At most 3.
   std::span<const KeySpan> spans(int64_t layer);
@@ -101,6 +103,13 @@ class KvCache {
   void* key_row(int64_t layer, int64_t kv_head, SlotRef slot);
   void* value_row(int64_t layer, int64_t kv_head, SlotRef slot);
   int64_t row_bytes() const { return row_bytes_; }
+  // int8 alone: what the row's elements are multiplied by; else null.
+  float* key_scale(int64_t layer, int64_t kv_head, SlotRef slot);
+  float* value_scale(int64_t layer, int64_t kv_head, SlotRef slot);
+  // Key and value (and scales) of one kv head, over another slot's.
+  void copy_row(int64_t layer, int64_t kv_head, SlotRef from, SlotRef to);
+  // Of a slot in one layer: keys, values and scales of all heads.
+  int64_t slot_bytes() const { return 2 * layout_.n_kv_heads * (row_bytes_ + scale_bytes()); }
 
   // Memory for this many more tokens at once instead of growing by halves, where a layer keeps all of them.
   void reserve(int64_t n_tokens);
@@ -130,10 +139,11 @@ class KvCache {
   KvStats stats() const;
 
  private:
-  // Keys and values of one part of one layer: [kv head][slot][row].
+  // Keys and values of one part of one layer: [kv head][slot][row], their scales [kv head][slot].
   struct Part {
-    Buffer k, v;
+    Buffer k, v, k_scales, v_scales;
     int64_t capacity = 0;
+    int64_t bytes() const { return k.bytes() + v.bytes() + k_scales.bytes() + v_scales.bytes(); }
   };
   struct Layer {
     Part compact, band;
@@ -174,9 +184,21 @@ class KvCache {
   void compress(Group& group);
   void grow_band(Group& group, int64_t n_slots, int64_t limit);
   void grow_compact(Group& group, int64_t n_slots);
-  void copy_row(int64_t layer, SlotRef from, SlotRef to);
+  void copy_slot(int64_t layer, SlotRef from, SlotRef to);
   void grow(Part& part, int64_t capacity, int64_t used, int64_t start);
   char* row(const Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const;
+  static float* scale(const Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) {
+    return buffer.bytes() == 0 ? nullptr : buffer.as<float>() + kv_head * part.capacity + slot;
+  }
+  // Calls fn(bytes at the slot, bytes of a slot) for each array of a kv head that has rows: keys, values, and
+  // their scales.
+  template <typename Fn>
+  void for_each_array(const Part& part, int64_t kv_head, int64_t slot, const Fn& fn) const {
+    for (const Buffer* rows : {&part.k, &part.v}) fn(row(*rows, part, kv_head, slot), row_bytes_);
+    if (scale_bytes() == 0) return;
+    for (const Buffer* scales : {&part.k_scales, &part.v_scales})
+      fn(reinterpret_cast<char*>(scale(*scales, part, kv_head, slot)), scale_bytes());
+  }
   Part make_part(int64_t capacity) const;
   // Whether nothing that enters the group's compact part (its band) ever moves or leaves: a mark needs no
   // copy.
@@ -187,13 +209,15 @@ class KvCache {
   void read_group(ByteReader& in, bool whole, int64_t max_chunk, const State& state, Group* group) const;
   void check_group(const ByteReader& in, const State& state, const Group& group) const;
   void take(State state);
+  template <typename Fn>
+  void for_each_run(const Part& part, int64_t used, int64_t start, const Fn& fn) const;
   void write_rows(ByteWriter& out, const Part& part, int64_t used, int64_t start) const;
   void read_rows(ByteReader& in, Part& part, int64_t used, int64_t start) const;
   Part& part(int64_t layer, bool band) {
     return band ? layers_[static_cast<size_t>(layer)].band : layers_[static_cast<size_t>(layer)].compact;
   }
   int64_t effective_capacity() const;
-  int64_t slot_bytes() const { return 2 * layout_.n_kv_heads * row_bytes_; }
+  int64_t scale_bytes() const { return layout_.type == DType::kI8 ? int64_t{sizeof(float)} : 0; }
   int64_t held(const Group& group) const {
     return static_cast<int64_t>(group.compact_positions.size()) + group.band_size;
   }

@@ -320,6 +320,50 @@ TEST(KvCache, ReservesWhereNothingIsDropped) {
   EXPECT_LT(cache.stats().reserved_bytes, 2 * 60 * 2 * kHeads * kDim * 4);
 }
 
+// int8: the scales are held and counted with the rows, and go where these go.
+TEST(KvCache, ScalesGoWithTheirRows) {
+  Policy p;
+  p.kind = PolicyKind::kSep;
+  p.init = 1;
+  p.window = 4;
+  KvCache cache({1, kHeads, kDim, DType::kI8}, p, separators());
+  const int64_t slot_bytes = 2 * kHeads * (kDim + 4);
+  EXPECT_EQ(cache.slot_bytes(), slot_bytes);
+  const std::vector<int32_t> tokens = random_tokens(120, 8);
+  int64_t most = 0;
+  for (int64_t first = 0; first < 120; first += 3) {
+    cache.begin_chunk({tokens.data() + first, 3});
+    void *keys[3], *values[3];
+    float *key_scales[3], *value_scales[3];
+    int64_t strides[3], scale_strides[3];
+    cache.chunk_rows(0, keys, values, strides);
+    cache.chunk_scales(0, key_scales, value_scales, scale_strides);
+    for (int64_t t = 0; t < 3; ++t) {
+      for (int64_t head = 0; head < kHeads; ++head) {
+        static_cast<int8_t*>(keys[t])[head * strides[t]] = static_cast<int8_t>(first + t);
+        key_scales[t][head * scale_strides[t]] = mark(0, head, first + t);
+        value_scales[t][head * scale_strides[t]] = -mark(0, head, first + t);
+      }
+    }
+    cache.rows_written(0);
+    most = std::max(most, cache.n_slots(0));
+    for (const KeySpan& s : cache.spans(0)) {
+      for (int64_t r = 0; r < s.n_keys; ++r) {
+        const int64_t position = s.positions != nullptr ? s.positions[r] : s.first_position + r;
+        EXPECT_EQ(static_cast<const int8_t*>(s.k)[r * s.slot_stride], position);
+        for (int64_t head = 0; head < kHeads; ++head) {
+          EXPECT_EQ(s.k_scales[head * s.scale_head_stride + r], mark(0, head, position));
+          EXPECT_EQ(s.v_scales[head * s.scale_head_stride + r], -mark(0, head, position));
+        }
+      }
+    }
+    cache.end_chunk();
+  }
+  EXPECT_EQ(cache.stats().peak_bytes, most * slot_bytes);
+  EXPECT_EQ(cache.stats().full_bytes, 120 * slot_bytes);
+  EXPECT_EQ(cache.stats().reserved_bytes % slot_bytes, 0);
+}
+
 TEST(KvCache, RefusesSettingsThatContradictEachOther) {
   Policy p;
   p.kind = PolicyKind::kSepStream;

@@ -1,6 +1,6 @@
 // States of a KvCache: whole ones, to go on elsewhere, and marks, to come back to. In order: the layout, the
-// counts, the plan of each group of layers, then the rows of each layer: per part and kv head the keys, then
-// the values, oldest first.
+// counts, the plan of each group of layers, then the rows of each layer: per part and kv head the keys,
+// the values and their scales, oldest first, run by run of the ring.
 #include <algorithm>
 #include <cstring>
 
@@ -14,6 +14,20 @@ namespace {
 constexpr int64_t kMaxPosition = int64_t{1} << 40;
 
 }  // namespace
+
+// Calls fn(begin, bytes) for each run of rows that lie together, of the `used` rows of a ring from `start`
+// on.
+template <typename Fn>
+void KvCache::for_each_run(const Part& p, int64_t used, int64_t start, const Fn& fn) const {
+  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
+    for (int64_t done = 0; done < used;) {
+      const int64_t slot = (start + done) % p.capacity;
+      const int64_t run = std::min(used - done, p.capacity - slot);
+      for_each_array(p, head, slot, [&](char* at, int64_t bytes) { fn(at, run * bytes); });
+      done += run;
+    }
+  }
+}
 
 // --- Writing ---
 
@@ -51,31 +65,13 @@ void KvCache::save(ByteWriter& out, bool whole) const {
 }
 
 void KvCache::write_rows(ByteWriter& out, const Part& p, int64_t used, int64_t start) const {
-  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
-    for (const Buffer* rows : {&p.k, &p.v}) {
-      for (int64_t done = 0; done < used;) {
-        const int64_t slot = (start + done) % p.capacity;
-        const int64_t run = std::min(used - done, p.capacity - slot);
-        out.bytes(row(*rows, p, head, slot), static_cast<uint64_t>(run * row_bytes_));
-        done += run;
-      }
-    }
-  }
+  for_each_run(p, used, start, [&](char* at, int64_t n) { out.bytes(at, static_cast<uint64_t>(n)); });
 }
 
 // --- Reading ---
 
 void KvCache::read_rows(ByteReader& in, Part& p, int64_t used, int64_t start) const {
-  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
-    for (const Buffer* rows : {&p.k, &p.v}) {
-      for (int64_t done = 0; done < used;) {
-        const int64_t slot = (start + done) % p.capacity;
-        const int64_t run = std::min(used - done, p.capacity - slot);
-        in.bytes(row(*rows, p, head, slot), static_cast<uint64_t>(run * row_bytes_));
-        done += run;
-      }
-    }
-  }
+  for_each_run(p, used, start, [&](char* at, int64_t n) { in.bytes(at, static_cast<uint64_t>(n)); });
 }
 
 void KvCache::restore(ByteReader& in, int64_t max_chunk) {

@@ -21,7 +21,7 @@ void restore_cache(Session& session, const std::string& bytes) {
   session.cache().restore(in, 9);
 }
 
-constexpr DType kKvTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
+constexpr DType kKvTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8};
 
 // After a prompt in chunks every token comes alone. Saved after each of the first 40 and at later ones.
 TEST_F(SessionState, GoesOnWithTheSameBitsFromAnyToken) {

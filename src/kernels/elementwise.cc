@@ -69,17 +69,23 @@ void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids
 }
 
 void store_rows(const Context& ctx, const Matrix& x, const HeadRows& heads, DType type, void* const* rows,
-                int64_t head_stride) {
-  SEPLLM_CHECK(type != DType::kI8);  // quantize_row makes such rows
-  parallel_blocks(ctx, x.n_rows, 16, x.n_rows * heads.n_heads * heads.head_dim,
-                  [&](int64_t begin, int64_t end, int) {
-                    for (int64_t r = begin; r < end; ++r) {
-                      for (int64_t g = 0; g < heads.n_heads; ++g) {
-                        const float* from = x.row(r) + heads.offset + g * heads.head_step;
-                        row_from_f32(type, from, heads.head_dim, element_at(type, rows[r], g * head_stride));
-                      }
-                    }
-                  });
+                int64_t head_stride, float* const* scales, int64_t scale_head_stride) {
+  const bool quantized = type == DType::kI8;
+  SEPLLM_CHECK(quantized == (scales != nullptr));
+  const int64_t n = heads.head_dim;
+  parallel_blocks(ctx, x.n_rows, 16, x.n_rows * heads.n_heads * n, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t g = 0; g < heads.n_heads; ++g) {
+        const float* from = x.row(r) + heads.offset + g * heads.head_step;
+        void* to = element_at(type, rows[r], g * head_stride);
+        if (quantized) {
+          scales[r][g * scale_head_stride] = quantize_row(from, n, static_cast<int8_t*>(to));
+        } else {
+          row_from_f32(type, from, n, to);
+        }
+      }
+    }
+  });
 }
 
 void nll_rows(const Context& ctx, const Matrix& logits, std::span<const int32_t> targets, double* out) {

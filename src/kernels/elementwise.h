@@ -32,8 +32,9 @@ struct HeadRows {
   int64_t offset = 0;
   int64_t head_step = 0;
 };
+// int8 alone: the scale of row r and head g goes to scales[r][g * scale_head_stride].
 void store_rows(const Context& ctx, const Matrix& x, const HeadRows& heads, DType type, void* const* rows,
-                int64_t head_stride);
+                int64_t head_stride, float* const* scales = nullptr, int64_t scale_head_stride = 0);
 
 // Natural-log NLL of target[r] under softmax(logits[r]); in double inside. logits: [n, vocab], out: [n].
 void nll_rows(const Context& ctx, const Matrix& logits, std::span<const int32_t> targets, double* out);

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "kernels/kernel_test_support.h"
+#include "kernels/rows.h"
 
 namespace sepllm {
 namespace {
@@ -160,6 +161,35 @@ TEST(Elementwise, StoreRoundsToNearestEven) {
       }
     });
   }
+}
+
+TEST(Elementwise, Int8RowsHaveTheirScalesBesideThem) {
+  constexpr int64_t kRows = 3, kHeads = 2, kDim = 21, kStride = 30;
+  Rows x(kRows, 60);
+  x.fill(4, -2, 2);
+  const HeadRows heads{.n_heads = kHeads, .head_dim = kDim, .offset = 5, .head_step = 25};
+  test::for_each_target([&] {
+    test::Threads t(2);
+    std::vector<int8_t> stored(kRows * kHeads * kStride, 99);
+    std::vector<float> scales(kRows * kHeads, -1.0F);
+    void* rows[kRows];
+    float* row_scales[kRows];
+    for (int64_t r = 0; r < kRows; ++r) {  // in another order than the rows of x
+      rows[r] = stored.data() + (kRows - 1 - r) * kHeads * kStride;
+      row_scales[r] = scales.data() + r;
+    }
+    store_rows(t.context, x.matrix(), heads, DType::kI8, rows, kStride, row_scales, kRows);
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t g = 0; g < kHeads; ++g) {
+        int8_t expected[kDim];
+        const float scale = quantize_row(x.matrix().row(r) + 5 + g * 25, kDim, expected);
+        EXPECT_EQ(scales[static_cast<size_t>(g * kRows + r)], scale);
+        const int8_t* at = static_cast<const int8_t*>(rows[r]) + g * kStride;
+        EXPECT_EQ(std::memcmp(at, expected, kDim), 0);
+        EXPECT_EQ(at[kDim], 99);
+      }
+    }
+  });
 }
 
 TEST(Elementwise, NllOfRows) {

@@ -37,6 +37,11 @@ void rope_rotate(const Context& ctx, const Matrix& x, const Matrix& y, const Rop
 void rope_rotate_stored(DType type, void* row, int64_t n_freq, bool interleaved, const float* cos,
                         const float* sin);
 
+// The same for a row of `head_dim` int8 and its scale, which is read, rotated and quantised again, once more
+// rounded. `scratch`: head_dim floats of the caller's.
+void rope_rotate_quantized(int8_t* row, float* scale, int64_t head_dim, int64_t n_freq, bool interleaved,
+                           const float* cos, const float* sin, float* scratch);
+
 void rope_rotate_reference(const Matrix& x, const RopeHeads& heads, std::span<const double> inv_freq,
                            std::span<const int64_t> positions);
 

@@ -9,6 +9,7 @@
 #include "kernels/element.h"
 #include "kernels/parallel.h"
 #include "kernels/rope.h"
+#include "kernels/rows.h"
 #include "kernels/simd-inl.h"
 
 #ifndef SEPLLM_KERNELS_ROPE_ONCE
@@ -158,8 +159,17 @@ void rope_rotate(const Context& ctx, const Matrix& x, const Matrix& y, const Rop
 void rope_rotate_stored(DType type, void* row, int64_t n_freq, bool interleaved, const float* cos,
                         const float* sin) {
   SEPLLM_CHECK(type != DType::kI8 &&
-               !is_block_type(type));  // int8: the row's scale changes with the rotation
+               !is_block_type(type));  // int8: the row's scale changes, see rope_rotate_quantized
   HWY_DYNAMIC_DISPATCH(RotateStored)(type, row, n_freq, interleaved, cos, sin);
+}
+
+void rope_rotate_quantized(int8_t* row, float* scale, int64_t head_dim, int64_t n_freq, bool interleaved,
+                           const float* cos, const float* sin, float* scratch) {
+  SEPLLM_CHECK(2 * n_freq <= head_dim);
+  row_to_f32(DType::kI8, row, head_dim, scratch);
+  for (int64_t d = 0; d < head_dim; ++d) scratch[d] *= *scale;
+  HWY_DYNAMIC_DISPATCH(RotateF32)(scratch, scratch, n_freq, interleaved, cos, sin);
+  *scale = quantize_row(scratch, head_dim, row);
 }
 
 }  // namespace sepllm

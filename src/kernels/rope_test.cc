@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/rng.h"
 #include "kernels/kernel_test_support.h"
 
 namespace sepllm {
@@ -120,6 +121,44 @@ TEST(Rope, StoredRows) {
           EXPECT_EQ(std::memcmp(row.data() + n * size, stored.data() + n * size, size), 0);
         });
       }
+    }
+  }
+}
+
+// int8: what the dequantised row becomes, to half a step of its new scale.
+TEST(Rope, QuantizedRows) {
+  for (const int64_t n_freq : {1, 5, 16, 33}) {
+    for (const bool interleaved : {false, true}) {
+      const int64_t n = 2 * n_freq + 3;  // the last dims are not rotated
+      std::vector<int8_t> stored(static_cast<size_t>(n + 1), 77);
+      const Rng rng(9);
+      for (int64_t i = 0; i < n; ++i)
+        stored[static_cast<size_t>(i)] = static_cast<int8_t>(rng.bits(static_cast<uint64_t>(i)) % 255 - 127);
+      const auto inv_freq = frequencies(n_freq);
+      test::Threads t(1);
+      const Tables tables(t.context, inv_freq, {12345});
+      constexpr float kScale = 0.03F;
+      Rows expected(1, n);
+      for (int64_t i = 0; i < n; ++i)
+        expected.at(0, i) = kScale * static_cast<float>(stored[static_cast<size_t>(i)]);
+      rope_rotate_reference(expected.matrix(), {.n_heads = 1, .head_dim = n, .interleaved = interleaved},
+                            inv_freq, std::vector<int64_t>{12345});
+      float largest = 0.0F;
+      for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(expected.at(0, i)));
+      test::for_each_target([&] {
+        auto row = stored;
+        float scale = kScale;
+        std::vector<float> scratch(static_cast<size_t>(n));
+        rope_rotate_quantized(row.data(), &scale, n, n_freq, interleaved, tables.cos.data(),
+                              tables.sin.data(), scratch.data());
+        EXPECT_NEAR(scale, largest / 127.0F, 1e-6F * largest);
+        for (int64_t i = 0; i < n; ++i) {
+          EXPECT_NEAR(scale * static_cast<float>(row[static_cast<size_t>(i)]), expected.at(0, i),
+                      0.5001F * scale + 1e-6F)
+              << i;
+        }
+        EXPECT_EQ(row.back(), 77);
+      });
     }
   }
 }

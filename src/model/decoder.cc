@@ -260,6 +260,16 @@ class Pass {
     auto** values = ctx_.arena.allocate<void*>(n);
     auto* strides = ctx_.arena.allocate<int64_t>(n);
     cache.chunk_rows(l, keys, values, strides);
+    const DType type = cache.layout().type;
+    float** key_scales = nullptr;  // int8 alone
+    float** value_scales = nullptr;
+    auto* scale_strides = strides;
+    if (type == DType::kI8) {
+      key_scales = ctx_.arena.allocate<float*>(n);
+      value_scales = ctx_.arena.allocate<float*>(n);
+      scale_strides = ctx_.arena.allocate<int64_t>(n);
+      cache.chunk_scales(l, key_scales, value_scales, scale_strides);
+    }
     HeadRows heads{.n_heads = heads_.n_kv_heads,
                    .head_dim = heads_.head_dim,
                    .offset = heads_.k_offset,
@@ -268,10 +278,13 @@ class Pass {
       int64_t end = begin + 1;
       while (end < n && strides[end] == strides[begin]) ++end;
       const Matrix rows = qkv_.rows(first_row + begin, end - begin);
-      heads.offset = heads_.k_offset;
-      store_rows(ctx_, rows, heads, cache.layout().type, keys + begin, strides[begin]);
-      heads.offset = heads_.v_offset;
-      store_rows(ctx_, rows, heads, cache.layout().type, values + begin, strides[begin]);
+      const auto store = [&](int64_t offset, void** to, float** scales) {
+        heads.offset = offset;
+        store_rows(ctx_, rows, heads, type, to + begin, strides[begin],
+                   scales != nullptr ? scales + begin : nullptr, scale_strides[begin]);
+      };
+      store(heads_.k_offset, keys, key_scales);
+      store(heads_.v_offset, values, value_scales);
       begin = end;
     }
     cache.rows_written(l);

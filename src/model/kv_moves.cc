@@ -1,7 +1,5 @@
 #include "model/kv_moves.h"
 
-#include <cstring>
-
 #include "kernels/rope.h"
 
 namespace sepllm {
@@ -28,21 +26,25 @@ void carry_out_moves(const Context& ctx, const ModelConfig& config, KvCache& cac
     rope_tables(ctx, config.rope_inv_freq, {by, static_cast<size_t>(n)}, cos, sin);
   }
   const KvLayout& layout = cache.layout();
-  const auto row_bytes = static_cast<size_t>(cache.row_bytes());
-  ctx.pool.parallel_for(layout.n_layers * layout.n_kv_heads, [&](int64_t task, int) {
+  const bool interleaved = config.rope_pairing == RopePairing::kInterleaved;
+  float* scratch = nullptr;  // [threads, head_dim]
+  if (rotate && layout.type == DType::kI8)
+    scratch = ctx.arena.allocate<float>(ctx.pool.size() * layout.head_dim);
+  ctx.pool.parallel_for(layout.n_layers * layout.n_kv_heads, [&](int64_t task, int thread) {
     const int64_t layer = task / layout.n_kv_heads;
     const int64_t head = task % layout.n_kv_heads;
     for (int64_t k = 0; k < n; ++k) {
       const Move& move = moves[static_cast<size_t>(k)];
+      if (!same(move.from, move.to)) cache.copy_row(layer, head, move.from, move.to);
+      if (!rotate || move.rotate_by == 0) continue;
       void* key = cache.key_row(layer, head, move.to);
-      if (!same(move.from, move.to)) {
-        std::memcpy(key, cache.key_row(layer, head, move.from), row_bytes);
-        std::memcpy(cache.value_row(layer, head, move.to), cache.value_row(layer, head, move.from),
-                    row_bytes);
-      }
-      if (rotate && move.rotate_by != 0) {
-        rope_rotate_stored(layout.type, key, n_freq, config.rope_pairing == RopePairing::kInterleaved,
-                           cos + k * n_freq, sin + k * n_freq);
+      const float* c = cos + k * n_freq;
+      const float* s = sin + k * n_freq;
+      if (layout.type == DType::kI8) {
+        rope_rotate_quantized(static_cast<int8_t*>(key), cache.key_scale(layer, head, move.to),
+                              layout.head_dim, n_freq, interleaved, c, s, scratch + thread * layout.head_dim);
+      } else {
+        rope_rotate_stored(layout.type, key, n_freq, interleaved, c, s);
       }
     }
   });

@@ -107,14 +107,17 @@ TEST_P(Chunking, WholeEqualsChunksEqualsTokens) {
   EXPECT_LE(max_difference(runner_.whole(tokens_, policy_, separators_), tokens), kTolerance) << "whole";
 }
 
-// Keys and values rounded to half precision: 2^-11 of their size, a few times over through the layers.
-TEST_P(Chunking, HalfPrecisionCacheIsClose) {
+// Keys and values rounded to half precision, 2^-11 of their size, or to int8, half of 1 / 127 of the largest
+// in their row: a few times over through the layers.
+TEST_P(Chunking, RoundedCachesAreClose) {
   const Logits exact = through_cache(64);
-  for (const int64_t chunk : {1, 7, 1000}) {
-    const Logits rounded = through_cache(chunk, DType::kF16);
-    const float difference = max_difference(rounded, exact);
-    EXPECT_LE(difference, 0.03F) << "chunks of " << chunk;
-    EXPECT_GT(difference, 0.0F) << "the cache is not in half precision";
+  for (const auto& [type, tolerance] : {std::pair{DType::kF16, 0.03F}, {DType::kI8, 0.2F}}) {
+    for (const int64_t chunk : {1, 7, 1000}) {
+      const Logits rounded = through_cache(chunk, type);
+      const float difference = max_difference(rounded, exact);
+      EXPECT_LE(difference, tolerance) << dtype_name(type) << " in chunks of " << chunk;
+      EXPECT_GT(difference, type == DType::kF16 ? 0.0F : 1e-4F) << "the cache is not " << dtype_name(type);
+    }
   }
 }
 
