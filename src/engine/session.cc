@@ -33,6 +33,10 @@ void Session::feed(std::span<const int32_t> tokens,
     const Sequence sequence{.tokens = tokens.subspan(at, static_cast<size_t>(n)), .cache = &cache_};
     const Arena::Scope scope(ctx_.arena);
     const Matrix hidden = model_.decoder.forward(ctx_, {&sequence, 1});
+    if (marks_) {
+      marks_->append(sequence.tokens);
+      if (marks_->due()) add_mark(/*asked=*/false);
+    }
     if (!on_hidden(static_cast<int64_t>(at), hidden)) return;
     at += static_cast<size_t>(n);
   }

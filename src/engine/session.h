@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/function_ref.h"
 #include "cache/kv_cache.h"
+#include "engine/marks.h"
 #include "engine/model.h"
 #include "engine/state_file.h"
 #include "kernels/context.h"
@@ -40,9 +42,25 @@ class Session {
   // Goes on where the saved session was, with the same bits in every later result (if its tokens come in
   // chunks that end where its own would have ended), and returns `extra`. Error (kBadFile), and the session
   // as it was, for a file that is damaged or was saved with another model, weights, policy, type of cache,
-  // separators or prefill chunk.
+  // separators or prefill chunk. Marks are not saved: the first one is here then.
   Json restore(const StateFile& file);
   Json restore(const std::string& path) { return restore(StateFile(path)); }
+
+  // --- Going back (session_state.cc) ---
+  // From now on remembers tokens and keeps marks of the cache, the first one here, so that rewind() can go
+  // back. Costs a copy of what the cache holds per mark (of a cache that drops nothing: next to nothing).
+  // All tokens must enter by feed() and advance().
+  void keep_marks(const MarkSettings& settings = {});
+  bool keeps_marks() const { return marks_.has_value(); }
+  // A mark here, in addition to the periodic ones: rewind() to it is exact and needs no replay.
+  void mark();
+  // Back to when `position` tokens had entered, 0 <= position <= cache().length(): to the last mark until
+  // there, and from it on by feeding the tokens again (about an interval at most, for a recent position). At
+  // a mark the session gives the same bits as it would have given then, elsewhere the same but for the order
+  // of sums. Error (kOutOfRange), and nothing changed, for a position before the oldest mark. The logits of
+  // the last token are not kept: to have them, go one token further back and advance() by it.
+  void rewind(int64_t position);
+  const Marks& marks() const { return *marks_; }  // keeps_marks()
 
   KvCache& cache() { return cache_; }
   const KvCache& cache() const { return cache_; }
@@ -51,11 +69,13 @@ class Session {
 
  private:
   Json identity() const;
+  void add_mark(bool asked);
 
   const Model& model_;
   PolicySettings settings_;
   Context ctx_;
   KvCache cache_;
+  std::optional<Marks> marks_;
   std::vector<float> logits_;
 };
 

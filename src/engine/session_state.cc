@@ -1,4 +1,7 @@
-// A session's state as a file: what it belongs to in the header, and the cache.
+// A session's state as a file: what it belongs to in the header, and the cache. And its marks.
+#include <fmt/format.h>
+
+#include "base/check.h"
 #include "base/error.h"
 #include "engine/fingerprint.h"
 #include "engine/session.h"
@@ -57,7 +60,50 @@ Json Session::restore(const StateFile& file) {
     require_same(header.object(key).json(), own.at(key), what, file.path());
   ByteReader in = file.section(kCacheSection);
   cache_.restore(in, settings_.prefill_chunk);
+  if (marks_) {
+    marks_->begin(cache_.length());
+    add_mark(/*asked=*/false);
+  }
   return header.at("extra");
+}
+
+void Session::keep_marks(const MarkSettings& settings) {
+  marks_.emplace(settings);
+  marks_->begin(cache_.length());
+  add_mark(/*asked=*/false);
+}
+
+void Session::mark() {
+  SEPLLM_CHECK(marks_.has_value());
+  add_mark(/*asked=*/true);
+}
+
+void Session::add_mark(bool asked) {
+  SEPLLM_CHECK(marks_->end() == cache_.length());
+  Marks::Mark mark{cache_.length(), asked, {}};
+  ByteCounter size;
+  cache_.save_mark(size);
+  mark.state.reserve(size.count());
+  StringWriter out(&mark.state);
+  cache_.save_mark(out);
+  marks_->add(std::move(mark));
+}
+
+void Session::rewind(int64_t position) {
+  SEPLLM_CHECK(marks_.has_value() && marks_->end() == cache_.length());
+  SEPLLM_CHECK(position >= 0 && position <= cache_.length());
+  const Marks::Mark* mark = marks_->before(position);
+  if (mark == nullptr) {
+    throw Error(ErrorCode::kOutOfRange, "cannot go back so far",
+                {.expected = fmt::format("token {} or later", marks_->positions().front()),
+                 .got = std::to_string(position)});
+  }
+  const std::span<const int32_t> tokens = marks_->tokens(mark->position, position);
+  const std::vector<int32_t> again(tokens.begin(), tokens.end());
+  ByteReader in(mark->state, "", "mark");
+  cache_.rewind(in);
+  marks_->cut(mark->position);
+  if (!again.empty()) feed(again, [](int64_t, const Matrix&) { return true; });
 }
 
 }  // namespace sepllm
