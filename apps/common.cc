@@ -76,18 +76,19 @@ void declare_bos_option(OptionSet* options, std::string* bos) {
                       "begin with the BOS token; auto: iff the tokenizer's files say so");
 }
 
-void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size, const std::string& source) {
+void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size, const std::string& source,
+               int64_t first) {
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= 0 && ids[i] < vocab_size) continue;
     throw Error(ErrorCode::kOutOfRange, "token id outside the vocabulary",
                 {.file = source,
-                 .place = fmt::format("position {}", i),
+                 .place = fmt::format("position {}", first + static_cast<int64_t>(i)),
                  .expected = fmt::format("an id from 0 to {}", vocab_size - 1),
                  .got = std::to_string(ids[i])});
   }
 }
 
-std::vector<int32_t> parse_ids(const std::string& text, const std::string& source) {
+std::vector<int32_t> parse_ids(const std::string& text, const std::string& source, int64_t first) {
   const std::string blanks = ", \t\r\n";
   std::vector<int32_t> ids;
   size_t at = text.find_first_not_of(blanks);
@@ -98,7 +99,7 @@ std::vector<int32_t> parse_ids(const std::string& text, const std::string& sourc
     if (code != std::errc() || stop != text.data() + end) {
       throw Error(ErrorCode::kInvalidArgument, "not a token id",
                   {.file = source,
-                   .place = fmt::format("position {}", ids.size()),
+                   .place = fmt::format("position {}", first + static_cast<int64_t>(ids.size())),
                    .expected = "integers separated by commas or blanks",
                    .got = "'" + text.substr(at, end - at) + "'"});
     }

@@ -63,9 +63,12 @@ struct PolicyOptions {
 void declare_bos_option(OptionSet* options, std::string* bos);
 
 // Error (kOutOfRange) naming the first id outside [0, vocab_size), its place and `source` (a flag or file).
-void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size, const std::string& source);
-// Integers separated by commas, blanks or newlines. Error naming `source` and the place.
-std::vector<int32_t> parse_ids(const std::string& text, const std::string& source);
+// `first`: the place of ids[0].
+void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size, const std::string& source,
+               int64_t first = 0);
+// Integers separated by commas, blanks or newlines. Error naming `source` and the place (`first`: that of the
+// first integer).
+std::vector<int32_t> parse_ids(const std::string& text, const std::string& source, int64_t first = 0);
 
 // A text file; Error (kInvalidArgument) with the byte offset if it is not UTF-8.
 std::string read_text(const std::string& path);

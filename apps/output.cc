@@ -57,18 +57,24 @@ bool output_is_terminal() { return ::isatty(STDOUT_FILENO) == 1; }
 bool input_is_terminal() { return ::isatty(STDIN_FILENO) == 1; }
 
 Progress::Progress(std::string what, int64_t total)
-    : what_(std::move(what)), total_(std::max<int64_t>(1, total)), active_(::isatty(STDERR_FILENO) == 1) {}
+    : what_(std::move(what)), total_(total), active_(::isatty(STDERR_FILENO) == 1) {}
 
 Progress::~Progress() {
   if (active_) std::fputs("\r\033[K", stderr);
 }
 
 void Progress::show(int64_t done, const std::string& remark) {
-  if (!active_) return;
-  constexpr int64_t kWidth = 30;
-  const auto filled = static_cast<size_t>(std::clamp<int64_t>(kWidth * done / total_, 0, kWidth));
-  const std::string line = fmt::format("\r\033[K{} [{}{}] {}/{} {}", what_, std::string(filled, '#'),
-                                       std::string(kWidth - filled, '.'), done, total_, remark);
+  const auto now = std::chrono::steady_clock::now();
+  if (!active_ || now < next_) return;
+  next_ = now + std::chrono::milliseconds(100);
+  std::string line = fmt::format("\r\033[K{} {} {}", what_, done, remark);
+  if (total_ > 0) {
+    constexpr int64_t kWidth = 30;
+    const double share = static_cast<double>(done) / static_cast<double>(total_);
+    const auto filled = static_cast<size_t>(std::clamp(share, 0.0, 1.0) * kWidth);
+    line = fmt::format("\r\033[K{} [{}{}] {}/{} {}", what_, std::string(filled, '#'),
+                       std::string(kWidth - filled, '.'), done, total_, remark);
+  }
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
 }

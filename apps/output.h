@@ -1,6 +1,7 @@
 // Where results, figures and warnings go: standard output carries results only.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -29,16 +30,18 @@ bool input_is_terminal();
 // A bar on standard error while work goes on; nothing where that is no terminal.
 class Progress {
  public:
-  Progress(std::string what, int64_t total);
-  ~Progress();  // removes the bar
+  Progress(std::string what, int64_t total);  // total 0: not known
+  ~Progress();                                // removes the bar
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
+  // Ten times a second at most.
   void show(int64_t done, const std::string& remark = "");
 
  private:
   std::string what_;
   int64_t total_;
   bool active_;
+  std::chrono::steady_clock::time_point next_{};
 };
 
 // While one lives, Ctrl-C and SIGTERM only set a flag; a second one ends the program.

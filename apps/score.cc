@@ -1,14 +1,14 @@
-// sepllm score: perplexity, speed and KV use of contiguous text.
+// sepllm score: perplexity, speed and KV use of contiguous text of any length.
 #include <fmt/format.h>
 
-#include <chrono>
-#include <cstdio>
+#include <algorithm>
 #include <optional>
 
 #include "apps/commands.h"
 #include "apps/common.h"
 #include "apps/output.h"
 #include "apps/score_log.h"
+#include "apps/score_source.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "engine/scorer.h"
@@ -16,29 +16,31 @@
 namespace sepllm {
 namespace {
 
-struct Stream {
-  std::vector<int32_t> ids;
-  bool has_bos = false;
-  int64_t text_tokens() const { return static_cast<int64_t>(ids.size()) - (has_bos ? 1 : 0); }
-};
+constexpr const char* kCommand = "score";
 
 class ScoreCommand : public Command {
  public:
   ScoreCommand() {
-    own_.add_strings("text", &texts_, "text files, each tokenised alone, then joined with nothing between");
-    own_.add_string("ids", &ids_file_, "file of token ids separated by blanks, used as they are", "FILE");
-    own_.add_int("tokens", &tokens_, 1, INT64_MAX,
+    own_.add_strings("text", &input_.texts,
+                     "text files, each tokenised alone, then joined with nothing between");
+    own_.add_string("ids", &input_.ids, "file of token ids separated by blanks, used as they are", "FILE");
+    own_.add_int("tokens", &input_.tokens, 1, INT64_MAX,
                  "score the first N text tokens, BOS not counted (default: all)");
-    declare_bos_option(&own_, &bos_);
+    declare_bos_option(&own_, &input_.bos);
     own_.add_string("nll-out", &nll_out_, "write the negative log-likelihood of each token, one a line",
                     "FILE");
-    own_.add_string("log", &log_, "write a JSON line per 65,536 tokens and at the end", "FILE");
+    own_.add_string("log", &log_, "write a JSON line per 65,536 tokens and at the end, as they come", "FILE");
+    own_.add_string("state", &state_,
+                    "save the stream's state here as it goes, and go on from it where it is there", "FILE");
+    own_.add_int("state-every", &state_every_, 1, INT64_MAX,
+                 "tokens between two states; one is saved at the end and at Ctrl-C too");
     common_.declare(&common_options_, true);
   }
-  std::string name() const override { return "score"; }
+  std::string name() const override { return kCommand; }
   std::string summary() const override { return "Perplexity, speed and KV use of contiguous text"; }
   std::string usage() const override {
-    return "--model M (--text F... | --ids F) [--tokens N] [--nll-out F] [--log F] [policy] [--json]";
+    return "--model M (--text F... | --ids F) [--tokens N] [--nll-out F] [--log F] [--state F] [policy] "
+           "[--json]";
   }
   std::vector<OptionGroup> groups() override {
     return {{"Text", &own_}, {"What the cache keeps", &policy_.options}, {"General", &common_options_}};
@@ -48,84 +50,126 @@ class ScoreCommand : public Command {
     check_inputs();
     const Model model = common_.load();
     policy_.finish(model);
-    const Stream stream = read_stream(model);
+    const int64_t total = input_.regular() ? count_tokens(model, input_) : 0;
     Runtime runtime(common_);
     Session session(model, policy_.settings, runtime.context());
-    const InterruptGuard guard;
-    std::optional<AtomicFile> nll_file;
-    if (!nll_out_.empty()) nll_file.emplace(nll_out_);
-    std::optional<ScoreLog> log;
-    if (!log_.empty()) log.emplace(log_, session.cache());
-
-    ScoreResult result;
-    {
-      Progress progress("scoring", stream.text_tokens());
-      result = score(session, stream.ids, stream.has_bos,
-                     [&](std::span<const double> nll, const ScoreResult& so_far) {
-                       if (nll_file) write_nll(*nll_file, nll);
-                       if (log) log->update(so_far);
-                       progress.show(so_far.tokens, fmt::format("perplexity {:.4f}", so_far.perplexity()));
-                       return !guard.interrupted();
-                     });
-    }
-    if (nll_file) nll_file->commit();
-    if (log) log->finish(result);
-    report(result, session, result.tokens < stream.text_tokens());
+    FileStream stream(model, input_);
+    Scorer scorer(session, stream, stream.has_bos());
+    Outputs outputs = open_outputs(session, scorer);
+    session.cache().reserve(std::max<int64_t>(0, total + 1 - session.cache().length()));
+    if (resumed_from_) print_note(fmt::format("going on from {} tokens", *resumed_from_));
+    const bool interrupted = score_all(session, scorer, outputs, total);
+    if (!interrupted) check_count(input_, scorer.result().tokens, stream.has_bos());
+    outputs.nll.finish();
+    outputs.log.finish(scorer.result());
+    report(scorer.result(), session, interrupted);
     return 0;
   }
 
  private:
+  // What a run writes as it goes.
+  struct Outputs {
+    NllFile nll;
+    ScoreLog log;
+    int64_t state_tokens = -1;  // of the state on disk
+  };
+
   void check_inputs() const {
-    if (texts_.empty() == ids_file_.empty()) {
-      throw Error(ErrorCode::kInvalidArgument, texts_.empty() ? "nothing to score" : "two inputs given",
+    if (input_.texts.empty() == input_.ids.empty()) {
+      throw Error(ErrorCode::kInvalidArgument, input_.texts.empty() ? "nothing to score" : "two inputs given",
                   {.expected = "--text FILE... or --ids FILE"});
     }
-    if (!ids_file_.empty() && own_.was_set("bos")) {
+    if (!input_.ids.empty() && own_.was_set("bos")) {
       throw Error(ErrorCode::kInvalidArgument, "--bos does not go with --ids, which are used as they are");
     }
+    if (own_.was_set("state-every") && state_.empty()) {
+      throw Error(ErrorCode::kInvalidArgument, "--state-every goes with --state FILE");
+    }
+    const std::string* outputs[] = {&state_, &log_, &nll_out_};
+    for (int k = 0; k < 3; ++k) {
+      const std::string& path = *outputs[k];
+      if (path.empty() || (path != *outputs[(k + 1) % 3] && path != *outputs[(k + 2) % 3])) continue;
+      throw Error(ErrorCode::kInvalidArgument, "one file for two of --state, --log and --nll-out",
+                  {.file = path});
+    }
   }
 
-  Stream read_stream(const Model& model) const {
-    Stream stream;
-    if (!ids_file_.empty()) {
-      stream.ids = parse_ids(read_file(ids_file_), ids_file_);
-      check_ids(stream.ids, model.config().vocab_size, ids_file_);
-    } else {
-      for (size_t i = 0; i < texts_.size(); ++i) {
-        // Only the stream's start has a BOS.
-        const std::vector<int32_t> part = model.encode(read_text(texts_[i]), i == 0 ? bos_ : "off");
-        stream.ids.insert(stream.ids.end(), part.begin(), part.end());
-      }
+  // Goes on from the state, if there is one. Nothing is written before all is known to fit together.
+  Outputs open_outputs(Session& session, Scorer& scorer) {
+    if (state_.empty() || !file_exists(state_)) {
+      if (!state_.empty()) const AtomicFile probe(state_);  // not only after many tokens
+      return {NllFile(nll_out_, !state_.empty()), ScoreLog(log_, session.cache())};
     }
-    const std::optional<int32_t> bos = bos_of(model);
-    stream.has_bos = !stream.ids.empty() && bos && stream.ids.front() == *bos;
-    cut(stream);
-    return stream;
+    const StateFile file(state_);
+    const Json extra = session.restore(file);
+    const JsonObject object(extra, state_, "extra");
+    check_state(object);
+    scorer.restore(object.object("score").json(), state_);
+    const ScoreResult& result = scorer.result();
+    resumed_from_ = result.tokens;
+    const ScoreResult window = ScoreResult::from_json(object.object("window"));
+    // (Of the log the lines of full intervals stay; that of the end of the run before is no end any more.)
+    return {NllFile(nll_out_, result.predicted, object.number("last_nll")),
+            ScoreLog(log_, session.cache(), window), result.tokens};
   }
 
-  void cut(Stream& stream) const {
-    const std::string source = ids_file_.empty() ? texts_.front() : ids_file_;
-    const int64_t least = stream.has_bos ? 1 : 2;
-    if (stream.text_tokens() < least) {
-      throw Error(ErrorCode::kInvalidArgument, "too little text to score",
-                  {.file = source,
-                   .expected = fmt::format("at least {} token{}", least, least == 1 ? "" : "s"),
-                   .got = std::to_string(stream.text_tokens())});
-    }
-    if (tokens_ == 0) return;
-    if (tokens_ > stream.text_tokens() || tokens_ < least) {
-      throw Error(ErrorCode::kInvalidArgument, "--tokens does not fit the text",
-                  {.file = source,
-                   .expected = fmt::format("from {} to {}", least, stream.text_tokens()),
-                   .got = std::to_string(tokens_)});
-    }
-    stream.ids.resize(static_cast<size_t>(tokens_ + (stream.has_bos ? 1 : 0)));
+  // What else the bits of a result depend on.
+  std::string products() const { return common_.exact ? "exact" : "native"; }
+
+  void check_state(const JsonObject& extra) const {
+    const auto require = [&](const char* key, const std::string& own, const char* message) {
+      const std::string theirs = extra.string_or(key, "");
+      if (theirs == own) return;
+      throw Error(ErrorCode::kInvalidArgument, message, {.file = state_, .expected = theirs, .got = own});
+    };
+    require("command", kCommand, "the state is of another command");
+    require("attention_impl", common_.attention, "the state was saved with another --attention-impl");
+    require("products", products(), "the state was saved with or without --exact");
+    const int64_t tokens = extra.object("score").object("result").integer("tokens", 0, INT64_MAX);
+    if (input_.tokens == 0 || tokens <= input_.tokens) return;
+    throw Error(ErrorCode::kInvalidArgument, "the state is beyond --tokens",
+                {.file = state_,
+                 .expected = fmt::format("at least {}", tokens),
+                 .got = std::to_string(input_.tokens)});
   }
 
-  static void write_nll(AtomicFile& file, std::span<const double> nll) {
-    std::string lines;
-    for (const double x : nll) lines += fmt::format("{}\n", x);
-    file.write(lines);
+  // True: Ctrl-C came before the end.
+  bool score_all(Session& session, Scorer& scorer, Outputs& outputs, int64_t total) const {
+    const InterruptGuard guard;
+    Progress progress("scoring", total);
+    for (;;) {
+      // The last chunk ends where the text does. A longer text would go on otherwise, so the state is that
+      // before it.
+      const bool whole = scorer.next_is_whole();
+      if (!whole) save_state(session, scorer, outputs);
+      if (!scorer.step()) return false;  // (nothing at all: check_count() says so)
+      const ScoreResult& result = scorer.result();
+      outputs.nll.write(scorer.nll());
+      const std::string remark = fmt::format("{:.0f} tokens/s, perplexity {:.4f}, of all {:.4f}",
+                                             outputs.log.tokens_per_second(result),
+                                             outputs.log.perplexity(result), result.perplexity());
+      outputs.log.update(result);
+      progress.show(result.tokens, remark);
+      const bool due =
+          result.tokens / state_every_ > std::max<int64_t>(0, outputs.state_tokens) / state_every_;
+      if (!whole) return false;
+      if (due || guard.interrupted()) save_state(session, scorer, outputs);
+      if (guard.interrupted()) return true;
+    }
+  }
+
+  void save_state(const Session& session, const Scorer& scorer, Outputs& outputs) const {
+    const int64_t tokens = scorer.result().tokens;
+    if (state_.empty() || tokens == outputs.state_tokens) return;
+    outputs.nll.sync();
+    outputs.log.sync();
+    session.save(state_, {{"command", kCommand},
+                          {"attention_impl", common_.attention},
+                          {"products", products()},
+                          {"score", scorer.state()},
+                          {"window", outputs.log.last().json()},
+                          {"last_nll", outputs.nll.last()}});
+    outputs.state_tokens = tokens;
   }
 
   void report(const ScoreResult& result, const Session& session, bool interrupted) const {
@@ -141,6 +185,7 @@ class ScoreCommand : public Command {
                   {"peak_rss_bytes", peak_rss_bytes()},
                   {"policy", policy_json(policy_.settings)},
                   {"kv", kv.json()}};
+      if (resumed_from_) out["resumed_from"] = *resumed_from_;
       if (interrupted) out["interrupted"] = true;
       print_json(out);
       return;
@@ -158,10 +203,10 @@ class ScoreCommand : public Command {
   OptionSet own_, common_options_;
   PolicyOptions policy_;
   CommonOptions common_;
-  std::vector<std::string> texts_;
-  std::string ids_file_, nll_out_, log_;
-  std::string bos_ = "auto";
-  int64_t tokens_ = 0;
+  ScoreInput input_;
+  std::string nll_out_, log_, state_;
+  int64_t state_every_ = ScoreLog::kInterval;
+  std::optional<int64_t> resumed_from_;
 };
 
 }  // namespace

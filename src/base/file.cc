@@ -96,6 +96,36 @@ std::string read_file(const std::string& path, uint64_t max_bytes) {
   }
 }
 
+FileReader::FileReader(std::string path)
+    : path_(std::move(path)), fd_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (fd_ < 0) fail(path_, "cannot open");
+  try {
+    status_of(fd_, path_);
+  } catch (...) {
+    ::close(fd_);
+    throw;
+  }
+}
+
+FileReader::~FileReader() { ::close(fd_); }
+
+size_t FileReader::append(std::string* out, size_t n) {
+  const size_t before = out->size();
+  out->resize(before + n);
+  ssize_t got = 0;
+  do {
+    got = ::read(fd_, out->data() + before, n);
+  } while (got < 0 && errno == EINTR);
+  out->resize(before + static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  if (got < 0) fail(path_, "cannot read");
+  return static_cast<size_t>(got);
+}
+
+bool is_regular_file(const std::string& path) {
+  struct stat st {};
+  return ::stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
+}
+
 bool file_exists(const std::string& path) {
   struct stat st {};
   return ::stat(path.c_str(), &st) == 0;

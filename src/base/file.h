@@ -13,7 +13,23 @@ namespace sepllm {
 // larger than `max_bytes`; of a pipe or device at most 3 GiB are taken.
 std::string read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 40);
 
-bool file_exists(const std::string& path);  // any kind of entry
+// A file or pipe, read from its beginning in blocks.
+class FileReader {
+ public:
+  explicit FileReader(std::string path);  // Error as read_file
+  ~FileReader();
+  FileReader(const FileReader&) = delete;
+  FileReader& operator=(const FileReader&) = delete;
+  // Up to n more bytes at the end of `out`; how many: 0 at the end of the file only. Error (kIo).
+  size_t append(std::string* out, size_t n);
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+};
+
+bool is_regular_file(const std::string& path);  // or a link to one
+bool file_exists(const std::string& path);      // any kind of entry
 bool is_folder(const std::string& path);
 
 // A read-only private map of a regular file. The size is taken once at open: a file that another process

@@ -1,6 +1,7 @@
 // One sequence in progress: tokens go in, logits come out, the cache keeps what the policy keeps.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -29,6 +30,8 @@ class Session {
   // hidden_size].
   void feed(std::span<const int32_t> tokens,
             FunctionRef<bool(int64_t first, const Matrix& hidden)> on_hidden);
+  // Length of the chunk that feed() would take next of many tokens.
+  int64_t next_chunk() const { return std::min(settings_.prefill_chunk, cache_.max_chunk()); }
   // Feeds tokens and returns the logits [vocab_size] after the last one; valid until the next call. `go_on`
   // is asked before each chunk: where it says no, the rest is not fed and the result is empty. Error
   // (kBadFile) if a logit is NaN or infinite.

@@ -1,0 +1,72 @@
+// The text of `score` as one stream of ids: files are read and tokenised one after the other, as the ids are
+// needed, so that neither a text nor its ids are in memory as a whole.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "engine/model.h"
+#include "engine/token_stream.h"
+
+namespace sepllm {
+
+struct ScoreInput {
+  std::vector<std::string> texts{};  // each tokenised alone, joined with nothing between; or
+  std::string ids{};                 // a file of ids
+  std::string bos = "auto";          // before the first text
+  int64_t tokens = 0;                // text tokens at most; 0: all
+
+  // Pipes and devices can be read once only.
+  bool regular() const;
+};
+
+class FileStream : public TokenStream {
+ public:
+  // Reads the beginning, to know has_bos(). Errors, here and later, name the file: missing, not UTF-8 (with
+  // the byte's place), no ids, ids outside the vocabulary. References are kept. A file that the tokenizer
+  // cannot cut (Tokenizer::cuts_before_line_break) is read as a whole; of a pipe at most 3 GiB then.
+  FileStream(const Model& model, const ScoreInput& input);
+
+  std::span<const int32_t> peek(int64_t n) override;
+  void take(int64_t n) override;
+
+  // The stream begins with a BOS, which is no text.
+  bool has_bos() const { return has_bos_; }
+  // Text tokens taken.
+  int64_t taken() const { return taken_ - (has_bos_ && taken_ > 0 ? 1 : 0); }
+
+ private:
+  static constexpr size_t kBlock = size_t{1} << 18;  // bytes read at once
+
+  bool read_more();  // false: no file is left
+  bool open_next();
+  void add_text(size_t end);
+  void add_ids(size_t end);
+  size_t cut() const;
+
+  const Model& model_;
+  const ScoreInput& input_;
+  std::vector<std::string> files_;
+  size_t next_file_ = 0;
+  std::string file_;  // the open one
+  std::optional<FileReader> reader_;
+  bool regular_ = true;
+  std::string held_;     // read but not yet tokenised
+  size_t searched_ = 0;  // of held_: without a place to cut
+  uint64_t done_ = 0;    // bytes (or ids) of the file before held_
+  std::vector<int32_t> ids_;
+  size_t begin_ = 0;  // of ids_: the first that is not taken
+  int64_t taken_ = 0;
+  int64_t limit_ = INT64_MAX;
+  bool has_bos_ = false;
+};
+
+// Text tokens of the input, at most input.tokens. Error where it has fewer than it asks for, or too few to
+// score: before a long run, so only for regular() input.
+int64_t count_tokens(const Model& model, const ScoreInput& input);
+// The same checks after a run that has read all there is.
+void check_count(const ScoreInput& input, int64_t tokens, bool has_bos);
+
+}  // namespace sepllm

@@ -1,0 +1,70 @@
+// Loaded before the C library (LD_PRELOAD) to let one call of the system fail, or the process die there.
+// SEPLLM_FAULT=CALL:N:WHAT with CALL write, fsync or rename, N from 1 (standard output and error not counted)
+// and WHAT
+//   kill   SIGKILL instead of the call
+//   half   half of a write is done, then SIGKILL
+//   a number: the call fails with this errno, as do all later ones of it
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace {
+
+struct Fault {
+  char call[16] = "";
+  long n = 0;
+  char what[16] = "";
+
+  Fault() {
+    const char* text = std::getenv("SEPLLM_FAULT");
+    if (text != nullptr) std::sscanf(text, "%15[^:]:%ld:%15s", call, &n, what);
+  }
+};
+
+enum class Action { kNone, kHalf, kFail };
+
+Action next(const char* call) {
+  static const Fault fault;
+  static long count = 0;
+  if (std::strcmp(fault.call, call) != 0 || ++count < fault.n) return Action::kNone;
+  if (std::strcmp(fault.what, "kill") == 0) ::kill(::getpid(), SIGKILL);
+  if (std::strcmp(fault.what, "half") == 0) return Action::kHalf;
+  errno = std::atoi(fault.what);
+  return Action::kFail;
+}
+
+template <typename F>
+F real(const char* name) {
+  return reinterpret_cast<F>(::dlsym(RTLD_NEXT, name));
+}
+
+}  // namespace
+
+extern "C" {
+
+__attribute__((visibility("default"))) ssize_t write(int fd, const void* from, size_t n) {
+  static const auto call = real<ssize_t (*)(int, const void*, size_t)>("write");
+  const Action action = fd <= 2 ? Action::kNone : next("write");
+  if (action == Action::kFail) return -1;
+  if (action == Action::kHalf) {
+    call(fd, from, n / 2);
+    ::kill(::getpid(), SIGKILL);
+  }
+  return call(fd, from, n);
+}
+
+__attribute__((visibility("default"))) int fsync(int fd) {
+  static const auto call = real<int (*)(int)>("fsync");
+  return next("fsync") == Action::kFail ? -1 : call(fd);
+}
+
+__attribute__((visibility("default"))) int rename(const char* from, const char* to) {
+  static const auto call = real<int (*)(const char*, const char*)>("rename");
+  return next("rename") == Action::kFail ? -1 : call(from, to);
+}
+}
