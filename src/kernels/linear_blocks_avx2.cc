@@ -11,7 +11,7 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kAhead = 2048;
+constexpr int64_t kAhead = 2048;  // bytes of a panel that are fetched ahead
 
 // Row r's part of a pair of blocks.
 struct PairOfRows {
@@ -45,15 +45,23 @@ SEPLLM_AVX2 inline void add_block(__m256i dot, __m256 scale_x, __m256 scale_w, f
   _mm256_store_ps(sum, _mm256_fmadd_ps(scaled, scale_x, _mm256_load_ps(sum)));
 }
 
+// Fetches ahead, a line for each that is read: in a burst they would wait for each other. `first`: of a
+// pair's groups of rows.
+inline void fetch_ahead(bool first, const char* line) {
+  if (first) __builtin_prefetch(line + kAhead);
+}
+
 // Bytes are widened to 16 bits, those of even inputs and those of odd ones: sums of two products of 8
 // unsigned and 8 signed bits would leave 16 bits.
 template <int kRows>
-SEPLLM_AVX2 inline void q8_pair(const char* pair, const PairOfRows& x, float* sums) {
+SEPLLM_AVX2 inline void q8_pair(const char* pair, bool first, const PairOfRows& x, float* sums) {
+  fetch_ahead(first, pair + 16 * 64);
   const __m256i low = _mm256_set1_epi16(255);
   for (int b = 0; b < 2; ++b) {
     __m256i dot[2][kRows];
     for (int r = 0; r < kRows; ++r) dot[0][r] = dot[1][r] = x.start(r, b);
     for (int j = 8 * b; j < 8 * b + 8; ++j) {
+      fetch_ahead(first, pair + 64 * j);
       __m256i even[kRows], odd[kRows];
       for (int r = 0; r < kRows; ++r) {
         const __m256i four = x.four_values(r, 4 * j);
@@ -79,12 +87,14 @@ SEPLLM_AVX2 inline void q8_pair(const char* pair, const PairOfRows& x, float* su
 
 // 16 bits hold a block's sums of 8 x 2 products of 4 unsigned and 8 signed bits: 16 * 15 * 127 < 2^15.
 template <int kRows>
-SEPLLM_AVX2 inline void q4_pair(const char* pair, const PairOfRows& x, float* sums) {
+SEPLLM_AVX2 inline void q4_pair(const char* pair, bool first, const PairOfRows& x, float* sums) {
+  fetch_ahead(first, pair + 8 * 64);
   const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
   for (int h = 0; h < 2; ++h) {
     __m256i dot[2][kRows];
     for (int r = 0; r < kRows; ++r) dot[0][r] = dot[1][r] = _mm256_setzero_si256();
     for (int j = 0; j < 8; ++j) {
+      fetch_ahead(first && h == 0, pair + 64 * j);
       const __m256i w = load_half(pair + 64 * j + 32 * h);
       const __m256i w0 = _mm256_and_si256(w, low);
       const __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
@@ -104,8 +114,11 @@ SEPLLM_AVX2 inline void q4_pair(const char* pair, const PairOfRows& x, float* su
 }
 
 template <bool kQ8, int kRows>
-SEPLLM_AVX2 inline void pair_of(const char* pair, const PairOfRows& x, float* sums) {
-  kQ8 ? q8_pair<kRows>(pair, x, sums) : q4_pair<kRows>(pair, x, sums);
+SEPLLM_AVX2 inline void pair_of(const char* pair, const QuantizedRows& q, int64_t p, int64_t row,
+                                float* sums) {
+  const int64_t block = row * q.n_blocks + 2 * p;
+  const PairOfRows x{q.values + block * kBlockElements, q.scales + block, q.starts + block, q.n_blocks};
+  kQ8 ? q8_pair<kRows>(pair, row == 0, x, sums) : q4_pair<kRows>(pair, row == 0, x, sums);
 }
 
 template <bool kQ8>
@@ -114,16 +127,11 @@ SEPLLM_AVX2 void run_pairs(const PanelRun& a, const QuantizedRows& q) {
   for (int64_t p = 0; p < a.n_pairs; ++p) {
     for (int s = 0; s < a.n_streams; ++s) {
       const char* pair = a.panels[s] + p * kBytes;
-      for (int64_t line = 0; line < kBytes; line += 64) __builtin_prefetch(pair + kAhead + line);
       int64_t r = 0;
-      const auto rows = [&] {
-        const int64_t block = r * q.n_blocks + 2 * p;
-        return PairOfRows{q.values + block * kBlockElements, q.scales + block, q.starts + block, q.n_blocks};
-      };
-      for (; r + 4 <= a.n_rows; r += 4) pair_of<kQ8, 4>(pair, rows(), a.sum(s, r));
+      for (; r + 4 <= a.n_rows; r += 4) pair_of<kQ8, 4>(pair, q, p, r, a.sum(s, r));
       const int64_t rest = a.n_rows - r;
-      if ((rest & 2) != 0) pair_of<kQ8, 2>(pair, rows(), a.sum(s, r)), r += 2;
-      if ((rest & 1) != 0) pair_of<kQ8, 1>(pair, rows(), a.sum(s, r));
+      if ((rest & 2) != 0) pair_of<kQ8, 2>(pair, q, p, r, a.sum(s, r)), r += 2;
+      if ((rest & 1) != 0) pair_of<kQ8, 1>(pair, q, p, r, a.sum(s, r));
     }
   }
 }

@@ -77,13 +77,21 @@ struct BlockSums {
   }
 };
 
+// Fetches ahead, a line for each that is read: in a burst they would wait for each other. `first`: of a
+// pair's groups of rows.
+HWY_INLINE void fetch_ahead(bool first, const char* line) {
+  if (first) __builtin_prefetch(line + kAhead);
+}
+
 template <int kRows>
-HWY_INLINE void exact_q8_pair(const char* pair, const float* x, int64_t stride, float* sums) {
+HWY_INLINE void exact_q8_pair(const char* pair, bool first, const float* x, int64_t stride, float* sums) {
+  fetch_ahead(first, pair + 16 * 64);
   for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
     for (int64_t b = 0; b < 2; ++b) {
       BlockSums<kRows> sum;
       sum.clear();
       for (int64_t j = 8 * b; j < 8 * b + 8; ++j) {
+        fetch_ahead(first && o == 0, pair + 64 * j);
         const VU w = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * j) + o);
         sum.add(q8_weights<0>(w), q8_weights<8>(w), q8_weights<16>(w), q8_weights<24>(w), x + 4 * j, stride);
       }
@@ -93,26 +101,29 @@ HWY_INLINE void exact_q8_pair(const char* pair, const float* x, int64_t stride, 
 }
 
 template <int kRows>
-HWY_INLINE void exact_q4_pair(const char* pair, const float* x, int64_t stride, float* sums) {
+HWY_INLINE void exact_q4_pair(const char* pair, bool first, const float* x, int64_t stride, float* sums) {
+  fetch_ahead(first, pair + 8 * 64);
   for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
-    BlockSums<kRows> first, second;
-    first.clear();
-    second.clear();
+    BlockSums<kRows> low, high;
+    low.clear();
+    high.clear();
     for (int64_t j = 0; j < 8; ++j) {
+      fetch_ahead(first && o == 0, pair + 64 * j);
       const VU w = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * j) + o);
-      first.add(q4_weights<0>(w), q4_weights<8>(w), q4_weights<16>(w), q4_weights<24>(w), x + 4 * j, stride);
-      second.add(q4_weights<4>(w), q4_weights<12>(w), q4_weights<20>(w), q4_weights<28>(w), x + 32 + 4 * j,
-                 stride);
+      low.add(q4_weights<0>(w), q4_weights<8>(w), q4_weights<16>(w), q4_weights<24>(w), x + 4 * j, stride);
+      high.add(q4_weights<4>(w), q4_weights<12>(w), q4_weights<20>(w), q4_weights<28>(w), x + 32 + 4 * j,
+               stride);
     }
     const auto* scales = reinterpret_cast<const f16*>(pair + 8 * 64);
-    first.scale_into(load(scales + o), sums + o);
-    second.scale_into(load(scales + kPanelOutputs + o), sums + o);
+    low.scale_into(load(scales + o), sums + o);
+    high.scale_into(load(scales + kPanelOutputs + o), sums + o);
   }
 }
 
 template <bool kQ8, int kRows>
-HWY_INLINE void exact_pair(const char* pair, const float* x, int64_t stride, float* sums) {
-  kQ8 ? exact_q8_pair<kRows>(pair, x, stride, sums) : exact_q4_pair<kRows>(pair, x, stride, sums);
+HWY_INLINE void exact_pair(const char* pair, bool first, const float* x, int64_t stride, float* sums) {
+  kQ8 ? exact_q8_pair<kRows>(pair, first, x, stride, sums)
+      : exact_q4_pair<kRows>(pair, first, x, stride, sums);
 }
 
 template <bool kQ8>
@@ -121,16 +132,15 @@ void exact_pairs(const PanelRun& a, const float* x, int64_t stride) {
   for (int64_t p = 0; p < a.n_pairs; ++p) {
     for (int s = 0; s < a.n_streams; ++s) {
       const char* pair = a.panels[s] + p * kBytes;
-      for (int64_t line = 0; line < kBytes; line += 64) __builtin_prefetch(pair + kAhead + line);
       const float* at = x + p * kPairElements;
       int64_t r = 0;
       for (; r + kMaxRows <= a.n_rows; r += kMaxRows)
-        exact_pair<kQ8, kMaxRows>(pair, at + r * stride, stride, a.sum(s, r));
+        exact_pair<kQ8, kMaxRows>(pair, r == 0, at + r * stride, stride, a.sum(s, r));
       if (kMaxRows > 2 && r + 2 <= a.n_rows) {
-        exact_pair<kQ8, 2>(pair, at + r * stride, stride, a.sum(s, r));
+        exact_pair<kQ8, 2>(pair, r == 0, at + r * stride, stride, a.sum(s, r));
         r += 2;
       }
-      if (r < a.n_rows) exact_pair<kQ8, 1>(pair, at + r * stride, stride, a.sum(s, r));
+      if (r < a.n_rows) exact_pair<kQ8, 1>(pair, r == 0, at + r * stride, stride, a.sum(s, r));
     }
   }
 }

@@ -2,6 +2,8 @@
 #include "kernels/linear_blocks.h"
 
 #if defined(__x86_64__)
+// False alarms of GCC 12 on its own intrinsics.
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
 
 #include <cstring>
@@ -16,12 +18,7 @@ namespace {
 #ifndef SEPLLM_AHEAD
 #define SEPLLM_AHEAD 2048
 #endif
-#ifndef SEPLLM_HINT
-#define SEPLLM_HINT 3
-#endif
-
-// Lines of a panel that are fetched ahead, in bytes.
-constexpr int64_t kAhead = SEPLLM_AHEAD;
+constexpr int64_t kAhead = SEPLLM_AHEAD;  // bytes of a panel that are fetched ahead
 
 // Row r's part of a pair of blocks.
 struct PairOfRows {
@@ -55,14 +52,23 @@ SEPLLM_VNNI inline void add_block(__m512i dot, __m512 scale_x, __m512 scale_w, f
   _mm512_store_ps(sum, _mm512_fmadd_ps(scaled, scale_x, _mm512_load_ps(sum)));
 }
 
-template <int kRows>
+// kFirst: of a pair's groups of rows. It fetches ahead, a line for each that it reads: in a burst they would
+// wait for each other.
+template <bool kFirst>
+inline void fetch_ahead(const char* line) {
+  if (kFirst) __builtin_prefetch(line + kAhead);
+}
+
+template <int kRows, bool kFirst>
 SEPLLM_VNNI inline void q8_pair(const char* pair, const PairOfRows& x, float* sums) {
+  fetch_ahead<kFirst>(pair + 16 * 64);
   for (int b = 0; b < 2; ++b) {
     __m512i dot[kRows];
     for (int r = 0; r < kRows; ++r) dot[r] = x.start(r, b);
 #pragma GCC unroll 8
     for (int j = 8 * b; j < 8 * b + 8; ++j) {
       const __m512i w = load_line(pair + 64 * j);
+      fetch_ahead<kFirst>(pair + 64 * j);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) dot[r] = _mm512_dpbusd_epi32(dot[r], w, x.four_values(r, 4 * j));
     }
@@ -71,8 +77,9 @@ SEPLLM_VNNI inline void q8_pair(const char* pair, const PairOfRows& x, float* su
   }
 }
 
-template <int kRows>
+template <int kRows, bool kFirst>
 SEPLLM_VNNI inline void q4_pair(const char* pair, const PairOfRows& x, float* sums) {
+  fetch_ahead<kFirst>(pair + 8 * 64);
   const __m512i low = _mm512_set1_epi8(15);
   __m512i first[kRows], second[kRows];
   for (int r = 0; r < kRows; ++r) {
@@ -82,6 +89,7 @@ SEPLLM_VNNI inline void q4_pair(const char* pair, const PairOfRows& x, float* su
 #pragma GCC unroll 8
   for (int j = 0; j < 8; ++j) {
     const __m512i w = load_line(pair + 64 * j);
+    fetch_ahead<kFirst>(pair + 64 * j);
     const __m512i w0 = _mm512_and_si512(w, low);
     const __m512i w1 = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
 #pragma GCC unroll 8
@@ -98,8 +106,15 @@ SEPLLM_VNNI inline void q4_pair(const char* pair, const PairOfRows& x, float* su
 }
 
 template <bool kQ8, int kRows>
-SEPLLM_VNNI inline void pair_of(const char* pair, const PairOfRows& x, float* sums) {
-  kQ8 ? q8_pair<kRows>(pair, x, sums) : q4_pair<kRows>(pair, x, sums);
+SEPLLM_VNNI inline void pair_of(const char* pair, const QuantizedRows& q, int64_t p, int64_t row,
+                                float* sums) {
+  const int64_t block = row * q.n_blocks + 2 * p;
+  const PairOfRows x{q.values + block * kBlockElements, q.scales + block, q.starts + block, q.n_blocks};
+  if (row == 0) {
+    kQ8 ? q8_pair<kRows, true>(pair, x, sums) : q4_pair<kRows, true>(pair, x, sums);
+  } else {
+    kQ8 ? q8_pair<kRows, false>(pair, x, sums) : q4_pair<kRows, false>(pair, x, sums);
+  }
 }
 
 template <bool kQ8>
@@ -108,19 +123,12 @@ SEPLLM_VNNI void run_pairs(const PanelRun& a, const QuantizedRows& q) {
   for (int64_t p = 0; p < a.n_pairs; ++p) {
     for (int s = 0; s < a.n_streams; ++s) {
       const char* pair = a.panels[s] + p * kBytes;
-#pragma GCC unroll 17
-      for (int64_t line = 0; line < kBytes; line += 64)
-        __builtin_prefetch(pair + kAhead + line, 0, SEPLLM_HINT);
       int64_t r = 0;
-      const auto rows = [&] {
-        const int64_t block = r * q.n_blocks + 2 * p;
-        return PairOfRows{q.values + block * kBlockElements, q.scales + block, q.starts + block, q.n_blocks};
-      };
-      for (; r + 8 <= a.n_rows; r += 8) pair_of<kQ8, 8>(pair, rows(), a.sum(s, r));
+      for (; r + 8 <= a.n_rows; r += 8) pair_of<kQ8, 8>(pair, q, p, r, a.sum(s, r));
       const int64_t rest = a.n_rows - r;
-      if ((rest & 4) != 0) pair_of<kQ8, 4>(pair, rows(), a.sum(s, r)), r += 4;
-      if ((rest & 2) != 0) pair_of<kQ8, 2>(pair, rows(), a.sum(s, r)), r += 2;
-      if ((rest & 1) != 0) pair_of<kQ8, 1>(pair, rows(), a.sum(s, r));
+      if ((rest & 4) != 0) pair_of<kQ8, 4>(pair, q, p, r, a.sum(s, r)), r += 4;
+      if ((rest & 2) != 0) pair_of<kQ8, 2>(pair, q, p, r, a.sum(s, r)), r += 2;
+      if ((rest & 1) != 0) pair_of<kQ8, 1>(pair, q, p, r, a.sum(s, r));
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include "kernels/element.h"
 #include "kernels/linear_few.h"
+#include "kernels/prefetch.h"
 #include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -15,6 +16,10 @@ namespace {
 
 // Registers for 4 x kMaxRows sums: 32 with AVX-512, else 16.
 constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;
+#ifndef SEPLLM_AHEAD
+#define SEPLLM_AHEAD 2048
+#endif
+constexpr int64_t kAhead = SEPLLM_AHEAD;  // bytes of a stream that are fetched ahead
 
 // sums[s][r] = the dot product of stream s of W with row r of x. One accumulator each, so that a row's result
 // is the same whatever rows it is grouped with.
@@ -27,18 +32,26 @@ HWY_INLINE void dot_tile(const T* const (&w)[4], const float* const (&x)[kRows],
     HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) acc[s][r] = hn::Zero(DF());
   }
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const VF w0 = load(w[0] + i), w1 = load(w[1] + i), w2 = load(w[2] + i), w3 = load(w[3] + i);
+  const auto step = [&](int64_t at) HWY_ATTR {
+    const VF w0 = load(w[0] + at), w1 = load(w[1] + at), w2 = load(w[2] + at), w3 = load(w[3] + at);
     HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) {
-      const VF v = load(x[r] + i);
+      const VF v = load(x[r] + at);
       acc[0][r] = hn::MulAdd(w0, v, acc[0][r]);
       acc[1][r] = hn::MulAdd(w1, v, acc[1][r]);
       acc[2][r] = hn::MulAdd(w2, v, acc[2][r]);
       acc[3][r] = hn::MulAdd(w3, v, acc[3][r]);
     }
+  };
+  int64_t i = 0;
+  constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
+  for (; i + kLine <= n; i += kLine) {
+    // Into the rows that come next where this one ends.
+    for (const T* stream : w) __builtin_prefetch(reinterpret_cast<const char*>(stream + i) + kAhead);
+    HWY_UNROLL(4)
+    for (int64_t k = 0; k < kLine; k += kLanes) step(i + k);
   }
+  for (; i + kLanes <= n; i += kLanes) step(i);
   if (i < n) {
     for (int s = 0; s < 4; ++s) {
       const VF tail = load_n(w[s] + i, n - i);

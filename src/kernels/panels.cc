@@ -1,5 +1,6 @@
 #include "kernels/panels.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -95,14 +96,22 @@ void unpack_blocks(const Weight& w, int64_t output, void* blocks) {
 
 void panel_row_to_f32(const Weight& w, int64_t output, int64_t first, int64_t n, float* to) {
   SEPLLM_CHECK(is_block_type(w.type) && output >= 0 && output < w.n_out && first >= 0 && first + n <= w.n_in);
+  const char* panel = panel_of(w, output);
   const int64_t lane = output % kPanelOutputs;
   const int zero = panel_zero(w.type);
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t k = first + i;
-    const char* pair = panel_of(w, output) + k / kPairElements * pair_bytes(w.type);
-    const int64_t in_pair = k % kPairElements;
-    to[i] = read_scale(w.type, pair, in_pair / kBlockElements, lane) *
-            static_cast<float>(read(w.type, pair, in_pair, lane) - zero);
+  // A block at a time, whose bytes have a shift and a mask in common.
+  for (int64_t i = 0; i < n;) {
+    const int64_t block = (first + i) / kBlockElements, k = (first + i) % kBlockElements;
+    const int64_t count = std::min(kBlockElements - k, n - i);
+    const char* pair = panel + block / 2 * pair_bytes(w.type);
+    const float scale = read_scale(w.type, pair, block % 2, lane);
+    const bool q8 = w.type == DType::kQ8_0;
+    const char* bytes = pair + byte_of(w.type, q8 ? block % 2 * kBlockElements : 0, lane);
+    const int shift = q8 ? 0 : static_cast<int>(block % 2 * 4), mask = q8 ? 255 : 15;
+    for (int64_t e = k; e < k + count; ++e, ++i) {
+      const int value = (static_cast<uint8_t>(bytes[e / 4 * 64 + e % 4]) >> shift & mask) - zero;
+      to[i] = scale * static_cast<float>(value);
+    }
   }
 }
 
