@@ -15,10 +15,7 @@
 namespace sepllm {
 namespace {
 
-#ifndef SEPLLM_AHEAD
-#define SEPLLM_AHEAD 2048
-#endif
-constexpr int64_t kAhead = SEPLLM_AHEAD;  // bytes of a panel that are fetched ahead
+constexpr int64_t kAhead = 2048;  // bytes of a panel that are fetched ahead
 
 // Row r's part of a pair of blocks.
 struct PairOfRows {

@@ -16,10 +16,7 @@ namespace {
 
 // Registers for 4 x kMaxRows sums: 32 with AVX-512, else 16.
 constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;
-#ifndef SEPLLM_AHEAD
-#define SEPLLM_AHEAD 2048
-#endif
-constexpr int64_t kAhead = SEPLLM_AHEAD;  // bytes of a stream that are fetched ahead
+constexpr int64_t kAhead = 2048;  // bytes of a stream that are fetched ahead
 
 // sums[s][r] = the dot product of stream s of W with row r of x. One accumulator each, so that a row's result
 // is the same whatever rows it is grouped with.
