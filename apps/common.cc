@@ -14,17 +14,13 @@
 #include "model/shapes.h"
 
 namespace sepllm {
-namespace {
 
-// --weights; none: native.
 std::optional<DType> weight_type(const std::string& name) {
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
     if (name == dtype_name(type)) return type;
   }
   return std::nullopt;
 }
-
-}  // namespace
 
 void CommonOptions::declare(OptionSet* options, bool runs_model) {
   options->add_string("model", &model, "folder of the model: config.json, safetensors, tokenizer", "DIR");

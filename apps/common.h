@@ -34,6 +34,9 @@ struct CommonOptions {
   int n_threads() const;
 };
 
+// The type that --weights or --type names; none: "native".
+std::optional<DType> weight_type(const std::string& name);
+
 // Threads and scratch memory for one run of a command.
 class Runtime {
  public:

@@ -24,6 +24,7 @@ Commands all_commands() {
   commands.push_back(make_inspect_command());
   commands.push_back(make_inspect_attention_command());
   commands.push_back(make_bench_attention_command());
+  commands.push_back(make_quantize_command());
   commands.push_back(make_demo_command());
   return commands;
 }

@@ -218,8 +218,8 @@ AtomicFolder::AtomicFolder(std::string path) : target_(std::move(path)) {
   static std::atomic<unsigned> counter{0};
   temporary_ = target_ + ".tmp." + std::to_string(::getpid()) + "." + std::to_string(counter++);
   if (::mkdir(temporary_.c_str(), 0777) != 0) {
-    const std::string name = std::exchange(temporary_, "");
-    fail(name, "cannot make the folder");
+    temporary_.clear();
+    fail(target_, "cannot make the folder");
   }
 }
 

@@ -141,5 +141,42 @@ TEST(AtomicFile, AFullDiskLeavesTheOldFile) {
   EXPECT_EQ(count_entries(folder.path()), 1U);
 }
 
+TEST(AtomicFolder, IsThereWholeOrNotAtAll) {
+  const test::TemporaryFolder folder;
+  const std::string path = folder.file("out");
+  {
+    const AtomicFolder out(path);
+    write_file_atomically(out.path() + "/f", "1");
+  }
+  EXPECT_EQ(count_entries(folder.path()), 0U);
+  AtomicFolder out(path + "/");
+  write_file_atomically(out.path() + "/f", "2");
+  EXPECT_FALSE(file_exists(path));
+  out.commit();
+  EXPECT_EQ(read_file(path + "/f"), "2");
+  EXPECT_EQ(count_entries(folder.path()), 1U);
+}
+
+TEST(AtomicFolder, TargetsWithContentAreErrors) {
+  const test::TemporaryFolder folder;
+  const std::string path = folder.file("out");
+  AtomicFolder late(path);
+  {
+    AtomicFolder first(path);
+    write_file_atomically(first.path() + "/f", "1");
+    first.commit();
+  }
+  expect_error([&] { const AtomicFolder second(path); }, ErrorCode::kInvalidArgument,
+               {"out", "is there already"});
+  expect_error([&] { late.commit(); }, ErrorCode::kIo, {"out", "cannot make the folder"});
+  expect_error([&] { const AtomicFolder below(path + "/f"); }, ErrorCode::kInvalidArgument, {"already"});
+  expect_error([&] { const AtomicFolder below(path + "/f/g"); }, ErrorCode::kNotFound, {"out/f/g"});
+  EXPECT_EQ(read_file(path + "/f"), "1");
+  const std::string empty = folder.file("empty");
+  std::filesystem::create_directory(empty);
+  AtomicFolder over(empty);
+  over.commit();
+}
+
 }  // namespace
 }  // namespace sepllm

@@ -21,12 +21,19 @@ float extreme(const float* x, int64_t n) {
 
 float inverse(float scale) { return scale != 0.0F && std::isfinite(scale) ? 1.0F / scale : 0.0F; }
 
+// Halves away from zero, as GGUF's writers round; |x| <= 127.
+int8_t nearest(float x) {
+  const int whole = static_cast<int>(x);
+  const float rest = x - static_cast<float>(whole);
+  return static_cast<int8_t>(whole + (rest >= 0.5F ? 1 : 0) - (rest <= -0.5F ? 1 : 0));
+}
+
 BlockQ8 quantize_q8(const float* x, int64_t n) {
   BlockQ8 b{};
   const float scale = std::fabs(extreme(x, n)) / 127.0F;
   b.scale = to_f16(scale);
   const float by = inverse(scale);
-  for (int64_t k = 0; k < n && by != 0.0F; ++k) b.values[k] = static_cast<int8_t>(std::lrintf(x[k] * by));
+  for (int64_t k = 0; k < n && by != 0.0F; ++k) b.values[k] = nearest(x[k] * by);
   return b;
 }
 

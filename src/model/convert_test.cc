@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/rng.h"
+#include "checkpoint/safetensors.h"
 #include "kernels/blocks.h"
 #include "kernels/panels.h"
 #include "kernels/rows.h"
@@ -118,6 +119,33 @@ TEST(Convert, TheRowsOfAFileAreThoseOfThePanels) {
         EXPECT_EQ(std::memcmp(blocks.data(), rows.as<char>() + r * row_bytes(type, kIn), blocks.size()), 0);
       }
     }
+  }
+}
+
+// tests/golden/blocks.safetensors: what the gguf package makes of the same numbers, and reads in its bytes.
+TEST(Convert, BlocksAreThoseOfGguf) {
+  const SafetensorsFile golden(std::string(SEPLLM_SOURCE_DIR) + "/tests/golden/blocks.safetensors");
+  const SafetensorsEntry& values = golden.entries().at("values");
+  const int64_t n_out = values.shape[0], n_in = values.shape[1];
+  const StoredMatrix floats{
+      .type = DType::kF32, .data = values.data, .n_out = n_out, .n_in = n_in, .file = "f", .name = "n"};
+  ThreadPool pool(1);
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+    const SafetensorsEntry& blocks = golden.entries().at(dtype_name(type));
+    const SafetensorsEntry& read = golden.entries().at(std::string(dtype_name(type)) + "_values");
+    ASSERT_EQ(blocks.shape, (std::vector<int64_t>{n_out, row_bytes(type, n_in)}));
+    const Buffer ours = convert_to_rows(floats, type, pool);
+    for (int64_t r = 0; r < n_out; ++r) {
+      const int64_t bytes = row_bytes(type, n_in);
+      EXPECT_EQ(std::memcmp(ours.as<char>() + r * bytes, blocks.data + r * bytes, static_cast<size_t>(bytes)),
+                0)
+          << dtype_name(type) << ", row " << r;
+    }
+    const StoredMatrix stored{
+        .type = type, .data = blocks.data, .n_out = n_out, .n_in = n_in, .file = "f", .name = "n"};
+    const Buffer back = convert_to_rows(stored, DType::kF32, pool);
+    ASSERT_EQ(back.bytes(), read.bytes);
+    EXPECT_EQ(std::memcmp(back.data(), read.data, static_cast<size_t>(read.bytes)), 0) << dtype_name(type);
   }
 }
 

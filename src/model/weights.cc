@@ -46,10 +46,11 @@ Weight as_weight(const TensorView& view, bool transposed) {
 // Fills the slots of a ModelWeights from its store.
 class Loader {
  public:
-  Loader(ModelWeights* weights, const ModelSpec& spec, std::optional<DType> type)
+  Loader(ModelWeights* weights, const ModelSpec& spec, const WeightOptions& options)
       : w_(*weights),
         blocks_(spec.blocks),
-        type_(type),
+        type_(options.type),
+        unaligned_(options.unaligned),
         transposed_(spec.names.transposed_linears && !spec.blocks) {}
 
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
@@ -100,7 +101,7 @@ class Loader {
           types.transposed ? std::vector<int64_t>{n_in, n_out} : std::vector<int64_t>{n_out, n_in};
       const TensorView stored = w_.store.take_unaligned(name, shape);
       if (types.wanted.value_or(stored.type) == stored.type) {
-        slot = as_weight(w_.store.take(name, shape), types.transposed);
+        slot = as_weight(unaligned_ ? stored : w_.store.take(name, shape), types.transposed);
         return;
       }
       from.type = stored.type;
@@ -126,15 +127,9 @@ class Loader {
 
   ModelWeights& w_;
   std::optional<DType> blocks_, type_;
-  bool transposed_;
+  bool unaligned_, transposed_;
   std::vector<Conversion> conversions_;
 };
-
-std::string head_name(const WeightStore& store, const TensorNames& names) {
-  const bool use_alternative =
-      !names.head_alternative.empty() && !store.has(names.head.weight) && store.has(names.head_alternative);
-  return use_alternative ? names.head_alternative : names.head.weight;
-}
 
 // A tied model may store its head nevertheless: then it must at least have the right shape.
 void accept_stored_head(const std::string& name, ModelWeights* w, const ModelConfig& c) {
@@ -167,11 +162,17 @@ std::string detect_prefix(const WeightStore& store, const ModelSpec& spec) {
   return !store.has(spec.prefix + name) && store.has(name) ? "" : spec.prefix;
 }
 
+std::string head_name(const WeightStore& store, const TensorNames& names) {
+  const bool use_alternative =
+      !names.head_alternative.empty() && !store.has(names.head.weight) && store.has(names.head_alternative);
+  return use_alternative ? names.head_alternative : names.head.weight;
+}
+
 ModelWeights load_weights(const std::string& folder, const ModelSpec& spec, const WeightOptions& options) {
   ModelWeights weights(WeightStore::open(folder));
   const std::string prefix = detect_prefix(weights.store, spec);
   const std::string head = head_name(weights.store, spec.names);
-  Loader loader(&weights, spec, options.type);
+  Loader loader(&weights, spec, options);
   visit_model(spec, prefix, head, &weights, loader);
   if (spec.config.tied_embeddings) accept_stored_head(head, &weights, spec.config);
   refuse_unknown_tensors(weights.store, spec);

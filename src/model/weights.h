@@ -61,6 +61,9 @@ struct WeightOptions {
   // embeddings, norms and biases stay what they are.
   std::optional<DType> type{};
   int n_threads = 1;  // that convert
+  // Matrices that are as stored stay where they are, also where that is not aligned to their element: to be
+  // copied, not to be run.
+  bool unaligned = false;
 };
 
 // Opens the checkpoint in `folder` and resolves every tensor of `spec`. Error for: a missing tensor (naming
@@ -74,6 +77,9 @@ ModelWeights load_weights(const std::string& folder, const ModelSpec& spec,
 
 // The base model's prefix as this checkpoint has it: spec.prefix ("model.", "transformer.", ...) or "".
 std::string detect_prefix(const WeightStore& store, const ModelSpec& spec);
+
+// The name of the head's matrix in this checkpoint, which a tied model may lack.
+std::string head_name(const WeightStore& store, const TensorNames& names);
 
 // Reads every weight once that is a float in the file (blocks were checked when they were loaded). Error
 // (kBadFile) naming the first tensor and index with a NaN or infinite value.

@@ -141,6 +141,16 @@ TEST_F(CliErrors, OutputsThatCannotBeWritten) {
   expect_failure({"inspect", "attention", "--model", model()}, {"no text given"});
 }
 
+TEST_F(CliErrors, Quantize) {
+  expect_failure({"quantize", "--type", "q8_0", "--out", "o"}, {"no model given", "--model"});
+  expect_failure(with_model("quantize", {"--out", "o"}), {"no type given", "q4_0"});
+  expect_failure(with_model("quantize", {"--type", "q8_0"}), {"no folder to write given", "--out"});
+  expect_failure(with_model("quantize", {"--type", "q5_k", "--out", "o"}),
+                 {"wrong value for --type", "q5_k"});
+  expect_failure(with_model("quantize", {"--type", "q8_0", "--out", model()}), {"is there already"});
+  expect_failure(with_model("quantize", {"--type", "q8_0", "--out", "/nonexistent/o"}), {"/nonexistent/o"});
+}
+
 TEST_F(CliErrors, Tokenize) {
   expect_failure(with_model("tokenize"), {"no input given"});
   expect_failure(with_model("tokenize", {"--text", "a", "--file", "b"}), {"two inputs"});

@@ -39,6 +39,21 @@ TEST_F(CliGenerate, StreamedTextIsTheTextOfTheJson) {
   }
 }
 
+TEST_F(CliGenerate, AQuantizedFolderTellsTheSame) {
+  for (const std::string type : {"q8_0", "q4_0"}) {
+    const std::string out = file(type);
+    const Json report = run_json(with_model("quantize", {"--type", type, "--out", out, "--threads", "2"}));
+    EXPECT_EQ(report["type"], type);
+    EXPECT_LT(report["bytes_after"], report["bytes_before"]);
+    EXPECT_GT(report["converted"], 0);
+    const std::vector<std::string> flags = {"--prompt", "One, two", "-n", "30", "--ignore-eos"};
+    EXPECT_EQ(run_json(std::vector<std::string>{"generate", "--model", out} + flags)["ids"],
+              run_json(with_model("generate", flags + std::vector<std::string>{"--weights", type}))["ids"]);
+    expect_failure({"quantize", "--model", out, "--type", type, "--out", file("again")},
+                   {"quantised already", type});
+  }
+}
+
 TEST_F(CliGenerate, TheSeedDecides) {
   const auto ids = [&](const std::string& seed) {
     return run_json(with_model(

@@ -5,9 +5,11 @@
 namespace sepllm::test {
 namespace {
 
-const std::vector<std::vector<std::string>> kCommands = {
-    {"generate"},           {"chat"}, {"score"}, {"tokenize"}, {"inspect"}, {"inspect", "attention"},
-    {"bench", "attention"}, {"demo"}};
+const std::vector<std::vector<std::string>> kCommands = {{"generate"}, {"chat"},
+                                                         {"score"},    {"tokenize"},
+                                                         {"inspect"},  {"inspect", "attention"},
+                                                         {"quantize"}, {"bench", "attention"},
+                                                         {"demo"}};
 
 TEST(CliHelp, EveryCommandHasOne) {
   const ProgramResult overview = run_sepllm({"--help"});

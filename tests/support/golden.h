@@ -47,8 +47,8 @@ float max_difference(std::span<const float> a, std::span<const float> b);
 // A decoder with what it needs to run.
 class Runner {
  public:
-  explicit Runner(const std::string& folder, int n_threads = 1)
-      : decoder_(Decoder::load(folder)), pool_(n_threads), ctx_{.pool = pool_, .arena = arena_} {}
+  explicit Runner(const std::string& folder, int n_threads = 1, const WeightOptions& options = {})
+      : decoder_(Decoder::load(folder, options)), pool_(n_threads), ctx_{.pool = pool_, .arena = arena_} {}
 
   const Decoder& decoder() const { return decoder_; }
   int64_t vocab_size() const { return decoder_.config().vocab_size; }

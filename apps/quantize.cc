@@ -1,0 +1,86 @@
+// sepllm quantize: a model's folder again with 8- or 4-bit weights, or other floats.
+#include "model/quantize.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "apps/commands.h"
+#include "apps/common.h"
+#include "apps/output.h"
+#include "base/error.h"
+
+namespace sepllm {
+namespace {
+
+class QuantizeCommand : public Command {
+ public:
+  QuantizeCommand() {
+    own_.add_string("model", &model_, "folder of the model: config.json, safetensors, tokenizer", "DIR");
+    own_.add_choice("type", &type_, {"q8_0", "q4_0", "bf16", "f16", "f32"},
+                    "type of the matrices; q4_0: the token embedding and the head get q8_0");
+    own_.add_string("out", &out_, "the folder to write: a new one, or an empty one", "DIR");
+    own_.add_int("threads", &threads_, 1, 1024, "threads (default: all cores)");
+    own_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
+  }
+  std::string name() const override { return "quantize"; }
+  std::string summary() const override { return "Write a model again with 8- or 4-bit weights"; }
+  std::string usage() const override { return "--model M --type q8_0|q4_0|bf16|f16|f32 --out O [--json]"; }
+  std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
+
+  int run() override {
+    require(model_, "no model given", "--model DIR");
+    require(type_, "no type given", "--type q8_0|q4_0|bf16|f16|f32");
+    require(out_, "no folder to write given", "--out DIR");
+    const auto start = std::chrono::steady_clock::now();
+    const QuantizeReport report = quantize();
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+    if (json_) {
+      print_json({{"model", model_},
+                  {"out", out_},
+                  {"type", type_},
+                  {"tensors", report.n_tensors},
+                  {"converted", report.n_converted},
+                  {"padded", report.n_padded},
+                  {"bytes_before", report.bytes_before},
+                  {"bytes_after", report.bytes_after},
+                  {"seconds", time.count()}});
+      return 0;
+    }
+    print(fmt::format("{}: {} of {} tensors, {} before, {} after, {:.1f} s\n", type_, report.n_converted,
+                      report.n_tensors, human_bytes(report.bytes_before), human_bytes(report.bytes_after),
+                      time.count()));
+    if (report.n_padded > 0) {
+      print_note(
+          fmt::format("note: the rows of {} matrices are no multiple of {}: their last blocks end in zeros",
+                      report.n_padded, kBlockElements));
+    }
+    return 0;
+  }
+
+ private:
+  static void require(const std::string& value, const char* message, const char* expected) {
+    if (value.empty()) throw Error(ErrorCode::kInvalidArgument, message, {.expected = expected});
+  }
+
+  QuantizeReport quantize() const {
+    ThreadPool pool(threads_ > 0 ? static_cast<int>(threads_) : ThreadPool::default_size());
+    const InterruptGuard guard;
+    Progress progress("quantizing", 100);
+    return quantize_model(model_, *weight_type(type_), out_, pool, [&](int64_t done, int64_t total) {
+      progress.show(total > 0 ? done * 100 / total : 100);
+      return !guard.interrupted();
+    });
+  }
+
+  OptionSet own_;
+  std::string model_, type_, out_;
+  int64_t threads_ = 0;
+  bool json_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_quantize_command() { return std::make_unique<QuantizeCommand>(); }
+
+}  // namespace sepllm

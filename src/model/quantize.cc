@@ -1,0 +1,209 @@
+#include "model/quantize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <map>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "checkpoint/safetensors.h"
+#include "model/convert.h"
+#include "model/tensor_list.h"
+#include "model/weights.h"
+
+namespace sepllm {
+namespace {
+
+namespace fs = std::filesystem;
+
+const char* format_dtype(DType type) {
+  return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : type == DType::kBF16 ? "BF16" : "U8";
+}
+
+// A matrix that the folder's type is meant for.
+struct Matrix {
+  int64_t n_out, n_in;
+  bool transposed;
+  DType type;  // wanted
+};
+
+// Collects them by name; norms, biases and position embeddings stay as they are.
+class Planner {
+ public:
+  Planner(ModelWeights* slots, DType type, bool transposed)
+      : slots_(*slots), type_(type), transposed_(transposed) {}
+  void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
+    if (&slot != &slots_.position_embedding) matrices_[name] = {rows, columns, false, table_type(type_)};
+  }
+  void linear(Linear&, const std::string& name, const std::string&, int64_t n_out, int64_t n_in) {
+    matrices_[name] = {n_out, n_in, transposed_, type_};
+  }
+  void norm(Norm&, const std::string&, const std::string&) {}
+  std::map<std::string, Matrix> take() { return std::move(matrices_); }
+
+ private:
+  ModelWeights& slots_;
+  DType type_;
+  bool transposed_;
+  std::map<std::string, Matrix> matrices_;
+};
+
+class Quantizer {
+ public:
+  Quantizer(const ModelSpec& spec, const ModelWeights& weights, DType type, const std::string& out,
+            ThreadPool& pool)
+      : store_(weights.store), out_(out), pool_(pool), tied_(spec.config.tied_embeddings) {
+    ModelWeights slots;
+    Planner planner(&slots, type, spec.names.transposed_linears);
+    head_ = head_name(store_, spec.names);
+    visit_model(spec, detect_prefix(store_, spec), head_, &slots, planner);
+    matrices_ = planner.take();
+    report_.bytes_before = store_.total_bytes();
+  }
+
+  QuantizeReport run(const std::function<bool(int64_t, int64_t)>& progress) {
+    progress_ = progress;
+    std::map<std::string, std::vector<std::string>> files;  // tensors by the source's file
+    for (const std::string& name : store_.names()) {
+      if (!(tied_ && name == head_)) files[store_.file_of(name)].push_back(name);
+    }
+    Json weight_map = Json::object();
+    for (const auto& [path, names] : files) {
+      const std::string file = fs::path(path).filename();
+      write_file(file, names);
+      for (const std::string& name : names) weight_map[name] = file;
+    }
+    if (files.size() > 1 || !file_exists(out_ + "/model.safetensors")) {
+      const Json index = {{"metadata", {{"total_size", report_.bytes_after}}}, {"weight_map", weight_map}};
+      write_file_atomically(out_ + "/model.safetensors.index.json", index.dump(1) + "\n");
+    }
+    return report_;
+  }
+
+ private:
+  // The matrix of this name if it is to have another type than it has, else null.
+  const Matrix* conversion(const std::string& name) const {
+    const auto it = matrices_.find(name);
+    if (it == matrices_.end() || store_.entry(name).dtype == format_dtype(it->second.type)) return nullptr;
+    return &it->second;
+  }
+
+  void write_file(const std::string& file, const std::vector<std::string>& names) {
+    std::vector<SafetensorsTensor> tensors;
+    for (const std::string& name : names) {
+      SafetensorsTensor t{name, store_.entry(name).dtype, store_.entry(name).shape, nullptr};
+      if (const Matrix* m = conversion(name)) {
+        t.dtype = format_dtype(m->type);
+        if (is_block_type(m->type)) t.shape = {m->n_out, row_bytes(m->type, m->n_in)};
+      }
+      tensors.push_back(std::move(t));
+    }
+    SafetensorsWriter writer(out_ + "/" + file, std::move(tensors), {{"format", "pt"}});
+    for (const SafetensorsTensor& t : writer.order()) write_tensor(writer, t.name);
+    writer.commit();
+  }
+
+  void write_tensor(SafetensorsWriter& writer, const std::string& name) {
+    const SafetensorsEntry& entry = store_.entry(name);
+    ++report_.n_tensors;
+    if (const Matrix* m = conversion(name)) {
+      const Buffer rows = convert_to_rows(source(name, entry, *m), m->type, pool_);
+      writer.write(rows.data());
+      ++report_.n_converted;
+      if (is_block_type(m->type) && m->n_in % kBlockElements != 0) ++report_.n_padded;
+      report_.bytes_after += rows.bytes();
+    } else {
+      writer.write(entry.data);
+      report_.bytes_after += entry.bytes;
+    }
+    store_.forget(name);
+    done_ += entry.bytes;
+    if (progress_ && !progress_(done_, report_.bytes_before))
+      throw Error(ErrorCode::kInvalidArgument, "interrupted: nothing was written");
+  }
+
+  // Floats keep the order in which they are stored.
+  StoredMatrix source(const std::string& name, const SafetensorsEntry& entry, const Matrix& m) const {
+    StoredMatrix from{.type = *float_type(entry.dtype),
+                      .data = entry.data,
+                      .n_out = m.n_out,
+                      .n_in = m.n_in,
+                      .transposed = m.transposed,
+                      .file = store_.file_of(name),
+                      .name = name};
+    if (!m.transposed || is_block_type(m.type)) return from;
+    std::swap(from.n_out, from.n_in);
+    from.transposed = false;
+    return from;
+  }
+
+  const WeightStore& store_;
+  std::string out_;
+  ThreadPool& pool_;
+  bool tied_;
+  std::string head_;
+  std::map<std::string, Matrix> matrices_;
+  std::function<bool(int64_t, int64_t)> progress_;
+  QuantizeReport report_;
+  int64_t done_ = 0;
+};
+
+void write_config(const std::string& model, DType type, const std::string& out) {
+  const std::string path = model + "/config.json";
+  Json config = parse_json(read_file(path), path);
+  if (is_block_type(type)) {
+    config["quantization_config"] = {
+        {"quant_method", "sepllm"}, {"type", dtype_name(type)}, {"block_size", kBlockElements}};
+  } else {
+    const char* name = type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
+    config[config.contains("dtype") ? "dtype" : "torch_dtype"] = name;
+  }
+  write_file_atomically(out + "/config.json", config.dump(1) + "\n");
+}
+
+// What belongs to a model beside config and weights: tokenizers, generation settings, chat templates,
+// licences.
+bool is_companion(const std::string& name) {
+  constexpr std::array kEndings = {".json", ".txt", ".model", ".jinja", ".tiktoken"};
+  constexpr std::array kStarts = {"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"};
+  if (name == "config.json" || name.ends_with(".index.json") || name.starts_with(".")) return false;
+  return name == "tokenizer.bin" ||
+         std::any_of(kEndings.begin(), kEndings.end(), [&](const char* e) { return name.ends_with(e); }) ||
+         std::any_of(kStarts.begin(), kStarts.end(), [&](const char* s) { return name.starts_with(s); });
+}
+
+void copy_companions(const std::string& model, const std::string& out) {
+  std::error_code code;
+  for (const auto& entry : fs::directory_iterator(model, code)) {
+    const std::string name = entry.path().filename();
+    if (!entry.is_regular_file(code) || !is_companion(name))
+      continue;  // also links to files, as HF's cache has
+    write_file_atomically(out + "/" + name, read_file(entry.path()));
+  }
+  if (code) throw Error(ErrorCode::kIo, "cannot read the folder: " + code.message(), {.file = model});
+}
+
+}  // namespace
+
+QuantizeReport quantize_model(const std::string& model, DType type, const std::string& out, ThreadPool& pool,
+                              const std::function<bool(int64_t, int64_t)>& progress) {
+  const ModelSpec spec = read_model_spec(model);
+  if (spec.blocks) {
+    throw Error(ErrorCode::kInvalidArgument, "the model is quantised already",
+                {.file = model, .got = dtype_name(*spec.blocks), .hint = "start from the original weights"});
+  }
+  AtomicFolder folder(out);
+  const ModelWeights weights = load_weights(model, spec, {.unaligned = true});
+  const QuantizeReport report = Quantizer(spec, weights, type, folder.path(), pool).run(progress);
+  write_config(model, type, folder.path());
+  copy_companions(model, folder.path());
+  folder.commit();
+  return report;
+}
+
+}  // namespace sepllm
