@@ -1,5 +1,5 @@
 // The KV cache of one sequence: only what its policy can still see, in place. States of it are in
-// snapshot.cc.
+// snapshot.cc, made-up contents in kv_cache_fill.cc.
 //
 // Per layer two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
 // recent tokens, a ring). Under a static policy a token enters the band; when it falls out of the window it
@@ -16,6 +16,7 @@
 #include "attention/policy.h"
 #include "base/bytes.h"
 #include "base/dtype.h"
+#include "base/function_ref.h"
 #include "base/token_set.h"
 #include "tensor/buffer.h"
 
@@ -124,14 +125,16 @@ class KvCache {
   // slots: at most the window and a chunk).
   void restore(ByteReader& in, int64_t max_chunk);
   // A mark: what a later rewind() of this cache needs. What is only ever appended to is left out: cheap.
-  // rewind() is for marks that this cache wrote itself at its length or before (after restore() or skip_to()
-  // older ones are void).
+  // rewind() is for marks that this cache wrote itself at its length or before (after restore() older ones
+  // are void).
   void save_mark(ByteWriter& out) const;
   void rewind(ByteReader& in);
-  // Moves the stream to a later position as if tokens that nobody kept had come between: what follows the
-  // initial tokens stays that much nearer to the next token than the tokens before it. For measurements at
-  // great depth, and tests. position >= length() (a check).
-  void skip_to(int64_t position);
+
+  // An empty cache (a check) becomes one that has seen `depth` tokens, token_at(0), token_at(1), ...: it
+  // holds the slots that it would hold and will drop them when it would, but the keys and values in them are
+  // made up, uniform in (-1, 1), the same for the same seed. To measure at great depth, in microseconds a
+  // thousand tokens. stats() begin after it. Error as begin_chunk.
+  void fill(int64_t depth, FunctionRef<int32_t(int64_t position)> token_at, uint64_t seed);
 
   const KvLayout& layout() const { return layout_; }
   const Policy& policy() const { return policy_; }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <set>
 
@@ -362,6 +363,148 @@ TEST(KvCache, ScalesGoWithTheirRows) {
   EXPECT_EQ(cache.stats().peak_bytes, most * slot_bytes);
   EXPECT_EQ(cache.stats().full_bytes, 120 * slot_bytes);
   EXPECT_EQ(cache.stats().reserved_bytes % slot_bytes, 0);
+}
+
+// A filled cache against one that really saw the tokens, in other chunks: the same slots now, and at every
+// step from here on.
+void check_fill(const Policy& policy, DType type, int64_t depth, uint64_t seed) {
+  const KvLayout layout{3, kHeads, kDim, type};
+  const std::vector<int32_t> tokens = random_tokens(depth + 120, seed);
+  KvCache filled(layout, policy, separators()), real(layout, policy, separators());
+  filled.fill(
+      depth, [&](int64_t position) { return tokens[static_cast<size_t>(position)]; }, seed);
+  EXPECT_EQ(filled.stats().queries, 0);
+  const Rng rng(seed, 4);
+  const auto feed = [&](KvCache& cache, int64_t n) {
+    cache.begin_chunk({tokens.data() + cache.length(), static_cast<size_t>(n)});
+    for (int64_t l = 0; l < layout.n_layers; ++l) cache.rows_written(l);
+    return cache.end_chunk();
+  };
+  for (uint64_t draw = 0; real.length() < depth; ++draw) {
+    const int64_t left = std::max<int64_t>(1, depth - 1 - real.length());
+    feed(real, std::min({left, real.max_chunk(), 1 + static_cast<int64_t>(rng.bits(draw) % 9)}));
+  }
+  for (int64_t step = 0;; ++step) {
+    ASSERT_EQ(filled.length(), real.length());
+    ASSERT_EQ(filled.max_chunk(), real.max_chunk());
+    ASSERT_EQ(filled.n_separators(), real.n_separators());
+    for (int64_t l = 0; l < layout.n_layers; ++l) {
+      ASSERT_EQ(filled.slot_positions(l), real.slot_positions(l)) << "layer " << l << " step " << step;
+      ASSERT_EQ(filled.slot_tokens(l), real.slot_tokens(l));
+    }
+    if (step == 120) break;
+    const size_t n_moves = feed(filled, 1).size();
+    ASSERT_EQ(feed(real, 1).size(), n_moves);
+    ASSERT_EQ(std::vector<int64_t>(filled.encoded().begin(), filled.encoded().end()),
+              std::vector<int64_t>(real.encoded().begin(), real.encoded().end()));
+  }
+  EXPECT_GT(filled.stats().queries, 0);
+}
+
+Policy small_policy(PolicyKind kind) {
+  Policy p;
+  p.kind = kind;
+  p.init = 3;
+  p.window = 7;
+  p.seps = 5;
+  p.capacity = 20;
+  p.interval = 4;
+  if (p.streaming()) p.positions = PositionMode::kCache;
+  return p;
+}
+
+constexpr PolicyKind kAllKinds[] = {PolicyKind::kFull, PolicyKind::kSep,        PolicyKind::kSepStream,
+                                    PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed};
+
+TEST(KvCacheFill, IsAsIfTheTokensHadCome) {
+  for (const PolicyKind kind : kAllKinds) {
+    SCOPED_TRACE(policy_name(kind));
+    for (const int64_t depth : {0, 1, 3, 6, 7, 20, 21, 500, 1100}) {
+      SCOPED_TRACE(depth);
+      check_fill(small_policy(kind), DType::kF32, depth, static_cast<uint64_t>(depth) + 1);
+    }
+  }
+  Policy layered = small_policy(PolicyKind::kSep);
+  layered.layer_window = {{0, kUnlimited}, {-1, 3}};
+  check_fill(layered, DType::kF16, 900, 7);
+  Policy unbounded = small_policy(PolicyKind::kSepStream);
+  unbounded.seps_unbounded = true;
+  check_fill(unbounded, DType::kI8, 900, 8);
+  Policy replace = small_policy(PolicyKind::kSepStream);
+  replace.sep_replace = true;
+  replace.positions = PositionMode::kOriginal;
+  check_fill(replace, DType::kBF16, 900, 9);
+}
+
+float element(DType type, const void* row, int64_t i) {
+  switch (type) {
+    case DType::kF16:
+      return to_float(static_cast<const f16*>(row)[i]);
+    case DType::kBF16:
+      return to_float(static_cast<const bf16*>(row)[i]);
+    case DType::kI8:
+      return static_cast<const int8_t*>(row)[i];
+    default:
+      return static_cast<const float*>(row)[i];
+  }
+}
+
+TEST(KvCacheFill, EveryRowIsWritten) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8}) {
+    for (const PolicyKind kind : kAllKinds) {
+      // Rows of 8-bit values as long as their scales, among them.
+      const KvLayout layout{2, kHeads, 4, type};
+      KvCache cache(layout, small_policy(kind), separators());
+      const std::vector<int32_t> tokens = random_tokens(4000, 3);
+      cache.fill(
+          3999, [&](int64_t position) { return tokens[static_cast<size_t>(position)]; }, 1);
+      cache.begin_chunk({tokens.data() + 3999, 1});
+      int64_t rows = 0;
+      for (const KeySpan& s : cache.spans(1)) {
+        for (int64_t r = 0; r < s.n_keys; ++r) {
+          if (s.positions == nullptr && s.first_position + r == 3999) continue;  // the new token's own
+          ++rows;
+          for (int64_t head = 0; head < kHeads; ++head) {
+            float sum = 0;
+            for (int64_t i = 0; i < 4; ++i) {
+              const int64_t at = head * s.head_stride + r * s.slot_stride + i;
+              float k = element(type, s.k, at), v = element(type, s.v, at);
+              if (type == DType::kI8) {
+                k *= s.k_scales[head * s.scale_head_stride + r];
+                v *= s.v_scales[head * s.scale_head_stride + r];
+              }
+              ASSERT_TRUE(std::abs(k) <= 1 && std::abs(v) <= 1) << dtype_name(type);
+              sum += std::abs(k) + std::abs(v);
+            }
+            ASSERT_GT(sum, 0.0F) << dtype_name(type) << " " << policy_name(kind) << " row " << r;
+          }
+        }
+      }
+      EXPECT_EQ(rows, cache.n_slots(1) - 1);
+    }
+  }
+}
+
+TEST(KvCacheFill, FourMillionTokensOfAStream) {
+  const Policy p = [] {
+    Policy out;
+    out.kind = PolicyKind::kSepStream;
+    out.positions = PositionMode::kCache;
+    return out;
+  }();
+  KvCache cache({2, kHeads, kDim, DType::kF16}, p, separators());
+  const Rng rng(5);
+  cache.fill(
+      4'000'000,
+      [&](int64_t position) { return static_cast<int32_t>(rng.bits(static_cast<uint64_t>(position)) % 16); },
+      1);
+  EXPECT_EQ(cache.length(), 4'000'000);
+  EXPECT_EQ(cache.n_separators(), 64);
+  // The block was full at the second compression, 478 to 536 tokens after the first; then one every 477.
+  EXPECT_GE(cache.n_slots(0), 4 + 64 + 256);
+  EXPECT_LE(cache.n_slots(0), 800);
+  EXPECT_EQ(cache.slot_positions(1).back(), 3'999'999);
+  EXPECT_LE(cache.stats().reserved_bytes, 2 * (801 + 4 + 64) * cache.slot_bytes());
 }
 
 TEST(KvCache, RefusesSettingsThatContradictEachOther) {

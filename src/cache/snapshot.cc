@@ -211,16 +211,4 @@ void KvCache::check_group(const ByteReader& in, const State& s, const Group& g) 
   }
 }
 
-void KvCache::skip_to(int64_t position) {
-  SEPLLM_CHECK(in_flight_ == 0 && position >= length_ && position <= kMaxPosition);
-  SEPLLM_CHECK(policy_.kind != PolicyKind::kSepStream || length_ >= policy_.init);
-  const int64_t by = position - length_;
-  for (Group& g : groups_) {
-    for (int64_t& p : g.compact_positions) p += p >= policy_.init ? by : 0;
-    g.band_begin += by;
-    g.promoted += by;
-  }
-  length_ = position;
-}
-
 }  // namespace sepllm

@@ -205,5 +205,30 @@ TEST_F(SessionState, OtherFilesAreNoStates) {
             std::string::npos);
 }
 
+// Decoding on a cache filled to a depth that nobody wants to run to.
+TEST_F(SessionState, DecodesOnAFilledCache) {
+  for (const auto& [name, policy_settings] : all_settings()) {
+    for (const DType kv : kKvTypes) {
+      PolicySettings settings = policy_settings;
+      settings.kv = kv;
+      Session session(*model_, settings, ctx_);
+      const int64_t depth = 30000;
+      const auto token_at = [&](int64_t position) {
+        return ids_[static_cast<size_t>(position) % ids_.size()];
+      };
+      session.cache().fill(depth, token_at, 1);
+      std::vector<float> before;
+      for (int64_t step = 0; step < 25; ++step) {  // beyond a compression of every streaming policy
+        const int32_t id = token_at(depth + step);
+        const std::span<const float> logits = session.advance({&id, 1});  // Error where one is not finite
+        const std::vector<float> now(logits.begin(), logits.end());
+        ASSERT_NE(now, before) << name;
+        before = now;
+      }
+      EXPECT_EQ(session.cache().length(), depth + 25);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sepllm
