@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "apps/bench_options.h"
 #include "apps/commands.h"
 #include "apps/common.h"
 #include "apps/output.h"
@@ -23,30 +24,6 @@ using bench::AttentionPass;
 
 constexpr int64_t kMaxTokens = int64_t{1} << 24;
 
-std::vector<int64_t> parse_list(const std::string& name, const std::string& text, int64_t max) {
-  std::vector<int64_t> out;
-  for (size_t at = 0; at <= text.size();) {
-    const size_t end = std::min(text.find(',', at), text.size());
-    const auto value = parse_integer(std::string_view(text).substr(at, end - at));
-    if (!value || *value < 1 || *value > max) {
-      refuse_value(name, fmt::format("integers from 1 to {} with commas between", max), text);
-    }
-    out.push_back(*value);
-    at = end + 1;
-  }
-  return out;
-}
-
-Option list_option(const char* name, std::vector<int64_t>* target, int64_t max, const std::string& help) {
-  Option option;
-  option.name = name;
-  option.value_name = "N,...";
-  option.help = help;
-  option.set = [=](const std::string& text) { *target = parse_list(name, text, max); };
-  option.get = [=] { return Json(fmt::format("{}", fmt::join(*target, ","))); };
-  return option;
-}
-
 const char* pass_name(AttentionPass pass) {
   return pass == AttentionPass::kForward ? "forward" : "forward+backward";
 }
@@ -61,7 +38,7 @@ struct Candidate {
 class BenchAttentionCommand : public Command {
  public:
   BenchAttentionCommand() {
-    shape_options_.add(list_option("tokens", &tokens_, kMaxTokens, "lengths of the sequence"));
+    shape_options_.add(list_option("tokens", &tokens_, 1, kMaxTokens, "lengths of the sequence"));
     shape_options_.add_int("heads", &heads_, 1, 1024, "query heads");
     shape_options_.add_int("kv-heads", &kv_heads_, 1, 1024, "heads of keys and values (default: as --heads)");
     shape_options_.add_int("head-dim", &head_dim_, 1, 1024, "elements of a head");
@@ -72,7 +49,7 @@ class BenchAttentionCommand : public Command {
                               "backward: forward + backward, as in training; both: a row of each");
     policy_options_.add_choice("policy", &policy_name_, {"sep", "full", "sink", "fixed"},
                                "which keys attention keeps");
-    policy_options_.add(list_option("window", &windows_, int64_t{1} << 40, "neighbouring windows"));
+    policy_options_.add(list_option("window", &windows_, 1, int64_t{1} << 40, "neighbouring windows"));
     policy_options_.add_int("init", &policy_.init, 0, int64_t{1} << 40, "initial tokens", "A");
     policy_options_.add_int("interval", &policy_.interval, 1, int64_t{1} << 40,
                             "fixed: every k-th token is kept", "K");

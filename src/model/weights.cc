@@ -196,6 +196,11 @@ void check_finite(const ModelWeights& weights) {
 
 namespace {
 
+int64_t matrix_bytes(const Weight& w) {
+  if (w.data == nullptr) return 0;
+  return is_block_type(w.type) ? panels_bytes(w.type, w.n_out, w.n_in) : w.n_out * row_bytes(w.type, w.n_in);
+}
+
 // matrix(Weight) and vector(float*, elements) for each that the model has, a tied head not twice.
 template <typename Matrix, typename Vector>
 void for_all(const ModelWeights& weights, const Matrix& matrix, const Vector& vector) {
@@ -236,16 +241,17 @@ int64_t parameter_count(const ModelWeights& weights) {
 int64_t weight_bytes(const ModelWeights& weights) {
   int64_t total = 0;
   for_all(
-      weights,
-      [&](const Weight& w) {
-        if (w.data == nullptr) return;
-        total += is_block_type(w.type) ? panels_bytes(w.type, w.n_out, w.n_in)
-                                       : w.n_out * row_bytes(w.type, w.n_in);
-      },
+      weights, [&](const Weight& w) { total += matrix_bytes(w); },
       [&](const float* v, int64_t n) {
         total += v == nullptr ? 0 : n * static_cast<int64_t>(sizeof(float));
       });
   return total;
+}
+
+int64_t multiplied_bytes(const ModelWeights& weights) {
+  const bool tied = weights.head.weight.data == weights.token_embedding.data;
+  return weight_bytes(weights) - matrix_bytes(weights.position_embedding) -
+         (tied ? 0 : matrix_bytes(weights.token_embedding));
 }
 
 }  // namespace sepllm

@@ -224,10 +224,17 @@ TEST(Weights, OfAnotherTypeThanStored) {
       EXPECT_EQ(w.layers[1].mlp_down.weight.type, type);
       EXPECT_FALSE(w.layers[1].mlp_down.weight.transposed);
       EXPECT_LT(weight_bytes(w), weight_bytes(native));
+      EXPECT_LE(multiplied_bytes(w), weight_bytes(w));
       EXPECT_NO_THROW(check_finite(w));
       EXPECT_EQ(w.position_embedding.type, DType::kF32);
     }
     EXPECT_EQ(weight_bytes(native), 4 * parameter_count(native)) << variant;
+    const Weight& tokens = native.token_embedding;
+    const Weight& positions = native.position_embedding;
+    EXPECT_EQ(multiplied_bytes(native),
+              weight_bytes(native) - 4 * positions.n_out * positions.n_in -
+                  (spec.config.tied_embeddings ? 0 : 4 * tokens.n_out * tokens.n_in))
+        << variant;
     const ModelWeights same = load_weights(folder.path(), spec, {.type = DType::kF32});
     EXPECT_TRUE(same.matrices.empty());
   }

@@ -10,7 +10,7 @@ class CliErrors : public RandomModelTest {};
 
 TEST(CliUsage, UnknownCommandsAndFlagsNameTheNearest) {
   expect_failure({"generat"}, {"unknown command 'generat'", "did you mean 'generate'"});
-  expect_failure({"bench"}, {"unknown command 'bench'", "did you mean 'bench attention'"});
+  expect_failure({"bench"}, {"unknown command 'bench'", "did you mean 'bench decode'"});
   expect_failure({"frobnicate"}, {"unknown command", "--help"});
   expect_failure({"--verison"}, {"unknown option"});
   expect_failure({"generate", "--modle", "x"}, {"unknown option --modle", "did you mean --model?"});

@@ -5,10 +5,17 @@
 namespace sepllm::test {
 namespace {
 
-const std::vector<std::vector<std::string>> kCommands = {{"generate"}, {"chat"},
-                                                         {"score"},    {"tokenize"},
-                                                         {"inspect"},  {"inspect", "attention"},
-                                                         {"quantize"}, {"bench", "attention"},
+const std::vector<std::vector<std::string>> kCommands = {{"generate"},
+                                                         {"chat"},
+                                                         {"score"},
+                                                         {"tokenize"},
+                                                         {"inspect"},
+                                                         {"inspect", "attention"},
+                                                         {"quantize"},
+                                                         {"bench", "decode"},
+                                                         {"bench", "prefill"},
+                                                         {"bench", "memory"},
+                                                         {"bench", "attention"},
                                                          {"demo"}};
 
 TEST(CliHelp, EveryCommandHasOne) {

@@ -1,4 +1,4 @@
-// `sepllm bench attention`, and what it measures with: positions of separators, operands, turns.
+// `sepllm bench ...`, and what it measures with: positions of separators, operands, turns.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -263,6 +263,162 @@ TEST(Turns, Median) {
   EXPECT_EQ(bench::median({3}), 3);
   EXPECT_EQ(bench::median({9, 1, 4}), 4);
   EXPECT_EQ(bench::median({9, 1, 4, 2}), 3);
+}
+
+// `sepllm bench decode|prefill|memory`: the fields are there and agree with each other and with the model.
+// As fast as it goes.
+const std::vector<std::string> kShort = {"-r", "3", "--threads", "2"};
+const std::vector<std::string> kDecode = kShort + std::vector<std::string>{"--read-mib", "1"};
+
+class BenchSpeed : public RandomModelTest {
+ protected:
+  static Json bench(const std::string& kind, const std::vector<std::string>& more) {
+    return run_json(std::vector<std::string>{"bench", kind, "--model", model()} +
+                    (kind == "decode" ? kDecode : kShort) + more);
+  }
+};
+
+void expect_samples_fit(const Json& row, int64_t tokens) {
+  const Json& ns = row.at("samples_ns");
+  const Json& ts = row.at("samples_ts");
+  ASSERT_EQ(ns.size(), 3U);
+  ASSERT_EQ(ts.size(), 3U);
+  double sum = 0, sum_ns = 0;
+  std::vector<double> values;
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_GT(ns[i].get<int64_t>(), 0);
+    EXPECT_NEAR(ts[i].get<double>() * ns[i].get<double>() * 1e-9, static_cast<double>(tokens), 1e-3);
+    values.push_back(ts[i].get<double>());
+    sum += values.back();
+    sum_ns += ns[i].get<double>();
+  }
+  std::sort(values.begin(), values.end());
+  EXPECT_EQ(number(row, "median_ts"), values[1]);
+  EXPECT_NEAR(number(row, "avg_ts"), sum / 3, 1e-9 * sum);
+  EXPECT_NEAR(number(row, "avg_ns"), sum_ns / 3, 2);
+  double squares = 0;
+  for (const double v : values) squares += (v - sum / 3) * (v - sum / 3);
+  EXPECT_NEAR(number(row, "stddev_ts"), std::sqrt(squares / 2), 1e-6 * sum);
+}
+
+TEST_F(BenchSpeed, DecodeRowsHaveTheFieldsOfLlamaBenchAndMore) {
+  const Json rows = bench("decode", {"-d", "0,300", "-n", "5", "--kv", "f16"});
+  ASSERT_EQ(rows.size(), 2U);
+  for (size_t i = 0; i < 2; ++i) {
+    const Json& row = rows[i];
+    const int64_t depth = i == 0 ? 0 : 300;
+    EXPECT_EQ(row["n_depth"], depth);
+    EXPECT_EQ(row["n_gen"], 5);
+    EXPECT_EQ(row["n_prompt"], 0);
+    EXPECT_EQ(row["n_threads"], 2);
+    EXPECT_EQ(row["type_k"], "f16");
+    EXPECT_EQ(row["type_v"], "f16");
+    EXPECT_EQ(row["model_type"], "model f32");
+    EXPECT_EQ(row["model_filename"], model());
+    EXPECT_EQ(row["model_size"].get<int64_t>(), 4 * row["model_n_params"].get<int64_t>());
+    EXPECT_NE(row["cpu_info"], "");
+    EXPECT_EQ(row["test_time"].get<std::string>().size(), 20U);
+    EXPECT_EQ(row["policy"], "full");
+    EXPECT_EQ(row["policy_settings"]["kv"], "f16");
+    expect_samples_fit(row, 5);
+    // 3 layers, 2 heads of 16 elements for keys and values of 2 bytes.
+    constexpr int64_t kSlot = 3 * 2 * 2 * 16 * 2;
+    EXPECT_DOUBLE_EQ(number(row, "mean_keys"), static_cast<double>(depth) + 3);
+    EXPECT_EQ(row["kv_bytes"], (depth + 5) * kSlot);
+    // All weights but the table of 258 embeddings of 64 elements.
+    const int64_t weights = row["model_size"].get<int64_t>() - 258 * 64 * 4;
+    EXPECT_EQ(row["bytes_per_token"], weights + (depth + 3) * kSlot);
+    EXPECT_NEAR(number(row, "bandwidth_share"),
+                number(row, "bytes_per_token") * number(row, "median_ts") / number(row, "read_bandwidth"),
+                1e-9);
+  }
+}
+
+TEST_F(BenchSpeed, StreamsAtAnyDepthHoldWhatTheyAlwaysHold) {
+  const Json rows = bench("decode", {"-d", "1000,3000000", "--policy", "sep-stream", "--window", "12",
+                                     "--seps", "8", "--capacity", "40", "-n", "17", "--kv", "q8"});
+  ASSERT_EQ(rows.size(), 2U);
+  for (const Json& row : rows) {
+    // A cycle of 40 + 1 - (4 + 8 + 12) = 17 tokens: queries see 25 to 41 keys, themselves among them.
+    EXPECT_DOUBLE_EQ(number(row, "mean_keys"), 33.0);
+    EXPECT_EQ(row["type_k"], "q8");
+    const int64_t held = row["kv_bytes"].get<int64_t>() / (3 * 2 * 2 * (16 + 4));
+    EXPECT_GE(held, 24);
+    EXPECT_LE(held, 40);
+  }
+}
+
+TEST_F(BenchSpeed, SeparatorsHaveTheShareAskedFor) {
+  const auto mean_keys = [](const char* share) {
+    const Json rows = bench("decode", {"-d", "20000", "--policy", "sep", "--window", "8", "-n", "1",
+                                       "--positions", "original", "--separator-share", share});
+    return number(rows.at(0), "mean_keys");
+  };
+  EXPECT_EQ(mean_keys("0"), 4 + 8);
+  EXPECT_EQ(mean_keys("1"), 20001);
+  EXPECT_NEAR(mean_keys("0.165"), 4 + 8 + 0.165 * 20000, 5 * std::sqrt(0.165 * 0.835 * 20000));
+}
+
+TEST_F(BenchSpeed, PrefillReadsPromptsOfEachLengthAtEachDepth) {
+  const Json rows = bench("prefill", {"-p", "7,40", "-d", "0,100", "--weights", "q8_0", "--policy", "sink",
+                                      "--window", "10", "--prefill-chunk", "16"});
+  ASSERT_EQ(rows.size(), 4U);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(rows[i]["n_prompt"], i % 2 == 0 ? 7 : 40);
+    EXPECT_EQ(rows[i]["n_depth"], i < 2 ? 0 : 100);
+    EXPECT_EQ(rows[i]["n_gen"], 0);
+    EXPECT_EQ(rows[i]["n_batch"], 16);
+    EXPECT_EQ(rows[i]["weights"], "q8_0");
+    EXPECT_FALSE(rows[i].contains("bandwidth_share"));
+    expect_samples_fit(rows[i], i % 2 == 0 ? 7 : 40);
+  }
+  EXPECT_DOUBLE_EQ(number(rows[0], "mean_keys"), 4.0);   // 1, 2, ... 7
+  EXPECT_DOUBLE_EQ(number(rows[2], "mean_keys"), 14.0);  // the initial tokens and the window
+}
+
+TEST_F(BenchSpeed, TheTableIsForReading) {
+  const ProgramResult result = run_sepllm(
+      std::vector<std::string>{"bench", "decode", "--model", model(), "-d", "0,5", "-n", "2"} + kDecode);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  for (const char* part : {"model f32", "KV f32", "2 threads", "tokens/s", "mean keys", "of bandwidth"}) {
+    EXPECT_NE(result.out.find(part), std::string::npos) << part;
+  }
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 4);
+}
+
+TEST_F(BenchSpeed, WrongFlagsAreOneLine) {
+  for (const char* list : {"-1", "4,", ",", "x", "", "1073741825", "99999999999999999999"}) {
+    expect_failure({"bench", "decode", "--model", model(), "-d", list}, {"wrong value for -d"});
+  }
+  expect_failure({"bench", "prefill", "--model", model(), "-p", "0"}, {"wrong value for -p"});
+  expect_failure({"bench", "decode", "--model", model(), "-n", "0"}, {"wrong value for"});
+  expect_failure({"bench", "decode", "--model", model(), "-r", "0"}, {"wrong value for"});
+  expect_failure({"bench", "decode", "--model", model(), "-p", "5"}, {"unknown option -p"});
+  expect_failure({"bench", "decode", "--model", model(), "--separator-share", "1.5"}, {"separator-share"});
+  expect_failure({"bench", "decode"}, {"no model given"});
+  expect_failure({"bench", "decode", "--shape", "gpt-5"}, {"--shape", "tinyllama-1.1b"});
+  expect_failure({"bench", "prefill", "--model", file("absent")}, {"absent"});
+  expect_failure({"bench", "decode", "--model", model(), "--window", "3"}, {"--window does not apply"});
+  // 768 bytes a token and a thousand million tokens, twice.
+  expect_failure({"bench", "decode", "--model", model(), "-d", "1073741824,1073741824"},
+                 {"out of memory for the caches", "at most"});
+  expect_failure({"bench", "memory", "--threads", "0"}, {"threads"});
+  expect_failure({"bench", "memory", "--read-mib", "0"}, {"read-mib"});
+}
+
+TEST(BenchMemory, HasARowForEachNumberOfThreads) {
+  const Json rows = run_json({"bench", "memory", "--threads", "3", "--read-mib", "2", "-r", "3"});
+  ASSERT_EQ(rows.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(rows[i]["n_threads"], i + 1);
+    EXPECT_EQ(rows[i]["bytes"], 2 << 20);
+    ASSERT_EQ(rows[i]["samples"].size(), 3U);
+    EXPECT_GE(number(rows[i], "read_bandwidth"), number(rows[i], "median"));
+    EXPECT_GT(number(rows[i], "median"), 0);
+  }
+  const ProgramResult table = run_sepllm({"bench", "memory", "--threads", "2", "--read-mib", "1", "-r", "1"});
+  EXPECT_EQ(std::count(table.out.begin(), table.out.end(), '\n'), 4);
 }
 
 TEST(BenchScripts, Compile) {

@@ -1,0 +1,58 @@
+// One thing that `sepllm bench decode` and `bench prefill` measure again and again: a stream at a depth, and
+// the tokens that follow.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "base/token_set.h"
+#include "engine/sampler.h"
+#include "engine/session.h"
+
+namespace sepllm {
+
+// A made-up stream in which separators have a given share.
+class MadeUpTokens {
+ public:
+  // Ids of [0, vocab_size), of `separators` with probability `share`. Where all or none of the ids are
+  // separators, the share is what it must be.
+  MadeUpTokens(const TokenSet& separators, int64_t vocab_size, double share);
+  int32_t at(int64_t position) const;
+
+ private:
+  Rng rng_{1};
+  double share_;
+  std::vector<int32_t> separators_, others_;
+};
+
+class SpeedCase {
+ public:
+  // n_tokens: that follow the depth, known at once (prefill) or one by one (decode: with the logits of each
+  // and the choice of the likeliest). Fills the cache. Error as KvCache::fill and Session.
+  SpeedCase(const Model& model, const PolicySettings& settings, const MadeUpTokens& tokens, int64_t depth,
+            int64_t n_tokens, bool decode, const Context& ctx);
+
+  // Goes back to the depth and takes the first `n` of the tokens from there; seconds of that. 1 <= n <=
+  // n_tokens. Error as Session::advance.
+  double seconds(int64_t n);
+
+  int64_t depth() const { return depth_; }
+  int64_t n_tokens() const { return static_cast<int64_t>(ids_.size()); }
+  // Of the last run: keys attended to by a query, and bytes of the keys and values held at its end.
+  double mean_keys() const { return session_.cache().stats().mean_keys(); }
+  int64_t kv_bytes() const;
+  // Bytes of keys and values that a token reads, over all layers: its own among them.
+  double kv_bytes_read() const;
+
+ private:
+  Session session_;
+  Sampler sampler_;
+  int64_t depth_;
+  bool decode_;
+  std::vector<int32_t> ids_;
+  std::string mark_;
+};
+
+}  // namespace sepllm
