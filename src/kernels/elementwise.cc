@@ -93,7 +93,9 @@ void nll_rows(const Context& ctx, const Matrix& logits, std::span<const int32_t>
   for (const int32_t t : targets) SEPLLM_CHECK(t >= 0 && t < logits.n_cols);
   parallel_for(ctx, logits.n_rows, logits.n_rows * logits.n_cols * kExpWork, [&](int64_t r, int) {
     const float* row = logits.row(r);
-    out[r] = log_sum_exp(row, logits.n_cols) - row[targets[static_cast<size_t>(r)]];
+    LogSum sum;
+    add_to_log_sum(row, logits.n_cols, &sum);
+    out[r] = sum.value() - row[targets[static_cast<size_t>(r)]];
   });
 }
 

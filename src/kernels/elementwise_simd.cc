@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "kernels/elementwise_rows.h"
 #include "kernels/simd-inl.h"
@@ -78,26 +79,28 @@ void ActivateRow(ActivationFn f, float* x, const float* up, int64_t n) {
   }
 }
 
-// log(sum of exp(x)) in blocks short enough for sums in float; the blocks are added in double.
-double LogSumExp(const float* x, int64_t n) {
+// In blocks that stay in cache between their maximum and their sum, short enough for sums in float.
+void AddToLogSum(const float* x, int64_t n, LogSum* sum) {
   constexpr int64_t kBlock = 32 * kLanes;
-  float top = x[0];
-  int64_t i = 0;
-  VF tops = hn::Set(DF(), top);
-  for (; i + kLanes <= n; i += kLanes) tops = hn::Max(tops, load(x + i));
-  top = reduce_max(tops);
-  for (; i < n; ++i) top = std::max(top, x[i]);
-  const VF shift = hn::Set(DF(), top);
-  double total = 0;
-  for (i = 0; i + kLanes <= n;) {
-    VF sum = hn::Zero(DF());
-    for (const int64_t end = std::min(n, i + kBlock); i + kLanes <= end; i += kLanes) {
-      sum = hn::Add(sum, hn::Exp(DF(), hn::Sub(load(x + i), shift)));
+  const VF log2_e = hn::Set(DF(), std::numbers::log2e_v<float>);
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t end = std::min(n, begin + kBlock);
+    const int64_t whole = begin + (end - begin) / kLanes * kLanes;
+    VF tops = hn::Set(DF(), sum->top);
+    for (int64_t i = begin; i < whole; i += kLanes) tops = hn::Max(tops, load(x + i));
+    float top = reduce_max(tops);
+    for (int64_t i = whole; i < end; ++i) top = std::max(top, x[i]);
+    if (top > sum->top) {
+      sum->total *= std::exp(static_cast<double>(sum->top) - top);
+      sum->top = top;
     }
-    total += reduce_sum(sum);
+    const VF shift = hn::Set(DF(), sum->top);
+    VF block = hn::Zero(DF());
+    for (int64_t i = begin; i < whole; i += kLanes)
+      block = hn::Add(block, exp2_fast(hn::Mul(hn::Sub(load(x + i), shift), log2_e)));
+    sum->total += reduce_sum(block);
+    for (int64_t i = whole; i < end; ++i) sum->total += std::exp(static_cast<double>(x[i]) - sum->top);
   }
-  for (; i < n; ++i) total += std::exp(static_cast<double>(x[i]) - top);
-  return std::log(total) + top;
 }
 
 }  // namespace
@@ -109,13 +112,13 @@ HWY_AFTER_NAMESPACE();
 namespace sepllm {
 namespace {
 HWY_EXPORT(ActivateRow);
-HWY_EXPORT(LogSumExp);
+HWY_EXPORT(AddToLogSum);
 }  // namespace
 
 void activate_row(ActivationFn f, float* x, const float* up, int64_t n) {
   HWY_DYNAMIC_DISPATCH(ActivateRow)(f, x, up, n);
 }
-double log_sum_exp(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(LogSumExp)(x, n); }
+void add_to_log_sum(const float* x, int64_t n, LogSum* sum) { HWY_DYNAMIC_DISPATCH(AddToLogSum)(x, n, sum); }
 
 }  // namespace sepllm
 #endif  // HWY_ONCE

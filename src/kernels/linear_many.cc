@@ -69,9 +69,38 @@ void start_rows(const Matrix& y, const float* bias, bool accumulate) {
   }
 }
 
-// y (n_out columns) = x W^T + bias for the outputs of `w` from `out` on.
-void tile_product(const Matrix& x, const Weight& w, int64_t out, const float* bias, const Matrix& y,
-                  bool accumulate, float* scratch) {
+void through_blas(const Context& ctx, const Matrix& x, const LinearPart& part) {
+  const Weight& w = *part.w;
+  const Matrix& y = part.y;
+  SEPLLM_CHECK(x.stride <= INT_MAX && y.stride <= INT_MAX);
+  const Arena::Scope scope(ctx.arena);
+  const int64_t scratch_size = blas_scratch(kTileOut);
+  float* scratch = ctx.arena.allocate<float>(scratch_size * ctx.pool.size());
+  const int64_t n_out_tiles = (w.n_out + kTileOut - 1) / kTileOut;
+  const int64_t n_row_tiles = (x.n_rows + kRowTile - 1) / kRowTile;
+  parallel_for(ctx, n_out_tiles * n_row_tiles, x.n_rows * w.n_in * w.n_out, [&](int64_t task, int worker) {
+    const int64_t row = task / n_out_tiles * kRowTile;
+    const int64_t out = task % n_out_tiles * kTileOut;
+    const int64_t n_rows = std::min(kRowTile, x.n_rows - row);
+    const int64_t n_out = std::min(kTileOut, w.n_out - out);
+    blas_tile(x.rows(row, n_rows), w, out, part.bias, y.rows(row, n_rows).columns(out, n_out),
+              part.accumulate, scratch + worker * scratch_size);
+  });
+}
+
+bool in_integers(const Context& ctx, const LinearPart& part) {
+  return is_block_type(part.w->type) && ctx.block_products == BlockProducts::kInteger;
+}
+
+}  // namespace
+
+int64_t blas_scratch(int64_t n_out) { return n_panels(n_out) * kPanelOutputs * kTileIn; }
+
+void blas_tile(const Matrix& x, const Weight& w, int64_t out, const float* bias, const Matrix& y,
+               bool accumulate, float* scratch) {
+  // Our threads share the tiles; BLAS must not start its own.
+  static const bool single = (openblas_set_num_threads(1), true);
+  static_cast<void>(single);
   start_rows(y, bias != nullptr ? bias + out : nullptr, accumulate);
   for (int64_t in = 0; in < w.n_in; in += kTileIn) {
     const int64_t n_in = std::min(kTileIn, w.n_in - in);
@@ -82,33 +111,6 @@ void tile_product(const Matrix& x, const Weight& w, int64_t out, const float* bi
                 y.data, static_cast<int>(y.stride));
   }
 }
-
-void through_blas(const Context& ctx, const Matrix& x, const LinearPart& part) {
-  const Weight& w = *part.w;
-  const Matrix& y = part.y;
-  SEPLLM_CHECK(x.stride <= INT_MAX && y.stride <= INT_MAX);
-  // Our threads share the tiles; BLAS must not start its own.
-  static const bool single = (openblas_set_num_threads(1), true);
-  static_cast<void>(single);
-  const Arena::Scope scope(ctx.arena);
-  float* scratch = ctx.arena.allocate<float>(kTileOut * kTileIn * ctx.pool.size());
-  const int64_t n_out_tiles = (w.n_out + kTileOut - 1) / kTileOut;
-  const int64_t n_row_tiles = (x.n_rows + kRowTile - 1) / kRowTile;
-  parallel_for(ctx, n_out_tiles * n_row_tiles, x.n_rows * w.n_in * w.n_out, [&](int64_t task, int worker) {
-    const int64_t row = task / n_out_tiles * kRowTile;
-    const int64_t out = task % n_out_tiles * kTileOut;
-    const int64_t n_rows = std::min(kRowTile, x.n_rows - row);
-    const int64_t n_out = std::min(kTileOut, w.n_out - out);
-    tile_product(x.rows(row, n_rows), w, out, part.bias, y.rows(row, n_rows).columns(out, n_out),
-                 part.accumulate, scratch + worker * kTileOut * kTileIn);
-  });
-}
-
-bool in_integers(const Context& ctx, const LinearPart& part) {
-  return is_block_type(part.w->type) && ctx.block_products == BlockProducts::kInteger;
-}
-
-}  // namespace
 
 void linear_many_rows(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
   for (size_t i = 0; i < parts.size();) {

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "kernels/kernel_test_support.h"
+#include "kernels/linear_nll.h"
 
 namespace sepllm {
 namespace {
@@ -125,6 +126,60 @@ TEST(Linear, NoRowsIsNothing) {
   const Rows x(0, 3), y(0, 2);
   linear(t.context, x.matrix(), {DType::kF32, stored.data(), 2, 3, 3, false}, nullptr, y.matrix());
   EXPECT_EQ(y.damaged(), 0);
+}
+
+// The losses of a head against the definition. Few and many rows; below and above a tile and a task of
+// outputs.
+TEST(Linear, LossesOfRowsAgreeWithTheDefinition) {
+  for (const Shape& s :
+       {Shape{1, 5, 1}, {7, 33, 300}, {33, 9, 1}, {40, 33, 257}, {33, 130, 2300}, {600, 20, 1100}}) {
+    for (const DType type : test::kAllTypes) {
+      for (const bool transposed : {false, true}) {
+        SCOPED_TRACE(testing::Message()
+                     << s.n_rows << "x" << s.n_in << "x" << s.n_out << " " << dtype_name(type));
+        const auto stored = test::random_stored(type, (s.n_in + 3) * (s.n_out + 3), 1);
+        const Weight w = weight(type, stored.data(), s, transposed, 3);
+        Rows x(s.n_rows, s.n_in, 5, 1), bias(1, s.n_out, 0, 3), logits(s.n_rows, s.n_out);
+        x.fill(2, -3, 3);
+        bias.fill(3, 300, 302);  // the maximum must be taken out
+        linear_reference(x.matrix(), w, bias.matrix().data, logits.matrix(), false);
+        std::vector<int32_t> targets;
+        std::vector<double> expected;
+        for (int64_t r = 0; r < s.n_rows; ++r) {
+          targets.push_back(static_cast<int32_t>(r * 7919 % s.n_out));
+          double sum = 0;
+          for (int64_t o = 0; o < s.n_out; ++o) sum += std::exp(logits.at(r, o) - 300.0);
+          expected.push_back(std::log(sum) + 300 - logits.at(r, targets.back()));
+        }
+        test::for_each_target([&] {
+          std::vector<double> one(targets.size()), three(targets.size());
+          test::Threads single(1), several(3);
+          linear_nll(single.context, x.matrix(), w, bias.matrix().data, targets, one.data());
+          linear_nll(several.context, x.matrix(), w, bias.matrix().data, targets, three.data());
+          EXPECT_EQ(one, three);
+          for (size_t r = 0; r < targets.size(); ++r) EXPECT_NEAR(one[r], expected[r], 2e-4);
+        });
+      }
+    }
+  }
+}
+
+TEST(Linear, LossesThatAreNoNumbersShow) {
+  constexpr Shape kShape{40, 8, 600};
+  const auto stored = test::random_stored(DType::kF32, kShape.n_in * kShape.n_out, 1);
+  const Weight w = weight(DType::kF32, stored.data(), kShape, false, 0);
+  const std::vector<int32_t> targets(40, 3);
+  for (const float bad : {NAN, INFINITY}) {
+    Rows x(40, 8);
+    x.fill(1);
+    x.at(13, 7) = bad;
+    test::for_each_target([&] {
+      test::Threads t(1);
+      std::vector<double> nll(40);
+      linear_nll(t.context, x.matrix(), w, nullptr, targets, nll.data());
+      for (size_t r = 0; r < 40; ++r) EXPECT_EQ(std::isfinite(nll[r]), r != 13) << nll[r];
+    });
+  }
 }
 
 }  // namespace

@@ -382,20 +382,7 @@ void Decoder::logits(const Context& ctx, const Matrix& hidden, const Matrix& out
 
 void Decoder::nll(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets,
                   double* out) const {
-  SEPLLM_CHECK(static_cast<int64_t>(targets.size()) == hidden.n_rows);
-  // As many rows as 64 MiB hold, if at least 64: BLAS packs the head's weights anew for each block.
-  constexpr int64_t kBlockElements = int64_t{1} << 24;
-  const int64_t most = std::clamp<int64_t>(kBlockElements / config_.vocab_size, 64, 512);
-  const int64_t n_blocks = std::max<int64_t>(1, (hidden.n_rows + most - 1) / most);
-  const int64_t rows = (hidden.n_rows + n_blocks - 1) / n_blocks;
-  const Arena::Scope scope(ctx.arena);
-  const Matrix block = allocate(ctx, rows, config_.vocab_size);
-  for (int64_t begin = 0; begin < hidden.n_rows; begin += rows) {
-    const int64_t n = std::min(rows, hidden.n_rows - begin);
-    logits(ctx, hidden.rows(begin, n), block.rows(0, n));
-    nll_rows(ctx, block.rows(0, n), targets.subspan(static_cast<size_t>(begin), static_cast<size_t>(n)),
-             out + begin);
-  }
+  linear_nll(ctx, hidden, weights_.head.weight, weights_.head.bias, targets, out);
 }
 
 }  // namespace sepllm

@@ -9,6 +9,7 @@
 #include "kernels/context.h"
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
+#include "kernels/linear_nll.h"
 #include "kernels/pattern_attention.h"
 #include "kernels/rope.h"
 #include "tensor/matrix.h"

@@ -1,0 +1,85 @@
+#include "kernels/linear_nll.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/elementwise.h"
+#include "kernels/elementwise_rows.h"
+#include "kernels/linear.h"
+#include "kernels/linear_many.h"
+#include "kernels/parallel.h"
+
+namespace sepllm {
+namespace {
+
+// Fixed, so that a result does not depend on the number of threads.
+constexpr int64_t kRowTile = 512;
+constexpr int64_t kTileOut = 256;   // logits of a tile: half a megabyte
+constexpr int64_t kTaskOut = 1024;  // outputs of a task
+
+void by_tiles(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
+              std::span<const int32_t> targets, double* out) {
+  const Arena::Scope scope(ctx.arena);
+  const int64_t n_out_tasks = (w.n_out + kTaskOut - 1) / kTaskOut;
+  const int64_t n_row_tiles = (x.n_rows + kRowTile - 1) / kRowTile;
+  const int64_t scratch_size = kRowTile * kTileOut + blas_scratch(kTileOut);
+  float* scratch = ctx.arena.allocate<float>(scratch_size * ctx.pool.size());
+  LogSum* sums = ctx.arena.allocate<LogSum>(n_out_tasks * x.n_rows);  // [task][row]
+  float* of_target = ctx.arena.allocate<float>(x.n_rows);
+  parallel_for(ctx, n_out_tasks * n_row_tiles, x.n_rows * w.n_in * w.n_out, [&](int64_t task, int worker) {
+    const int64_t first = task / n_out_tasks * kRowTile;
+    const int64_t n_rows = std::min(kRowTile, x.n_rows - first);
+    const int64_t begin = task % n_out_tasks * kTaskOut;
+    const int64_t end = std::min(begin + kTaskOut, w.n_out);
+    LogSum* sum = sums + task % n_out_tasks * x.n_rows + first;
+    std::fill_n(sum, n_rows, LogSum());
+    float* tile = scratch + worker * scratch_size;
+    for (int64_t o = begin; o < end; o += kTileOut) {
+      const int64_t n_out = std::min(kTileOut, end - o);
+      const Matrix y{tile, n_rows, n_out, n_out};
+      blas_tile(x.rows(first, n_rows), w, o, bias, y, /*accumulate=*/false, tile + kRowTile * kTileOut);
+      for (int64_t r = 0; r < n_rows; ++r) {
+        add_to_log_sum(y.row(r), n_out, &sum[r]);
+        const int64_t target = targets[static_cast<size_t>(first + r)];
+        if (target >= o && target < o + n_out) of_target[first + r] = y.row(r)[target - o];
+      }
+    }
+  });
+  for (int64_t r = 0; r < x.n_rows; ++r) {
+    float top = sums[r].top;
+    for (int64_t t = 1; t < n_out_tasks; ++t) top = std::max(top, sums[t * x.n_rows + r].top);
+    double total = 0.0;
+    for (int64_t t = 0; t < n_out_tasks; ++t) {
+      const LogSum& sum = sums[t * x.n_rows + r];
+      total += sum.total * std::exp(static_cast<double>(sum.top) - top);
+    }
+    out[r] = std::log(total) + top - of_target[r];
+  }
+}
+
+}  // namespace
+
+void linear_nll(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
+                std::span<const int32_t> targets, double* out) {
+  SEPLLM_CHECK(static_cast<int64_t>(targets.size()) == x.n_rows && x.n_cols == w.n_in);
+  for (const int32_t t : targets) SEPLLM_CHECK(t >= 0 && t < w.n_out);
+  if (x.n_rows > kFewRows && !is_block_type(w.type)) {
+    by_tiles(ctx, x, w, bias, targets, out);
+    return;
+  }
+  // As many rows as 64 MiB hold, if at least 64: the weights are read (and packed) anew for each block.
+  constexpr int64_t kBlockElements = int64_t{1} << 24;
+  const int64_t most = std::clamp<int64_t>(kBlockElements / w.n_out, 64, 512);
+  const int64_t n_blocks = std::max<int64_t>(1, (x.n_rows + most - 1) / most);
+  const int64_t rows = (x.n_rows + n_blocks - 1) / n_blocks;
+  const Arena::Scope scope(ctx.arena);
+  const Matrix logits{ctx.arena.allocate<float>(rows * w.n_out), rows, w.n_out, w.n_out};
+  for (int64_t begin = 0; begin < x.n_rows; begin += rows) {
+    const int64_t n = std::min(rows, x.n_rows - begin);
+    linear(ctx, x.rows(begin, n), w, bias, logits.rows(0, n));
+    nll_rows(ctx, logits.rows(0, n), targets.subspan(static_cast<size_t>(begin), static_cast<size_t>(n)),
+             out + begin);
+  }
+}
+
+}  // namespace sepllm
