@@ -19,11 +19,12 @@ namespace {
 
 constexpr int64_t kMaxDepth = int64_t{1} << 30;
 constexpr int64_t kMaxTokens = int64_t{1} << 24;
-constexpr int kReads = 5;  // at least; the best one counts
+constexpr int64_t kReads = 5;  // at least; the best one counts
 
 struct Measured {
   std::unique_ptr<SpeedCase> run;
   std::vector<double> seconds{};
+  std::vector<double> rates{};  // at which memory was read just before each of them, bytes per second
 };
 
 class BenchSpeedCommand : public Command {
@@ -70,12 +71,11 @@ class BenchSpeedCommand : public Command {
     const InterruptGuard guard;
     check_memory(model);
     std::vector<Measured> cases = make_cases(model, context);
-    std::vector<double> rates;
-    const bool complete = measure(context, guard, &cases, &rates);
-    if (!complete) print_note("interrupted: the repetitions so far");
+    const double best_rate = measure(context, guard, &cases);
+    if (guard.interrupted()) print_note("interrupted: the repetitions so far");
     Json rows = Json::array();
     for (const Measured& m : cases) {
-      if (!m.seconds.empty()) rows.push_back(row(model, context, m, rates));
+      if (!m.seconds.empty()) rows.push_back(row(model, context, m, best_rate));
     }
     if (common_.json) {
       print_json(rows);
@@ -123,32 +123,36 @@ class BenchSpeedCommand : public Command {
     return cases;
   }
 
-  // False: interrupted.
-  bool measure(const Context& context, const InterruptGuard& guard, std::vector<Measured>* cases,
-               std::vector<double>* rates) const {
+  // Until Ctrl-C at most. The best rate at which memory was read; 0: it was not.
+  double measure(const Context& context, const InterruptGuard& guard, std::vector<Measured>* cases) const {
     std::unique_ptr<ReadProbe> probe;
     if (decode_) probe = std::make_unique<ReadProbe>(context, read_mib_ << 20);
     const auto n_cases = static_cast<int64_t>(cases->size());
     Progress progress("measuring", n_cases * repeats_);
     for (const Measured& m : *cases) {  // caches, branch predictors and the pool get warm
-      if (guard.interrupted()) return false;
+      if (guard.interrupted()) return 0;
       m.run->seconds(std::min<int64_t>(m.run->n_tokens(), decode_ ? 4 : 64));
     }
+    double best = 0;
+    const auto read = [&] {
+      const double rate = probe->measure(context);
+      best = std::max(best, rate);
+      return rate;
+    };
     for (int64_t r = 0; r < repeats_; ++r) {
-      if (probe) rates->push_back(probe->measure(context));
       for (int64_t c = 0; c < n_cases; ++c) {
-        if (guard.interrupted()) return false;
+        if (guard.interrupted()) return best;
         Measured& m = (*cases)[static_cast<size_t>(c)];
         progress.show(r * n_cases + c, fmt::format("depth {}", m.run->depth()));
+        if (probe) m.rates.push_back(read());
         m.seconds.push_back(m.run->seconds(m.run->n_tokens()));
       }
     }
-    while (probe && rates->size() < kReads) rates->push_back(probe->measure(context));
-    return true;
+    for (int64_t r = n_cases * repeats_; probe && r < kReads; ++r) read();
+    return best;
   }
 
-  Json row(const Model& model, const Context& context, const Measured& m,
-           const std::vector<double>& rates) const {
+  Json row(const Model& model, const Context& context, const Measured& m, double best_rate) const {
     const SpeedCase& run = *m.run;
     std::vector<double> ts, ns;
     Json samples_ns = Json::array(), samples_ts = Json::array();
@@ -195,12 +199,12 @@ class BenchSpeedCommand : public Command {
                 {"kv_bytes", run.kv_bytes()}};
     if (!decode_) return out;
     const double bytes = static_cast<double>(multiplied_bytes(weights)) + run.kv_bytes_read();
+    std::vector<double> shares;
+    for (size_t i = 0; i < ts.size(); ++i) shares.push_back(bytes * ts[i] / m.rates[i]);
     out["bytes_per_token"] = static_cast<int64_t>(bytes);
-    out["read_bandwidth"] = rates.empty() ? Json() : Json(*std::max_element(rates.begin(), rates.end()));
-    out["bandwidth_share"] = Json();
-    if (!rates.empty()) {
-      out["bandwidth_share"] = bytes * bench::median(ts) / *std::max_element(rates.begin(), rates.end());
-    }
+    out["read_bandwidth"] = best_rate;
+    out["bandwidth_share"] = bytes * bench::median(ts) / best_rate;
+    out["bandwidth_share_in_turns"] = bench::median(shares);
     return out;
   }
 
@@ -213,18 +217,19 @@ class BenchSpeedCommand : public Command {
                     human_bytes(first["model_size"].get<int64_t>()), first["type_k"].get<std::string>(),
                     first["policy"].get<std::string>(), threads, threads == 1 ? "" : "s",
                     first["cpu_info"].get<std::string>());
-    if (decode_ && !first["read_bandwidth"].is_null())
-      out += fmt::format(", reads {:.1f} GB/s", first["read_bandwidth"].get<double>() * 1e-9);
+    if (decode_) out += fmt::format(", reads {:.1f} GB/s", first["read_bandwidth"].get<double>() * 1e-9);
     out += fmt::format("\n{:>10}{:>12}{:>14}{:>10}{:>12}{:>12}", decode_ ? "tokens" : "prompt", "depth",
                        "tokens/s", "+-", "mean keys", "KV");
-    out += decode_ ? fmt::format("{:>14}\n", "of bandwidth") : "\n";
+    out += decode_ ? fmt::format("{:>14}{:>10}\n", "of bandwidth", "in turns") : "\n";
     for (const Json& row : rows) {
       out += fmt::format("{:>10}{:>12}{:>14.2f}{:>10.2f}{:>12.1f}{:>12}",
                          row[decode_ ? "n_gen" : "n_prompt"].get<int64_t>(), row["n_depth"].get<int64_t>(),
                          row["median_ts"].get<double>(), row["stddev_ts"].get<double>(),
                          row["mean_keys"].get<double>(), human_bytes(row["kv_bytes"].get<int64_t>()));
-      if (decode_ && !row["bandwidth_share"].is_null())
-        out += fmt::format("{:>14.3f}", row["bandwidth_share"].get<double>());
+      if (decode_) {
+        out += fmt::format("{:>14.3f}{:>10.3f}", row["bandwidth_share"].get<double>(),
+                           row["bandwidth_share_in_turns"].get<double>());
+      }
       out += "\n";
     }
     return out;
