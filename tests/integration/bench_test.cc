@@ -425,7 +425,8 @@ TEST(BenchMemory, HasARowForEachNumberOfThreads) {
 
 TEST(BenchScripts, Compile) {
   if (std::system("python3 -c 'import ast' > /dev/null 2>&1") != 0) GTEST_SKIP() << "no python3";
-  for (const char* script : {"bench/data/make_separators.py", "bench/peers/attention.py"}) {
+  for (const char* script :
+       {"bench/data/make_separators.py", "bench/peers/attention.py", "bench/peers/llama_cpp.py"}) {
     const std::string path = std::string(SEPLLM_SOURCE_DIR) + "/" + script;
     const std::string command = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' " + path;
     EXPECT_EQ(std::system(command.c_str()), 0) << script;
