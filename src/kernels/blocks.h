@@ -24,9 +24,9 @@ struct BlockQ4 {
 static_assert(sizeof(BlockQ4) == 18);
 
 // Rounds n floats to blocks: row_bytes(type, n) bytes at `to`; a last block that is not full ends in zeros.
-// q8_0: scale = largest magnitude / 127. q4_0: scale = (the element of largest magnitude) / -8. A scale that
-// overflows f16 or an element that is no number is stored as a scale of NaN or infinity (check_blocks finds
-// it).
+// Scales are those that leave the least squares of errors among several near the plain one (q8_0: largest
+// magnitude / 127; q4_0: the element of largest magnitude / -8). A scale that overflows f16 or an element
+// that is no number is stored as a scale of NaN or infinity (find_bad_block finds it).
 void quantize_blocks(DType type, const float* from, int64_t n, void* to);
 // to[k] = the value of element k, k < n.
 void dequantize_blocks(DType type, const void* from, int64_t n, float* to);

@@ -9,6 +9,7 @@
 
 #include "base/rng.h"
 #include "kernels/blocks.h"
+#include "kernels/kernel_test_support.h"
 #include "tensor/buffer.h"
 
 namespace sepllm {
@@ -22,25 +23,66 @@ std::vector<float> random_row(int64_t n, uint64_t stream) {
   return row;
 }
 
-TEST(Blocks, RoundToTheNearestStep) {
-  for (const int64_t n : {1, 31, 32, 33, 172}) {
-    const std::vector<float> row = random_row(n, static_cast<uint64_t>(n));
-    for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+// What remains of x in blocks of the plain scale: half a step and the f16 scale at most for q8_0 (largest /
+// 127), and for q4_0, whose range is lopsided, a whole one at the far end.
+double plain_error(DType type, const float* x, int64_t n) {
+  float extreme = 0;
+  for (int64_t k = 0; k < n; ++k) extreme = std::fabs(x[k]) > std::fabs(extreme) ? x[k] : extreme;
+  const bool q8 = type == DType::kQ8_0;
+  const double scale = to_float(to_f16(q8 ? extreme / 127 : extreme / -8));
+  double sum = 0;
+  for (int64_t k = 0; k < n; ++k) {
+    const double q = std::clamp(std::nearbyint(x[k] / scale), q8 ? -127.0 : -8.0, q8 ? 127.0 : 7.0);
+    sum += (x[k] - q * scale) * (x[k] - q * scale);
+  }
+  return sum;
+}
+
+// No block is worse than one with the plain scale, and all together are better by far; the values are those
+// nearest to what the scale allows.
+TEST(Blocks, RoundBetterThanThePlainScale) {
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+    double ours = 0, plain = 0;
+    for (const int64_t n : {1, 31, 32, 33, 172, 4096}) {
+      const std::vector<float> row = random_row(n, static_cast<uint64_t>(n));
       std::vector<char> blocks(static_cast<size_t>(row_bytes(type, n)));
       quantize_blocks(type, row.data(), n, blocks.data());
       std::vector<float> back(row.size());
       dequantize_blocks(type, blocks.data(), n, back.data());
       for (int64_t b = 0; b < n; b += kBlockElements) {
-        float most = 0;
-        for (int64_t k = b; k < std::min(n, b + kBlockElements); ++k)
-          most = std::max(most, std::fabs(row[static_cast<size_t>(k)]));
-        // Half a step (q4_0's range is lopsided: its far end is up to a whole step away), and the f16 scale.
-        const float bound = type == DType::kQ8_0 ? most / 254 + most * 1e-3F : most / 8 + most * 1e-3F;
-        for (int64_t k = b; k < std::min(n, b + kBlockElements); ++k)
-          EXPECT_NEAR(back[static_cast<size_t>(k)], row[static_cast<size_t>(k)], bound);
+        const int64_t count = std::min(n - b, kBlockElements);
+        uint16_t bits = 0;
+        std::memcpy(&bits, blocks.data() + b / kBlockElements * block_bytes(type), 2);
+        const float scale = std::fabs(to_float(f16{bits}));
+        double error = 0;
+        for (int64_t k = b; k < b + count; ++k) {
+          const double e = back[static_cast<size_t>(k)] - row[static_cast<size_t>(k)];
+          error += e * e;
+          const bool cut =
+              std::fabs(back[static_cast<size_t>(k)]) >= (type == DType::kQ8_0 ? 127 : 7) * scale;
+          EXPECT_LE(std::fabs(e), (cut ? 1.3 : 0.50001) * scale);
+        }
+        const double bound = plain_error(type, row.data() + b, count);
+        EXPECT_LE(error, bound * (1 + 1e-5) + 1e-12);
+        ours += error;
+        plain += bound;
       }
       EXPECT_EQ(find_bad_block(type, blocks.data(), (n + 31) / 32), -1);
     }
+    EXPECT_LT(ours, plain * (type == DType::kQ8_0 ? 0.82 : 0.92)) << dtype_name(type);
+  }
+}
+
+TEST(Blocks, TheSameOnEveryInstructionSet) {
+  const std::vector<float> row = random_row(4096, 3);
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+    std::vector<char> first;
+    test::for_each_target([&] {
+      std::vector<char> blocks(static_cast<size_t>(row_bytes(type, 4096)));
+      quantize_blocks(type, row.data(), 4096, blocks.data());
+      if (first.empty()) first = blocks;
+      EXPECT_EQ(blocks, first);
+    });
   }
 }
 

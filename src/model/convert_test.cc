@@ -69,8 +69,8 @@ double rounding(DType type, double x, double m) {
   if (type == DType::kF32) return 0;
   if (type == DType::kF16) return std::abs(x) / 2048 + 1e-7;
   if (type == DType::kBF16) return std::abs(x) / 256;
-  // Half a step, a whole one at the end that q4_0 cuts, and the rounding of the scale to f16.
-  return type == DType::kQ8_0 ? m / 127 / 2 + m / 2048 : m / 8 + m / 1024;
+  // Half a step, or what is cut at the ends of q4_0 (panels_test has the narrow bounds).
+  return type == DType::kQ8_0 ? m / 127 * 0.56 + m / 2048 : m / 3;
 }
 
 TEST(Convert, EveryTypeIntoEveryOther) {
@@ -122,30 +122,39 @@ TEST(Convert, TheRowsOfAFileAreThoseOfThePanels) {
   }
 }
 
-// tests/golden/blocks.safetensors: what the gguf package makes of the same numbers, and reads in its bytes.
+// tests/golden/blocks.safetensors: the bytes that the gguf package makes of some numbers, and what they stand
+// for.
 TEST(Convert, BlocksAreThoseOfGguf) {
   const SafetensorsFile golden(std::string(SEPLLM_SOURCE_DIR) + "/tests/golden/blocks.safetensors");
-  const SafetensorsEntry& values = golden.entries().at("values");
+  const auto entry = [&](const std::string& name) { return golden.entries().at(name); };
+  const SafetensorsEntry values = entry("values");
   const int64_t n_out = values.shape[0], n_in = values.shape[1];
-  const StoredMatrix floats{
-      .type = DType::kF32, .data = values.data, .n_out = n_out, .n_in = n_in, .file = "f", .name = "n"};
+  const auto matrix = [&](DType type, const void* data) {
+    return StoredMatrix{.type = type, .data = data, .n_out = n_out, .n_in = n_in, .file = "f", .name = "n"};
+  };
   ThreadPool pool(1);
   for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
-    const SafetensorsEntry& blocks = golden.entries().at(dtype_name(type));
-    const SafetensorsEntry& read = golden.entries().at(std::string(dtype_name(type)) + "_values");
-    ASSERT_EQ(blocks.shape, (std::vector<int64_t>{n_out, row_bytes(type, n_in)}));
-    const Buffer ours = convert_to_rows(floats, type, pool);
+    const SafetensorsEntry theirs = entry(std::string(dtype_name(type)) + "_values");
+    ASSERT_EQ(entry(dtype_name(type)).shape, (std::vector<int64_t>{n_out, row_bytes(type, n_in)}));
+    const Buffer read = convert_to_rows(matrix(type, entry(dtype_name(type)).data), DType::kF32, pool);
+    ASSERT_EQ(read.bytes(), theirs.bytes);
+    EXPECT_EQ(std::memcmp(read.data(), theirs.data, static_cast<size_t>(theirs.bytes)), 0)
+        << dtype_name(type);
+    // Our own blocks of the same numbers are nearer to them, or as near where there is nothing to gain.
+    const Buffer ours =
+        convert_to_rows(matrix(type, convert_to_rows(matrix(DType::kF32, values.data), type, pool).data()),
+                        DType::kF32, pool);
     for (int64_t r = 0; r < n_out; ++r) {
-      const int64_t bytes = row_bytes(type, n_in);
-      EXPECT_EQ(std::memcmp(ours.as<char>() + r * bytes, blocks.data + r * bytes, static_cast<size_t>(bytes)),
-                0)
-          << dtype_name(type) << ", row " << r;
+      double own = 0, other = 0;
+      for (int64_t k = r * n_in; k < (r + 1) * n_in; ++k) {
+        float x = 0, y = 0;
+        std::memcpy(&x, values.data + 4 * k, 4);
+        std::memcpy(&y, theirs.data + 4 * k, 4);
+        own += std::pow(ours.as<float>()[k] - double{x}, 2);
+        other += std::pow(y - double{x}, 2);
+      }
+      EXPECT_LE(own, other * (1 + 1e-5)) << dtype_name(type) << ", row " << r;
     }
-    const StoredMatrix stored{
-        .type = type, .data = blocks.data, .n_out = n_out, .n_in = n_in, .file = "f", .name = "n"};
-    const Buffer back = convert_to_rows(stored, DType::kF32, pool);
-    ASSERT_EQ(back.bytes(), read.bytes);
-    EXPECT_EQ(std::memcmp(back.data(), read.data, static_cast<size_t>(read.bytes)), 0) << dtype_name(type);
   }
 }
 
