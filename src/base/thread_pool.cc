@@ -30,16 +30,24 @@ void relax() {
 
 }  // namespace
 
+// A loop is open while there are tasks to take. A worker joins a loop that it finds open, and the caller
+// waits only for those that joined: one that is asleep, or whose processor another program has, is not
+// missed.
 struct ThreadPool::Impl {
   std::vector<std::thread> threads;
   std::mutex mutex;
   std::condition_variable wake;
   std::condition_variable finished;
-  std::optional<Task> task;  // written before `generation` changes
+  std::optional<Task> task;  // written while no loop is open and no worker in one, as n_tasks
   int64_t n_tasks = 0;
   std::atomic<int64_t> next{0};
-  std::atomic<int> busy{0};  // workers that have not yet left the current loop
+  // A worker enters, then looks whether the loop is open; the caller closes it, then looks who is inside. In
+  // one order for all threads (seq_cst), so that one of the two sees the other.
+  std::atomic<bool> open{false};
+  std::atomic<int> inside{0};
   std::atomic<uint64_t> generation{0};
+  std::atomic<int> asleep{0};  // alike: counted before the last look at `generation`
+  std::atomic<bool> caller_asleep{false};
   std::atomic<bool> stop{false};
   std::atomic<bool> failed{false};
   std::exception_ptr exception;  // guarded by mutex
@@ -62,19 +70,42 @@ struct ThreadPool::Impl {
   void work(int worker) {
     uint64_t seen = 0;
     for (;;) {
-      for (int k = 0; k < kSpins && generation.load(std::memory_order_acquire) == seen && !stop; ++k) relax();
-      if (generation.load(std::memory_order_acquire) == seen) {
-        std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return stop || generation.load(std::memory_order_acquire) != seen; });
-      }
+      for (int k = 0; k < kSpins && generation.load() == seen && !stop; ++k) relax();
+      if (generation.load() == seen) sleep_until_after(seen);
       if (stop) return;
-      seen = generation.load(std::memory_order_acquire);
-      drain(worker);
-      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      seen = generation.load();
+      inside.fetch_add(1);
+      if (open.load()) drain(worker);
+      if (inside.fetch_sub(1) == 1 && caller_asleep.load()) {
         const std::lock_guard lock(mutex);
         finished.notify_one();
       }
     }
+  }
+
+  void sleep_until_after(uint64_t seen) {
+    std::unique_lock lock(mutex);
+    asleep.fetch_add(1);
+    wake.wait(lock, [&] { return stop || generation.load() != seen; });
+    asleep.fetch_sub(1);
+  }
+
+  void begin() {
+    open.store(true);
+    generation.fetch_add(1);
+    if (asleep.load() == 0) return;
+    { const std::lock_guard lock(mutex); }  // who counted itself as asleep waits by now
+    wake.notify_all();
+  }
+
+  void end() {
+    open.store(false);
+    for (int k = 0; k < kSpins && inside.load() != 0; ++k) relax();
+    if (inside.load() == 0) return;
+    std::unique_lock lock(mutex);
+    caller_asleep.store(true);
+    finished.wait(lock, [&] { return inside.load() == 0; });
+    caller_asleep.store(false);
   }
 
   void join() {
@@ -123,18 +154,9 @@ void ThreadPool::parallel_for(int64_t n_tasks, Task fn) {
   p.n_tasks = n_tasks;
   p.next = 0;
   p.failed = false;
-  p.busy = static_cast<int>(p.threads.size());
-  {
-    const std::lock_guard lock(p.mutex);
-    p.generation.fetch_add(1, std::memory_order_release);
-  }
-  p.wake.notify_all();
+  p.begin();
   p.drain(0);
-  for (int k = 0; k < kSpins && p.busy.load(std::memory_order_acquire) != 0; ++k) relax();
-  if (p.busy.load(std::memory_order_acquire) != 0) {
-    std::unique_lock lock(p.mutex);
-    p.finished.wait(lock, [&] { return p.busy.load(std::memory_order_acquire) == 0; });
-  }
+  p.end();
   p.running = false;
   std::exception_ptr exception;
   {

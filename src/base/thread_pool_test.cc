@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
@@ -61,6 +62,23 @@ TEST_P(ThreadPoolOfSize, AnExceptionComesOutAndThePoolGoesOn) {
     pool.parallel_for(100, [&](int64_t task, int) { sum += task; });
     EXPECT_EQ(sum, 4950);
   }
+}
+
+// Workers that spin, that fall asleep and that come too late for a loop: none is lost, and what tasks wrote is
+// there when the loop has ended.
+TEST_P(ThreadPoolOfSize, LoopsFollowEachOtherClosely) {
+  ThreadPool pool(GetParam());
+  int64_t counts[5] = {};  // plain: the pool alone orders what is written
+  for (int round = 0; round < 3000; ++round) {
+    if (round % 1000 == 999) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const int64_t n = 2 + round % 4;
+    pool.parallel_for(n, [&](int64_t task, int) { ++counts[task]; });
+  }
+  EXPECT_EQ(counts[0], 3000);
+  EXPECT_EQ(counts[1], 3000);
+  EXPECT_EQ(counts[2], 2250);
+  EXPECT_EQ(counts[3], 1500);
+  EXPECT_EQ(counts[4], 750);
 }
 
 TEST_P(ThreadPoolOfSize, AllocatesNothing) {
