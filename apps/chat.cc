@@ -1,7 +1,7 @@
-// sepllm chat: a conversation in the terminal. The history lives in the cache only: each turn feeds what is
-// new.
+// sepllm chat: a conversation in the terminal.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iostream>
 #include <optional>
 
@@ -10,77 +10,23 @@
 #include "apps/output.h"
 #include "base/error.h"
 #include "base/utf8.h"
-#include "engine/generator.h"
-#include "text/chat_format.h"
+#include "engine/conversation.h"
+#include "text/blanks.h"
 
 namespace sepllm {
 namespace {
 
 constexpr const char* kHelp =
-    "/help   this text\n"
-    "/stats  what the cache holds\n"
-    "/exit   end the conversation (or end of input)\n"
-    "Ctrl-C  ends an answer; twice, the program";
+    "/undo        take the last turn back\n"
+    "/retry       another answer to the last turn (/retry SEED: with this seed)\n"
+    "/save FILE   save the conversation\n"
+    "/load FILE   go on with a saved one\n"
+    "/stats       what the cache holds\n"
+    "/help        this text\n"
+    "/exit        end the conversation (or end of input)\n"
+    "Ctrl-C       ends an answer; twice, the program";
 
 std::string joined_format_names() { return fmt::format("{}", fmt::join(chat_format_names(), "|")); }
-
-// One conversation: what was said, and which of its tokens are still to be fed.
-class Conversation {
- public:
-  Conversation(Session& session, Sampler& sampler, ChatFormat format, const std::string& system)
-      : session_(session),
-        sampler_(sampler),
-        tokenizer_(session.model().tokenizer_or_error()),
-        format_(format),
-        stops_(chat_stops(tokenizer_, format)) {
-    if (!system.empty()) messages_.push_back({ChatMessage::Role::kSystem, system});
-  }
-
-  GenerateResult answer(const std::string& text, int64_t max_new_tokens,
-                        const std::function<bool(const std::string&)>& on_text) {
-    messages_.push_back({ChatMessage::Role::kUser, text});
-    GenerateRequest request;
-    request.prompt = tokens_to_feed();
-    request.max_new_tokens = max_new_tokens;
-    request.stop_ids = stop_ids();
-    request.stop_strings = stops_.strings;
-    request.skip_special = true;
-    const int64_t before = session_.cache().length();
-    GenerateResult result = generate(session_, sampler_, request, on_text);
-    // Sampled but not yet in the cache: part of what the next turn feeds.
-    const auto entered = static_cast<size_t>(session_.cache().length() - before) - request.prompt.size();
-    unfed_.assign(result.ids.begin() + static_cast<std::ptrdiff_t>(std::min(entered, result.ids.size())),
-                  result.ids.end());
-    messages_.push_back({ChatMessage::Role::kAssistant, result.text});
-    fed_messages_ = messages_.size();
-    return result;
-  }
-
- private:
-  std::vector<int32_t> tokens_to_feed() const {
-    std::vector<int32_t> ids = unfed_;
-    const std::vector<int32_t> turn = encode_chat(tokenizer_, format_, messages_, fed_messages_);
-    ids.insert(ids.end(), turn.begin(), turn.end());
-    check_ids(ids, session_.model().config().vocab_size, "the tokenizer");
-    return ids;
-  }
-
-  std::vector<int32_t> stop_ids() const {
-    std::vector<int32_t> ids = stops_.ids;
-    const std::vector<int32_t>& more = session_.model().config().eos_token_ids;
-    ids.insert(ids.end(), more.begin(), more.end());
-    return ids;
-  }
-
-  Session& session_;
-  Sampler& sampler_;
-  const Tokenizer& tokenizer_;
-  ChatFormat format_;
-  ChatStops stops_;
-  std::vector<ChatMessage> messages_;
-  size_t fed_messages_ = 0;
-  std::vector<int32_t> unfed_;
-};
 
 class ChatCommand : public Command {
  public:
@@ -88,10 +34,12 @@ class ChatCommand : public Command {
     own_.add_string("chat-format", &format_,
                     "format of the turns (default: as the model's template says; plain where there is none)",
                     joined_format_names());
-    own_.add_string("system", &system_, "system message");
-    own_.add_int("n", &n_, 1, INT64_MAX, "tokens of an answer at most");
-    sampling_.temperature = 0.8;
-    declare_sampling_options(&sampling_options_, &sampling_);
+    own_.add_string("system", &settings_.system, "system message");
+    own_.add_int("n", &settings_.max_new_tokens, 1, INT64_MAX, "tokens of an answer at most");
+    own_.add_strings("stop", &settings_.stops, "end an answer before this string; may be given several times",
+                     "TEXT");
+    settings_.sampling.temperature = 0.8;
+    declare_sampling_options(&sampling_options_, &settings_.sampling);
     common_.declare(&common_options_, true);
   }
   std::string name() const override { return "chat"; }
@@ -112,22 +60,21 @@ class ChatCommand : public Command {
         format_.empty() ? std::nullopt : std::optional(parse_chat_format(format_));
     const Model model = common_.load();
     policy_.finish(model);
-    const ChatFormat format = chosen ? *chosen : recognise_chat_format(model.tokenizer_or_error());
+    settings_.format = chosen ? *chosen : recognise_chat_format(model.tokenizer_or_error());
+    settings_.policy = policy_.settings;
     Runtime runtime(common_);
-    Session session(model, policy_.settings, runtime.context());
-    Sampler sampler(sampling_, model.config().vocab_size);
-    Conversation conversation(session, sampler, format, system_);
+    Conversation conversation(model, runtime.context(), settings_);
     if (input_is_terminal()) {
-      print_note(fmt::format("chat format {}, policy {}; /help lists the commands", chat_format_name(format),
-                             policy_name(policy_.settings.policy.kind)));
+      print_note(fmt::format("chat format {}, policy {}; /help lists the commands",
+                             chat_format_name(settings_.format), policy_name(policy_.settings.policy.kind)));
     }
     while (const std::optional<std::string> line = read_line()) {
       if (line->empty()) continue;
       if (line->front() == '/') {
-        if (!obey(*line, session)) break;
-        continue;
+        if (!obey(*line, conversation)) break;
+      } else {
+        say(*line, conversation);
       }
-      turn(conversation, *line);
       if (ended_) break;
     }
     if (!last_figures_.empty()) print_note(last_figures_);
@@ -144,41 +91,112 @@ class ChatCommand : public Command {
   }
 
   // False: the conversation ends.
-  static bool obey(const std::string& command, const Session& session) {
+  bool obey(const std::string& line, Conversation& conversation) {
+    const size_t end = line.find(' ');
+    const std::string command = line.substr(0, end);
+    const std::string argument(trim_blanks(std::string_view(line).substr(std::min(end, line.size()))));
     if (command == "/exit" || command == "/quit") return false;
-    if (command == "/stats") {
-      print_note(fmt::format("{} tokens so far, {} held | {}", session.cache().length(),
-                             human_bytes(kv_bytes_held(session.cache())),
-                             kv_figures(session.cache().stats())));
-    } else {
-      if (command != "/help") print_note("unknown command " + command);
-      print_note(kHelp);
+    const bool takes_file = command == "/save" || command == "/load";
+    if (takes_file && argument.empty()) {
+      print_note(command + " needs a file");
+      return true;
+    }
+    try {
+      if (takes_file) {
+        save_or_load(command == "/save", argument, conversation);
+      } else if (command == "/retry") {
+        retry(argument, conversation);
+      } else if (command == "/undo") {
+        undo(conversation);
+      } else if (command == "/stats") {
+        show_stats(conversation);
+      } else {
+        if (command != "/help") print_note("unknown command " + command);
+        print_note(kHelp);
+      }
+    } catch (const Refused& refused) {
+      print_note("error: " + refused.message);
     }
     return true;
   }
 
-  void turn(Conversation& conversation, const std::string& text) {
+  // A command that changed nothing.
+  struct Refused {
+    std::string message;
+  };
+
+  static void save_or_load(bool save, const std::string& file, Conversation& conversation) {
+    try {
+      save ? conversation.save(file) : conversation.load(file);
+    } catch (const Error& error) {
+      throw Refused{error.what()};
+    }
+    print_note(fmt::format("{} {} turn{}, {} tokens", save ? "saved" : "loaded", conversation.n_turns(),
+                           conversation.n_turns() == 1 ? "" : "s", conversation.session().cache().length()));
+  }
+
+  static void require_turn(const Conversation& conversation) {
+    if (conversation.n_turns() == 0) throw Refused{"nothing was said yet"};
+  }
+
+  static void undo(Conversation& conversation) {
+    require_turn(conversation);
+    print_note("taken back: " + conversation.undo());
+  }
+
+  void retry(const std::string& argument, Conversation& conversation) {
+    require_turn(conversation);
+    const std::optional<int64_t> seed = argument.empty() ? std::nullopt : parse_integer(argument);
+    if (!argument.empty() && (!seed || *seed < 0)) throw Refused{"no seed: " + argument};
     const InterruptGuard guard;
-    const GenerateResult result = conversation.answer(text, n_, [&](const std::string& piece) {
+    show(conversation.retry(seed, printer(guard)), guard);
+  }
+
+  void show_stats(const Conversation& conversation) const {
+    const Session& session = conversation.session();
+    print_note(fmt::format("{} tokens so far, {} held, {} to go back | {}", session.cache().length(),
+                           human_bytes(kv_bytes_held(session.cache())), human_bytes(session.marks().bytes()),
+                           kv_figures(session.cache().stats())));
+    print_note(fmt::format("{} turn{}, seed {}{}{}", conversation.n_turns(),
+                           conversation.n_turns() == 1 ? "" : "s", conversation.seed(),
+                           last_figures_.empty() ? "" : " | ", last_figures_));
+  }
+
+  void say(const std::string& text, Conversation& conversation) {
+    const InterruptGuard guard;
+    const auto answer = conversation.answer(text, printer(guard), [&] { return !guard.interrupted(); });
+    if (answer) {
+      show(*answer, guard);
+    } else {
+      print_note("interrupted before the answer: the turn is taken back");
+      ended_ = guard.terminated();
+    }
+  }
+
+  static std::function<bool(const std::string&)> printer(const InterruptGuard& guard) {
+    return [&guard](const std::string& piece) {
       print(piece);
       return !guard.interrupted();
-    });
+    };
+  }
+
+  void show(const Answer& answer, const InterruptGuard& guard) {
     print("\n");
-    if (result.failure) std::rethrow_exception(result.failure);
+    if (answer.result.failure) std::rethrow_exception(answer.result.failure);
     ended_ = guard.terminated();
+    const double seconds = answer.feed_seconds;
     last_figures_ = fmt::format("last turn: {} tokens in at {:.1f} tokens/s, {} out at {:.1f} tokens/s",
-                                result.prompt_tokens, result.prefill_tokens_per_second(), result.ids.size(),
-                                result.decode_tokens_per_second());
+                                answer.fed, seconds > 0 ? static_cast<double>(answer.fed) / seconds : 0.0,
+                                answer.result.ids.size(), answer.result.decode_tokens_per_second());
   }
 
   OptionSet own_, sampling_options_, common_options_;
   PolicyOptions policy_;
-  SamplingSettings sampling_;
+  ConversationSettings settings_;
   CommonOptions common_;
-  std::string format_, system_;
+  std::string format_;
   std::string last_figures_;
   bool ended_ = false;
-  int64_t n_ = 512;
 };
 
 }  // namespace

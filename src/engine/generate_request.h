@@ -10,8 +10,9 @@
 namespace sepllm {
 
 struct GenerateRequest {
-  std::vector<int32_t> prompt{};            // not empty
-  int64_t max_new_tokens = 256;             // >= 0
+  std::vector<int32_t> prompt{};  // not empty
+  int64_t n_fed = 0;              // of the prompt, already in the session (not by Scheduler); < prompt.size()
+  int64_t max_new_tokens = 256;   // >= 0
   std::vector<int32_t> stop_ids{};          // end of sequence and turn tokens: end the text, not part of it
   std::vector<std::string> stop_strings{};  // end the text before them
   bool ignore_eos = false;

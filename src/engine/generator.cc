@@ -20,7 +20,7 @@ double seconds_since(Clock::time_point start) {
 
 GenerateResult generate(Session& session, Sampler& sampler, const GenerateRequest& request,
                         const std::function<bool(const std::string&)>& on_text) {
-  SEPLLM_CHECK(!request.prompt.empty());
+  SEPLLM_CHECK(request.n_fed >= 0 && static_cast<size_t>(request.n_fed) < request.prompt.size());
   Continuation continuation(session.model(), request, sampler.recent_tokens(), on_text);
   GenerateResult& result = continuation.result();
 
@@ -28,7 +28,8 @@ GenerateResult generate(Session& session, Sampler& sampler, const GenerateReques
   session.cache().reserve(result.prompt_tokens + std::min(request.max_new_tokens, kAhead));
   Clock::time_point start = Clock::now();
   const auto go_on = [&] { return !request.go_on || request.go_on(); };
-  std::span<const float> logits = session.advance(request.prompt, go_on);
+  std::span<const float> logits =
+      session.advance(std::span(request.prompt).subspan(static_cast<size_t>(request.n_fed)), go_on);
   if (logits.empty()) continuation.end("cancelled");
   result.prefill_seconds = seconds_since(start);
   start = Clock::now();

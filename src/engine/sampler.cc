@@ -34,6 +34,12 @@ Sampler::Sampler(const SamplingSettings& settings, int64_t vocab_size)
   weights_.resize(candidates_.size());
 }
 
+void Sampler::restore(const SamplerState& state) {
+  settings_.seed = state.seed;
+  rng_ = Rng(static_cast<uint64_t>(state.seed));
+  counter_ = state.counter;
+}
+
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> recent) {
   SEPLLM_CHECK(logits.size() == candidates_.size() && !logits.empty());
   for (size_t k = 0; k < logits.size(); ++k) candidates_[k] = {usable(logits[k]), static_cast<int32_t>(k)};

@@ -25,6 +25,12 @@ struct SamplingSettings {
 // Declares --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed with their ranges.
 void declare_sampling_options(OptionSet* options, SamplingSettings* settings);
 
+// Where a sampler's random numbers come from: with the same state it draws the same.
+struct SamplerState {
+  int64_t seed = 0;
+  uint64_t counter = 0;
+};
+
 class Sampler {
  public:
   Sampler(const SamplingSettings& settings, int64_t vocab_size);
@@ -33,6 +39,8 @@ class Sampler {
   int32_t sample(std::span<const float> logits, std::span<const int32_t> recent);
   // How many of the last tokens `recent` has to hold.
   int64_t recent_tokens() const { return settings_.repeat_penalty == 1.0 ? 0 : settings_.repeat_last_n; }
+  SamplerState state() const { return {settings_.seed, counter_}; }
+  void restore(const SamplerState& state);
 
  private:
   void penalise(std::span<const float> logits, std::span<const int32_t> recent);

@@ -139,8 +139,15 @@ TEST_F(CliGenerate, Stories260kGreedyTextIsTheExpected) {
 
 class CliChat : public RandomModelTest {
  protected:
+  // `more` wins over what is usual here, and its later options over its earlier ones.
   static ProgramResult chat(const std::string& input, const std::vector<std::string>& more = {}) {
-    return run_sepllm(with_model("chat", {"--temp", "0", "-n", "8", "--chat-format", "plain"}) + more, input);
+    std::vector<std::string> flags = {"--temp", "0", "-n", "8", "--chat-format", "plain"};
+    for (size_t k = 0; k < more.size(); k += 2) {
+      const auto at = std::find(flags.begin(), flags.end(), more[k]);
+      if (at != flags.end()) flags.erase(at, at + 2);
+      flags.insert(flags.end(), {more[k], more[k + 1]});
+    }
+    return run_sepllm(with_model("chat", flags), input);
   }
 };
 
@@ -183,6 +190,142 @@ TEST_F(CliChat, StreamsForEverUnderAStreamingPolicy) {
       input + "/stats\n", {"--policy", "sep-stream", "--seps", "16", "--window", "24", "--capacity", "64"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_NE(result.err.find("peak 65"), std::string::npos) << result.err;
+}
+
+// Turns that are taken back, answered again, saved: under policies that drop nothing and that evict.
+class CliChatGoesBack : public CliChat {
+ protected:
+  using Strings = std::vector<std::string>;
+  static std::vector<Strings> policies() {
+    return {{"--policy", "full"},
+            {"--policy", "sep", "--window", "16"},
+            {"--policy", "sep-stream", "--seps", "8", "--window", "16", "--capacity", "48"},
+            {"--policy", "sink-stream", "--capacity", "24", "--kv", "q8"}};
+  }
+  static constexpr const char* kFirst =
+      "It was a long story, and nobody, not even she, could tell its end. \n";
+  static std::string said(const std::string& input, const Strings& more) {
+    const ProgramResult result = chat(input, Strings{"--temp", "0.9", "-n", "20"} + more);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.err.find("error"), std::string::npos) << result.err;
+    return result.out;
+  }
+};
+
+TEST_F(CliChatGoesBack, AnAnswerComesAgainWithItsSeed) {
+  for (const Strings& policy : policies()) {
+    SCOPED_TRACE(policy[1]);
+    const std::string first = said(kFirst, policy), both = said(kFirst + std::string("Why?\n"), policy);
+    ASSERT_EQ(both.substr(0, first.size()), first);
+    const std::string answer = both.substr(first.size());
+    EXPECT_EQ(said(kFirst + std::string("Why?\n/retry 0\n/retry 0\n"), policy), both + answer + answer);
+    // Another seed, another answer; and the conversation goes on from the last one.
+    const std::string other = said(kFirst + std::string("Why?\n/retry\n"), policy).substr(both.size());
+    EXPECT_NE(other, answer);
+    const std::string all = said(kFirst + std::string("Why?\n/retry\n/retry 0\nSo?\n"), policy);
+    const std::string last = said(kFirst + std::string("Why?\nSo?\n"), policy).substr(both.size());
+    EXPECT_EQ(all, both + other + answer + last);
+  }
+}
+
+TEST_F(CliChatGoesBack, WhatWasTakenBackHasNeverBeen) {
+  for (const Strings& policy : policies()) {
+    SCOPED_TRACE(policy[1]);
+    const std::string first = said(kFirst, policy);
+    const std::string without = said(kFirst + std::string("So?\n"), policy).substr(first.size());
+    const std::string with = said(kFirst + std::string("Why, and who?\n"), policy);
+    EXPECT_EQ(said(kFirst + std::string("Why, and who?\n/undo\nSo?\n"), policy), with + without);
+    // All of it, and from the beginning.
+    EXPECT_EQ(said(kFirst + std::string("Why, and who?\n/undo\n/undo\n") + kFirst, policy), with + first);
+  }
+}
+
+TEST_F(CliChatGoesBack, ASavedConversationGoesOnInAnotherProcess) {
+  for (const Strings& policy : policies()) {
+    SCOPED_TRACE(policy[1]);
+    const std::string state = file("chat.state");
+    const std::string before = said(kFirst + std::string("Why?\n/save ") + state + "\n", policy);
+    const std::string after = said(kFirst + std::string("Why?\nSo?\n"), policy).substr(before.size());
+    EXPECT_EQ(said("/load " + state + "\nSo?\n", policy), after);
+    EXPECT_EQ(said("Something else.\n/load " + state + "\nSo?\n/retry 0\n", policy),
+              said("Something else.\n", policy) + after + after);
+    // Its text is there too. (Tokens fed again come in other chunks: the last bits, not the likeliest token.)
+    const std::string& kv = policy.back();
+    if (kv == "q8") continue;
+    const Strings greedy = policy + Strings{"--temp", "0"};
+    const std::string first = said(kFirst, greedy);
+    const std::string instead = said(kFirst + std::string("So?\n"), greedy).substr(first.size());
+    said(kFirst + std::string("Why?\n/save ") + state + "\n", greedy);
+    EXPECT_EQ(said("/load " + state + "\n/undo\nSo?\n", greedy), instead);
+  }
+}
+
+TEST_F(CliChatGoesBack, ThePartOfAStopStringIsNotInTheCache) {
+  const auto tokens = [](const std::string& err) {
+    const size_t end = err.find(" tokens so far");
+    return std::stoll(err.substr(err.rfind('\n', end) + 1));
+  };
+  for (const Strings& policy : policies()) {
+    SCOPED_TRACE(policy[1]);
+    // Two bytes of ASCII that come for the first time, not at the beginning.
+    Strings usual;
+    std::string all;
+    size_t at = 0;
+    const auto fits = [&] {
+      const bool ascii = all[at] > 32 && all[at] < 127 && all[at + 1] > 32 && all[at + 1] < 127;
+      return ascii && all.find(all.substr(at, 2)) == at;
+    };
+    for (int seed = 0; at + 2 >= all.size(); ++seed) {
+      ASSERT_LT(seed, 20);
+      usual = policy + Strings{"--temp", "0.9", "-n", "100", "--seed", std::to_string(seed)};
+      all = chat(kFirst, usual).out;
+      for (at = 12; at + 2 < all.size() && !fits();) ++at;
+    }
+    const std::string script = kFirst + std::string("/stats\nSo?\n");
+    const ProgramResult stopped = chat(script, usual + Strings{"--stop", all.substr(at, 2)});
+    EXPECT_EQ(stopped.out.substr(0, at + 1), all.substr(0, at) + "\n");
+    // An answer of as many tokens, of which the last one is not fed yet.
+    bool found = false;
+    for (size_t n = at / 3; n <= at && !found; ++n) {
+      const ProgramResult cut =
+          chat(kFirst + std::string("/stats\n"), usual + Strings{"-n", std::to_string(n)});
+      found = cut.out == all.substr(0, at) + "\n";
+      if (found) {
+        EXPECT_EQ(tokens(stopped.err), tokens(cut.err) + 1);
+      }
+    }
+    EXPECT_TRUE(found);
+  }
+}
+
+TEST_F(CliChatGoesBack, WhatCannotBeDoneIsSaidAndChangesNothing) {
+  const std::string state = file("refused.state");
+  chat(kFirst + ("/save " + state + "\n"));
+  const std::string without = chat(kFirst + std::string("So?\n")).out;
+  const auto refuse = [&](const std::string& command, const std::string& part, const Strings& more = {}) {
+    SCOPED_TRACE(command);
+    const ProgramResult result = chat(kFirst + command + "\nSo?\n", more);
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
+    if (more.empty()) {
+      EXPECT_EQ(result.out, without);
+    }
+  };
+  refuse("/load " + state, "another --policy", {"--policy", "sink"});
+  refuse("/load " + state, "another --chat-format", {"--chat-format", "falcon"});
+  refuse("/load " + file("none"), file("none"));
+  refuse("/load", "/load needs a file");
+  refuse("/save " + file("missing/x"), file("missing/x"));
+  refuse("/retry x", "no seed: x");
+  std::string bytes = read_file(state);
+  refuse("/load " + write("cut.state", bytes.substr(0, bytes.size() / 2)), "truncated");
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  refuse("/load " + write("flipped.state", bytes), "checksum");
+  run_json(with_model("score", {"--text", write("t.txt", "some text of a few words"), "--prefill-chunk", "8",
+                                "--state", file("score.state")}));
+  refuse("/load " + file("score.state"), "another");
+  const ProgramResult none = chat("/undo\n/retry\n");
+  EXPECT_EQ(none.err, "error: nothing was said yet\nerror: nothing was said yet\n");
 }
 
 }  // namespace

@@ -1,0 +1,166 @@
+#include "engine/conversation.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/check.h"
+#include "base/error.h"
+
+namespace sepllm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Role = ChatMessage::Role;
+
+}  // namespace
+
+Conversation::Conversation(const Model& model, const Context& ctx, const ConversationSettings& settings)
+    : model_(model),
+      ctx_(ctx),
+      settings_(settings),
+      tokenizer_(model.tokenizer_or_error()),
+      stops_(chat_stops(tokenizer_, settings.format)),
+      sampler_(settings.sampling, model.config().vocab_size) {
+  stops_.strings.insert(stops_.strings.end(), settings.stops.begin(), settings.stops.end());
+  const std::vector<int32_t>& more = model.config().eos_token_ids;
+  stops_.ids.insert(stops_.ids.end(), more.begin(), more.end());
+  if (!settings.system.empty()) messages_.push_back({Role::kSystem, settings.system});
+  open_session();
+}
+
+void Conversation::open_session() {
+  session_.emplace(model_, settings_.policy, ctx_);
+  session_->keep_marks();
+}
+
+std::vector<int32_t> Conversation::tokens_to_feed() const {
+  std::vector<int32_t> ids = unfed_;
+  // (The first turn brings the system message and the format's beginning.)
+  const size_t first = turns_.empty() ? 0 : messages_.size() - 1;
+  const std::vector<int32_t> turn = encode_chat(tokenizer_, settings_.format, messages_, first);
+  ids.insert(ids.end(), turn.begin(), turn.end());
+  for (size_t k = 0; k < ids.size(); ++k) {
+    if (ids[k] >= 0 && ids[k] < model_.config().vocab_size) continue;
+    throw Error(ErrorCode::kOutOfRange, "token id outside the model's vocabulary",
+                {.file = "the tokenizer",
+                 .expected = "0 to " + std::to_string(model_.config().vocab_size - 1),
+                 .got = std::to_string(ids[k])});
+  }
+  return ids;
+}
+
+std::optional<Answer> Conversation::answer(const std::string& text, const OnText& on_text,
+                                           const std::function<bool()>& go_on) {
+  messages_.push_back({Role::kUser, text});
+  const std::vector<int32_t> prompt = tokens_to_feed();
+  const auto n_before = static_cast<int64_t>(prompt.size()) - 1;
+  const int64_t begin = session_->cache().length();
+  session_->mark();
+  const Turn turn{begin, static_cast<int64_t>(unfed_.size()), begin + n_before, sampler_.state()};
+  // The last token by itself, at every answer: a repeated answer begins with it and gives the same bits.
+  const auto start = Clock::now();
+  bool complete = go_on();
+  if (complete && n_before > 0) {
+    session_->feed(std::span(prompt).first(static_cast<size_t>(n_before)),
+                   [&](int64_t, const Matrix&) { return complete = go_on(); });
+  }
+  if (!complete) {
+    session_->rewind(begin);
+    messages_.pop_back();
+    return std::nullopt;
+  }
+  session_->mark();
+  const std::chrono::duration<double> seconds = Clock::now() - start;
+  history_.insert(history_.end(), prompt.begin(), prompt.end());
+  turns_.push_back(turn);
+  Answer out = generate_answer(on_text);
+  out.fed += n_before;
+  out.feed_seconds += seconds.count();
+  return out;
+}
+
+// The session is before the last token of the last turn's prompt, with which history_ ends.
+Answer Conversation::generate_answer(const OnText& on_text) {
+  const Turn& turn = turns_.back();
+  GenerateRequest request;
+  request.prompt.assign(history_.begin() + turn.begin, history_.end());
+  request.n_fed = turn.answer - turn.begin;
+  request.max_new_tokens = settings_.max_new_tokens;
+  request.stop_ids = stops_.ids;
+  request.stop_strings = stops_.strings;
+  request.skip_special = true;
+  Answer out{generate(*session_, sampler_, request, on_text), 1, 0.0};
+  out.feed_seconds = out.result.prefill_seconds;
+  fit_cache_to(out.result, request.prompt);
+  messages_.push_back({Role::kAssistant, out.result.text});
+  return out;
+}
+
+// What was sampled may be more than the text: a stop string, or what was held back when the answer was ended.
+void Conversation::fit_cache_to(const GenerateResult& result, const std::vector<int32_t>& prompt) {
+  const std::vector<int32_t>& ids = result.ids;
+  StreamDecoder decoder(tokenizer_, prompt, /*skip_special=*/true);
+  size_t n = 0, bytes = 0;  // whole tokens of the text
+  std::vector<size_t> ends;
+  for (const int32_t id : ids) ends.push_back(bytes += decoder.push(id).size());
+  n = ids.size();
+  unfed_.clear();
+  if (bytes > result.text.size()) {
+    const auto beyond = std::upper_bound(ends.begin(), ends.end(), result.text.size());
+    n = static_cast<size_t>(beyond - ends.begin());
+    // Tokens that give no text yet belong to the character that is cut off.
+    while (n > 0 && ends[n - 1] == (n > 1 ? ends[n - 2] : 0) && ends[n - 1] == result.text.size()) --n;
+  }
+  const size_t whole = n == 0 ? 0 : ends[n - 1];
+  const int64_t first = turns_.back().answer + 1;
+  const auto entered = std::min(ids.size(), static_cast<size_t>(session_->cache().length() - first));
+  if (n < entered) session_->rewind(first + static_cast<int64_t>(n));
+  const auto split = static_cast<std::ptrdiff_t>(std::min(n, entered));
+  history_.insert(history_.end(), ids.begin(), ids.begin() + split);
+  unfed_.assign(ids.begin() + split, ids.begin() + static_cast<std::ptrdiff_t>(n));
+  if (bytes > result.text.size() && whole < result.text.size()) {
+    const auto rest = tokenizer_.encode(result.text.substr(whole),
+                                        {.parse_special = false, .add_special = false, .continues = true});
+    unfed_.insert(unfed_.end(), rest.begin(), rest.end());
+  }
+}
+
+void Conversation::go_back(int64_t position) {
+  if (session_->marks().before(position) != nullptr) {
+    session_->rewind(position);
+  } else {
+    // Before a state was loaded, or very long ago.
+    open_session();
+    session_->feed(std::span(history_).first(static_cast<size_t>(position)),
+                   [](int64_t, const Matrix&) { return true; });
+  }
+}
+
+Answer Conversation::retry(std::optional<int64_t> seed, const OnText& on_text) {
+  SEPLLM_CHECK(!turns_.empty());
+  const Turn& turn = turns_.back();
+  go_back(turn.answer);
+  session_->mark();
+  history_.resize(static_cast<size_t>(turn.answer) + 1);
+  messages_.pop_back();
+  const int64_t last = sampler_.state().seed;
+  sampler_.restore({seed ? *seed : last == INT64_MAX ? 0 : last + 1, turn.sampler.counter});
+  return generate_answer(on_text);
+}
+
+std::string Conversation::undo() {
+  SEPLLM_CHECK(!turns_.empty());
+  const Turn turn = turns_.back();
+  go_back(turn.begin);
+  const auto begin = history_.begin() + turn.begin;
+  unfed_.assign(begin, begin + turn.n_unfed);
+  history_.resize(static_cast<size_t>(turn.begin));
+  messages_.pop_back();
+  std::string said = std::move(messages_.back().content);
+  messages_.pop_back();
+  turns_.pop_back();
+  sampler_.restore(turn.sampler);
+  return said;
+}
+
+}  // namespace sepllm

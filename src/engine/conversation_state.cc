@@ -1,0 +1,124 @@
+// A conversation as a file: the session's state, and in its header what was said and which tokens that was.
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "engine/conversation.h"
+
+namespace sepllm {
+namespace {
+
+constexpr const char* kCommand = "chat";
+using Role = ChatMessage::Role;
+
+Json sampler_json(const SamplerState& s) { return {{"seed", s.seed}, {"counter", s.counter}}; }
+
+SamplerState sampler_from(const JsonObject& object) {
+  return {object.integer("seed", 0, INT64_MAX),
+          static_cast<uint64_t>(object.integer("counter", 0, INT64_MAX))};
+}
+
+[[noreturn]] void refuse(const JsonObject& object, const char* key, const std::string& expected) {
+  throw Error(ErrorCode::kBadFile, "the state contradicts itself",
+              {.file = object.file(), .place = object.path_of(key), .expected = expected});
+}
+
+const Json& list(const JsonObject& object, const char* key) {
+  const Json& value = object.at(key);
+  if (!value.is_array()) refuse(object, key, "a list");
+  return value;
+}
+
+std::vector<int32_t> ids_from(const JsonObject& object, const char* key, int64_t vocab_size) {
+  std::vector<int32_t> out;
+  for (const Json& value : list(object, key)) {
+    const int64_t id = value.is_number_integer() ? value.get<int64_t>() : -1;
+    if (id < 0 || id >= vocab_size) refuse(object, key, "token ids of the model");
+    out.push_back(static_cast<int32_t>(id));
+  }
+  return out;
+}
+
+}  // namespace
+
+struct Conversation::Content {
+  std::vector<ChatMessage> messages;
+  std::vector<Turn> turns;
+  std::vector<int32_t> history, unfed;
+  SamplerState sampler;
+};
+
+void Conversation::save(const std::string& path) const {
+  Json said = Json::array(), turns = Json::array();
+  for (const ChatMessage& m : messages_) {
+    const char* role = m.role == Role::kSystem ? "system" : m.role == Role::kUser ? "user" : "assistant";
+    said.push_back({{"role", role}, {"content", m.content}});
+  }
+  for (const Turn& t : turns_) {
+    turns.push_back({{"begin", t.begin},
+                     {"unfed", t.n_unfed},
+                     {"answer", t.answer},
+                     {"sampler", sampler_json(t.sampler)}});
+  }
+  session_->save(path, {{"command", kCommand},
+                        {"chat_format", chat_format_name(settings_.format)},
+                        {"messages", std::move(said)},
+                        {"turns", std::move(turns)},
+                        {"sampler", sampler_json(sampler_.state())},
+                        {"unfed", unfed_},
+                        {"tokens", history_}});
+}
+
+void Conversation::load(const std::string& path) {
+  const StateFile file(path);
+  const JsonObject header(file.header(), path);
+  const JsonObject extra = header.object("extra");
+  const auto require = [&](const char* key, const std::string& own, const char* message) {
+    const std::string theirs = extra.string_or(key, "");
+    if (theirs == own) return;
+    throw Error(ErrorCode::kInvalidArgument, message, {.file = path, .expected = theirs, .got = own});
+  };
+  require("command", kCommand, "the state is of another command");
+  require("chat_format", chat_format_name(settings_.format),
+          "the state was saved with another --chat-format");
+  Content c;
+  for (const Json& item : list(extra, "messages")) {
+    const JsonObject message(item, path, "messages");
+    const std::string role = message.string("role");
+    const bool system = c.messages.empty() && role == "system";
+    const bool user = c.messages.empty() || c.messages.back().role != Role::kUser;
+    if (!system && role != (user ? "user" : "assistant")) refuse(extra, "messages", "the roles in turn");
+    c.messages.push_back({system ? Role::kSystem
+                          : user ? Role::kUser
+                                 : Role::kAssistant,
+                          message.string("content")});
+  }
+  const int64_t vocab_size = model_.config().vocab_size;
+  c.history = ids_from(extra, "tokens", vocab_size);
+  c.unfed = ids_from(extra, "unfed", vocab_size);
+  c.sampler = sampler_from(extra.object("sampler"));
+  const auto length = static_cast<int64_t>(c.history.size());
+  if (header.integer("tokens", 0, INT64_MAX) != length)
+    refuse(extra, "tokens", "as many as the cache has seen");
+  int64_t at = 0;
+  for (const Json& item : list(extra, "turns")) {
+    const JsonObject turn(item, path, "turns");
+    Turn t;
+    t.begin = turn.integer("begin", at, length);
+    t.answer = turn.integer("answer", t.begin, length - 1);
+    t.n_unfed = turn.integer("unfed", 0, t.answer - t.begin);
+    t.sampler = sampler_from(turn.object("sampler"));
+    at = t.answer + 1;
+    c.turns.push_back(t);
+  }
+  const size_t n_system = !c.messages.empty() && c.messages[0].role == Role::kSystem ? 1 : 0;
+  if (c.messages.size() != 2 * c.turns.size() + n_system) refuse(extra, "messages", "two for each turn");
+
+  session_->restore(file);
+  messages_ = std::move(c.messages);
+  turns_ = std::move(c.turns);
+  history_ = std::move(c.history);
+  unfed_ = std::move(c.unfed);
+  sampler_.restore(c.sampler);
+}
+
+}  // namespace sepllm
