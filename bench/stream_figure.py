@@ -30,7 +30,7 @@ def read(path):
     return lines
 
 
-def ticks(low, high, n=4):
+def ticks(low, high, n=5):
     """Round numbers from low to high."""
     step = 10 ** math.floor(math.log10((high - low) / n))
     step *= next(k for k in (1, 2, 5, 10) if (high - low) / (k * step) <= n)
@@ -38,12 +38,13 @@ def ticks(low, high, n=4):
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def panel(top, title, x, series):
+def panel(top, title, x, series, from_zero=True):
     """series: (name, values), of which None is left out."""
     values = [v for _, row in series for v in row if v is not None]
     low, high = min(values), max(values)
-    spare = 0.15 * (high - low) or 0.1 * abs(high) or 1.0  # a level line lies in the middle
-    low, high = (low - spare if low > spare or low < 0 else 0), high + spare
+    low = 0 if from_zero else low
+    spare = 0.15 * (high - low) or 0.1 * abs(high) or 1.0
+    low, high = (0 if from_zero else low - spare), high + spare
     at_x = lambda v: LEFT + (WIDTH - LEFT - RIGHT) * v / x[-1]
     at_y = lambda v: top + PANEL * (high - v) / (high - low)
     out = [f'<text x="{LEFT}" y="{top - 8}" class="title">{html.escape(title)}</text>']
@@ -78,7 +79,7 @@ def figure(lines):
     height = TOP + len(panels) * (PANEL + GAP + 12)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}">', STYLE]
     for k, (title, series) in enumerate(panels):
-        parts.append(panel(TOP + k * (PANEL + GAP + 12), title, x, series))
+        parts.append(panel(TOP + k * (PANEL + GAP + 12), title, x, series, from_zero=k > 0))
     return "\n".join(parts + ["</svg>", ""])
 
 

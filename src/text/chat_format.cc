@@ -27,7 +27,9 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 // be in the rendered template, but without looking for special strings in it.
 class Writer {
  public:
-  Writer(const Tokenizer& tokenizer, ChatFormat format) : tokenizer_(tokenizer), format_(format) {}
+  // `continues`: what comes first follows other text, not the beginning or a special token.
+  Writer(const Tokenizer& tokenizer, ChatFormat format, bool continues)
+      : tokenizer_(tokenizer), format_(format), continues_(continues) {}
 
   void text(std::string_view text) { pending_ += text; }
   void special(const std::string& name) { special_id(tokenizer_.find(name), name); }
@@ -49,18 +51,22 @@ class Writer {
                   {.hint = "choose another with --chat-format"});
     }
     flush();
+    continues_ = false;
     ids_.push_back(*id);
   }
 
   void flush() {
     if (pending_.empty()) return;
-    const auto ids = tokenizer_.encode(pending_, {.parse_special = false, .add_special = false});
+    const auto ids =
+        tokenizer_.encode(pending_, {.parse_special = false, .add_special = false, .continues = continues_});
+    continues_ = false;
     ids_.insert(ids_.end(), ids.begin(), ids.end());
     pending_.clear();
   }
 
   const Tokenizer& tokenizer_;
   ChatFormat format_;
+  bool continues_;
   std::string pending_;
   std::vector<int32_t> ids_;
 };
@@ -316,9 +322,10 @@ std::vector<int32_t> encode_chat(const Tokenizer& tokenizer, ChatFormat format,
   const Format& f = format_of(format);
   check_messages(f, messages);
   SEPLLM_CHECK(first < messages.size());
-  Writer out(tokenizer, format);
+  const bool after_answer = first > 0 && messages[first - 1].role == Role::kAssistant;
+  Writer out(tokenizer, format, /*continues=*/after_answer);
   if (first == 0) f.start(out);
-  if (first > 0 && messages[first - 1].role == Role::kAssistant) f.end_answer(out);
+  if (after_answer) f.end_answer(out);
   for (size_t k = first; k < messages.size(); ++k) f.message(out, messages, k);
   f.begin_answer(out);
   return out.finish();

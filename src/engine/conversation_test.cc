@@ -1,0 +1,84 @@
+// Conversations with tokens of several characters: what stays in the cache is the text that was shown.
+#include "engine/conversation.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/support.h"
+
+namespace sepllm {
+namespace {
+
+class ConversationTest : public ::testing::Test {
+ protected:
+  // All text that has entered the session.
+  static std::string entered(const Model& model, const Conversation& conversation) {
+    const Session& session = conversation.session();
+    const auto ids = session.marks().tokens(0, session.cache().length());
+    return model.tokenizer->decode({ids.begin(), ids.end()}, /*skip_special=*/true);
+  }
+  static std::string say(Conversation& conversation, const std::string& text, int64_t most = INT64_MAX) {
+    int64_t shown = 0;
+    const auto answer = conversation.answer(
+        text, [&](const std::string&) { return ++shown < most; }, [] { return true; });
+    return answer ? answer->result.text : "(interrupted)";
+  }
+
+  ThreadPool pool_{1};
+  Arena arena_;
+  Context ctx_{pool_, arena_};
+};
+
+TEST_F(ConversationTest, TheCacheHoldsWhatWasShownWhereverAnAnswerEnds) {
+  SEPLLM_DATA_OR_SKIP(data);
+  const Model model = load_model(data + "/derived/stories260k-hf", data + "/weights/stories260k/tok512.bin");
+  ConversationSettings settings;
+  settings.max_new_tokens = 40;
+  settings.system = "A story.";
+  for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSepStream}) {
+    settings.policy.policy.kind = kind;
+    if (kind == PolicyKind::kSepStream) {
+      settings.policy.policy.window = 16;
+      settings.policy.policy.seps = 8;
+      settings.policy.policy.capacity = 40;
+    }
+    settings.stops.clear();
+    Conversation whole(model, ctx_, settings);
+    const std::string text = say(whole, "Tom found a big red ball.");
+    ASSERT_GT(text.size(), 40U);
+    const std::string begin = "A story.\n\nUser: Tom found a big red ball.\nAssistant:";
+    const auto expect_text = [&](Conversation& conversation, const std::string& shown) {
+      EXPECT_EQ(text.substr(0, shown.size()), shown);
+      conversation.answer(
+          "So?", [](const std::string&) { return false; }, [] { return true; });
+      const std::string expected = begin + shown + "\nUser: So?\nAssistant:";
+      EXPECT_EQ(entered(model, conversation).substr(0, expected.size()), expected);
+    };
+    int inside = 0;
+    for (size_t at = 1; at < 40; ++at) {
+      const std::string stop = text.substr(at, 3);
+      if (text.find(stop) != at) continue;
+      SCOPED_TRACE(stop);
+      settings.stops = {stop};
+      Conversation stopped(model, ctx_, settings);
+      EXPECT_EQ(say(stopped, "Tom found a big red ball."), text.substr(0, at));
+      expect_text(stopped, text.substr(0, at));
+      // Without the second turn again: the first is as it was left.
+      stopped.undo();
+      expect_text(stopped, text.substr(0, at));
+      ++inside;
+    }
+    EXPECT_GT(inside, 10);
+    settings.stops.clear();
+    Conversation cancelled(model, ctx_, settings);
+    expect_text(cancelled, say(cancelled, "Tom found a big red ball.", 5));
+    // Interrupted before it began: nothing has happened.
+    Conversation silent(model, ctx_, settings);
+    EXPECT_FALSE(silent.answer(
+        "Hm", [](const std::string&) { return true; }, [] { return false; }));
+    EXPECT_EQ(silent.n_turns(), 0);
+    expect_text(silent, say(silent, "Tom found a big red ball."));
+  }
+}
+
+}  // namespace
+}  // namespace sepllm
