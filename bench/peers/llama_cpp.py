@@ -9,8 +9,9 @@ GGUF files of the shapes with random weights are made in DIR, which must lie out
 all measures). Matrices have the same types on both sides: q4_0 is with the embedding and the head in q8_0, as ours is.
 
 llama.cpp gets its best: flash attention (on, off) and its repacked weights (AMX and interleaved rows, on, off) are tried
-once per row, the fastest choice is measured, named in the table, and remembered in DIR (--retune forgets it). Batches of
-512, KV in f16 on both sides. Figures are medians over rounds in which each side runs once, one after the other. A decode at a
+once per row, the fastest choice is measured, named in the table, and remembered in DIR (--retune forgets it). The last
+column is the share of all cores that other processes took meanwhile: rows with much of it are worth nothing. Batches of 512,
+KV in f16 on both sides. Figures are medians over rounds in which each side runs once, one after the other. A decode at a
 depth starts from a state that is made, not computed: the rows of a short context repeated through llama.cpp's own save and
 restore (ours: `sepllm bench` fills its cache). A prompt longer than --whole is measured in pieces by llama.cpp alone (batches
 of 512 on such states, at five depths) and summed by Simpson's rule, as the time of a batch is linear in its depth; ours is
@@ -27,6 +28,7 @@ import ctypes
 import json
 import os
 import re
+import resource
 import statistics
 import struct
 import subprocess
@@ -428,13 +430,14 @@ def measure(args, library, name, threads):
     peers = Peers(library, gguf_file(args, shape, bits), threads)
     (repack, flash), tried = tuned_variant(args, library, peers, f"{shape} {bits} {threads} {test}", test)
     samples, theirs = {policy: [] for policy in policies}, []
+    others = OthersTime()
     for _ in range(args.rounds):
         for policy in policies:
             samples[policy].append(ours(args, shape, bits, threads, test, policy))
         theirs.append(one(args, peers[repack], test, flash))
     base = {"measure": name, "shape": shape, "bits": bits, "threads": threads, "test": test,
             "llama_cpp": statistics.median(theirs), "llama_cpp_samples": theirs, "flash_attention": flash, "repacked": repack,
-            "buffers": peers[repack].buffers, "tried": tried, "hardware": hardware()}
+            "buffers": peers[repack].buffers, "tried": tried, "hardware": hardware(), "others": others.share()}
     peers.close()
     rows = []
     for policy in policies:
@@ -447,6 +450,23 @@ def measure(args, library, name, threads):
     return rows
 
 
+class OthersTime:
+    """Which share of all cores other processes (and, as far as the system knows, other machines) took meanwhile."""
+
+    def __init__(self):
+        self.start = self.now()
+
+    def now(self):
+        own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        ticks = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # all but idle and waiting
+        return busy - own, time.time()
+
+    def share(self):
+        others, seconds = (now - start for now, start in zip(self.now(), self.start))
+        return max(0.0, others / seconds / os.cpu_count())
+
+
 def hardware():
     def first(path, key):
         lines = Path(path).read_text().splitlines() if Path(path).exists() else []
@@ -456,7 +476,7 @@ def hardware():
 
 
 NAMES = ["measure", "shape", "bits", "threads", "test", "our policy", "ours, tok/s", "of read rate", "llama.cpp, tok/s", "ratio",
-         "llama.cpp's best"]
+         "llama.cpp's best", "others' CPU"]
 
 
 def print_row(r, out):
@@ -466,7 +486,7 @@ def print_row(r, out):
     how = ("flash" if r["flash_attention"] else "no flash") + ", " + ("repacked" if r["repacked"] else "as stored")
     policy = r["policy"].replace("--policy ", "").replace("--", "")
     cells = [r["measure"], r["shape"], r["bits"], r["threads"], r["test"], policy, number("ours", ".1f"), number("share", ".2f"),
-             number("llama_cpp", ".1f"), number("ratio", ".2f"), how]
+             number("llama_cpp", ".1f"), number("ratio", ".2f"), how, number("others", ".0%")]
     print("| " + " | ".join(str(c) for c in cells) + " |", file=out, flush=True)
 
 
@@ -474,7 +494,7 @@ def print_table(results):
     for line in sorted({f"{row['hardware']}. llama-cpp-python {r['version']}: {r['features']}" for r in results
                         for row in r["rows"]}):
         print(line + "\n")
-    print("| " + " | ".join(NAMES) + " |\n|---|---|---|---:|---|---|---:|---:|---:|---:|---|")
+    print("| " + " | ".join(NAMES) + " |\n|---|---|---|---:|---|---|---:|---:|---:|---:|---|---:|")
     for r in results:
         for row in r["rows"]:
             print_row(row, sys.stdout)
