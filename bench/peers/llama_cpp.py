@@ -230,7 +230,7 @@ class Peer:
             sys.exit("llama.cpp saved another size than it announced")
         longer = repeat_state(bytes(state), depth)
         self.clear()
-        buffer = (ctypes.c_uint8 * len(longer)).from_buffer(longer)
+        buffer = longer.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         if self.api.llama_state_seq_set_data(self.context, buffer, len(longer), 0) != len(longer):
             sys.exit("llama.cpp does not take the repeated state")
         if self.api.llama_memory_seq_pos_max(self.api.llama_get_memory(self.context), 0) != depth - 1:
@@ -302,11 +302,13 @@ def repeat_state(state, n_cells):
         at += struct.calcsize("<" + form)
         return values[0] if len(values) == 1 else values
 
+    def plain(data):
+        out.append((np.frombuffer(data, np.uint8), len(data)))
+
     def repeated(row_bytes):
         nonlocal at
-        rows = np.frombuffer(view, np.uint8, n * row_bytes, at)
+        out.append((np.frombuffer(view, np.uint8, n * row_bytes, at), n_cells * row_bytes))
         at += n * row_bytes
-        out.append(np.resize(rows, n_cells * row_bytes).tobytes())
 
     streams, n = take("II")
     if streams != 1 or not 1 <= n < n_cells:
@@ -318,27 +320,34 @@ def repeat_state(state, n_cells):
         if position != i or n_ids > 1:
             sys.exit("a state of llama.cpp in a form that is not known here")
     ids = bytes(view[first + 4:first + (at - first) // n])
-    out.append(struct.pack("<II", 1, n_cells))
-    out.append(b"".join(struct.pack("<i", i) + ids for i in range(n_cells)))
+    plain(struct.pack("<II", 1, n_cells))
+    plain(b"".join(struct.pack("<i", i) + ids for i in range(n_cells)))
     transposed, layers = take("II")
-    out.append(struct.pack("<II", transposed, layers))
+    plain(struct.pack("<II", transposed, layers))
     for _ in range(layers):
         kind, row_bytes = take("iQ")
-        out.append(struct.pack("<iQ", kind, row_bytes))
+        plain(struct.pack("<iQ", kind, row_bytes))
         repeated(row_bytes)
     for _ in range(layers):
         if transposed:
             kind, element, rows = take("iII")
-            out.append(struct.pack("<iII", kind, element, rows))
+            plain(struct.pack("<iII", kind, element, rows))
             for _ in range(rows):
                 repeated(element)
         else:
             kind, row_bytes = take("iQ")
-            out.append(struct.pack("<iQ", kind, row_bytes))
+            plain(struct.pack("<iQ", kind, row_bytes))
             repeated(row_bytes)
     if at != len(view):
         sys.exit("a state of llama.cpp with more in it than is known here")
-    return bytearray(b"".join(out))
+    longer = np.empty(sum(size for _, size in out), np.uint8)  # gigabytes: written once
+    to = 0
+    for data, size in out:
+        for begin in range(0, size, max(1, len(data))):
+            piece = data[:size - begin]
+            longer[to + begin:to + begin + len(piece)] = piece
+        to += size
+    return longer
 
 
 # --- This program ---
@@ -390,31 +399,25 @@ class Peers:
             peer.close()
 
 
-def best_variant(args, peers, test):
+def best_variant(args, library, peers, key, test):
     """(repacked, flash attention) that is fastest, and what was tried: both weights with flash attention, then the better
-    ones without."""
-    figures = {}
-
-    def add(repack, flash):
-        figures[(repack, flash)] = one(args, peers[repack], test, flash, TOKENS // 2)
-        peers[repack].close_context()
-
-    add(True, True)
-    add(False, True)
-    add(max(figures, key=figures.get)[0], False)
-    return max(figures, key=figures.get), figures
-
-
-def tuned_variant(args, library, peers, key, test):
-    """As best_variant, but from the notes in the cache folder where they have it."""
-    notes = Path(args.cache) / "best.json"
+    ones without. Figures stay in a file in the cache folder."""
+    notes = Path(args.cache) / "tried.json"
     known = json.loads(notes.read_text()) if notes.exists() else {}
-    key = f"{library.version} {key}"
-    if key not in known or args.retune:
-        best, tried = best_variant(args, peers, test)
-        known[key] = {"best": best, "tried": {f"repacked={r} flash_attention={f}": v for (r, f), v in tried.items()}}
-        notes.write_text(json.dumps(known, indent=1))
-    return known[key]["best"], known[key]["tried"]
+    figures = known.setdefault(f"{library.version} {key}", {})
+    if args.retune:
+        figures.clear()
+
+    def figure(repack, flash):
+        name = f"{'repacked' if repack else 'as stored'}, {'flash' if flash else 'no flash'}"
+        if name not in figures:
+            figures[name] = one(args, peers[repack], test, flash, TOKENS // 2)
+            notes.write_text(json.dumps(known, indent=1))
+            peers[repack].close_context()
+        return figures[name]
+
+    repack = figure(True, True) >= figure(False, True)
+    return (repack, figure(repack, True) >= figure(repack, False)), figures
 
 
 def gguf_file(args, shape, bits):
@@ -428,7 +431,7 @@ def gguf_file(args, shape, bits):
 def measure(args, library, name, threads):
     shape, bits, test, policies = MEASURES[name]
     peers = Peers(library, gguf_file(args, shape, bits), threads)
-    (repack, flash), tried = tuned_variant(args, library, peers, f"{shape} {bits} {threads} {test}", test)
+    (repack, flash), tried = best_variant(args, library, peers, f"{shape} {bits} {threads} {test}", test)
     samples, theirs = {policy: [] for policy in policies}, []
     others = OthersTime()
     for _ in range(args.rounds):
