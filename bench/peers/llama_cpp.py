@@ -288,7 +288,7 @@ class Peer:
 def repeat_state(state, n_cells):
     """A saved sequence of few cells as one of n_cells at positions 0, 1, ... whose rows are those of the few, repeated.
 
-    Layout (llama.cpp's KV cache): streams; cells; per cell position, number of sequences and their ids; whether values are
+    Layout (llama.cpp's KV cache): perhaps 8 bytes; streams; cells; per cell position, number of sequences and their ids; whether values are
     transposed; layers; per layer type, row bytes and rows of keys; then the same of values, or, transposed, type, element
     bytes, rows and per row its cells.
     """
@@ -310,6 +310,8 @@ def repeat_state(state, n_cells):
         out.append((np.frombuffer(view, np.uint8, n * row_bytes, at), n_cells * row_bytes))
         at += n * row_bytes
 
+    head = 0 if struct.unpack_from("<I", view)[0] == 1 else 8  # a magic number and a version, in some releases
+    plain(bytes(take(f"{head}B"))) if head else None
     streams, n = take("II")
     if streams != 1 or not 1 <= n < n_cells:
         sys.exit("a state of llama.cpp in a form that is not known here")
