@@ -7,8 +7,10 @@
 
 #include "kernels/block_matrix.h"
 #include "kernels/blocks.h"
+#include "kernels/elementwise.h"
 #include "kernels/kernel_test_support.h"
 #include "kernels/linear.h"
+#include "kernels/linear_nll.h"
 #include "kernels/panels.h"
 
 namespace sepllm {
@@ -131,6 +133,32 @@ TEST(Panels, AsFloatsAreTheStoredValues) {
         EXPECT_EQ(tile.damaged(), 0);
       }
     });
+  }
+}
+
+// The losses of a head are those of its logits. Below, at and above a part of the outputs.
+TEST(LinearManyRows, LossesAreThoseOfTheLogits) {
+  for (const DType type : kBlockTypes) {
+    for (const int64_t n_out : {17, 2048, 2100, 4100}) {
+      constexpr int64_t kRows = 40, kIn = 70;
+      const BlockMatrix w(type, n_out, kIn, 1);
+      Rows x(kRows, kIn), bias(1, n_out), logits(kRows, n_out);
+      x.fill(1);
+      bias.fill(2);
+      std::vector<int32_t> targets;
+      for (int64_t r = 0; r < kRows; ++r) targets.push_back(static_cast<int32_t>(r * 7919 % n_out));
+      test::for_each_instruction_set([&] {
+        test::Threads one(1), three(3);
+        std::vector<double> expected(kRows), nll(kRows), again(kRows);
+        linear(one.context, x.matrix(), w.weight, bias.matrix().data, logits.matrix());
+        nll_rows(one.context, logits.matrix(), targets, expected.data());
+        linear_nll(one.context, x.matrix(), w.weight, bias.matrix().data, targets, nll.data());
+        linear_nll(three.context, x.matrix(), w.weight, bias.matrix().data, targets, again.data());
+        EXPECT_EQ(nll, again);
+        for (size_t r = 0; r < kRows; ++r)
+          EXPECT_NEAR(nll[r], expected[r], 1e-5) << dtype_name(type) << n_out;
+      });
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/elementwise_rows.h"
 #include "kernels/linear.h"
 #include "kernels/linear_many.h"
+#include "kernels/panels.h"
 #include "kernels/parallel.h"
 
 namespace sepllm {
@@ -16,6 +17,7 @@ namespace {
 constexpr int64_t kRowTile = 512;
 constexpr int64_t kTileOut = 256;   // logits of a tile: half a megabyte
 constexpr int64_t kTaskOut = 1024;  // outputs of a task
+constexpr int64_t kPartOut = 2048;  // whole panels
 
 void by_tiles(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
               std::span<const int32_t> targets, double* out) {
@@ -57,29 +59,45 @@ void by_tiles(const Context& ctx, const Matrix& x, const Weight& w, const float*
   }
 }
 
+// 8- and 4-bit weights: their products share the rounded rows, so that whole parts of the outputs are made
+// by all threads, and summed up by all.
+void by_parts(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
+              std::span<const int32_t> targets, double* out) {
+  const Arena::Scope scope(ctx.arena);
+  const Matrix part{ctx.arena.allocate<float>(x.n_rows * kPartOut), x.n_rows, kPartOut, kPartOut};
+  LogSum* sums = ctx.arena.allocate<LogSum>(x.n_rows);
+  float* of_target = ctx.arena.allocate<float>(x.n_rows);
+  std::fill_n(sums, x.n_rows, LogSum());
+  for (int64_t o = 0; o < w.n_out; o += kPartOut) {
+    const int64_t n_out = std::min(kPartOut, w.n_out - o);
+    Weight part_of_w = w;
+    part_of_w.data = static_cast<const char*>(w.data) + o / kPanelOutputs * panel_bytes(w.type, w.n_in);
+    part_of_w.n_out = n_out;
+    const Matrix y = part.columns(0, n_out);
+    linear(ctx, x, part_of_w, bias != nullptr ? bias + o : nullptr, y);
+    parallel_for(ctx, x.n_rows, x.n_rows * n_out, [&](int64_t r, int) {
+      add_to_log_sum(y.row(r), n_out, &sums[r]);
+      const int64_t target = targets[static_cast<size_t>(r)];
+      if (target >= o && target < o + n_out) of_target[r] = y.row(r)[target - o];
+    });
+  }
+  for (int64_t r = 0; r < x.n_rows; ++r) out[r] = sums[r].value() - of_target[r];
+}
+
 }  // namespace
 
 void linear_nll(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
                 std::span<const int32_t> targets, double* out) {
   SEPLLM_CHECK(static_cast<int64_t>(targets.size()) == x.n_rows && x.n_cols == w.n_in);
   for (const int32_t t : targets) SEPLLM_CHECK(t >= 0 && t < w.n_out);
-  if (x.n_rows > kFewRows && !is_block_type(w.type)) {
-    by_tiles(ctx, x, w, bias, targets, out);
+  if (x.n_rows > kFewRows) {
+    (is_block_type(w.type) ? by_parts : by_tiles)(ctx, x, w, bias, targets, out);
     return;
   }
-  // As many rows as 64 MiB hold, if at least 64: the weights are read (and packed) anew for each block.
-  constexpr int64_t kBlockElements = int64_t{1} << 24;
-  const int64_t most = std::clamp<int64_t>(kBlockElements / w.n_out, 64, 512);
-  const int64_t n_blocks = std::max<int64_t>(1, (x.n_rows + most - 1) / most);
-  const int64_t rows = (x.n_rows + n_blocks - 1) / n_blocks;
   const Arena::Scope scope(ctx.arena);
-  const Matrix logits{ctx.arena.allocate<float>(rows * w.n_out), rows, w.n_out, w.n_out};
-  for (int64_t begin = 0; begin < x.n_rows; begin += rows) {
-    const int64_t n = std::min(rows, x.n_rows - begin);
-    linear(ctx, x.rows(begin, n), w, bias, logits.rows(0, n));
-    nll_rows(ctx, logits.rows(0, n), targets.subspan(static_cast<size_t>(begin), static_cast<size_t>(n)),
-             out + begin);
-  }
+  const Matrix logits{ctx.arena.allocate<float>(x.n_rows * w.n_out), x.n_rows, w.n_out, w.n_out};
+  linear(ctx, x, w, bias, logits);
+  nll_rows(ctx, logits, targets, out);
 }
 
 }  // namespace sepllm
