@@ -29,6 +29,7 @@ class BenchMemoryCommand : public Command {
   int run() override {
     const int n_threads = common_.n_threads();
     std::vector<std::unique_ptr<ThreadPool>> pools;
+    pools.reserve(static_cast<size_t>(n_threads));
     for (int n = 1; n <= n_threads; ++n) pools.push_back(std::make_unique<ThreadPool>(n));
     Arena arena;
     ReadProbe probe({.pool = *pools.back(), .arena = arena}, read_mib_ << 20);
