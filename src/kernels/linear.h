@@ -18,7 +18,8 @@ namespace sepllm {
 void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
             bool accumulate = false);
 
-// Up to this many rows are few: the vector kernels are faster than BLAS, which packs its operands.
+// Up to this many rows are few: the vector kernels are faster than BLAS, which packs its operands. (Of block
+// types fewer are, where tiles of integers are faster yet and give the same bits.)
 inline constexpr int64_t kFewRows = 32;
 
 // Several products of the same rows (queries, keys and values; gate and up): few rows are quantised once and

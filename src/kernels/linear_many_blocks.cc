@@ -208,6 +208,11 @@ void run_panels_of_rows(const Context& ctx, const Matrix& x, std::span<const Lin
 
 }  // namespace
 
+bool block_rows_are_many(int64_t n_rows) {
+  constexpr int64_t kFewForAmx = 16;
+  return n_rows > ((cpu_features() & kAmxInt8) != 0 ? kFewForAmx : kFewRows);
+}
+
 void linear_many_blocks(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
   const unsigned features = cpu_features();
   if ((features & kAmxInt8) != 0) return run_tiles(ctx, x, parts, kAmx);

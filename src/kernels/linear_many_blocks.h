@@ -65,6 +65,10 @@ void unpack_panels(DType type, const char* const (&panels)[kTilePanels], int64_t
 // them.
 void finish_tiles(const LinearPart& part, int64_t row, int64_t n_rows, int64_t out, const float* sums);
 
+// Whether so many rows pass faster through linear_many_blocks than through the kernels of few rows; either
+// way gives the same bits. With tiles of AMX the products of 9 rows are as fast and those of 24 twice as
+// fast, but the kernels of few rows read the weights faster: from memory 12 rows lose by tiles and 16 do not.
+bool block_rows_are_many(int64_t n_rows);
 // The parts have block types and as many inputs as x has columns; at least one row.
 void linear_many_blocks(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 

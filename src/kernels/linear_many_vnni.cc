@@ -11,7 +11,7 @@
 
 #include <cstring>
 
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,prfchw")
 namespace sepllm {
 namespace {
 
@@ -124,7 +124,15 @@ void unpack_panels(DType type, const char* const (&panels)[kTilePanels], int64_t
 }
 
 void finish_tiles(const LinearPart& part, int64_t row, int64_t n_rows, int64_t out, const float* sums) {
-  for (int64_t r = 0; r < n_rows; ++r) {
+  // Rows of y lie kilobytes apart and far from this core: their lines are asked for ahead of the stores.
+  constexpr int64_t kAhead = 16;
+  for (int64_t r = -kAhead; r < n_rows; ++r) {
+    if (r + kAhead < n_rows) {
+      const float* y = part.y.row(row + r + kAhead) + out;
+      __builtin_prefetch(y, 1);
+      __builtin_prefetch(y + std::min<int64_t>(16, part.w->n_out - out - 1), 1);
+    }
+    if (r < 0) continue;
     const float* of_row = sums + r / kTileRows * kTileSums + r % kTileRows * 16;
     for (int64_t p = 0; p < kTilePanels; ++p) {
       const int64_t o = out + 16 * p;
