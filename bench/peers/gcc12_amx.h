@@ -1,5 +1,6 @@
 // GCC 12's AMX intrinsics do not tell the compiler which memory they read and write: the tile configuration's
-// stores are removed and ldtilecfg faults. The same instructions with that said. For: -include on the command line.
+// stores are removed and ldtilecfg faults. The same instructions with that said. For: -include on the command
+// line.
 #pragma once
 #ifdef __cplusplus
 #include <immintrin.h>
@@ -11,14 +12,17 @@
 #undef _tile_zero
 #undef _tile_dpbssd
 #undef _tile_dpbusd
-#define SEPLLM_TILE_LOAD(name, dst, base, stride) \
-  __asm__ volatile(name "\t(%0,%1,1), %%tmm" #dst ::"r"((const void*)(base)), "r"((long)(stride)) : "memory")
-#define SEPLLM_TILE_DP(name, dst, a, b) __asm__ volatile(name "\t%%tmm" #b ", %%tmm" #a ", %%tmm" #dst ::: "memory")
+#define SEPLLM_TILE_LOAD(name, dst, base, stride)                                                           \
+  __asm__ volatile(name "\t(%0,%1,1), %%tmm" #dst ::"r"((const void*)(base)), "r"((long)(stride)) : "memor" \
+                                                                                                    "y")
+#define SEPLLM_TILE_DP(name, dst, a, b) \
+  __asm__ volatile(name "\t%%tmm" #b ", %%tmm" #a ", %%tmm" #dst ::: "memory")
 #define _tile_loadconfig(p) __asm__ volatile("ldtilecfg\t%0" ::"m"(*(const char(*)[64])(p)) : "memory")
 #define _tile_loadd(dst, base, stride) SEPLLM_TILE_LOAD("tileloadd", dst, base, stride)
 #define _tile_stream_loadd(dst, base, stride) SEPLLM_TILE_LOAD("tileloaddt1", dst, base, stride)
-#define SEPLLM_TILE_STORE(dst, base, stride) \
-  __asm__ volatile("tilestored\t%%tmm" #dst ", (%0,%1,1)" ::"r"((void*)(base)), "r"((long)(stride)) : "memory")
+#define SEPLLM_TILE_STORE(dst, base, stride)                                                        \
+  __asm__ volatile("tilestored\t%%tmm" #dst ", (%0,%1,1)" ::"r"((void*)(base)), "r"((long)(stride)) \
+                   : "memory")
 #define _tile_stored(dst, base, stride) SEPLLM_TILE_STORE(dst, base, stride)
 #define SEPLLM_TILE_ZERO(dst) __asm__ volatile("tilezero\t%%tmm" #dst ::: "memory")
 #define _tile_zero(dst) SEPLLM_TILE_ZERO(dst)

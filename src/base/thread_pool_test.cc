@@ -64,8 +64,8 @@ TEST_P(ThreadPoolOfSize, AnExceptionComesOutAndThePoolGoesOn) {
   }
 }
 
-// Workers that spin, that fall asleep and that come too late for a loop: none is lost, and what tasks wrote is
-// there when the loop has ended.
+// Workers that spin, that fall asleep and that come too late for a loop: none is lost, and what tasks wrote
+// is there when the loop has ended.
 TEST_P(ThreadPoolOfSize, LoopsFollowEachOtherClosely) {
   ThreadPool pool(GetParam());
   int64_t counts[5] = {};  // plain: the pool alone orders what is written
