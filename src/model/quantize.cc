@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const char* format_dtype(DType type) {
+const char* dtype_of_format(DType type) {
   return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : type == DType::kBF16 ? "BF16" : "U8";
 }
 
@@ -89,7 +89,7 @@ class Quantizer {
   // The matrix of this name if it is to have another type than it has, else null.
   const Matrix* conversion(const std::string& name) const {
     const auto it = matrices_.find(name);
-    if (it == matrices_.end() || store_.entry(name).dtype == format_dtype(it->second.type)) return nullptr;
+    if (it == matrices_.end() || store_.entry(name).dtype == dtype_of_format(it->second.type)) return nullptr;
     return &it->second;
   }
 
@@ -98,7 +98,7 @@ class Quantizer {
     for (const std::string& name : names) {
       SafetensorsTensor t{name, store_.entry(name).dtype, store_.entry(name).shape, nullptr};
       if (const Matrix* m = conversion(name)) {
-        t.dtype = format_dtype(m->type);
+        t.dtype = dtype_of_format(m->type);
         if (is_block_type(m->type)) t.shape = {m->n_out, row_bytes(m->type, m->n_in)};
       }
       tensors.push_back(std::move(t));
