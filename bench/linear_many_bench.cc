@@ -82,6 +82,9 @@ const std::vector<int64_t> kRows = {512}, kThreads = {1, 2}, kOne = {1};
 const std::vector<int64_t> kBlocks = {static_cast<int64_t>(DType::kQ8_0), static_cast<int64_t>(DType::kQ4_0)};
 const std::vector<int64_t> kPlain = {static_cast<int64_t>(DType::kF32), static_cast<int64_t>(DType::kF16),
                                      static_cast<int64_t>(DType::kBF16)};
+const std::vector<int64_t> kAll = {static_cast<int64_t>(DType::kQ8_0), static_cast<int64_t>(DType::kQ4_0),
+                                   static_cast<int64_t>(DType::kF32), static_cast<int64_t>(DType::kF16),
+                                   static_cast<int64_t>(DType::kBF16)};
 const std::vector<int64_t> kUsual = {kAsUsual}, kExactly = {kExact}, kOthers = {kWithoutAmx, kWithoutVnni};
 BENCHMARK(BM_LinearMany)
     ->ArgNames({"rows", "in", "out", "type", "way", "threads"})
@@ -91,6 +94,11 @@ BENCHMARK(BM_LinearMany)
     ->ArgsProduct({kRows, {2048}, {2048}, kBlocks, kOthers, kOne})
     ->ArgsProduct({kRows, {2048}, {32000}, kBlocks, kUsual, kThreads})
     ->ArgsProduct({{16, 24, 32, 33, 48, 64, 128}, {2048}, {2048}, kBlocks, kUsual, kOne})
+    ->ArgsProduct({{33, 48, 64, 128}, {2048}, {2048}, kAll, kExactly, kOne})
+    ->ArgsProduct({{33, 64, 128}, {2048}, {5632}, kAll, kExactly, kOne})
+    ->ArgsProduct({{33, 64, 128}, {5632}, {2048}, kAll, kExactly, kOne})
+    ->ArgsProduct({{33, 64, 128}, {768}, {768}, kAll, kExactly, kOne})
+    ->ArgsProduct({{33, 64, 128}, {768}, {3072}, kAll, kExactly, kOne})
     ->UseManualTime();
 
 }  // namespace

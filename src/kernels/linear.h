@@ -13,7 +13,8 @@ namespace sepllm {
 // y[r, o] = sum_i x[r, i] * w[o, i] + bias[o]. x: [n, w.n_in], y: [n, w.n_out] (may be columns of a wider
 // row; must not overlap x); bias: [n_out] or null. `accumulate`: added to what y holds (a residual stream)
 // instead of written over it. Few rows: vector kernels that read the weights once, at the speed of memory.
-// Many rows: fixed tiles, converted to f32 in cache, through BLAS. Block types: by ctx.block_products. The
+// Many rows: fixed tiles, converted to f32 in cache, through BLAS; or, where the CPU has AMX, tiles of bf16
+// parts in f32's quality (kernels/linear_many_split.h). Block types: by ctx.block_products. The
 // result of a row does not depend on the number of threads, nor on the other rows up to kFewRows of them.
 void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
             bool accumulate = false);

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "kernels/element.h"
 #include "kernels/linear_many_blocks.h"
+#include "kernels/linear_many_split.h"
 #include "kernels/panels.h"
 #include "kernels/parallel.h"
 #include "kernels/rows.h"
@@ -81,25 +82,6 @@ void start_rows(const Matrix& y, const float* bias, bool accumulate) {
   }
 }
 
-void through_blas(const Context& ctx, const Matrix& x, const LinearPart& part) {
-  const Weight& w = *part.w;
-  const Matrix& y = part.y;
-  SEPLLM_CHECK(x.stride <= INT_MAX && y.stride <= INT_MAX);
-  const Arena::Scope scope(ctx.arena);
-  const int64_t tile_out = tile_outputs(w.n_out), scratch_size = blas_scratch(tile_out);
-  float* scratch = ctx.arena.allocate<float>(scratch_size * ctx.pool.size());
-  const int64_t n_out_tiles = (w.n_out + tile_out - 1) / tile_out;
-  const int64_t n_row_tiles = (x.n_rows + kRowTile - 1) / kRowTile;
-  parallel_for(ctx, n_out_tiles * n_row_tiles, x.n_rows * w.n_in * w.n_out, [&](int64_t task, int worker) {
-    const int64_t row = task / n_out_tiles * kRowTile;
-    const int64_t out = task % n_out_tiles * tile_out;
-    const int64_t n_rows = std::min(kRowTile, x.n_rows - row);
-    const int64_t n_out = std::min(tile_out, w.n_out - out);
-    blas_tile(x.rows(row, n_rows), w, out, part.bias, y.rows(row, n_rows).columns(out, n_out),
-              part.accumulate, scratch + worker * scratch_size);
-  });
-}
-
 bool in_integers(const Context& ctx, const LinearPart& part) {
   return is_block_type(part.w->type) && ctx.block_products == BlockProducts::kInteger;
 }
@@ -124,18 +106,42 @@ void blas_tile(const Matrix& x, const Weight& w, int64_t out, const float* bias,
   }
 }
 
+void linear_through_blas(const Context& ctx, const Matrix& x, const LinearPart& part) {
+  const Weight& w = *part.w;
+  const Matrix& y = part.y;
+  SEPLLM_CHECK(x.stride <= INT_MAX && y.stride <= INT_MAX);
+  const Arena::Scope scope(ctx.arena);
+  const int64_t tile_out = tile_outputs(w.n_out), scratch_size = blas_scratch(tile_out);
+  float* scratch = ctx.arena.allocate<float>(scratch_size * ctx.pool.size());
+  const int64_t n_out_tiles = (w.n_out + tile_out - 1) / tile_out;
+  const int64_t n_row_tiles = (x.n_rows + kRowTile - 1) / kRowTile;
+  parallel_for(ctx, n_out_tiles * n_row_tiles, x.n_rows * w.n_in * w.n_out, [&](int64_t task, int worker) {
+    const int64_t row = task / n_out_tiles * kRowTile;
+    const int64_t out = task % n_out_tiles * tile_out;
+    const int64_t n_rows = std::min(kRowTile, x.n_rows - row);
+    const int64_t n_out = std::min(tile_out, w.n_out - out);
+    blas_tile(x.rows(row, n_rows), w, out, part.bias, y.rows(row, n_rows).columns(out, n_out),
+              part.accumulate, scratch + worker * scratch_size);
+  });
+}
+
 void linear_many_rows(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
+  // Neighbours made in the same way share the rounded or split rows.
+  const auto end_of = [&](size_t i, const auto& fits) {
+    while (i < parts.size() && fits(parts[i])) ++i;
+    return i;
+  };
   for (size_t i = 0; i < parts.size();) {
-    // Neighbours of block types share the rounding of the rows.
-    size_t end = i;
-    while (end < parts.size() && in_integers(ctx, parts[end])) ++end;
+    size_t end = end_of(i, [&](const LinearPart& p) { return in_integers(ctx, p); });
     if (end > i) {
       linear_many_blocks(ctx, x, parts.subspan(i, end - i));
-      i = end;
+    } else if (end = end_of(i, [&](const LinearPart& p) { return by_split(ctx, *p.w, x.n_rows); }); end > i) {
+      linear_many_split(ctx, x, parts.subspan(i, end - i));
     } else {
-      if (parts[i].w->n_out > 0) through_blas(ctx, x, parts[i]);
-      ++i;
+      if (parts[i].w->n_out > 0) linear_through_blas(ctx, x, parts[i]);
+      end = i + 1;
     }
+    i = end;
   }
 }
 

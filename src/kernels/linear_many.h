@@ -14,6 +14,9 @@ namespace sepllm {
 // `linear` (kernels/linear.h) for any weight types and at least one row; operands are checked.
 void linear_many_rows(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 
+// The same for one part, in f32 through BLAS.
+void linear_through_blas(const Context& ctx, const Matrix& x, const LinearPart& part);
+
 // y = x W^T + bias for the outputs [out, out + y.n_cols) of W, any n_cols, through BLAS on the calling
 // thread. bias: of all outputs, or null; `scratch`: blas_scratch(y.n_cols) floats. Block types: as f32, and
 // `out` a multiple of kPanelOutputs.

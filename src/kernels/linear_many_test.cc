@@ -63,7 +63,8 @@ TEST(LinearManyRows, OfBlocksAgreeWithTheDefinition) {
 }
 
 TEST(LinearManyRows, ExactProductsAgreeWithDoubles) {
-  for (const Shape& s : {Shape{33, 1, 1}, Shape{47, 172, 40}, Shape{64, 33, 17}, Shape{40, 2050, 130}}) {
+  for (const Shape& s :
+       {Shape{33, 1, 1}, Shape{47, 172, 40}, Shape{64, 33, 17}, Shape{40, 2050, 130}, Shape{530, 172, 33}}) {
     for (const DType type : kBlockTypes) {
       const BlockMatrix w(type, s.n_out, s.n_in, 1);
       Rows x(s.n_rows, s.n_in, 5, 1), bias(1, s.n_out), expected(s.n_rows, s.n_out, 7, 2);
@@ -72,7 +73,7 @@ TEST(LinearManyRows, ExactProductsAgreeWithDoubles) {
       expected.fill(4);
       const Rows start = expected;
       linear_reference(x.matrix(), w.weight, bias.matrix().data, expected.matrix(), true);
-      test::for_each_target([&] {
+      test::for_each_instruction_set([&] {
         test::Threads t(2);
         t.context.block_products = BlockProducts::kExact;
         Rows y = start;
@@ -81,6 +82,141 @@ TEST(LinearManyRows, ExactProductsAgreeWithDoubles) {
         EXPECT_EQ(y.damaged(), 0);
       });
     }
+  }
+}
+
+// A random matrix of any type.
+struct AnyMatrix {
+  AnyMatrix(DType type, int64_t n_out, int64_t n_in, uint32_t seed)
+      : blocks(is_block_type(type) ? type : DType::kQ8_0, n_out, n_in, seed),
+        stored(is_block_type(type) ? std::vector<char>() : test::random_stored(type, n_out * n_in, seed)),
+        weight(is_block_type(type) ? blocks.weight : Weight{type, stored.data(), n_out, n_in, n_in, false}) {}
+  BlockMatrix blocks;
+  std::vector<char> stored;
+  Weight weight;
+};
+constexpr DType kEveryType[] = {DType::kQ8_0, DType::kQ4_0, DType::kBF16, DType::kF16, DType::kF32};
+
+// Values of all magnitudes beside each other, and sums that cancel but for a small rest: errors stay at f32's
+// share of sum |x w|.
+TEST(LinearManyRows, OfFloatsKeepTheirPrecisionOverARangeOfMagnitudes) {
+  constexpr int64_t kRows = 515, kIn = 300, kOut = 40;
+  for (const DType type : kEveryType) {
+    const AnyMatrix w(type, kOut, kIn, 1);
+    Rows x(kRows, kIn), expected(kRows, kOut), sizes(kRows, kOut), w_sizes(kOut, kIn), x_sizes(kRows, kIn);
+    x.fill(2);
+    std::mt19937 rng(3);
+    for (int64_t r = 0; r < kRows; ++r) {
+      // The smallest: denormals, and numbers whose lower parts are.
+      const int range = static_cast<int>(r % 5) * 34;
+      for (int64_t i = 0; i < kIn; ++i) {
+        if (range > 0)
+          x.at(r, i) = std::ldexp(x.at(r, i), -static_cast<int>(rng() % static_cast<unsigned>(range)));
+        if (r % 2 == 1 && i % 2 == 1) x.at(r, i) = -x.at(r, i - 1) * (1 + 1e-6F);
+      }
+    }
+    linear_reference(x.matrix(), w.weight, nullptr, expected.matrix());
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t i = 0; i < kIn; ++i) x_sizes.at(r, i) = std::abs(x.at(r, i));
+    }
+    for (int64_t o = 0; o < kOut; ++o) {
+      std::vector<float> row(kIn);
+      if (is_block_type(type)) {
+        panel_row_to_f32(w.weight, o, 0, kIn, row.data());
+      } else {
+        for (int64_t i = 0; i < kIn; ++i)
+          row[static_cast<size_t>(i)] = load_element(type, w.weight.data, o * kIn + i);
+      }
+      for (int64_t i = 0; i < kIn; ++i) w_sizes.at(o, i) = std::abs(row[static_cast<size_t>(i)]);
+    }
+    linear_reference(x_sizes.matrix(), {DType::kF32, w_sizes.matrix().data, kOut, kIn, kIn, false}, nullptr,
+                     sizes.matrix());
+    test::for_each_instruction_set([&] {
+      test::Threads t(2);
+      t.context.block_products = BlockProducts::kExact;
+      Rows y(kRows, kOut);
+      linear(t.context, x.matrix(), w.weight, nullptr, y.matrix());
+      double worst = 0;
+      for (int64_t r = 0; r < kRows; ++r) {
+        for (int64_t o = 0; o < kOut; ++o) {
+          worst =
+              std::max(worst, std::abs(static_cast<double>(y.at(r, o)) - expected.at(r, o)) / sizes.at(r, o));
+        }
+      }
+      EXPECT_LE(worst, 6e-7) << dtype_name(type);
+    });
+  }
+}
+
+// Rows that tiles of bf16 cannot make: infinite, NaN, close to the largest and to the smallest floats.
+TEST(LinearManyRows, OfFloatsAreRightAtTheEndsOfTheRange) {
+  constexpr int64_t kRows = 515, kIn = 170, kOut = 33;
+  for (const DType type : kEveryType) {
+    const AnyMatrix w(type, kOut, kIn, 1);
+    test::for_each_instruction_set([&] {
+      test::Threads t(2);
+      t.context.block_products = BlockProducts::kExact;
+      for (const bool accumulate : {false, true}) {
+        Rows x(kRows, kIn), y(kRows, kOut, 3);
+        x.fill(5);
+        y.fill(2);
+        Rows expected_rows = y;
+        x.at(3, 169) = NAN;
+        x.at(5, 0) = INFINITY;
+        x.at(20, 7) = -INFINITY;
+        x.at(21, 7) = 1e38F;
+        x.at(22, 7) = -1e36F;
+        for (int64_t i = 0; i < kIn; ++i) {
+          x.at(33, i) *= 1e-36F;
+          x.at(34, i) *= 1e-42F;
+          x.at(35, i) = 0;
+        }
+        linear(t.context, x.matrix(), w.weight, nullptr, y.matrix(), accumulate);
+        EXPECT_EQ(y.damaged(), 0);
+        linear_reference(x.matrix(), w.weight, nullptr, expected_rows.matrix(), accumulate);
+        for (int64_t r = 0; r < kRows; ++r) {
+          for (int64_t o = 0; o < kOut; ++o) {
+            const float expected = expected_rows.at(r, o), got = y.at(r, o);
+            EXPECT_EQ(std::isnan(got), std::isnan(expected));
+            if (std::isnan(expected)) continue;
+            if (std::isinf(expected)) {
+              EXPECT_EQ(got, expected);
+              continue;
+            }
+            const float size = r == 21                          ? 1e38F
+                               : r == 22                        ? 1e36F
+                               : accumulate || r < 33 || r > 35 ? 10.0F
+                                                                : 0.0F;
+            // Of the smallest floats, 36 units.
+            EXPECT_NEAR(got, expected, 1e-6F * size + (r == 33 ? 1e-40F : 5e-44F))
+                << dtype_name(type) << " row " << r;
+          }
+        }
+      }
+    });
+  }
+}
+
+// Where they are made by tiles of bf16, a row's result is the same beside any others.
+TEST(LinearManyRows, OfFloatsByTilesDoNotDependOnOtherRows) {
+  if ((cpu_features() & kAmxBf16) == 0) GTEST_SKIP() << "this machine has no tiles of bf16";
+  constexpr int64_t kIn = 300, kOut = 70;
+  for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kBF16}) {
+    const AnyMatrix w(type, kOut, kIn, 1);
+    test::Threads t(2);
+    t.context.block_products = BlockProducts::kExact;
+    Rows x(600, kIn), all(600, kOut), some(600, kOut);
+    x.fill(1);
+    linear(t.context, x.matrix(), w.weight, nullptr, all.matrix());
+    for (int64_t row = 0, n = 33; row < 600; row += n, n += 41) {
+      n = std::min(n, 600 - row);
+      if (n <= kFewRows) {
+        std::copy_n(all.matrix().row(row), n * kOut, some.matrix().row(row));
+        continue;
+      }
+      linear(t.context, x.matrix().rows(row, n), w.weight, nullptr, some.matrix().rows(row, n));
+    }
+    EXPECT_TRUE(all.same_bits(some)) << dtype_name(type);
   }
 }
 

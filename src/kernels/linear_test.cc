@@ -17,9 +17,9 @@ struct Shape {
   int64_t n_rows, n_in, n_out;
 };
 // Few rows, many rows; below and above a vector, the four streams, and the tiles.
-constexpr Shape kShapes[] = {{1, 1, 1},     {1, 5, 3},       {1, 64, 7},    {2, 33, 65},
-                             {3, 129, 258}, {5, 31, 1},      {8, 70, 130},  {9, 17, 5},
-                             {16, 64, 64},  {13, 1030, 131}, {33, 2050, 9}, {513, 40, 260}};
+constexpr Shape kShapes[] = {{1, 1, 1},     {1, 5, 3},      {1, 64, 7},   {2, 33, 65},   {3, 129, 258},
+                             {5, 31, 1},    {8, 70, 130},   {9, 17, 5},   {16, 64, 64},  {13, 1030, 131},
+                             {33, 2050, 9}, {513, 40, 260}, {49, 31, 33}, {64, 160, 560}};
 
 Weight weight(DType type, const void* data, const Shape& s, bool transposed, int64_t gap) {
   return {type, data, s.n_out, s.n_in, (transposed ? s.n_out : s.n_in) + gap, transposed};
@@ -39,7 +39,7 @@ void check(const Shape& s, DType type, bool transposed, bool with_bias, bool acc
   const Rows start = expected;
   const float* b = with_bias ? bias.matrix().data : nullptr;
   linear_reference(x.matrix(), w, b, expected.matrix(), accumulate);
-  test::for_each_target([&] {
+  test::for_each_instruction_set([&] {
     Rows one = start, three = start;
     test::Threads single(1), several(3);
     linear(single.context, x.matrix(), w, b, one.matrix(), accumulate);
@@ -151,7 +151,7 @@ TEST(Linear, LossesOfRowsAgreeWithTheDefinition) {
           for (int64_t o = 0; o < s.n_out; ++o) sum += std::exp(logits.at(r, o) - 300.0);
           expected.push_back(std::log(sum) + 300 - logits.at(r, targets.back()));
         }
-        test::for_each_target([&] {
+        test::for_each_instruction_set([&] {
           std::vector<double> one(targets.size()), three(targets.size());
           test::Threads single(1), several(3);
           linear_nll(single.context, x.matrix(), w, bias.matrix().data, targets, one.data());
@@ -173,7 +173,7 @@ TEST(Linear, LossesThatAreNoNumbersShow) {
     Rows x(40, 8);
     x.fill(1);
     x.at(13, 7) = bad;
-    test::for_each_target([&] {
+    test::for_each_instruction_set([&] {
       test::Threads t(1);
       std::vector<double> nll(40);
       linear_nll(t.context, x.matrix(), w, nullptr, targets, nll.data());
