@@ -13,11 +13,15 @@ enum class AttentionImpl { kSimd, kReference };
 // by blocks of 32 (relative error about 4e-3), or exactly, from the weights as f32.
 enum class BlockProducts { kInteger, kExact };
 
+class Tape;
+
 struct Context {
   ThreadPool& pool;
   Arena& arena;  // kernels release what they take
   AttentionImpl attention = AttentionImpl::kSimd;
   BlockProducts block_products = BlockProducts::kInteger;
+  // Where the ops record their backward (tensor/tape.h); null: inference. Kernels do not look at it.
+  Tape* tape = nullptr;
 };
 
 }  // namespace sepllm

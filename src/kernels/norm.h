@@ -12,8 +12,33 @@ void rms_norm(const Context& ctx, const Matrix& x, const float* weight, float ep
 void layer_norm(const Context& ctx, const Matrix& x, const float* weight, const float* bias, float eps,
                 const Matrix& y);
 
+// The gradients of a norm of rows x, given the one of its result.
+struct NormBackward {
+  bool rms = true;
+  const float* weight = nullptr;  // [d]
+  float eps = 1e-5F;
+  float* dweight = nullptr;  // [d], added to; null: not wanted
+  float* dbias = nullptr;    // [d], added to; null: not wanted
+};
+// dx = the gradient of x (added to what dx holds if `accumulate`); dx and dy may be the same. The sums over
+// rows do not depend on the number of threads.
+void norm_backward(const Context& ctx, const Matrix& x, const NormBackward& norm, const Matrix& dy,
+                   const Matrix& dx, bool accumulate);
+
+// One row of it, added up in dweight and dbias (or null).
+struct NormBackwardRowArgs {
+  int64_t n;
+  bool rms, accumulate;
+  float eps;
+  const float *x, *weight, *dy;
+  float *dx, *dweight, *dbias;
+};
+
 void rms_norm_reference(const Matrix& x, const float* weight, float eps, const Matrix& y);
 void layer_norm_reference(const Matrix& x, const float* weight, const float* bias, float eps,
                           const Matrix& y);
+// norm_backward by the definition, in double precision.
+void norm_backward_reference(const Matrix& x, const NormBackward& norm, const Matrix& dy, const Matrix& dx,
+                             bool accumulate);
 
 }  // namespace sepllm

@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
+#include <optional>
+#include <type_traits>
 
 #include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "model/kv_moves.h"
 #include "ops/ops.h"
+#include "tensor/tape.h"
 
 namespace sepllm {
 namespace {
@@ -29,16 +33,34 @@ ActivationFn activation_fn(Activation activation) {
   return ActivationFn::kGelu;
 }
 
+// An activation: with a tape it stays until the backward pass and has a gradient.
 Matrix allocate(const Context& ctx, int64_t n_rows, int64_t n_cols) {
+  if (ctx.tape != nullptr) return ctx.tape->activation(n_rows, n_cols);
   return {ctx.arena.allocate<float>(n_rows * n_cols), n_rows, n_cols, n_cols};
 }
+
+// Releases what is allocated in its life, but not what a tape will read.
+class ScratchScope {
+ public:
+  explicit ScratchScope(const Context& ctx) {
+    if (ctx.tape == nullptr) scope_.emplace(ctx.arena);
+  }
+
+ private:
+  std::optional<Arena::Scope> scope_;
+};
 
 // One forward pass: what its layers share, and the steps of a layer.
 class Pass {
  public:
   Pass(const Context& ctx, const ModelConfig& config, const ModelWeights& weights,
-       std::span<const Sequence> sequences, AttentionProbe* probe)
-      : ctx_(ctx), config_(config), weights_(weights), sequences_(sequences), probe_(probe) {
+       std::span<const Sequence> sequences, AttentionProbe* probe, bool replay_layers)
+      : ctx_(ctx),
+        config_(config),
+        weights_(weights),
+        sequences_(sequences),
+        probe_(probe),
+        replay_layers_(replay_layers) {
     const auto d = config.head_dim;
     heads_ = {.n_heads = config.n_heads,
               .n_kv_heads = config.n_kv_heads,
@@ -52,15 +74,22 @@ class Pass {
 
   Matrix run() {
     const Matrix x = allocate(ctx_, n_tokens_, config_.hidden_size);
-    const Arena::Scope scope(ctx_.arena);  // all but x is scratch
+    const ScratchScope scope(ctx_);  // all but x is scratch
     place_tokens();
     embed_tokens(x);
-    normed_ = allocate(ctx_, n_tokens_, config_.hidden_size);
-    qkv_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
-    attended_ = allocate(ctx_, n_tokens_, config_.n_heads * config_.head_dim);
+    if (ctx_.tape == nullptr) allocate_layer();
     if (second_.cos != nullptr) second_q_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
     if (config_.position == PositionType::kAlibi) set_slopes();
-    for (int64_t l = 0; l < config_.n_layers; ++l) block(l, x);
+    for (int64_t l = 0; l < config_.n_layers; ++l) {
+      if (ctx_.tape == nullptr) {
+        block(l, x);
+      } else {
+        ctx_.tape->segment(x, replay_layers_, [this, l, x] {
+          allocate_layer();
+          block(l, x);
+        });
+      }
+    }
     for (const Sequence& s : sequences_) {
       if (s.cache != nullptr) carry_out_moves(ctx_, config_, *s.cache, s.cache->end_chunk());
     }
@@ -74,6 +103,13 @@ class Pass {
             .weight = norm.weight,
             .bias = norm.bias,
             .eps = static_cast<float>(config_.norm_eps)};
+  }
+
+  // What every layer needs: one set of buffers for all, but with a tape.
+  void allocate_layer() {
+    normed_ = allocate(ctx_, n_tokens_, config_.hidden_size);
+    qkv_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
+    attended_ = allocate(ctx_, n_tokens_, config_.n_heads * config_.head_dim);
   }
 
   // Enters the chunk into the caches and collects every token's places for the position encoding.
@@ -119,50 +155,57 @@ class Pass {
   }
 
   void embed_tokens(const Matrix& x) const {
-    const Arena::Scope scope(ctx_.arena);
+    const ScratchScope scope(ctx_);
     auto* ids = ctx_.arena.allocate<int64_t>(n_tokens_);
     int64_t at = 0;
     for (const Sequence& s : sequences_) {
       for (const int32_t id : s.tokens) ids[at++] = id;
     }
     const auto n = static_cast<size_t>(n_tokens_);
-    embed(ctx_, weights_.token_embedding, {ids, n}, x);
+    ops::embed(ctx_, weights_.token_embedding, {ids, n}, x);
     if (config_.position == PositionType::kLearned)
-      embed(ctx_, weights_.position_embedding, {learned_, n}, x, /*accumulate=*/true);
+      ops::embed(ctx_, weights_.position_embedding, {learned_, n}, x, /*accumulate=*/true);
   }
 
   void block(int64_t l, const Matrix& x) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(l)];
-    const Arena::Scope scope(ctx_.arena);
+    const ScratchScope scope(ctx_);
     ops::norm(ctx_, x, norm_operands(w.norm1), normed_);
     attention_scores(l, w);
     if (config_.block == BlockType::kSequential) {
       project(w.attention_out, attended_, x);
-      ops::norm(ctx_, x, norm_operands(w.norm2), normed_);
+      second_norm(w, x);
     } else {
-      if (config_.block == BlockType::kParallel) ops::norm(ctx_, x, norm_operands(w.norm2), normed_);
+      if (config_.block == BlockType::kParallel) second_norm(w, x);
       project(w.attention_out, attended_, x);
     }
     mlp(w, x);
   }
 
+  void second_norm(const LayerWeights& w, const Matrix& x) {
+    if (ctx_.tape != nullptr) normed_ = allocate(ctx_, n_tokens_, config_.hidden_size);
+    ops::norm(ctx_, x, norm_operands(w.norm2), normed_);
+  }
+
   void project(const Linear& w, const Matrix& from, const Matrix& x) const {
-    linear(ctx_, from, w.weight, w.bias, x, /*accumulate=*/true);
+    const LinearPart part{&w.weight, w.bias, x, /*accumulate=*/true};
+    ops::linear(ctx_, from, {&part, 1});
   }
 
   void mlp(const LayerWeights& w, const Matrix& x) const {
     const Matrix up = allocate(ctx_, n_tokens_, w.mlp_up.weight.n_out);
     if (!w.mlp_gate) {
-      linear(ctx_, normed_, w.mlp_up.weight, w.mlp_up.bias, up);
-      activate(ctx_, activation_fn(config_.activation), up);
+      const LinearPart part{&w.mlp_up.weight, w.mlp_up.bias, up};
+      ops::linear(ctx_, normed_, {&part, 1});
+      ops::activate(ctx_, activation_fn(config_.activation), up);
       project(w.mlp_down, up, x);
       return;
     }
     const Matrix gate = allocate(ctx_, n_tokens_, up.n_cols);
     const LinearPart parts[] = {{&w.mlp_gate->weight, w.mlp_gate->bias, gate},
                                 {&w.mlp_up.weight, w.mlp_up.bias, up}};
-    linear(ctx_, normed_, parts);
-    activate_gated(ctx_, activation_fn(config_.activation), gate, up);
+    ops::linear(ctx_, normed_, parts);
+    ops::activate_gated(ctx_, activation_fn(config_.activation), gate, up);
     project(w.mlp_down, gate, x);
   }
 
@@ -174,7 +217,7 @@ class Pass {
       const Linear& part = w.qkv[k];
       parts[k] = {&part.weight, part.bias, qkv_.columns(part.out_offset, part.weight.n_out)};
     }
-    linear(ctx_, normed_, std::span(parts, w.qkv.size()));
+    ops::linear(ctx_, normed_, std::span(parts, w.qkv.size()));
     if (first_.cos != nullptr) {
       ops::rope(ctx_, qkv_, heads_, config_.rope_pairing == RopePairing::kInterleaved, first_, second_,
                 second_q_);
@@ -310,6 +353,7 @@ class Pass {
   const ModelWeights& weights_;
   std::span<const Sequence> sequences_;
   AttentionProbe* probe_;
+  bool replay_layers_;
   ops::QkvHeads heads_;
   int64_t n_tokens_ = 0;
   int64_t* encoded_ = nullptr;         // [n_tokens]
@@ -370,10 +414,15 @@ void Decoder::check(std::span<const Sequence> sequences) const {
   }
 }
 
-Matrix Decoder::forward(const Context& ctx, std::span<const Sequence> sequences,
-                        AttentionProbe* probe) const {
+Matrix Decoder::forward(const Context& ctx, std::span<const Sequence> sequences, AttentionProbe* probe,
+                        bool replay_layers) const {
   check(sequences);
-  return Pass(ctx, config_, weights_, sequences, probe).run();
+  if (ctx.tape == nullptr) return Pass(ctx, config_, weights_, sequences, probe, false).run();
+  // The pass lives as long as its tape: replayed layers run on it.
+  static_assert(std::is_trivially_destructible_v<Pass>);
+  for (const Sequence& s : sequences) SEPLLM_CHECK(s.cache == nullptr);
+  void* memory = ctx.arena.allocate_bytes(sizeof(Pass));
+  return (new (memory) Pass(ctx, config_, weights_, sequences, probe, replay_layers))->run();
 }
 
 void Decoder::logits(const Context& ctx, const Matrix& hidden, const Matrix& out) const {
@@ -383,6 +432,15 @@ void Decoder::logits(const Context& ctx, const Matrix& hidden, const Matrix& out
 void Decoder::nll(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets,
                   double* out) const {
   linear_nll(ctx, hidden, weights_.head.weight, weights_.head.bias, targets, out);
+}
+
+void Decoder::loss(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets,
+                   const float* factors, double* out) const {
+  SEPLLM_CHECK(ctx.tape != nullptr);
+  ops::cross_entropy(
+      ctx, hidden,
+      {.head = &weights_.head.weight, .bias = weights_.head.bias, .targets = targets, .factors = factors},
+      out);
 }
 
 }  // namespace sepllm

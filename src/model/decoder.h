@@ -51,8 +51,12 @@ class Decoder {
   // (kInvalidArgument, kOutOfRange) for token ids outside the vocabulary and learned positions beyond the
   // limit, before anything changed; out of memory (kOutOfRange) the caches of the batch are of no more use.
   // One warning where rotary or ALiBi positions pass the limit.
-  Matrix forward(const Context& ctx, std::span<const Sequence> sequences,
-                 AttentionProbe* probe = nullptr) const;
+  // With a tape (training): sequences without caches; they, their patterns, the context and the decoder must
+  // live until the backward pass, which adds to the gradients of the parameters named to the tape by where
+  // they lie in weights(). `replay_layers`: the activations of a layer are made again in the backward pass
+  // instead of kept.
+  Matrix forward(const Context& ctx, std::span<const Sequence> sequences, AttentionProbe* probe = nullptr,
+                 bool replay_layers = false) const;
 
   // What forward() refuses, without running it: Error as there.
   void check(std::span<const Sequence> sequences) const;
@@ -62,6 +66,9 @@ class Decoder {
   // Natural-log NLL of target[r] after hidden[r], by blocks of rows (never all rows x vocabulary). out:
   // [n_rows].
   void nll(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets, double* out) const;
+  // The same with a tape, on which it begins the gradient of sum_r factors[r] * nll[r].
+  void loss(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets, const float* factors,
+            double* out) const;
 
  private:
   ModelConfig config_;

@@ -1,12 +1,124 @@
 #include "ops/ops.h"
 
+#include <algorithm>
+
 #include "base/check.h"
+#include "kernels/elementwise_backward.h"
+#include "kernels/linear_backward.h"
 #include "kernels/norm.h"
+#include "tensor/tape.h"
 
 namespace sepllm::ops {
+namespace {
+
+Matrix scratch(const Context& ctx, int64_t n_rows, int64_t n_cols) {
+  return {ctx.arena.allocate<float>(n_rows * n_cols), n_rows, n_cols, n_cols};
+}
+
+// What x holds now, for the backward pass: it will be overwritten.
+Matrix saved(const Context& ctx, const Matrix& x) {
+  const Matrix copy = scratch(ctx, x.n_rows, x.n_cols);
+  ctx.pool.parallel_for(x.n_rows, [&](int64_t r, int) { std::copy_n(x.row(r), x.n_cols, copy.row(r)); });
+  return copy;
+}
+
+}  // namespace
+
+void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
+           bool accumulate) {
+  sepllm::embed(ctx, table, ids, y, accumulate);
+  float* gradient = ctx.tape != nullptr ? ctx.tape->parameter(table.data) : nullptr;
+  if (gradient == nullptr) return;
+  ctx.tape->record([ids, slot = ctx.tape->slot(y), gradient](const Context& c) {
+    embed_backward(c, ids, c.tape->gradient(slot), gradient);
+  });
+}
+
+void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
+  sepllm::linear(ctx, x, parts);
+  if (ctx.tape == nullptr) return;
+  for (const LinearPart& part : parts) {
+    const Tape::Slot from = ctx.tape->slot(x), to = ctx.tape->slot(part.y);
+    ctx.tape->record([x, w = *part.w, bias = part.bias, from, to](const Context& c) {
+      const Matrix dy = c.tape->gradient(to);
+      linear_backward_weight(c, x, dy, w, c.tape->parameter(w.data),
+                             bias != nullptr ? c.tape->parameter(bias) : nullptr);
+      linear_backward_input(c, dy, w, c.tape->gradient(from));
+    });
+  }
+}
+
+void activate(const Context& ctx, ActivationFn f, const Matrix& x) {
+  if (ctx.tape != nullptr) {
+    ctx.tape->record([f, before = saved(ctx, x), slot = ctx.tape->slot(x)](const Context& c) {
+      activate_backward(c, f, before, c.tape->gradient(slot));
+    });
+  }
+  sepllm::activate(ctx, f, x);
+}
+
+void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up) {
+  if (ctx.tape != nullptr) {
+    const Tape::Slot gate = ctx.tape->slot(x), factor = ctx.tape->slot(up);
+    ctx.tape->record([f, before = saved(ctx, x), up, gate, factor](const Context& c) {
+      activate_gated_backward(c, f, before, up, c.tape->gradient(gate), c.tape->gradient(factor));
+    });
+  }
+  sepllm::activate_gated(ctx, f, x, up);
+}
+
+void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyOperands& operands,
+                   double* nll) {
+  const Weight& head = *operands.head;
+  SEPLLM_CHECK(static_cast<int64_t>(operands.targets.size()) == hidden.n_rows);
+  Tape* tape = ctx.tape;
+  // As many rows as 64 MiB hold (256 MiB in training), if at least 64: the head's weights, and their
+  // gradient, pass through memory once for each block.
+  const int64_t elements = int64_t{1} << (tape != nullptr ? 26 : 24);
+  const int64_t most = std::clamp<int64_t>(elements / head.n_out, 64, tape != nullptr ? 1024 : 512);
+  const int64_t n_blocks = std::max<int64_t>(1, (hidden.n_rows + most - 1) / most);
+  const int64_t rows = (hidden.n_rows + n_blocks - 1) / n_blocks;
+  Matrix d_hidden;
+  if (tape != nullptr) {
+    d_hidden = scratch(ctx, hidden.n_rows, hidden.n_cols);
+    std::fill_n(d_hidden.data, d_hidden.n_rows * d_hidden.n_cols, 0.0F);
+    tape->record([d_hidden, slot = tape->slot(hidden)](const Context& c) {
+      add(c, c.tape->gradient(slot), d_hidden);
+    });
+  }
+  const Arena::Scope scope(ctx.arena);
+  const Matrix block = scratch(ctx, rows, head.n_out);
+  for (int64_t begin = 0; begin < hidden.n_rows; begin += rows) {
+    const int64_t n = std::min(rows, hidden.n_rows - begin);
+    const Matrix logits = block.rows(0, n), from = hidden.rows(begin, n);
+    const auto targets = operands.targets.subspan(static_cast<size_t>(begin), static_cast<size_t>(n));
+    sepllm::linear(ctx, from, head, operands.bias, logits);
+    if (tape == nullptr) {
+      nll_rows(ctx, logits, targets, nll + begin);
+      continue;
+    }
+    cross_entropy_rows(ctx, logits, targets, operands.factors + begin, nll + begin);
+    linear_backward_weight(ctx, from, logits, head, tape->parameter(head.data),
+                           operands.bias != nullptr ? tape->parameter(operands.bias) : nullptr);
+    linear_backward_input(ctx, logits, head, d_hidden.rows(begin, n));
+  }
+}
 
 void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, const Matrix& y) {
   SEPLLM_CHECK(x.n_rows == y.n_rows && x.n_cols == y.n_cols);
+  if (ctx.tape != nullptr) {
+    const Tape::Slot from = ctx.tape->slot(x), to = ctx.tape->slot(y);
+    const bool in_place = x.data == y.data;
+    ctx.tape->record([before = saved(ctx, x), operands, from, to, in_place](const Context& c) {
+      const NormBackward backward{
+          .rms = operands.rms,
+          .weight = operands.weight,
+          .eps = operands.eps,
+          .dweight = c.tape->parameter(operands.weight),
+          .dbias = operands.bias != nullptr ? c.tape->parameter(operands.bias) : nullptr};
+      norm_backward(c, before, backward, c.tape->gradient(to), c.tape->gradient(from), !in_place);
+    });
+  }
   if (operands.rms) {
     rms_norm(ctx, x, operands.weight, operands.eps, y);
   } else {
@@ -14,27 +126,80 @@ void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, con
   }
 }
 
-void rope(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool interleaved,
-          const RopeTables& first, const RopeTables& second, const Matrix& second_q) {
-  const RopeHeads q{.n_heads = heads.n_heads,
-                    .head_dim = heads.head_dim,
-                    .group = heads.n_heads / heads.n_kv_heads,
-                    .group_stride = heads.q_group_stride,
-                    .offset = 0,
-                    .interleaved = interleaved};
-  const RopeHeads k{.n_heads = heads.n_kv_heads,
-                    .head_dim = heads.head_dim,
-                    .group = 1,
-                    .group_stride = heads.kv_stride,
-                    .offset = heads.k_offset,
-                    .interleaved = interleaved};
-  if (second.cos != nullptr) rope_rotate(ctx, qkv, second_q, q, second.n_freq, second.cos, second.sin);
-  rope_rotate(ctx, qkv, qkv, q, first.n_freq, first.cos, first.sin);
-  rope_rotate(ctx, qkv, qkv, k, first.n_freq, first.cos, first.sin);
+namespace {
+
+RopeHeads query_heads(const QkvHeads& heads, bool interleaved) {
+  return {.n_heads = heads.n_heads,
+          .head_dim = heads.head_dim,
+          .group = heads.n_heads / heads.n_kv_heads,
+          .group_stride = heads.q_group_stride,
+          .offset = 0,
+          .interleaved = interleaved};
 }
 
-void attend(const Context& ctx, const AttentionArgs& args) { attention(ctx, args); }
+RopeHeads key_heads(const QkvHeads& heads, bool interleaved) {
+  return {.n_heads = heads.n_kv_heads,
+          .head_dim = heads.head_dim,
+          .group = 1,
+          .group_stride = heads.kv_stride,
+          .offset = heads.k_offset,
+          .interleaved = interleaved};
+}
 
-void pattern_attend(const Context& ctx, const PatternAttentionArgs& args) { pattern_attention(ctx, args); }
+void rotate(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool interleaved,
+            const RopeTables& t) {
+  rope_rotate(ctx, qkv, qkv, query_heads(heads, interleaved), t.n_freq, t.cos, t.sin);
+  rope_rotate(ctx, qkv, qkv, key_heads(heads, interleaved), t.n_freq, t.cos, t.sin);
+}
+
+}  // namespace
+
+void rope(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool interleaved,
+          const RopeTables& first, const RopeTables& second, const Matrix& second_q) {
+  if (second.cos != nullptr)
+    rope_rotate(ctx, qkv, second_q, query_heads(heads, interleaved), second.n_freq, second.cos, second.sin);
+  rotate(ctx, qkv, heads, interleaved, first);
+  if (ctx.tape == nullptr) return;
+  SEPLLM_CHECK(second.cos == nullptr);  // of streams alone
+  ctx.tape->record([qkv, heads, interleaved, first, slot = ctx.tape->slot(qkv)](const Context& c) {
+    // A rotation's gradient is turned back by the same angles.
+    const Arena::Scope scope(c.arena);
+    const int64_t n = qkv.n_rows * first.n_freq;
+    float* sin = c.arena.allocate<float>(n);
+    std::transform(first.sin, first.sin + n, sin, [](float s) { return -s; });
+    rotate(c, c.tape->gradient(slot), heads, interleaved, {first.n_freq, first.cos, sin});
+  });
+}
+
+void attend(const Context& ctx, const AttentionArgs& args) {
+  SEPLLM_CHECK(ctx.tape == nullptr);  // gradients do not flow into caches
+  attention(ctx, args);
+}
+
+void pattern_attend(const Context& ctx, const PatternAttentionArgs& args) {
+  if (ctx.tape == nullptr) return pattern_attention(ctx, args);
+  int64_t n_rows = 0;
+  for (const PatternSequence& s : args.sequences) n_rows = std::max(n_rows, s.first_row + s.n_rows);
+  PatternAttentionArgs own = args;
+  own.log_sum_exp = ctx.arena.allocate<float>(n_rows * args.n_heads);
+  pattern_attention(ctx, own);
+  const auto slot = [&](const float* data) {
+    return ctx.tape->slot({const_cast<float*>(data), 1, 1, 1});  // its place alone
+  };
+  ctx.tape->record(
+      [own, q = slot(args.q), k = slot(args.k), v = slot(args.v), out = slot(args.out)](const Context& c) {
+        pattern_attention_backward(c, own,
+                                   {.d_out = c.tape->gradient(out).data,
+                                    .d_out_row_stride = own.out_row_stride,
+                                    .d_q = c.tape->gradient(q).data,
+                                    .d_k = c.tape->gradient(k).data,
+                                    .d_v = c.tape->gradient(v).data,
+                                    .d_q_row_stride = own.q_row_stride,
+                                    .d_q_group_stride = own.q_group_stride,
+                                    .d_kv_row_stride = own.kv_row_stride,
+                                    .d_kv_head_stride = own.kv_head_stride,
+                                    .same_for_any_threads = true});
+      });
+}
 
 }  // namespace sepllm::ops

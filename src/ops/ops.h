@@ -1,5 +1,6 @@
-// The closed list of operators that the decoder is made of: each chooses among kernels (and, in training,
-// will record its backward on the tape of the context).
+// The closed list of operators that the decoder is made of: each chooses among kernels and, where the context
+// has a tape, records its backward there. Activations are then the tape's (Tape::activation); what a closure
+// reads (operands, ids, patterns, tables) must live until the backward pass, in the arena or with the caller.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,29 @@ struct NormOperands {
   const float* bias = nullptr;    // [d] or null; layer norm only
   float eps = 1e-5F;
 };
+// y[r] = table row ids[r], added to y if `accumulate`.
+void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
+           bool accumulate = false);
+
+// y = x W^T + b for each part (kernels/linear.h).
+void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
+
+// x = f(x); x = f(x) * up. In place.
+void activate(const Context& ctx, ActivationFn f, const Matrix& x);
+void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up);
+
+// nll[r] = the loss of the head's softmax at targets[r], in blocks of rows (never rows x vocabulary at once).
+// With a tape, the gradient of sum_r factors[r] * nll[r] flows back into hidden and head; rows with factor 0
+// do not count. factors: [n], unused without a tape. Every target in [0, head.n_out).
+struct CrossEntropyOperands {
+  const Weight* head = nullptr;
+  const float* bias = nullptr;  // or null
+  std::span<const int32_t> targets{};
+  const float* factors = nullptr;
+};
+void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyOperands& operands,
+                   double* nll);
+
 // y = norm(x); x, y: [n, d], may be the same.
 void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, const Matrix& y);
 

@@ -1,0 +1,126 @@
+// What a forward pass writes down so that gradients can flow back through it: for each op one closure, and
+// where the gradients of activations and parameters lie. Everything lives in the arena of the pass.
+#pragma once
+
+#include <cstdint>
+#include <new>
+#include <type_traits>
+#include <unordered_map>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "tensor/arena.h"
+#include "tensor/matrix.h"
+
+namespace sepllm {
+
+struct Context;
+
+class Tape {
+ public:
+  // A part of an activation, whose gradient has memory only while its segment runs backward.
+  struct Slot {
+    int64_t block = -1;
+    int64_t offset = 0;  // elements
+    int64_t n_rows = 0, n_cols = 0, stride = 0;
+  };
+
+  // `arena` is that of the contexts that ops are called with; `pool` clears gradients.
+  Tape(Arena& arena, ThreadPool& pool) : arena_(arena), pool_(pool) {}
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  // The gradient of the parameter that begins at `value` (a matrix as it is stored, or a vector), f32 in the
+  // parameter's layout without gaps, is added to what `gradient` holds. Two parameters in one place (a tied
+  // head) share it.
+  void set_parameter(const void* value, float* gradient) { parameters_[value] = gradient; }
+  // Null: frozen.
+  float* parameter(const void* value) const;
+
+  // f32 memory in the arena for an activation [n_rows, n_cols] (uninitialised) that gets a gradient in the
+  // backward pass.
+  Matrix activation(int64_t n_rows, int64_t n_cols);
+  // The gradient of (a part of) an activation of this pass.
+  Slot slot(const Matrix& part) const;
+  // Where that gradient lies now; only inside a backward closure. At first it is zero: closures add to it,
+  // and turn the gradient of what an op made in place into that of what had been there.
+  Matrix gradient(const Slot& slot) const;
+
+  // `backward(ctx)` is called in the backward pass, after those of all later ops. It is kept in the arena.
+  template <typename Fn>
+  void record(const Fn& backward) {
+    static_assert(std::is_trivially_copyable_v<Fn>, "closures lie in the arena and are never destroyed");
+    auto* copy = new (arena_.allocate_bytes(sizeof(Fn))) Fn(backward);
+    entries_.push_back({[](void* fn, const Context& ctx) { (*static_cast<Fn*>(fn))(ctx); }, copy});
+  }
+
+  // Runs forward(), whose activations belong together: their gradients have memory only while the backward
+  // pass is inside. Where `replayed`, the activations are released at once, and forward() runs once more in
+  // the backward pass, after `state` (which the segment reads and changes in place) has been set back: one
+  // copy of the state is all that is kept of the segment.
+  template <typename Fn>
+  void segment(const Matrix& state, bool replayed, const Fn& forward) {
+    static_assert(std::is_trivially_copyable_v<Fn>);
+    if (!replayed) {
+      const Mark mark = begin_segment();
+      forward();
+      end_segment(mark);
+      return;
+    }
+    const Matrix kept = copy_of(state);
+    {
+      const Arena::Scope scope(arena_);
+      const Mark mark = begin_segment();
+      forward();
+      forget(mark);
+    }
+    record([this, state, kept, forward](const Context& ctx) {
+      copy(kept, state);
+      const Arena::Scope scope(arena_);
+      const Mark mark = begin_segment();
+      forward();
+      run_segment(ctx, mark, entries_.size(), blocks_.size());
+      forget(mark);
+    });
+  }
+
+  // Calls what was recorded, last first: the closure that was recorded last sets the gradient that the others
+  // carry on. The tape is empty then.
+  void backward(const Context& ctx);
+  void clear();
+
+ private:
+  struct Mark {
+    size_t entry, block;
+  };
+  struct Entry {
+    void (*call)(void* fn, const Context& ctx);  // null: the end of a segment
+    void* fn;
+    Mark begin{};  // of that segment
+    size_t end_block = 0;
+  };
+  struct Block {
+    const float* data;
+    int64_t size;
+    float* gradient;
+    bool in_segment;
+  };
+
+  Mark begin_segment();
+  void end_segment(const Mark& mark);
+  void forget(const Mark& mark);
+  void run_segment(const Context& ctx, const Mark& begin, size_t end_entry, size_t end_block);
+  void run_entries(const Context& ctx, size_t begin, size_t end);
+  void give_gradient(Block& block);
+  Matrix copy_of(const Matrix& m);
+  static void copy(const Matrix& from, const Matrix& to);
+
+  Arena& arena_;
+  ThreadPool& pool_;
+  int depth_ = 0;  // of segments being recorded
+  std::unordered_map<const void*, float*> parameters_;
+  std::vector<Entry> entries_;
+  std::vector<Block> blocks_;
+};
+
+}  // namespace sepllm

@@ -1,0 +1,116 @@
+#include "train/parameters.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "checkpoint/weight_store.h"
+#include "kernels/rows.h"
+#include "model/tensor_list.h"
+
+namespace sepllm {
+namespace {
+
+// Calls fn(name, shape, decays) for each tensor in order; the slot of a ModelWeights is set from what it
+// returns, the place of the values.
+template <typename Fn>
+class Visitor {
+ public:
+  Visitor(const ModelSpec& spec, Fn fn) : spec_(spec), fn_(std::move(fn)) {}
+
+  void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
+    slot = matrix(fn_(name, {rows, columns}, true), rows, columns, false);
+  }
+  void linear(Linear& slot, const std::string& weight, const std::string& bias, int64_t n_out,
+              int64_t n_in) {
+    const bool transposed = spec_.names.transposed_linears;
+    const auto shape = transposed ? std::vector<int64_t>{n_in, n_out} : std::vector<int64_t>{n_out, n_in};
+    slot.weight = matrix(fn_(weight, shape, true), n_out, n_in, transposed);
+    slot.bias = vector(bias, n_out);
+  }
+  void norm(Norm& slot, const std::string& weight, const std::string& bias) {
+    slot = {vector(weight, spec_.config.hidden_size), vector(bias, spec_.config.hidden_size)};
+  }
+
+ private:
+  static Weight matrix(const float* data, int64_t n_out, int64_t n_in, bool transposed) {
+    return {.type = DType::kF32,
+            .data = data,
+            .n_out = n_out,
+            .n_in = n_in,
+            .row_stride = transposed ? n_out : n_in,
+            .transposed = transposed};
+  }
+  const float* vector(const std::string& name, int64_t n) {
+    return name.empty() ? nullptr : fn_(name, {n}, false);
+  }
+
+  const ModelSpec& spec_;
+  Fn fn_;
+};
+
+template <typename Fn>
+void visit(const ModelSpec& spec, ModelWeights* weights, const Fn& fn) {
+  Visitor<Fn> visitor(spec, fn);
+  visit_model(spec, spec.prefix, spec.names.head.weight, weights, visitor);
+  if (spec.config.tied_embeddings) weights->head.weight = weights->token_embedding;
+}
+
+}  // namespace
+
+Parameters::Parameters(const ModelSpec& spec) : spec_(spec) {
+  spec_.blocks.reset();
+  ModelWeights unused;
+  visit(spec_, &unused,
+        [this](const std::string& name, std::vector<int64_t> shape, bool decays) -> const float* {
+          constexpr int64_t kAlignment = 16;  // elements: 64 bytes
+          int64_t n = 1;
+          for (const int64_t d : shape) n *= d;
+          list_.push_back({name, std::move(shape), size_, n, decays});
+          size_ += (n + kAlignment - 1) / kAlignment * kAlignment;
+          return nullptr;
+        });
+  buffer_ = Buffer(size_ * static_cast<int64_t>(sizeof(float)), "the parameters");
+  std::fill_n(data(), size_, 0.0F);
+}
+
+int64_t Parameters::count() const {
+  int64_t n = 0;
+  for (const ParameterInfo& p : list_) n += p.size;
+  return n;
+}
+
+void Parameters::load(const std::string& folder, const ModelSpec& spec) {
+  if (spec.blocks) {
+    throw Error(ErrorCode::kUnsupported, "quantised weights cannot be trained",
+                {.file = folder, .hint = "begin from the checkpoint that they were made of"});
+  }
+  const ModelWeights stored = load_weights(folder, spec);  // checks every tensor
+  const WeightStore& store = stored.store;
+  const std::string prefix = detect_prefix(store, spec);
+  for (const ParameterInfo& p : list_) {
+    std::string name = p.name;
+    if (!store.has(name) && name == spec.names.head.weight) name = spec.names.head_alternative;
+    if (!store.has(name)) name = prefix + p.name.substr(spec.prefix.size());
+    const SafetensorsEntry& entry = store.entry(name);
+    const auto type = float_type(entry.dtype);
+    SEPLLM_CHECK(type && entry.bytes == p.size * dtype_size(*type));
+    row_to_f32(*type, entry.data, p.size, values(p));
+  }
+}
+
+ModelWeights Parameters::views() const {
+  ModelWeights weights;
+  size_t next = 0;
+  visit(spec_, &weights, [&](const std::string&, const std::vector<int64_t>&, bool) -> const float* {
+    return data() + list_[next++].offset;
+  });
+  return weights;
+}
+
+void Parameters::name_gradients(Tape& tape, float* gradients) const {
+  for (const ParameterInfo& p : list_) tape.set_parameter(data() + p.offset, gradients + p.offset);
+}
+
+}  // namespace sepllm

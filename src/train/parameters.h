@@ -1,0 +1,52 @@
+// The trainable parameters of a model: f32, one after the other in one buffer, under their Hugging Face names,
+// and the views of them that the decoder reads.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/weights.h"
+#include "tensor/buffer.h"
+#include "tensor/tape.h"
+
+namespace sepllm {
+
+struct ParameterInfo {
+  std::string name;            // as in a checkpoint of the family, with the base model's prefix
+  std::vector<int64_t> shape;  // as stored there
+  int64_t offset = 0;          // elements from the start of the buffer, a multiple of 16
+  int64_t size = 0;            // elements
+  bool decays = false;         // matrices and embeddings; norms and biases do not
+};
+
+class Parameters {
+ public:
+  // The tensors that the family has (a tied head is the embedding), all zero.
+  explicit Parameters(const ModelSpec& spec);
+
+  const std::vector<ParameterInfo>& list() const { return list_; }
+  int64_t size() const { return size_; }    // elements of the buffer, padding included
+  int64_t count() const;                    // parameters, without padding
+  float* data() { return buffer_.as<float>(); }
+  const float* data() const { return buffer_.as<float>(); }
+  float* values(const ParameterInfo& p) { return data() + p.offset; }
+
+  // Copies the values of a checkpoint of the same model in any float type. Error as load_weights.
+  void load(const std::string& folder, const ModelSpec& spec);
+
+  // What a Decoder needs: views into this object, which must outlive them.
+  ModelWeights views() const;
+
+  // Names to the tape where each gradient goes: gradients[p.offset] on, an array of size() elements.
+  void name_gradients(Tape& tape, float* gradients) const;
+
+ private:
+  ModelSpec spec_;
+  std::vector<ParameterInfo> list_;
+  int64_t size_ = 0;
+  Buffer buffer_;
+};
+
+}  // namespace sepllm
