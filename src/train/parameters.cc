@@ -22,8 +22,7 @@ class Visitor {
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
     slot = matrix(fn_(name, {rows, columns}, true), rows, columns, false);
   }
-  void linear(Linear& slot, const std::string& weight, const std::string& bias, int64_t n_out,
-              int64_t n_in) {
+  void linear(Linear& slot, const std::string& weight, const std::string& bias, int64_t n_out, int64_t n_in) {
     const bool transposed = spec_.names.transposed_linears;
     const auto shape = transposed ? std::vector<int64_t>{n_in, n_out} : std::vector<int64_t>{n_out, n_in};
     slot.weight = matrix(fn_(weight, shape, true), n_out, n_in, transposed);

@@ -1,5 +1,5 @@
-// The trainable parameters of a model: f32, one after the other in one buffer, under their Hugging Face names,
-// and the views of them that the decoder reads.
+// The trainable parameters of a model: f32, one after the other in one buffer, under their Hugging Face
+// names, and the views of them that the decoder reads.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ class Parameters {
   explicit Parameters(const ModelSpec& spec);
 
   const std::vector<ParameterInfo>& list() const { return list_; }
-  int64_t size() const { return size_; }    // elements of the buffer, padding included
-  int64_t count() const;                    // parameters, without padding
+  int64_t size() const { return size_; }  // elements of the buffer, padding included
+  int64_t count() const;                  // parameters, without padding
   float* data() { return buffer_.as<float>(); }
   const float* data() const { return buffer_.as<float>(); }
   float* values(const ParameterInfo& p) { return data() + p.offset; }
