@@ -70,22 +70,18 @@ void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const M
 void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyOperands& operands,
                    double* nll) {
   const Weight& head = *operands.head;
-  SEPLLM_CHECK(static_cast<int64_t>(operands.targets.size()) == hidden.n_rows);
   Tape* tape = ctx.tape;
-  // As many rows as 64 MiB hold (256 MiB in training), if at least 64: the head's weights, and their
-  // gradient, pass through memory once for each block.
-  const int64_t elements = int64_t{1} << (tape != nullptr ? 26 : 24);
-  const int64_t most = std::clamp<int64_t>(elements / head.n_out, 64, tape != nullptr ? 1024 : 512);
+  SEPLLM_CHECK(tape != nullptr && static_cast<int64_t>(operands.targets.size()) == hidden.n_rows);
+  // As many rows as 256 MiB hold, if at least 64: the head's weights and their gradient pass through memory
+  // once for each block.
+  constexpr int64_t kElements = int64_t{1} << 26;
+  const int64_t most = std::clamp<int64_t>(kElements / head.n_out, 64, 1024);
   const int64_t n_blocks = std::max<int64_t>(1, (hidden.n_rows + most - 1) / most);
   const int64_t rows = (hidden.n_rows + n_blocks - 1) / n_blocks;
-  Matrix d_hidden;
-  if (tape != nullptr) {
-    d_hidden = scratch(ctx, hidden.n_rows, hidden.n_cols);
-    std::fill_n(d_hidden.data, d_hidden.n_rows * d_hidden.n_cols, 0.0F);
-    tape->record([d_hidden, slot = tape->slot(hidden)](const Context& c) {
-      add(c, c.tape->gradient(slot), d_hidden);
-    });
-  }
+  const Matrix d_hidden = scratch(ctx, hidden.n_rows, hidden.n_cols);
+  std::fill_n(d_hidden.data, d_hidden.n_rows * d_hidden.n_cols, 0.0F);
+  tape->record(
+      [d_hidden, slot = tape->slot(hidden)](const Context& c) { add(c, c.tape->gradient(slot), d_hidden); });
   const Arena::Scope scope(ctx.arena);
   const Matrix block = scratch(ctx, rows, head.n_out);
   for (int64_t begin = 0; begin < hidden.n_rows; begin += rows) {
@@ -93,10 +89,6 @@ void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyO
     const Matrix logits = block.rows(0, n), from = hidden.rows(begin, n);
     const auto targets = operands.targets.subspan(static_cast<size_t>(begin), static_cast<size_t>(n));
     sepllm::linear(ctx, from, head, operands.bias, logits);
-    if (tape == nullptr) {
-      nll_rows(ctx, logits, targets, nll + begin);
-      continue;
-    }
     cross_entropy_rows(ctx, logits, targets, operands.factors + begin, nll + begin);
     linear_backward_weight(ctx, from, logits, head, tape->parameter(head.data),
                            operands.bias != nullptr ? tape->parameter(operands.bias) : nullptr);

@@ -35,9 +35,9 @@ void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> par
 void activate(const Context& ctx, ActivationFn f, const Matrix& x);
 void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up);
 
-// nll[r] = the loss of the head's softmax at targets[r], in blocks of rows (never rows x vocabulary at once).
-// With a tape, the gradient of sum_r factors[r] * nll[r] flows back into hidden and head; rows with factor 0
-// do not count. factors: [n], unused without a tape. Every target in [0, head.n_out).
+// Training's loss (without a tape: kernels/linear_nll.h): nll[r] = that of the head's softmax at targets[r],
+// in blocks of rows (never rows x vocabulary at once). The gradient of sum_r factors[r] * nll[r] flows back
+// into hidden and head; rows with factor 0 do not count. factors: [n]; every target in [0, head.n_out).
 struct CrossEntropyOperands {
   const Weight* head = nullptr;
   const float* bias = nullptr;  // or null
