@@ -79,7 +79,9 @@ void cross_entropy_rows(const Context& ctx, const Matrix& logits, std::span<cons
   parallel_for(ctx, logits.n_rows, logits.n_rows * logits.n_cols * 2 * kExpWork, [&](int64_t r, int) {
     float* row = logits.row(r);
     const int32_t target = targets[static_cast<size_t>(r)];
-    const double top = log_sum_exp(row, logits.n_cols);
+    LogSum sum;
+    add_to_log_sum(row, logits.n_cols, &sum);
+    const double top = sum.value();
     nll[r] = top - row[target];
     softmax_row(row, logits.n_cols, static_cast<float>(top), factors[r]);
     row[target] -= factors[r];
