@@ -12,7 +12,7 @@
 #include "cache/kv_cache.h"
 #include "engine/marks.h"
 #include "engine/model.h"
-#include "engine/state_file.h"
+#include "checkpoint/state_file.h"
 #include "kernels/context.h"
 
 namespace sepllm {

@@ -1,4 +1,4 @@
-#include "engine/state_file.h"
+#include "checkpoint/state_file.h"
 
 #include <cstring>
 

@@ -1,0 +1,218 @@
+#include "train/train_config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/yaml.h"
+
+namespace sepllm {
+namespace {
+
+constexpr int64_t kMany = int64_t{1} << 40;
+
+[[noreturn]] void refuse(const std::string& file, const char* key, const std::string& message,
+                         const std::string& got = "") {
+  throw Error(ErrorCode::kInvalidArgument, message, {.file = file, .place = key, .got = got});
+}
+
+// PREFIX, [PREFIX, ...] or [{path: PREFIX, weight: W}, ...].
+std::vector<TokenSource> parse_sources(const Json& value, const std::string& file, const char* key) {
+  std::vector<TokenSource> out;
+  const auto add = [&](const Json& item) {
+    if (item.is_string()) {
+      out.push_back({item.get<std::string>(), 1});
+      return;
+    }
+    const JsonObject object(item, file, key);
+    for (const auto& [name, unused] : item.items()) {
+      if (name != "path" && name != "weight")
+        refuse(file, key, "an unknown key in a data source (known: path, weight)", name);
+    }
+    out.push_back({object.string("path"), object.number_or("weight", 1)});
+    if (!(out.back().weight > 0)) refuse(file, key, "weights of data must be positive");
+  };
+  if (value.is_array()) {
+    for (const Json& item : value) add(item);
+  } else {
+    add(value);
+  }
+  if (out.empty()) refuse(file, key, "no data given");
+  return out;
+}
+
+void parse_policy(const Json& value, const std::string& file, const char* key, PolicySettings* settings) {
+  OptionSet options;
+  declare_policy_options(&options, settings);
+  const Json object = value.is_string() ? Json{{"policy", value}} : value;
+  options.apply_json(JsonObject(object, file, key));
+  finish_policy_options(&options, settings, nullptr, file);
+  if (settings->policy.kind == PolicyKind::kSepStream || settings->policy.kind == PolicyKind::kSinkStream)
+    refuse(file, key, "models are trained with a static policy: full, sep, sink or fixed",
+           policy_name(settings->policy.kind));
+}
+
+Json sources_json(const std::vector<TokenSource>& sources) {
+  Json out = Json::array();
+  for (const TokenSource& s : sources) out.push_back({{"path", s.prefix}, {"weight", s.weight}});
+  return out;
+}
+
+void check(const TrainConfig& c, const std::string& file) {
+  if (c.data.empty()) refuse(file, "data", "no training data given");
+  if (c.save.empty()) refuse(file, "save", "no folder for the run given");
+  const std::pair<const char*, int64_t> wanted[] = {{"seq_length", c.seq_length},
+                                                    {"train_steps", c.train_steps},
+                                                    {"global_batch_size", c.global_batch_size}};
+  for (const auto& [key, value] : wanted) {
+    if (value < 1) refuse(file, key, "missing: an integer of at least 1 is needed");
+  }
+  if (c.global_batch_size % c.micro_batch_size != 0)
+    refuse(file, "micro_batch_size", "must divide global_batch_size",
+           fmt::format("{} and {}", c.micro_batch_size, c.global_batch_size));
+  if (!(c.lr > 0)) refuse(file, "lr", "missing: a positive number is needed");
+  if (c.min_lr > c.lr) refuse(file, "min_lr", "larger than lr", fmt::format("{} > {}", c.min_lr, c.lr));
+  if (c.init_from.empty()) {
+    const std::pair<const char*, int64_t> sizes[] = {
+        {"n_layers", c.n_layers}, {"hidden_size", c.hidden_size}, {"n_heads", c.n_heads}};
+    for (const auto& [key, value] : sizes) {
+      if (value < 1) refuse(file, key, "missing: a new model needs it (or init_from: a checkpoint)");
+    }
+    if (c.tokenizer.empty()) refuse(file, "tokenizer", "missing: a new model needs it");
+  } else if (c.n_layers != 0 || c.hidden_size != 0 || c.n_heads != 0) {
+    refuse(file, "init_from",
+           "a checkpoint has its sizes: n_layers, hidden_size, n_heads are for new models");
+  }
+  if (c.valid_share > 0 && !c.valid_data.empty())
+    refuse(file, "valid_share", "either valid_data or a share of data is held out, not both");
+}
+
+}  // namespace
+
+void declare_train_options(OptionSet* o, TrainConfig* c) {
+  o->add_string("init_from", &c->init_from, "checkpoint (HF folder) to go on from; none: a new model", "DIR");
+  o->add_choice("family", &c->family, {"gpt_neox", "llama", "gpt2", "falcon"}, "of a new model");
+  o->add_choice("init", &c->init, {"pythia", "gpt2"}, "how a new model's weights are drawn");
+  o->add_int("n_layers", &c->n_layers, 1, 10'000, "layers");
+  o->add_int("hidden_size", &c->hidden_size, 1, 1 << 20, "width of the residual stream");
+  o->add_int("n_heads", &c->n_heads, 1, 1 << 16, "query heads");
+  o->add_int("n_kv_heads", &c->n_kv_heads, 0, 1 << 16, "key and value heads (default: n_heads)");
+  o->add_int("intermediate_size", &c->intermediate_size, 0, 1 << 22, "width of the MLP");
+  o->add_int("vocab_size", &c->vocab_size, 0, 1 << 24, "rows of the embedding (default: the tokenizer's)");
+  o->add_double("rotary_pct", &c->rotary_pct, 0.01, 1, "gpt_neox: share of each head that is rotated");
+  o->add_double("rope_theta", &c->rope_theta, 1, 1e12, "base of the rotary frequencies");
+  o->add_flag("tie_embeddings", &c->tie_embeddings, "the head is the embedding");
+  o->add_string("tokenizer", &c->tokenizer, "folder or file of the tokenizer", "PATH");
+  o->add_double("valid_share", &c->valid_share, 0, 0.5, "share of each file of data that is held out");
+  o->add_int("seq_length", &c->seq_length, 1, 1 << 24, "tokens of a sample");
+  o->add_flag("document_mask", &c->document_mask, "tokens see their own document only");
+  o->add_int("train_steps", &c->train_steps, 1, kMany, "steps");
+  o->add_int("global_batch_size", &c->global_batch_size, 1, 1 << 24, "samples of a step");
+  o->add_int("micro_batch_size", &c->micro_batch_size, 1, 1 << 20,
+             "samples that go through the model together");
+  o->add_double("lr", &c->lr, 0, 100, "learning rate");
+  o->add_double("min_lr", &c->min_lr, 0, 100, "its end");
+  o->add_double("warmup", &c->warmup, 0, 1e12, "below 1: share of the steps; else steps");
+  o->add_choice("lr_decay_style", &c->lr_decay_style, {"cosine", "linear", "constant", "wsd"},
+                "its way down");
+  o->add_int("lr_decay_steps", &c->lr_decay_steps, 0, kMany, "steps until min_lr (default: train_steps)");
+  o->add_double("wsd_decay", &c->wsd_decay, 0, 1, "wsd: share of the steps, at the end, that decay");
+  o->add_double("beta1", &c->beta1, 0, 0.99999, "of AdamW");
+  o->add_double("beta2", &c->beta2, 0, 0.9999999, "of AdamW");
+  o->add_double("eps", &c->eps, 1e-30, 1, "of AdamW");
+  o->add_double("weight_decay", &c->weight_decay, 0, 10, "of matrices and embeddings");
+  o->add_double("clip_grad", &c->clip_grad, 0, 1e12, "largest norm of a gradient; 0: any");
+  o->add_double(
+      "spike_z", &c->spike_z, 0, 1e6,
+      "a step is left out whose gradient norm lies that many deviations above its mean; 0: none is");
+  o->add_int("seed", &c->seed, 0, kMany, "of the weights and the order of the samples");
+  o->add_flag("activation_checkpointing", &c->activation_checkpointing,
+              "less memory: a layer's activations are made again in the backward pass");
+  o->add_int("threads", &c->threads, 0, 1024, "threads (default: all cores)");
+  o->add_int("later_policy_step", &c->later_policy_step, 0, kMany, "the step from which later_policy holds");
+  o->add_string("save", &c->save, "folder of the run: checkpoints, metrics, the model", "DIR");
+  o->add_int("save_interval", &c->save_interval, 1, kMany, "steps between checkpoints");
+  o->add_int("keep_last", &c->keep_last, 1, 1 << 20, "checkpoints that are kept");
+  o->add_int("keep_every", &c->keep_every, 0, kMany, "steps whose checkpoints are kept for ever; 0: none");
+  o->add_int("eval_interval", &c->eval_interval, 1, kMany, "steps between validations");
+  o->add_int("eval_samples", &c->eval_samples, 1, 1 << 24, "held-out samples of a validation");
+  o->add_int("log_interval", &c->log_interval, 1, kMany, "steps between lines of metrics.jsonl");
+  o->add_int("sample_interval", &c->sample_interval, 0, kMany, "steps between samples of text; 0: none");
+  o->add_int("sample_tokens", &c->sample_tokens, 1, 1 << 20, "tokens of a sample");
+  o->add_string("sample_prompt", &c->sample_prompt, "what samples begin with");
+}
+
+TrainConfig parse_train_config(const Json& json, const std::string& file) {
+  TrainConfig config;
+  OptionSet options;
+  declare_train_options(&options, &config);
+  const JsonObject object(json, file);
+  Json plain = Json::object();
+  for (const auto& [key, value] : json.items()) {
+    if (key == "data") {
+      config.data = parse_sources(value, file, "data");
+    } else if (key == "valid_data") {
+      config.valid_data = parse_sources(value, file, "valid_data");
+    } else if (key == "policy") {
+      parse_policy(value, file, "policy", &config.policy);
+    } else if (key == "later_policy") {
+      parse_policy(value, file, "later_policy", &config.later_policy);
+    } else if (!value.is_null()) {
+      plain[key] = value;
+    }
+  }
+  options.apply_json(JsonObject(plain, file));
+  if (json.contains("later_policy") != (config.later_policy_step > 0))
+    refuse(file, "later_policy", "later_policy and later_policy_step belong together");
+  check(config, file);
+  return config;
+}
+
+TrainConfig read_train_config(const std::string& path, const std::vector<std::string>& changes) {
+  Json json = parse_yaml(read_file(path, uint64_t{1} << 20), path);
+  if (json.is_null()) json = Json::object();
+  if (!json.is_object()) throw Error(ErrorCode::kBadFile, "expected key: value lines", {.file = path});
+  for (const std::string& change : changes) {
+    const size_t equals = change.find('=');
+    if (equals == std::string::npos || equals == 0) refuse("--set", change.c_str(), "expected key=value");
+    Json* at = &json;
+    std::string key = change.substr(0, equals);
+    for (size_t dot = key.find('.'); dot != std::string::npos; dot = key.find('.')) {
+      at = &(*at)[key.substr(0, dot)];
+      if (!at->is_null() && !at->is_object()) refuse("--set", change.c_str(), "not a group of keys");
+      key.erase(0, dot + 1);
+    }
+    (*at)[key] = parse_yaml(change.substr(equals + 1), "--set " + change);
+  }
+  return parse_train_config(json, path);
+}
+
+Json train_config_json(const TrainConfig& config) {
+  TrainConfig copy = config;
+  OptionSet options;
+  declare_train_options(&options, &copy);
+  Json out = options.to_json();
+  out["data"] = sources_json(config.data);
+  if (!config.valid_data.empty()) out["valid_data"] = sources_json(config.valid_data);
+  out["policy"] = policy_json(config.policy);
+  if (config.later_policy_step > 0) out["later_policy"] = policy_json(config.later_policy);
+  return out;
+}
+
+LrSchedule TrainConfig::schedule() const {
+  LrSchedule s{.lr = lr, .min_lr = min_lr};
+  s.decay_steps = lr_decay_steps > 0 ? lr_decay_steps : train_steps;
+  s.warmup_steps =
+      warmup < 1 ? std::llround(warmup * static_cast<double>(s.decay_steps)) : std::llround(warmup);
+  s.wsd_decay_steps = std::llround(wsd_decay * static_cast<double>(s.decay_steps));
+  s.style = lr_decay_style == "cosine"     ? LrDecayStyle::kCosine
+            : lr_decay_style == "linear"   ? LrDecayStyle::kLinear
+            : lr_decay_style == "constant" ? LrDecayStyle::kConstant
+                                           : LrDecayStyle::kWsd;
+  return s;
+}
+
+}  // namespace sepllm

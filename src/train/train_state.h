@@ -1,0 +1,39 @@
+// Checkpoints of a training run: all that a run needs to go on as if it had never stopped, one file for each,
+// FOLDER/step-000000123.ckpt, there whole or not at all (checkpoint/state_file.h).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "train/learner.h"
+
+namespace sepllm {
+
+// What there is beside the arrays. All in one header, so that a checkpoint explains itself.
+struct TrainState {
+  int64_t step = 0;  // steps done
+  TokenData::Position position;
+  uint64_t data_fingerprint = 0;
+  Json model_config;  // of the model
+  Json settings;      // train_config_json of the run that wrote it
+  Json progress;      // the trainer's own: statistics of gradients, tokens, FLOPs
+};
+
+std::string checkpoint_path(const std::string& folder, int64_t step);
+// Steps of the checkpoints that lie in `folder`, ascending, by their names alone.
+std::vector<int64_t> checkpoint_steps(const std::string& folder);
+
+// Writes parameters, moments and state. Error (kIo), e.g. disk full: what was there stays.
+void save_checkpoint(const std::string& path, const TrainState& state, Learner& learner);
+
+// Reads a checkpoint into a learner of the same model. Error (kBadFile) for a file that is cut off or changed
+// anywhere (before the learner is touched), and for another model's.
+TrainState load_checkpoint(const std::string& path, Learner* learner);
+
+// Checks a whole file and reads its state alone.
+TrainState read_checkpoint_state(const std::string& path);
+
+}  // namespace sepllm

@@ -1,0 +1,271 @@
+#include "train/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "text/separators.h"
+#include "train/new_model.h"
+
+namespace sepllm {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string metrics_path(const TrainConfig& config) { return config.save + "/metrics.jsonl"; }
+
+Json metrics_json(const StepMetrics& m) {
+  Json line = {{"step", m.step},
+               {"loss", m.loss},
+               {"lr", m.lr},
+               {"gradient_norm", m.gradient_norm},
+               {"skipped", m.skipped},
+               {"tokens", m.tokens},
+               {"dense_flops", m.dense_flops},
+               {"attention_flops", m.attention_flops},
+               {"seconds", m.seconds}};
+  if (m.valid_loss) line["valid_loss"] = *m.valid_loss;
+  return line;
+}
+
+void make_folder(const std::string& path) {
+  std::error_code code;
+  fs::create_directories(path, code);
+  if (code) throw Error(ErrorCode::kIo, "cannot make the folder: " + code.message(), {.file = path});
+}
+
+}  // namespace
+
+Trainer::Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks)
+    : config_(std::move(config)), pool_(pool), callbacks_(std::move(callbacks)), guard_(config_.spike_z) {
+  make_model();
+  open_data();
+  choose_patterns();
+  make_folder(config_.save);
+  resume();
+  choose_patterns();
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::make_model() {
+  const std::string& from = config_.init_from;
+  const std::string tokenizer = config_.tokenizer.empty() ? from : config_.tokenizer;
+  tokenizer_ = load_tokenizer(tokenizer);
+  Json json;
+  if (!from.empty()) {
+    const std::string path = from + "/config.json";
+    json = parse_json(read_file(path, uint64_t{1} << 24), path);
+  } else {
+    const int64_t rows =
+        config_.vocab_size > 0 ? config_.vocab_size : (tokenizer_->vocab_size() + 63) / 64 * 64;
+    json =
+        new_model_config(config_, rows, tokenizer_->bos_id().value_or(-1), tokenizer_->eos_id().value_or(-1));
+  }
+  const ModelSpec spec = parse_model_spec(json, from.empty() ? "the new model" : from + "/config.json");
+  if (tokenizer_->vocab_size() > spec.config.vocab_size) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "the tokenizer has more tokens than the model's embedding has rows",
+                {.file = tokenizer,
+                 .expected = fmt::format("at most {}", spec.config.vocab_size),
+                 .got = std::to_string(tokenizer_->vocab_size())});
+  }
+  if (spec.config.position == PositionType::kLearned && config_.seq_length > spec.config.max_positions) {
+    throw Error(ErrorCode::kInvalidArgument, "seq_length is larger than the model's learned positions",
+                {.expected = fmt::format("at most {}", spec.config.max_positions),
+                 .got = std::to_string(config_.seq_length)});
+  }
+  config_.policy.policy.validate_layers(spec.config.n_layers);
+  if (config_.later_policy_step > 0) config_.later_policy.policy.validate_layers(spec.config.n_layers);
+  learner_ = std::make_unique<Learner>(spec, pool_);
+  learner_->set_replay_layers(config_.activation_checkpointing);
+  if (from.empty()) {
+    initialise(&learner_->parameters(), spec, config_.init, static_cast<uint64_t>(config_.seed));
+  } else {
+    learner_->parameters().load(from, spec);
+  }
+  state_.model_config = json;
+}
+
+void Trainer::open_data() {
+  const int64_t vocab = learner_->spec().config.vocab_size;
+  const auto seed = static_cast<uint64_t>(config_.seed);
+  const double train_end = config_.valid_data.empty() ? 1 - config_.valid_share : 1;
+  data_ =
+      std::make_unique<TokenData>(config_.data, config_.seq_length, vocab, seed, SampleRange{0, train_end});
+  if (!config_.valid_data.empty()) {
+    valid_ = std::make_unique<TokenData>(config_.valid_data, config_.seq_length, vocab, seed);
+  } else if (config_.valid_share > 0) {
+    valid_ =
+        std::make_unique<TokenData>(config_.data, config_.seq_length, vocab, seed, SampleRange{train_end, 1});
+  }
+  state_.data_fingerprint = data_->fingerprint();
+}
+
+void Trainer::choose_patterns() {
+  later_ = config_.later_policy_step > 0 && state_.step + 1 >= config_.later_policy_step;
+  const PolicySettings& settings = later_ ? config_.later_policy : config_.policy;
+  const int64_t vocab = learner_->spec().config.vocab_size;
+  TokenSet separators(vocab);
+  if (settings.policy.uses_separators())
+    separators = make_separators(*tokenizer_, settings.separators, vocab, /*streaming=*/false);
+  learner_->set_patterns({settings.policy, std::move(separators), config_.document_mask});
+}
+
+// The newest checkpoint that is whole.
+void Trainer::resume() {
+  std::vector<int64_t> steps = checkpoint_steps(config_.save);
+  for (; !steps.empty(); steps.pop_back()) {
+    const std::string path = checkpoint_path(config_.save, steps.back());
+    TrainState state;
+    try {
+      state = load_checkpoint(path, learner_.get());
+    } catch (const Error& e) {
+      // A file of another model is no accident: going on would bury it.
+      if (steps.size() == 1 || std::string(e.what()).find("another model") != std::string::npos) throw;
+      callbacks_.on_note(fmt::format("passed over: {}", e.what()));
+      continue;
+    }
+    if (state.data_fingerprint != data_->fingerprint()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "the run was begun with other data, seq_length, seed or shares",
+                  {.file = path, .hint = "give the run another folder, or the data that it began with"});
+    }
+    data_->set_position(state.position);
+    guard_.set_state(state.progress.at("guard"));
+    tokens_ = state.progress.at("tokens").get<int64_t>();
+    learner_->set_flops(
+        {state.progress.at("dense_flops").get<double>(), state.progress.at("attention_flops").get<double>()});
+    state.model_config = state_.model_config;
+    state_ = std::move(state);
+    saved_step_ = state_.step;
+    callbacks_.on_note(fmt::format("going on after step {} of {}", state_.step, path));
+    break;
+  }
+  drop_later_metrics();
+}
+
+// Lines of steps that will come again.
+void Trainer::drop_later_metrics() {
+  const std::string path = metrics_path(config_);
+  if (!file_exists(path)) return;
+  const std::string all = read_file(path);
+  std::string kept;
+  size_t at = 0;
+  while (at < all.size()) {
+    const size_t end = all.find('\n', at);
+    if (end == std::string::npos) break;  // a line that a crash cut off
+    const std::string line = all.substr(at, end + 1 - at);
+    const Json json = Json::parse(line, nullptr, false);
+    if (!json.is_object() || json.value("step", INT64_MAX) > state_.step) break;
+    kept += line;
+    at = end + 1;
+  }
+  if (kept.size() != all.size()) write_file_atomically(path, kept);
+}
+
+StepMetrics Trainer::one_step() {
+  StepMetrics m;
+  const double start = callbacks_.now();
+  const int64_t batch = config_.global_batch_size, micro = config_.micro_batch_size;
+  const double factor = 1.0 / static_cast<double>(batch * config_.seq_length);
+  learner_->clear_gradients();
+  std::vector<Sample> samples(static_cast<size_t>(micro));
+  double sum = 0;
+  for (int64_t done = 0; done < batch; done += micro) {
+    for (Sample& s : samples) data_->next(&s);
+    sum += learner_->accumulate(samples, factor);
+  }
+  m.step = ++state_.step;
+  m.loss = sum * factor;
+  m.gradient_norm = learner_->gradient_norm();
+  m.lr = config_.schedule().at(m.step);
+  m.skipped = !guard_.accept(m.loss, m.gradient_norm);
+  if (!m.skipped) {
+    const double clip = config_.clip_grad;
+    const double scale = clip > 0 && m.gradient_norm > clip ? clip / (m.gradient_norm + 1e-6) : 1.0;
+    learner_->step({.lr = static_cast<float>(m.lr),
+                    .beta1 = static_cast<float>(config_.beta1),
+                    .beta2 = static_cast<float>(config_.beta2),
+                    .eps = static_cast<float>(config_.eps),
+                    .weight_decay = static_cast<float>(config_.weight_decay),
+                    .gradient_scale = static_cast<float>(scale),
+                    .step = m.step});
+  }
+  tokens_ += batch * config_.seq_length;
+  m.tokens = tokens_;
+  m.dense_flops = learner_->flops().dense;
+  m.attention_flops = learner_->flops().attention;
+  m.seconds = callbacks_.now() - start;
+  return m;
+}
+
+double Trainer::validate() {
+  valid_->set_position(TokenData::Position(valid_->position().size(), 0));
+  const int64_t n = std::min(config_.eval_samples, valid_->n_samples());
+  std::vector<Sample> samples;
+  double sum = 0;
+  for (int64_t done = 0; done < n;) {
+    samples.resize(static_cast<size_t>(std::min(config_.micro_batch_size, n - done)));
+    for (Sample& s : samples) valid_->next(&s);
+    sum += learner_->evaluate(samples);
+    done += static_cast<int64_t>(samples.size());
+  }
+  return sum / static_cast<double>(n * config_.seq_length);
+}
+
+void Trainer::write_metrics(const StepMetrics& m) {
+  append_line(metrics_path(config_), metrics_json(m).dump());
+}
+
+void Trainer::save() {
+  state_.position = data_->position();
+  state_.settings = train_config_json(config_);
+  state_.progress = {{"guard", guard_.state()},
+                     {"tokens", tokens_},
+                     {"dense_flops", learner_->flops().dense},
+                     {"attention_flops", learner_->flops().attention}};
+  const std::string path = checkpoint_path(config_.save, state_.step);
+  save_checkpoint(path, state_, *learner_);
+  read_checkpoint_state(path);  // it is whole: older ones may go
+  saved_step_ = state_.step;
+  delete_old();
+}
+
+void Trainer::delete_old() {
+  std::vector<int64_t> steps = checkpoint_steps(config_.save);
+  const auto last = static_cast<size_t>(config_.keep_last);
+  for (size_t i = 0; i + last < steps.size(); ++i) {
+    const bool marked = config_.keep_every > 0 && steps[i] % config_.keep_every == 0;
+    std::error_code ignored;
+    if (!marked) fs::remove(checkpoint_path(config_.save, steps[i]), ignored);
+  }
+}
+
+bool Trainer::run() {
+  while (state_.step < config_.train_steps) {
+    if (callbacks_.stop()) {
+      if (saved_step_ != state_.step) save();
+      return false;
+    }
+    const bool later = config_.later_policy_step > 0 && state_.step + 1 >= config_.later_policy_step;
+    if (later != later_) choose_patterns();
+    StepMetrics m = one_step();
+    const bool last = m.step == config_.train_steps;
+    if (valid_ && (last || m.step % config_.eval_interval == 0)) m.valid_loss = validate();
+    if (last || m.step % config_.log_interval == 0 || m.skipped || m.valid_loss) write_metrics(m);
+    if (m.skipped)
+      callbacks_.on_note(fmt::format("step {} left out: loss {:.4f}, gradient norm {:.3g}", m.step, m.loss,
+                                     m.gradient_norm));
+    callbacks_.on_step(m);
+    if (last || m.step % config_.save_interval == 0) save();
+  }
+  if (saved_step_ != state_.step) save();
+  return true;
+}
+
+}  // namespace sepllm

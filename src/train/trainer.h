@@ -1,0 +1,84 @@
+// A training run: steps, validation, checkpoints, metrics. It owns no clock, terminal or signal: those come
+// as callbacks.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/thread_pool.h"
+#include "text/tokenizer.h"
+#include "train/learner.h"
+#include "train/spike_guard.h"
+#include "train/token_data.h"
+#include "train/train_config.h"
+#include "train/train_state.h"
+
+namespace sepllm {
+
+// One line of metrics.jsonl.
+struct StepMetrics {
+  int64_t step = 0;
+  double loss = 0;  // mean natural-log NLL of the step's targets
+  double lr = 0;
+  double gradient_norm = 0;                     // before clipping
+  bool skipped = false;                         // by the spike guard
+  int64_t tokens = 0;                           // since the run began
+  double dense_flops = 0, attention_flops = 0;  // since the run began
+  double seconds = 0;                           // of this step
+  std::optional<double> valid_loss;
+};
+
+class Trainer {
+ public:
+  struct Callbacks {
+    std::function<void(const StepMetrics&)> on_step = [](const StepMetrics&) {};
+    std::function<void(const std::string&)> on_note = [](const std::string&) {};  // a line for people
+    std::function<bool()> stop = [] { return false; };                            // true: save and return
+    std::function<double()> now = [] { return 0.0; };                             // seconds
+  };
+
+  // Opens the data, makes or reads the model, and goes on from the newest checkpoint in the run's folder that
+  // is whole (one that is not is passed over with a note). Error for whatever is wrong with settings, model,
+  // tokenizer or data; nothing is written before that is known.
+  Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks);
+  ~Trainer();
+
+  // Steps until the last one or stop(); saves at both. True: the run is complete.
+  bool run();
+
+  int64_t step() const { return state_.step; }
+  const TrainConfig& config() const { return config_; }
+  Learner& learner() { return *learner_; }
+  const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  const Json& model_config() const { return state_.model_config; }
+  double validate();  // mean loss of the held-out samples
+
+ private:
+  void make_model();
+  void open_data();
+  void resume();
+  void choose_patterns();
+  StepMetrics one_step();
+  void write_metrics(const StepMetrics& m);
+  void drop_later_metrics();
+  void save();
+  void delete_old();
+
+  TrainConfig config_;
+  ThreadPool& pool_;
+  Callbacks callbacks_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Learner> learner_;
+  std::unique_ptr<TokenData> data_, valid_;
+  TrainState state_;
+  SpikeGuard guard_;
+  std::string config_file_;
+  std::optional<int64_t> saved_step_;
+  int64_t tokens_ = 0;
+  bool later_ = false;  // later_policy is in force
+};
+
+}  // namespace sepllm
