@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "apps/line_file.h"
+#include "base/line_file.h"
 #include "base/file.h"
 #include "cache/kv_cache.h"
 #include "engine/scorer.h"

@@ -140,32 +140,24 @@ void Trainer::resume() {
     tokens_ = state.progress.at("tokens").get<int64_t>();
     learner_->set_flops(
         {state.progress.at("dense_flops").get<double>(), state.progress.at("attention_flops").get<double>()});
+    if (state.progress.contains("valid_loss")) valid_loss_ = state.progress.at("valid_loss").get<double>();
     state.model_config = state_.model_config;
     state_ = std::move(state);
     saved_step_ = state_.step;
     callbacks_.on_note(fmt::format("going on after step {} of {}", state_.step, path));
     break;
   }
-  drop_later_metrics();
+  open_metrics();
 }
 
-// Lines of steps that will come again.
-void Trainer::drop_later_metrics() {
+// Behind the lines of the steps that are done; those that will come again are cut.
+void Trainer::open_metrics() {
   const std::string path = metrics_path(config_);
-  if (!file_exists(path)) return;
-  const std::string all = read_file(path);
-  std::string kept;
-  size_t at = 0;
-  while (at < all.size()) {
-    const size_t end = all.find('\n', at);
-    if (end == std::string::npos) break;  // a line that a crash cut off
-    const std::string line = all.substr(at, end + 1 - at);
+  const int64_t keep = bytes_of_lines(path, [this](const std::string& line) {
     const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_object() || json.value("step", INT64_MAX) > state_.step) break;
-    kept += line;
-    at = end + 1;
-  }
-  if (kept.size() != all.size()) write_file_atomically(path, kept);
+    return json.is_object() && json.value("step", INT64_MAX) <= state_.step;
+  });
+  metrics_ = std::make_unique<LineFile>(path, keep);
 }
 
 StepMetrics Trainer::one_step() {
@@ -219,7 +211,8 @@ double Trainer::validate() {
 }
 
 void Trainer::write_metrics(const StepMetrics& m) {
-  append_line(metrics_path(config_), metrics_json(m).dump());
+  metrics_->write(metrics_json(m).dump() + "\n");
+  metrics_->flush();
 }
 
 void Trainer::save() {
@@ -229,7 +222,9 @@ void Trainer::save() {
                      {"tokens", tokens_},
                      {"dense_flops", learner_->flops().dense},
                      {"attention_flops", learner_->flops().attention}};
+  if (valid_loss_) state_.progress["valid_loss"] = *valid_loss_;
   const std::string path = checkpoint_path(config_.save, state_.step);
+  metrics_->sync();
   save_checkpoint(path, state_, *learner_);
   read_checkpoint_state(path);  // it is whole: older ones may go
   saved_step_ = state_.step;
@@ -256,7 +251,7 @@ bool Trainer::run() {
     if (later != later_) choose_patterns();
     StepMetrics m = one_step();
     const bool last = m.step == config_.train_steps;
-    if (valid_ && (last || m.step % config_.eval_interval == 0)) m.valid_loss = validate();
+    if (valid_ && (last || m.step % config_.eval_interval == 0)) m.valid_loss = valid_loss_ = validate();
     if (last || m.step % config_.log_interval == 0 || m.skipped || m.valid_loss) write_metrics(m);
     if (m.skipped)
       callbacks_.on_note(fmt::format("step {} left out: loss {:.4f}, gradient norm {:.3g}", m.step, m.loss,

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "base/line_file.h"
 #include "base/thread_pool.h"
 #include "text/tokenizer.h"
 #include "train/learner.h"
@@ -54,7 +55,8 @@ class Trainer {
   Learner& learner() { return *learner_; }
   const Tokenizer* tokenizer() const { return tokenizer_.get(); }
   const Json& model_config() const { return state_.model_config; }
-  double validate();  // mean loss of the held-out samples
+  double validate();  // mean loss of the held-out samples; only where there are any
+  std::optional<double> last_valid_loss() const { return valid_loss_; }
 
  private:
   void make_model();
@@ -63,7 +65,7 @@ class Trainer {
   void choose_patterns();
   StepMetrics one_step();
   void write_metrics(const StepMetrics& m);
-  void drop_later_metrics();
+  void open_metrics();
   void save();
   void delete_old();
 
@@ -74,10 +76,11 @@ class Trainer {
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<TokenData> data_, valid_;
   TrainState state_;
+  std::unique_ptr<LineFile> metrics_;
   SpikeGuard guard_;
-  std::string config_file_;
   std::optional<int64_t> saved_step_;
   int64_t tokens_ = 0;
+  std::optional<double> valid_loss_;
   bool later_ = false;  // later_policy is in force
 };
 

@@ -1,4 +1,4 @@
-#include "apps/line_file.h"
+#include "base/line_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>

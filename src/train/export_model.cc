@@ -1,0 +1,97 @@
+#include "train/export_model.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "checkpoint/safetensors.h"
+#include "kernels/rows.h"
+
+namespace sepllm {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kTokenizerFiles[] = {
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
+    "merges.txt",     "added_tokens.json",     "chat_template.jinja"};
+
+const char* safetensors_name(DType type) {
+  return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : "BF16";
+}
+
+void write_weights(const std::string& path, Parameters& parameters, DType type) {
+  std::vector<SafetensorsTensor> tensors;
+  for (const ParameterInfo& p : parameters.list())
+    tensors.push_back({p.name, safetensors_name(type), p.shape, nullptr});
+  SafetensorsWriter writer(path, std::move(tensors), {{"format", "pt"}});
+  std::vector<char> rows;
+  for (const SafetensorsTensor& t : writer.order()) {
+    for (const ParameterInfo& p : parameters.list()) {
+      if (p.name != t.name) continue;
+      rows.resize(static_cast<size_t>(p.size * dtype_size(type)));
+      row_from_f32(type, parameters.values(p), p.size, rows.data());
+      writer.write(rows.data());
+    }
+  }
+  writer.commit();
+}
+
+void copy_tokenizer(const std::string& from, const std::string& folder) {
+  const auto copy = [&](const fs::path& file, const std::string& name) {
+    write_file_atomically(folder + "/" + name, read_file(file));
+  };
+  if (!is_folder(from)) {
+    copy(from, fs::path(from).filename());
+    return;
+  }
+  for (const char* name : kTokenizerFiles) {
+    if (is_regular_file(from + "/" + name)) copy(from + "/" + name, name);
+  }
+}
+
+std::string card(Trainer& trainer) {
+  const TrainConfig& c = trainer.config();
+  const Learner::Flops& flops = trainer.learner().flops();
+  std::string text = fmt::format(
+      "# A model trained with SepLLM\n\n"
+      "{} parameters, {} steps of {} samples of {} tokens ({} tokens in all).\n\n"
+      "| | |\n|---|---|\n"
+      "| policy | `{}` |\n"
+      "| begun from | {} |\n"
+      "| FLOPs, products with weights | {:.3e} |\n"
+      "| FLOPs, attention (visible pairs) | {:.3e} |\n",
+      trainer.learner().parameters().count(), trainer.step(), c.global_batch_size, c.seq_length,
+      trainer.step() * c.global_batch_size * c.seq_length,
+      policy_json(c.later_policy_step > 0 ? c.later_policy : c.policy).dump(),
+      c.init_from.empty() ? "random weights (" + c.init + ")" : "a checkpoint", flops.dense, flops.attention);
+  if (const auto loss = trainer.last_valid_loss())
+    text += fmt::format("| loss on the held-out part | {:.4f} |\n", *loss);
+  text += "\nAll settings:\n\n```json\n" + train_config_json(c).dump(1) + "\n```\n";
+  return text;
+}
+
+}  // namespace
+
+void export_model(Trainer& trainer, const std::string& folder, DType type) {
+  SEPLLM_CHECK(type == DType::kF32 || type == DType::kF16 || type == DType::kBF16);
+  const TrainConfig& c = trainer.config();
+  AtomicFolder target(folder);
+  Json config = trainer.model_config();
+  config["torch_dtype"] = type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
+  config.erase("dtype");
+  config.erase("quantization_config");
+  config["sepllm"] = policy_json(
+      c.later_policy_step > 0 && trainer.step() >= c.later_policy_step ? c.later_policy : c.policy);
+  write_weights(target.path() + "/model.safetensors", trainer.learner().parameters(), type);
+  copy_tokenizer(c.tokenizer.empty() ? c.init_from : c.tokenizer, target.path());
+  write_file_atomically(target.path() + "/config.json", config.dump(1) + "\n");
+  write_file_atomically(target.path() + "/README.md", card(trainer));
+  target.commit();
+}
+
+}  // namespace sepllm
