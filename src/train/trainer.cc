@@ -32,6 +32,12 @@ Json metrics_json(const StepMetrics& m) {
   return line;
 }
 
+[[noreturn]] void refuse_tokenizer(const std::string& file, int64_t tokens, int64_t rows) {
+  throw Error(ErrorCode::kInvalidArgument,
+              "the tokenizer has more tokens than the model's embedding has rows",
+              {.file = file, .expected = fmt::format("at most {}", rows), .got = std::to_string(tokens)});
+}
+
 void make_folder(const std::string& path) {
   std::error_code code;
   fs::create_directories(path, code);
@@ -63,17 +69,14 @@ void Trainer::make_model() {
   } else {
     const int64_t rows =
         config_.vocab_size > 0 ? config_.vocab_size : (tokenizer_->vocab_size() + 63) / 64 * 64;
-    json =
-        new_model_config(config_, rows, tokenizer_->bos_id().value_or(-1), tokenizer_->eos_id().value_or(-1));
+    json = new_model_config(config_, vocab, tokenizer_->bos_id().value_or(-1),
+                            tokenizer_->eos_id().value_or(-1));
   }
+  const int64_t rows = from.empty() ? json["vocab_size"].get<int64_t>() : INT64_MAX;
+  if (tokenizer_->vocab_size() > rows) refuse_tokenizer(tokenizer, tokenizer_->vocab_size(), rows);
   const ModelSpec spec = parse_model_spec(json, from.empty() ? "the new model" : from + "/config.json");
-  if (tokenizer_->vocab_size() > spec.config.vocab_size) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "the tokenizer has more tokens than the model's embedding has rows",
-                {.file = tokenizer,
-                 .expected = fmt::format("at most {}", spec.config.vocab_size),
-                 .got = std::to_string(tokenizer_->vocab_size())});
-  }
+  if (tokenizer_->vocab_size() > spec.config.vocab_size)
+    refuse_tokenizer(tokenizer, tokenizer_->vocab_size(), spec.config.vocab_size);
   if (spec.config.position == PositionType::kLearned && config_.seq_length > spec.config.max_positions) {
     throw Error(ErrorCode::kInvalidArgument, "seq_length is larger than the model's learned positions",
                 {.expected = fmt::format("at most {}", spec.config.max_positions),

@@ -1,0 +1,217 @@
+// `sepllm train` with the real program: runs that are broken anywhere and go on with the same bits, settings
+// and data that are wrong, the finished model.
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <random>
+#include <sstream>
+
+#include "base/file.h"
+#include "tests/support/cli.h"
+#include "tests/support/shell_run.h"
+#include "train/token_file.h"
+
+namespace sepllm::test {
+namespace {
+
+using Strings = std::vector<std::string>;
+
+class Train : public RandomModelTest {
+ protected:
+  void SetUp() override {
+    folder_ = file("train" + std::to_string(count_++));
+    std::filesystem::create_directory(folder_);
+    TokenFileWriter writer(in("text"), 258);
+    std::mt19937 random(3);
+    for (int document = 0; document < 30; ++document) {
+      std::vector<int32_t> tokens;
+      for (size_t i = 0; i < 100 + random() % 200; ++i)
+        tokens.push_back(random() % 5 == 0 ? '.' : static_cast<int32_t>('a' + (i * i) % 7));
+      writer.add(tokens);
+      writer.end_document();
+    }
+    writer.finish();
+    config_ = write("config.yaml",
+                    "family: gpt_neox\nn_layers: 2\nhidden_size: 16\nn_heads: 2\n"
+                    "tokenizer: " +
+                        model() + "\ndata: " + in("text") +
+                        "\nvalid_share: 0.1\nseq_length: 24\nglobal_batch_size: 4\n"
+                        "micro_batch_size: 2\ntrain_steps: 30\nlr: 1e-2\nmin_lr: 1e-3\n"
+                        "policy: {policy: sep, init: 2, window: 6}\nsave_interval: 7\n"
+                        "eval_interval: 10\neval_samples: 8\nthreads: 2\n");
+  }
+  std::string in(const std::string& name) const { return folder_ + "/" + name; }
+  Strings train(const std::string& run, const Strings& settings = {}) const {
+    Strings out = {"train", "--config", config_, "--set", "save=" + in(run)};
+    return out + settings;
+  }
+  ShellRun shell() const { return ShellRun(folder_); }
+
+  // What a run has written of every step, without times.
+  std::vector<Json> trace(const std::string& run) const {
+    std::istringstream lines(read_file(in(run) + "/metrics.jsonl"));
+    std::vector<Json> out;
+    for (std::string line; std::getline(lines, line);) {
+      out.push_back(parse_json(line, "metrics"));
+      out.back().erase("seconds");
+    }
+    return out;
+  }
+  std::string weights(const std::string& run) const {
+    return read_file(in(run) + "/model/model.safetensors");
+  }
+
+  std::string folder_, config_;
+  static inline int count_ = 0;
+};
+
+TEST_F(Train, TheLossFallsAndTheModelIsReadByTheOtherCommands) {
+  const Json result = run_json(train("a"));
+  EXPECT_EQ(result["steps"], 30);
+  const std::vector<Json> steps = trace("a");
+  ASSERT_EQ(steps.size(), 30U);
+  EXPECT_LT(steps.back()["loss"].get<double>(), 0.75 * steps.front()["loss"].get<double>());
+  EXPECT_EQ(steps.back()["valid_loss"], result["valid_loss"]);
+  EXPECT_EQ(steps.back()["tokens"], 30 * 4 * 24);
+  // The held-out loss again, by scoring; the policy comes from config.json.
+  const std::string text(200, 'a');
+  const Json score = run_json({"score", "--model", in("a") + "/model", "--text", write("t.txt", text)});
+  EXPECT_EQ(score["policy"]["policy"], "sep");
+  EXPECT_EQ(score["policy"]["window"], 6);
+  const Json config = parse_json(read_file(in("a") + "/model/config.json"), "config.json");
+  EXPECT_EQ(config["model_type"], "gpt_neox");
+}
+
+TEST_F(Train, GoesOnWithTheSameBitsAndOnAnyThreads) {
+  ASSERT_EQ(shell().run("", train("whole")), 0) << shell().err();
+  const std::vector<Json> whole = trace("whole");
+  for (const char* steps : {"1", "9", "14", "30"}) {
+    // Shorter runs have another schedule of the learning rate unless it is given.
+    ASSERT_EQ(shell().run("", train("parts", {"--set", std::string("train_steps=") + steps, "--set",
+                                              "lr_decay_steps=30", "--set", "eval_interval=1000", "--set",
+                                              std::string("threads=") + (steps[0] == '1' ? "1" : "3")})),
+              0)
+        << shell().err();
+  }
+  const std::vector<Json> parts = trace("parts");
+  ASSERT_EQ(parts.size(), whole.size());
+  for (size_t k = 0; k < whole.size(); ++k) {
+    EXPECT_EQ(parts[k]["loss"], whole[k]["loss"]) << k;
+    EXPECT_EQ(parts[k]["gradient_norm"], whole[k]["gradient_norm"]) << k;
+  }
+}
+
+// At every write, fsync and rename there is.
+TEST_F(Train, KilledAtAnyCallOfASave) {
+  ASSERT_EQ(shell().run("", train("whole")), 0) << shell().err();
+  int kills = 0;
+  for (const char* call : {"write:%d:kill", "write:%d:half", "fsync:%d:kill", "rename:%d:kill"}) {
+    for (int n = 1;; n += n < 6 ? 1 : 11) {
+      SCOPED_TRACE(std::string(call) + " " + std::to_string(n));
+      std::filesystem::remove_all(in("broken"));
+      std::string fault = call;
+      fault.replace(fault.find("%d"), 2, std::to_string(n));
+      const int code = shell().run(ShellRun::with_fault(fault), train("broken"));
+      if (code == 0) break;
+      ASSERT_EQ(code, 128 + SIGKILL) << shell().err();
+      ++kills;
+      ASSERT_EQ(shell().run("", train("broken")), 0) << shell().err();
+      EXPECT_EQ(trace("broken"), trace("whole"));
+      EXPECT_EQ(weights("broken"), weights("whole"));
+    }
+  }
+  EXPECT_GE(kills, 15);
+}
+
+TEST_F(Train, KilledAtRandomMomentsAgainAndAgain) {
+  const Strings longer = {"--set", "train_steps=400", "--set", "save_interval=5", "--set", "eval_samples=2"};
+  ASSERT_EQ(shell().run("", train("whole", longer)), 0) << shell().err();
+  std::mt19937 random(5);
+  int kills = 0;
+  for (;; ++kills) {
+    const double seconds = 0.08 + 0.02 * kills + static_cast<double>(random() % 100) / 1000;
+    const int code = shell().run("timeout -s KILL " + std::to_string(seconds), train("broken", longer));
+    if (code == 0) break;
+    ASSERT_EQ(code, 128 + SIGKILL) << shell().err();
+    ASSERT_LT(kills, 100);
+  }
+  EXPECT_GE(kills, 5);
+  EXPECT_EQ(trace("broken"), trace("whole"));
+  EXPECT_EQ(weights("broken"), weights("whole"));
+}
+
+TEST_F(Train, ATerminatedRunSavesAndGoesOn) {
+  const Strings longer = {"--set", "train_steps=100000", "--set", "save_interval=100000",
+                          "--set", "lr_decay_steps=100"};
+  std::string command = SEPLLM_BINARY;
+  for (const std::string& a : train("a", longer)) command += " '" + a + "'";
+  const std::string script = command + " & pid=$!\nuntil [ -s " + in("a/metrics.jsonl") +
+                             " ] || ! kill -0 $pid; do sleep 0.02; done\nkill -TERM $pid; wait $pid\n";
+  EXPECT_NE(
+      std::system(("bash " + write("term.sh", script) + " > " + in("out") + " 2> " + in("err")).c_str()), 0);
+  EXPECT_NE(read_file(in("err")).find("saved"), std::string::npos) << read_file(in("err"));
+  const size_t steps = trace("a").size();
+  ASSERT_GE(steps, 1U);
+  ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=" + std::to_string(steps + 3), "--set",
+                                        "lr_decay_steps=100"})),
+            0);
+  EXPECT_NE(shell().err().find("going on after step " + std::to_string(steps)), std::string::npos);
+}
+
+TEST_F(Train, AFullDiskIsReportedAndTheOldCheckpointStays) {
+  ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=7", "--set", "lr_decay_steps=30"})), 0);
+  const std::string old = in("a") + "/step-000000007.ckpt";
+  const std::string before = read_file(old);
+  for (const std::string& fault : {"write:2:" + std::to_string(ENOSPC), "fsync:2:" + std::to_string(EIO)}) {
+    const int code = shell().run(ShellRun::with_fault(fault), train("a"));
+    EXPECT_EQ(code, 1) << shell().err();
+    EXPECT_NE(shell().err().find("sepllm: error: "), std::string::npos) << shell().err();
+    EXPECT_EQ(read_file(old), before);
+  }
+  ASSERT_EQ(shell().run("", train("whole")), 0);
+  std::filesystem::remove_all(in("a") + "/model");
+  ASSERT_EQ(shell().run("", train("a")), 0) << shell().err();
+  EXPECT_EQ(weights("a"), weights("whole"));
+}
+
+TEST_F(Train, ABrokenCheckpointIsPassedOverForTheOneBefore) {
+  ASSERT_EQ(shell().run("", train("a")), 0);
+  const std::vector<Json> whole = trace("a");
+  const std::string newest = in("a") + "/step-000000030.ckpt";
+  std::string bytes = read_file(newest);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  write_file_atomically(newest, bytes);
+  ASSERT_EQ(shell().run("", train("a")), 0) << shell().err();
+  EXPECT_NE(shell().err().find("passed over"), std::string::npos);
+  EXPECT_NE(shell().err().find("going on after step 28"), std::string::npos) << shell().err();
+  EXPECT_EQ(trace("a"), whole);
+}
+
+TEST_F(Train, WrongSettingsAndDataAreClearErrors) {
+  const auto refuse = [&](const Strings& settings, const Strings& parts) {
+    SCOPED_TRACE(settings.back());
+    expect_failure(train("none", settings), parts);
+    EXPECT_FALSE(file_exists(in("none")));
+  };
+  refuse({"--set", "hiden_size=3"}, {"hiden_size", "hidden_size"});
+  refuse({"--set", "lr=fast"}, {"lr", "fast"});
+  refuse({"--set", "micro_batch_size=3"}, {"micro_batch_size", "divide"});
+  refuse({"--set", "policy.window=0"}, {"window"});
+  refuse({"--set", "policy.policy=sep-stream"}, {"static"});
+  refuse({"--set", "data=" + in("nothing")}, {"nothing.idx"});
+  refuse({"--set", "seq_length=100000"}, {"sample"});
+  refuse({"--set", "vocab_size=100"}, {"tokenizer", "100"});
+  refuse({"--set", "tokenizer=" + in("nothing")}, {"nothing"});
+  refuse({"--set", "n_heads=3"}, {"3"});
+  refuse({"--set", "data=[{path: x, wait: 3}]"}, {"wait"});
+  expect_failure({"train"}, {"--config"});
+  expect_failure({"train", "--config", write("bad.yaml", "a: [1, 2")}, {"bad.yaml", "line"});
+  expect_failure({"train", "--config", write("bad.yaml", "lr: 1\nlr: 2\n")}, {"bad.yaml", "twice"});
+  // Another model or other data in the folder of a run.
+  ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=2"})), 0);
+  expect_failure(train("a", {"--set", "hidden_size=32"}), {"another model"});
+  expect_failure(train("a", {"--set", "seq_length=32"}), {"other data"});
+}
+
+}  // namespace
+}  // namespace sepllm::test
