@@ -67,7 +67,7 @@ void Trainer::make_model() {
     const std::string path = from + "/config.json";
     json = parse_json(read_file(path, uint64_t{1} << 24), path);
   } else {
-    const int64_t rows =
+    const int64_t vocab =
         config_.vocab_size > 0 ? config_.vocab_size : (tokenizer_->vocab_size() + 63) / 64 * 64;
     json = new_model_config(config_, vocab, tokenizer_->bos_id().value_or(-1),
                             tokenizer_->eos_id().value_or(-1));
