@@ -1,0 +1,12 @@
+// Content packed as gzip and zstd write it.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace sepllm::test {
+
+std::string gzip(std::string_view content);
+std::string zstd(std::string_view content);  // with a checksum
+
+}  // namespace sepllm::test
