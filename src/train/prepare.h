@@ -1,0 +1,37 @@
+// Text to token files.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "base/function_ref.h"
+#include "base/thread_pool.h"
+#include "base/token_set.h"
+#include "text/document_reader.h"
+#include "text/tokenizer.h"
+#include "train/token_file.h"
+
+namespace sepllm {
+
+struct PrepareOptions {
+  std::optional<int32_t> bos{};  // before each document
+  std::optional<int32_t> eod{};  // behind each document
+  bool parse_special = true;     // special tokens' names in the text become the tokens
+};
+
+struct PrepareReport {
+  int64_t documents = 0;   // written
+  int64_t empty = 0;       // without text, left out
+  int64_t text_bytes = 0;  // of the documents
+  int64_t tokens = 0;      // with BOS and EOD
+  int64_t separators = 0;  // of these
+};
+
+// Tokenises the documents of `reader` on all threads of `pool` and adds them to `writer` in their order.
+// `go_on` is called now and then; false: Error "interrupted". Ids of special tokens and of `separators` are
+// the tokenizer's. Errors as DocumentReader's and the writer's; call writer.finish() when there was none.
+PrepareReport prepare_tokens(DocumentReader& reader, const Tokenizer& tokenizer, const TokenSet& separators,
+                             const PrepareOptions& options, TokenFileWriter& writer, ThreadPool& pool,
+                             FunctionRef<bool(const PrepareReport& so_far)> go_on);
+
+}  // namespace sepllm
