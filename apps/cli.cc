@@ -35,6 +35,7 @@ void bind(CLI::App& app, OptionSet* set, const Option& option, bool positional) 
   bound->type_name(option.value_name);
   if (takes_list(option)) {
     bound->expected(1, kMaxFiles)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    if (positional) bound->allow_extra_args();  // plain arguments, wherever they stand between the flags
   } else if (option.repeatable) {
     bound->expected(1)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   } else {

@@ -23,11 +23,13 @@ Commands all_commands() {
   commands.push_back(make_tokenize_command());
   commands.push_back(make_inspect_command());
   commands.push_back(make_inspect_attention_command());
+  commands.push_back(make_inspect_data_command());
   commands.push_back(make_bench_decode_command());
   commands.push_back(make_bench_prefill_command());
   commands.push_back(make_bench_memory_command());
   commands.push_back(make_bench_attention_command());
   commands.push_back(make_quantize_command());
+  commands.push_back(make_prepare_command());
   commands.push_back(make_train_command());
   commands.push_back(make_demo_command());
   return commands;

@@ -11,7 +11,9 @@ const std::vector<std::vector<std::string>> kCommands = {{"generate"},
                                                          {"tokenize"},
                                                          {"inspect"},
                                                          {"inspect", "attention"},
+                                                         {"inspect", "data"},
                                                          {"quantize"},
+                                                         {"prepare"},
                                                          {"bench", "decode"},
                                                          {"bench", "prefill"},
                                                          {"bench", "memory"},
@@ -28,7 +30,9 @@ TEST(CliHelp, EveryCommandHasOne) {
     EXPECT_EQ(help.exit_code, 0);
     EXPECT_EQ(help.err, "");
     EXPECT_NE(help.out.find("Usage: sepllm " + command.front()), std::string::npos);
-    EXPECT_NE(help.out.find(command.front() == "bench" ? "--json" : "--model"), std::string::npos);
+    const bool has_model =
+        command.front() != "bench" && command.front() != "prepare" && command.back() != "data";
+    EXPECT_NE(help.out.find(has_model ? "--model" : "--json"), std::string::npos);
   }
 }
 

@@ -1,0 +1,244 @@
+// sepllm prepare: text to the token files that training reads.
+#include "train/prepare.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "apps/commands.h"
+#include "apps/common.h"
+#include "apps/output.h"
+#include "apps/train_tokenizer.h"
+#include "base/error.h"
+#include "base/utf8.h"
+#include "text/separators.h"
+
+namespace sepllm {
+namespace {
+
+void require(bool given, const char* message, const char* expected) {
+  if (!given) throw Error(ErrorCode::kInvalidArgument, message, {.expected = expected});
+}
+
+// "\n", "\r", "\t" and "\\" stand for what they do in C: a shell has no easy way to write a line break.
+std::string unescaped(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\') {
+      out += text[i];
+      continue;
+    }
+    const char next = i + 1 < text.size() ? text[++i] : '\0';
+    const size_t which = std::string_view("nrt\\").find(next);
+    if (which == std::string_view::npos)
+      refuse_value("split-on", R"(\n, \r, \t or \\ behind a backslash)", text);
+    out += "\n\r\t\\"[which];
+  }
+  return out;
+}
+
+constexpr int64_t kMegabyte = 1'000'000;
+
+class PrepareCommand : public Command {
+ public:
+  PrepareCommand() {
+    input_options_.add_strings("input", &input_,
+                               "text or JSON lines, plain or packed by gzip or zstd; may be a pipe");
+    input_options_.add_choice(
+        "format", &format_, {"auto", "text", "jsonl"},
+        "auto: jsonl where the name (without .gz, .zst) ends in .jsonl, .ndjson or .json");
+    input_options_.add_string("json-key", &documents_.json_key, "the key of a line's text", "KEY");
+    input_options_.add_string(
+        "split-on", &split_on_,
+        R"(text: documents end at this string (\n, \t are understood: '\n\n' for blank )"
+        "lines); default: a document a file");
+    own_.add_string("tokenizer", &tokenizer_, "folder or file of the tokenizer", "PATH");
+    own_.add_string("out", &out_, "writes PREFIX.bin and PREFIX.idx (or the tokenizer's folder)", "PREFIX");
+    own_.add_choice("append-eod", &append_eod_, {"auto", "on", "off"},
+                    "the end token behind each document; auto: iff the tokenizer has one");
+    own_.add_string("eod", &eod_, "the end token (default: the tokenizer's)", "TOKEN|ID");
+    own_.add_choice("bos", &bos_, {"auto", "on", "off"},
+                    "the BOS token before each document; auto: iff the tokenizer's files say so");
+    own_.add_flag("no-special", &no_special_, "names of special tokens in the text are ordinary text");
+    own_.add_string("separators", &separators_, "rule of the separators that the summary counts", "RULE");
+    training_.add_choice(
+        "train-tokenizer", &train_tokenizer_, {"bpe"},
+        "trains a byte-level BPE on the input; --out is the folder to write: tokenizer.json");
+    training_.add_int("vocab-size", &bpe_.vocab_size, 1, INT32_MAX,
+                      "its tokens, with the 256 bytes and special tokens; no default");
+    training_.add_int("min-frequency", &bpe_.min_frequency, 1, INT64_MAX, "joins pairs that occur so often");
+    training_.add_strings("special-token", &specials_,
+                          "a special token, the first ends texts (default: <|endoftext|>)", "TOKEN");
+    general_.add_int("threads", &threads_, 1, 1024, "threads (default: all cores)");
+    general_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
+  }
+  std::string name() const override { return "prepare"; }
+  std::string summary() const override {
+    return "Text and JSON lines to token files for training, or to a tokenizer";
+  }
+  std::string usage() const override {
+    return "(--tokenizer T | --train-tokenizer bpe --vocab-size N) --out PREFIX FILE... [--json]";
+  }
+  std::string positional() const override { return "input"; }
+  std::vector<OptionGroup> groups() override {
+    return {{"Input", &input_options_},
+            {"Tokens", &own_},
+            {"Training a tokenizer", &training_},
+            {"General", &general_}};
+  }
+
+  int run() override {
+    require(!input_.empty(), "no input given", "files of text or JSON lines");
+    require(!out_.empty(), "no output given", "--out PREFIX");
+    finish_document_options();
+    return train_tokenizer_.empty() ? run_prepare() : run_training();
+  }
+
+ private:
+  void finish_document_options() {
+    documents_.format = format_ == "auto"   ? DocumentFormat::kAuto
+                        : format_ == "text" ? DocumentFormat::kText
+                                            : DocumentFormat::kJsonLines;
+    if (input_options_.was_set("split-on") && split_on_.empty())
+      refuse_value("split-on", "a string", "nothing");
+    if (utf8_find_invalid(split_on_)) refuse_value("split-on", "valid UTF-8", split_on_);
+    documents_.split_on = unescaped(split_on_);
+  }
+
+  int n_threads() const { return threads_ > 0 ? static_cast<int>(threads_) : ThreadPool::default_size(); }
+
+  int run_training() {
+    for (const Option& option : own_.options()) {
+      if (option.was_set && option.name != "out") {
+        throw Error(ErrorCode::kInvalidArgument,
+                    fmt::format("--{} does not go with --train-tokenizer", option.name));
+      }
+    }
+    require(training_.was_set("vocab-size"), "no size of the vocabulary given", "--vocab-size N");
+    if (training_.was_set("special-token")) bpe_.specials = specials_;
+    train_tokenizer({.input = input_,
+                     .documents = documents_,
+                     .bpe = bpe_,
+                     .out = out_,
+                     .n_threads = n_threads(),
+                     .json = json_});
+    return 0;
+  }
+
+  int run_prepare() {
+    for (const Option& option : training_.options()) {
+      if (option.was_set) {
+        throw Error(ErrorCode::kInvalidArgument, fmt::format("--{} needs --train-tokenizer", option.name));
+      }
+    }
+    require(!tokenizer_.empty(), "no tokenizer given", "--tokenizer PATH");
+    if (out_.back() == '/' || out_.ends_with(".bin") || out_.ends_with(".idx")) {
+      refuse_value("out", "the names of both files without .bin and .idx", out_);
+    }
+    const auto start = std::chrono::steady_clock::now();
+    const auto tokenizer = load_tokenizer(tokenizer_);
+    const PrepareOptions options = {
+        .bos = choose_bos(*tokenizer), .eod = choose_eod(*tokenizer), .parse_special = !no_special_};
+    const TokenSet separators = make_separators(*tokenizer, separators_, tokenizer->vocab_size(), false);
+    documents_.may_cut = tokenizer->cuts_before_line_break();
+    const PrepareReport report = prepare(*tokenizer, separators, options);
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+    print_report(report, options, time.count());
+    return 0;
+  }
+
+  PrepareReport prepare(const Tokenizer& tokenizer, const TokenSet& separators,
+                        const PrepareOptions& options) const {
+    ThreadPool pool(n_threads());
+    const InterruptGuard guard;
+    DocumentReader reader(input_, documents_);
+    TokenFileWriter writer(out_, tokenizer.vocab_size());
+    Progress progress("preparing", total_megabytes(input_));
+    const PrepareReport report = prepare_tokens(
+        reader, tokenizer, separators, options, writer, pool, [&](const PrepareReport& so_far) {
+          progress.show(static_cast<int64_t>(reader.bytes_read()) / kMegabyte,
+                        fmt::format("MB, {:.1f}M tokens", static_cast<double>(so_far.tokens) * 1e-6));
+          return !guard.interrupted();
+        });
+    if (report.documents == 0) {
+      throw Error(ErrorCode::kInvalidArgument, "no text in the input: nothing was written",
+                  {.file = input_.front(), .got = fmt::format("{} empty documents", report.empty)});
+    }
+    writer.finish();
+    return report;
+  }
+
+  std::optional<int32_t> choose_bos(const Tokenizer& tokenizer) const {
+    if (bos_ == "off" || (bos_ == "auto" && !tokenizer.adds_bos())) return std::nullopt;
+    if (!tokenizer.bos_id()) {
+      throw Error(ErrorCode::kInvalidArgument, "the tokenizer has no BOS token", {.expected = "--bos off"});
+    }
+    return tokenizer.bos_id();
+  }
+
+  std::optional<int32_t> choose_eod(const Tokenizer& tokenizer) const {
+    if (append_eod_ == "off") {
+      if (own_.was_set("eod")) {
+        throw Error(ErrorCode::kInvalidArgument, "--eod is given and --append-eod is off");
+      }
+      return std::nullopt;
+    }
+    if (own_.was_set("eod")) {
+      if (const auto id = tokenizer.find(eod_)) return id;
+      const auto id = parse_integer(eod_);
+      if (id && *id >= 0 && *id < tokenizer.vocab_size()) return static_cast<int32_t>(*id);
+      refuse_value("eod",
+                   fmt::format("a token of the tokenizer, or an id from 0 to {}", tokenizer.vocab_size() - 1),
+                   eod_);
+    }
+    if (!tokenizer.eos_id() && append_eod_ == "on") {
+      throw Error(ErrorCode::kInvalidArgument, "the tokenizer has no end token",
+                  {.expected = "--eod TOKEN|ID"});
+    }
+    return tokenizer.eos_id();
+  }
+
+  void print_report(const PrepareReport& r, const PrepareOptions& options, double seconds) const {
+    const TokenFile file(out_);  // what was written can be read
+    const auto tokens = static_cast<double>(r.tokens), bytes = static_cast<double>(r.text_bytes);
+    const double share = static_cast<double>(r.separators) / tokens;
+    if (json_) {
+      print_json({{"out", out_},
+                  {"documents", r.documents},
+                  {"empty_documents", r.empty},
+                  {"text_bytes", r.text_bytes},
+                  {"tokens", r.tokens},
+                  {"token_bytes", token_bytes(file.type())},
+                  {"bytes_per_token", bytes / tokens},
+                  {"separators", r.separators},
+                  {"separator_share", share},
+                  {"bos_id", options.bos ? Json(*options.bos) : Json()},
+                  {"eod_id", options.eod ? Json(*options.eod) : Json()},
+                  {"seconds", seconds}});
+      return;
+    }
+    print(
+        fmt::format("{}.bin, {}.idx: {} documents, {} tokens of {} bytes\n"
+                    "{} of text in {:.1f} s ({:.1f} MB/s), {:.2f} bytes per token, {:.1f} % of the tokens "
+                    "are separators\n",
+                    out_, out_, r.documents, r.tokens, token_bytes(file.type()), human_bytes(r.text_bytes),
+                    seconds, bytes / seconds * 1e-6, bytes / tokens, 100 * share));
+    if (r.empty > 0) print_note(fmt::format("note: {} documents without text were left out", r.empty));
+    if (!options.eod) print_note("note: no end token stands behind the documents (--append-eod, --eod)");
+  }
+
+  OptionSet input_options_, own_, training_, general_;
+  DocumentOptions documents_;
+  BpeTrainOptions bpe_;
+  std::vector<std::string> input_, specials_;
+  std::string format_ = "auto", split_on_, tokenizer_, out_, append_eod_ = "auto", eod_, bos_ = "auto",
+              separators_ = "text", train_tokenizer_;
+  bool no_special_ = false, json_ = false;
+  int64_t threads_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_prepare_command() { return std::make_unique<PrepareCommand>(); }
+
+}  // namespace sepllm

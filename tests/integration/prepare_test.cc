@@ -1,0 +1,162 @@
+// `sepllm prepare` and `inspect data`, from text to what training reads.
+#include <filesystem>
+
+#include "base/file.h"
+#include "tests/support/cli.h"
+#include "tests/support/golden.h"
+#include "tests/support/packed.h"
+#include "text/tokenizer.h"
+
+namespace sepllm::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class PrepareCommand : public RandomModelTest {
+ protected:
+  static std::vector<std::string> prepare(const std::string& out, const std::vector<std::string>& more) {
+    return std::vector<std::string>{"prepare", "--tokenizer", model(), "--out", file(out)} + more;
+  }
+  // An error, and nothing of the output is there.
+  static void fails(const std::vector<std::string>& more, const std::vector<std::string>& parts) {
+    expect_failure(prepare("failed", more), parts);
+    for (const auto& entry : fs::directory_iterator(fs::path(file("x")).parent_path())) {
+      EXPECT_FALSE(entry.path().filename().string().starts_with("failed")) << entry.path();
+    }
+  }
+  static Json inspect(const std::string& out, const std::vector<std::string>& more = {}) {
+    return run_json(std::vector<std::string>{"inspect", "data", file(out), "--tokenizer", model()} + more);
+  }
+};
+
+const char* const kLines = "{\"text\": \"One, two.\"}\n{\"text\": \"\"}\n{\"id\": 1, \"text\": \"Three\"}\n";
+
+TEST_F(PrepareCommand, JsonLinesPackedOrNot) {
+  const std::string plain = write("a.jsonl", kLines);
+  const Json report = run_json(prepare("a", {plain}));
+  EXPECT_EQ(report["documents"], 2);
+  EXPECT_EQ(report["empty_documents"], 1);
+  EXPECT_EQ(report["text_bytes"], 14);
+  EXPECT_EQ(report["tokens"], 14 + 2);  // bytes and the end tokens
+  EXPECT_EQ(report["eod_id"], kByteTokenizerEos);
+  EXPECT_EQ(report["separators"], 3);  // comma, blank, full stop
+  for (const std::string& packed : {write("b.jsonl.gz", gzip(kLines)), write("b.jsonl.zst", zstd(kLines))}) {
+    run_json(prepare("b", {packed, "--threads", "3"}));
+    EXPECT_EQ(read_file(file("b.bin")), read_file(file("a.bin")));
+    EXPECT_EQ(read_file(file("b.idx")), read_file(file("a.idx")));
+  }
+  const Json facts = inspect("a");
+  EXPECT_EQ(facts["documents"], 2);
+  EXPECT_EQ(facts["tokens"], 16);
+  EXPECT_EQ(facts["token_bytes"], 2);
+  EXPECT_EQ(facts["shortest"], 6);
+  EXPECT_EQ(facts["longest"], 10);
+  EXPECT_EQ(facts["largest_id"], kByteTokenizerEos);
+  EXPECT_DOUBLE_EQ(facts["separator_share"], 3.0 / 16);
+  EXPECT_EQ(facts["beginnings"][1]["text"].get<std::string>().substr(0, 5), "Three");
+}
+
+TEST_F(PrepareCommand, TextFilesWholeOrSplit) {
+  const std::string a = write("a.txt", "one\n\ntwo\n\n"), b = write("b.txt", "three");
+  EXPECT_EQ(run_json(prepare("t", {a, b}))["documents"], 2);
+  const Json report = run_json(prepare("t", {a, b, "--split-on", "\\n\\n"}));
+  EXPECT_EQ(report["documents"], 3);
+  EXPECT_EQ(report["tokens"], 3 + 3 + 5 + 3);
+  EXPECT_EQ(inspect("t")["beginnings"][1]["tokens"], 4);
+  // From a pipe, as JSON lines of another key.
+  const ProgramResult piped =
+      run_sepllm(prepare("p", {"/dev/stdin", "--format", "jsonl", "--json-key", "body", "--json"}),
+                 "{\"body\": \"x\"}\n");
+  EXPECT_EQ(piped.exit_code, 0) << piped.err;
+  EXPECT_EQ(inspect("p")["tokens"], 2);
+}
+
+TEST_F(PrepareCommand, EndAndBeginTokens) {
+  const std::string a = write("a.txt", "one");
+  const auto ids = [&](const std::vector<std::string>& more) {
+    run_json(prepare("e", std::vector<std::string>{a} + more));
+    return inspect("e")["beginnings"][0]["ids"].get<std::vector<int32_t>>();
+  };
+  const std::vector<int32_t> text = {'o', 'n', 'e'};
+  EXPECT_EQ(ids({"--append-eod", "off"}), text);
+  EXPECT_EQ(ids({"--eod", "65"}), (std::vector<int32_t>{'o', 'n', 'e', 65}));
+  EXPECT_EQ(ids({"--eod", "B"}), (std::vector<int32_t>{'o', 'n', 'e', 66}));
+  EXPECT_EQ(ids({"--bos", "on", "--append-eod", "off"}),
+            (std::vector<int32_t>{kByteTokenizerBos, 'o', 'n', 'e'}));
+}
+
+TEST_F(PrepareCommand, WhatIsWrongIsSaidAndNothingIsWritten) {
+  const std::string good = write("good.jsonl", kLines);
+  fails({write("bad.jsonl", std::string(kLines) + "{\"text\": 3}\n")},
+        {"bad.jsonl: line 4", "a string", "3"});
+  fails({good, "--json-key", "content"}, {"good.jsonl: line 1", "no key \"content\"", "--json-key"});
+  fails({write("bad.txt", "a\nb\xff")}, {"bad.txt: line 2, byte 2", "UTF-8"});
+  const std::string packed = gzip(kLines);
+  fails({write("cut.gz", packed.substr(0, packed.size() - 3))}, {"cut.gz", "cut off"});
+  fails({good, file("missing.txt")}, {"missing.txt", "No such file"});
+  fails({write("empty.txt", "")}, {"empty.txt", "no text", "nothing was written"});
+  fails({}, {"no input given"});
+  fails({good, "--eod", "<nope>"}, {"--eod", "<nope>"});
+  fails({good, "--eod", "1", "--append-eod", "off"}, {"--append-eod is off"});
+  fails({good, "--split-on", "\\x"}, {"--split-on"});
+  fails({good, "--vocab-size", "300"}, {"--vocab-size needs --train-tokenizer"});
+  expect_failure({"prepare", good, "--out", file("failed")}, {"no tokenizer given"});
+  expect_failure({"prepare", good, "--tokenizer", model()}, {"--out PREFIX"});
+  expect_failure({"prepare", good, "--tokenizer", model(), "--out", file("failed.bin")},
+                 {"--out", "without"});
+  expect_failure({"inspect", "data"}, {"no data given"});
+  expect_failure({"inspect", "data", file("missing")}, {"missing.idx"});
+}
+
+// Whatever call of the system fails, and however: what was there before is whole, and nothing lies beside it.
+TEST_F(PrepareCommand, AFailingDiskLeavesWhatWasThere) {
+  const std::string text = write("a.txt", "one"), other = write("b.txt", "another");
+  fs::create_directory(file("disk"));
+  const auto run = [&](const std::string& fault, const std::string& input) {
+    const std::string command = std::string("ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD=") +
+                                SEPLLM_FAULTY_CALLS + " SEPLLM_FAULT=" + fault + " " + SEPLLM_BINARY +
+                                " prepare --tokenizer " + model() + " --out " + file("disk/d") + " " + input +
+                                " > " + file("out") + " 2> " + file("err");
+    return std::system(("bash -c '" + command + "' 2> " + file("shell")).c_str());
+  };
+  ASSERT_EQ(run("none:0:0", text), 0) << read_file(file("err"));
+  const std::string bin = read_file(file("disk/d.bin")), idx = read_file(file("disk/d.idx"));
+  // Both files are written and synced before either takes its name.
+  for (const char* fault : {"write:1:28", "write:2:28", "fsync:1:5", "rename:1:5"}) {
+    EXPECT_NE(run(fault, other), 0) << fault;
+    EXPECT_EQ(read_file(file("err")).rfind("sepllm: error: ", 0), 0u) << read_file(file("err"));
+    EXPECT_EQ(read_file(file("disk/d.bin")), bin) << fault;
+    EXPECT_EQ(read_file(file("disk/d.idx")), idx) << fault;
+    EXPECT_EQ(std::distance(fs::directory_iterator(file("disk")), {}), 2) << fault;
+  }
+}
+
+TEST_F(PrepareCommand, TrainsATokenizerThatPreparesText) {
+  const std::string text = write("long.txt", read_file(std::string(SEPLLM_SOURCE_DIR) + "/docs/CLI.md"));
+  const std::vector<std::string> train = {"prepare", "--train-tokenizer", "bpe", "--vocab-size", "600"};
+  const Json report = run_json(train + std::vector<std::string>{"--out", file("tok"), text});
+  EXPECT_EQ(report["vocab_size"], 600);
+  EXPECT_EQ(report["merges"], 600 - 257);
+  const auto tokenizer = load_tokenizer(file("tok"));
+  EXPECT_EQ(tokenizer->vocab_size(), 600);
+  EXPECT_EQ(tokenizer->eos_id(), 0);
+  EXPECT_EQ(tokenizer->find("<|endoftext|>"), 0);
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode("no such w\u00f6rd")), "no such w\u00f6rd");
+  const Json data = run_json({"prepare", "--tokenizer", file("tok"), "--out", file("d"), text});
+  EXPECT_EQ(data["eod_id"], 0);
+  EXPECT_LT(data["tokens"].get<int64_t>(), data["text_bytes"].get<int64_t>() / 2);
+  // The same on other threads, and a folder that is there stays.
+  run_json(train + std::vector<std::string>{"--out", file("tok3"), text, "--threads", "3"});
+  EXPECT_EQ(read_file(file("tok3") + "/tokenizer.json"), read_file(file("tok") + "/tokenizer.json"));
+  expect_failure(train + std::vector<std::string>{"--out", file("tok"), text}, {"is there already"});
+  expect_failure(train + std::vector<std::string>{"--out", file("tok4"), file("missing")}, {"missing"});
+  EXPECT_FALSE(file_exists(file("tok4")));
+  expect_failure(train + std::vector<std::string>{"--out", file("tok4"), text, "--eod", "1"}, {"--eod"});
+  expect_failure({"prepare", "--train-tokenizer", "bpe", "--out", file("tok4"), text}, {"--vocab-size"});
+  const auto special = std::vector<std::string>{"--out", file("tok5"), text, "--special-token", "<pad>"};
+  run_json(train + special + std::vector<std::string>{"--special-token", "<end>"});
+  EXPECT_EQ(load_tokenizer(file("tok5"))->find("<end>"), 1);
+}
+
+}  // namespace
+}  // namespace sepllm::test
