@@ -37,8 +37,6 @@ std::string unescaped(const std::string& text) {
   return out;
 }
 
-constexpr int64_t kMegabyte = 1'000'000;
-
 class PrepareCommand : public Command {
  public:
   PrepareCommand() {

@@ -6,8 +6,8 @@
 #include <span>
 #include <string>
 
-#include "base/line_file.h"
 #include "base/file.h"
+#include "base/line_file.h"
 #include "cache/kv_cache.h"
 #include "engine/scorer.h"
 

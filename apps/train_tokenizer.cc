@@ -15,8 +15,6 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kMegabyte = 1'000'000;
-
 std::vector<CountedWord> count_words(const TokenizerTraining& training, const InterruptGuard& guard,
                                      int64_t* text_bytes) {
   ThreadPool pool(training.n_threads);

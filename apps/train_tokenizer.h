@@ -9,6 +9,9 @@
 
 namespace sepllm {
 
+// The unit in which progress over files is shown.
+inline constexpr int64_t kMegabyte = 1'000'000;
+
 struct TokenizerTraining {
   std::vector<std::string> input;
   DocumentOptions documents;

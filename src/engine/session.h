@@ -10,9 +10,9 @@
 
 #include "base/function_ref.h"
 #include "cache/kv_cache.h"
+#include "checkpoint/state_file.h"
 #include "engine/marks.h"
 #include "engine/model.h"
-#include "checkpoint/state_file.h"
 #include "kernels/context.h"
 
 namespace sepllm {

@@ -77,13 +77,13 @@ class PairTable {
 };
 
 // A pair to join, with the count that it had when it was queued.
-struct Candidate {
+struct PairCandidate {
   int64_t count;
   Pair pair;
   uint32_t words;  // index of the list of words to look at
 
   // The one to take first is the greatest.
-  bool operator<(const Candidate& other) const {
+  bool operator<(const PairCandidate& other) const {
     if (count != other.count) return count < other.count;
     if (pair != other.pair) return pair > other.pair;
     return words > other.words;
@@ -100,7 +100,7 @@ class Trainer {
   TrainedBpe run(FunctionRef<bool(int64_t n_pieces)> go_on) {
     pairs_.for_each([&](Pair pair, PairState& state) { enqueue(pair, state); });
     while (n_pieces() < options_.vocab_size && !queue_.empty()) {
-      Candidate best = queue_.top();
+      PairCandidate best = queue_.top();
       queue_.pop();
       const int64_t count = pairs_.at(best.pair).count;
       if (best.count != count) {  // other merges took some of it: its turn comes later
@@ -176,7 +176,7 @@ class Trainer {
     state.words = {};
   }
 
-  void join(const Candidate& best) {
+  void join(const PairCandidate& best) {
     const int32_t joined =
         id_of(pieces_[static_cast<size_t>(best.pair.first)] + pieces_[static_cast<size_t>(best.pair.second)]);
     merges_.push_back(best.pair);
@@ -225,7 +225,7 @@ class Trainer {
 
   PairTable pairs_;
   std::vector<Pair> touched_;  // with words that are not yet queued
-  std::priority_queue<Candidate> queue_;
+  std::priority_queue<PairCandidate> queue_;
   std::vector<std::vector<uint32_t>> lists_;  // words of the queued pairs
 };
 

@@ -7,7 +7,7 @@
 namespace sepllm {
 namespace {
 
-constexpr size_t kMaxSteps = 64;
+constexpr size_t kMaxDecoderSteps = 64;
 constexpr size_t kMaxTokenBytes = size_t{1} << 20;
 
 class ByteLevelDecoder : public DecoderStep {
@@ -117,7 +117,7 @@ void TokenDecoder::add_step(const JsonObject& step, const std::string& type) {
     throw Error(ErrorCode::kUnsupported, what,
                 {.file = step.file(), .place = step.path_of(key), .got = type});
   };
-  if (steps_.size() >= kMaxSteps) unsupported("too many decoders", "type");
+  if (steps_.size() >= kMaxDecoderSteps) unsupported("too many decoders", "type");
   if (fused_ && type != "Strip" && type != "Fuse") unsupported("decoder after the tokens are joined", "type");
   if (type == "ByteLevel") {
     refuse_unknown_keys(step, {"type", "add_prefix_space", "trim_offsets", "use_regex"});

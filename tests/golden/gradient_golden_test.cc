@@ -13,7 +13,7 @@
 namespace sepllm::test {
 namespace {
 
-constexpr double kTolerance = 1e-4;
+constexpr double kGradientTolerance = 1e-4;
 
 // A model in training, reduced to one sequence.
 struct Trainee {
@@ -61,8 +61,7 @@ class GradientGolden : public testing::TestWithParam<std::string> {
 
   // Of the tokens whose next one is known.
   std::vector<Pattern> patterns(const Json& settings, const Trainee& trainee) const {
-    const TokenSet separators =
-        golden_separators(settings_["separators"], trainee.spec.config.vocab_size);
+    const TokenSet separators = golden_separators(settings_["separators"], trainee.spec.config.vocab_size);
     const std::span<const int32_t> ids = golden_.ints("ids");
     const Policy policy = golden_policy(settings);
     std::vector<Pattern> out;
@@ -90,14 +89,14 @@ TEST_P(GradientGolden, OfEveryParameterUnderEveryPolicy) {
       const float* ours = trainee.gradients.data() + p.offset;
       double squares = 0;
       for (int64_t i = 0; i < p.size; ++i) squares += static_cast<double>(ours[i]) * ours[i];
-      EXPECT_NEAR(std::sqrt(squares), golden[0], kTolerance * golden[0] + 1e-7) << array;
+      EXPECT_NEAR(std::sqrt(squares), golden[0], kGradientTolerance * golden[0] + 1e-7) << array;
       const auto count = static_cast<int64_t>(golden.size()) - 1;
       // Elements of a gradient are sums: their error is that of the tensor's typical element.
       const double typical = golden[0] / std::sqrt(static_cast<double>(p.size));
       for (int64_t i = 0; i < count; ++i) {
         const double expected = golden[static_cast<size_t>(1 + i)];
         EXPECT_NEAR(ours[i * p.size / count], expected,
-                    kTolerance * std::max(std::abs(expected), typical) + 1e-8)
+                    kGradientTolerance * std::max(std::abs(expected), typical) + 1e-8)
             << array << " element " << i * p.size / count;
       }
     }
@@ -128,9 +127,7 @@ TEST_P(GradientGolden, StepsOfAdamWFollowTheLosses) {
       for (const ParameterInfo& p : trainee.parameters.list()) {
         const auto at = static_cast<size_t>(p.offset);
         adamw(ctx,
-              {.lr = 3e-3F,
-               .weight_decay = p.decays ? 0.1F : 0.0F,
-               .step = static_cast<int64_t>(step) + 1},
+              {.lr = 3e-3F, .weight_decay = p.decays ? 0.1F : 0.0F, .step = static_cast<int64_t>(step) + 1},
               p.size, &trainee.gradients[at], trainee.parameters.values(p), &m[at], &v[at]);
       }
     }

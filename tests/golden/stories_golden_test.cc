@@ -10,7 +10,7 @@
 namespace sepllm::test {
 namespace {
 
-constexpr float kTolerance = 1e-4F;
+constexpr float kStoriesTolerance = 1e-4F;
 
 std::vector<int32_t> ids_of(const Json& list) { return list.get<std::vector<int32_t>>(); }
 
@@ -41,7 +41,7 @@ TEST(Stories260k, LogitsAndTokens) {
   const Logits logits = runner.whole(std::span(expected).first(rows.size()), Policy{}, TokenSet(512));
   for (size_t r = 0; r < rows.size(); ++r) {
     const auto row = rows[r].get<std::vector<float>>();
-    EXPECT_LE(max_difference(row, std::span(logits).subspan(r * row.size(), row.size())), kTolerance)
+    EXPECT_LE(max_difference(row, std::span(logits).subspan(r * row.size(), row.size())), kStoriesTolerance)
         << "row " << r;
   }
   std::vector<int32_t> ids = {expected[0]};
@@ -73,7 +73,7 @@ TEST(TinyRandomGpt2, Logits) {
     const std::vector<int32_t> ids = ids_of(one["input_ids"]);
     const Logits logits = runner.whole(ids, Policy{}, TokenSet(runner.vocab_size()));
     const auto last = one["last_position_logits"].get<std::vector<float>>();
-    EXPECT_LE(max_difference(last, std::span(logits).last(last.size())), kTolerance) << joined(ids);
+    EXPECT_LE(max_difference(last, std::span(logits).last(last.size())), kStoriesTolerance) << joined(ids);
   }
 }
 

@@ -9,7 +9,7 @@
 namespace sepllm::test {
 namespace {
 
-constexpr float kTolerance = 1e-4F;
+constexpr float kStreamingTolerance = 1e-4F;
 
 std::string streaming(const std::string& file) { return golden_folder() + "/streaming/" + file; }
 Json description() { return read_json(streaming("streaming.json")); }
@@ -184,7 +184,8 @@ TEST_P(StreamingModel, Logits) {
     const Logits logits = runner.chunked(ids, cache, chunk);
     for (size_t k = 0; k < steps.size(); ++k) {
       const std::span<const float> row(logits.data() + static_cast<size_t>(steps[k]) * vocab, vocab);
-      EXPECT_LE(max_difference(row, golden.floats(name + "/logits").subspan(k * vocab, vocab)), kTolerance)
+      EXPECT_LE(max_difference(row, golden.floats(name + "/logits").subspan(k * vocab, vocab)),
+                kStreamingTolerance)
           << "step " << steps[k] << ", chunks of " << chunk;
     }
   }
