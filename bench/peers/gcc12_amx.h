@@ -12,9 +12,10 @@
 #undef _tile_zero
 #undef _tile_dpbssd
 #undef _tile_dpbusd
-#define SEPLLM_TILE_LOAD(name, dst, base, stride)                                                           \
-  __asm__ volatile(name "\t(%0,%1,1), %%tmm" #dst ::"r"((const void*)(base)), "r"((long)(stride)) : "memor" \
-                                                                                                    "y")
+#define SEPLLM_TILE_LOAD(name, dst, base, stride)                                                 \
+  __asm__ volatile(name "\t(%0,%1,1), %%tmm" #dst ::"r"((const void*)(base)), "r"((long)(stride)) \
+                   : "memor"                                                                      \
+                     "y")
 #define SEPLLM_TILE_DP(name, dst, a, b) \
   __asm__ volatile(name "\t%%tmm" #b ", %%tmm" #a ", %%tmm" #dst ::: "memory")
 #define _tile_loadconfig(p) __asm__ volatile("ldtilecfg\t%0" ::"m"(*(const char(*)[64])(p)) : "memory")
