@@ -23,7 +23,7 @@ double seconds_now() {
 class TrainCommand : public Command {
  public:
   TrainCommand() {
-    own_.add_string("config", &config_, "YAML file of the settings (docs/TRAINING.md)", "FILE");
+    own_.add_string("config", &config_, "YAML file of the settings", "FILE");
     own_.add_strings("set", &changes_, "settings that replace those of the file: lr=1e-3 policy.window=64",
                      "KEY=VALUE");
     own_.add_choice("export-type", &type_, {"f32", "bf16", "f16"}, "type of the finished model's weights");

@@ -69,6 +69,10 @@ std::map<std::string, std::string> read_index(const std::string& path) {
 
 }  // namespace
 
+const char* stored_name(DType type) {
+  return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : type == DType::kBF16 ? "BF16" : "U8";
+}
+
 std::optional<DType> float_type(const std::string& dtype) {
   if (dtype == "F32") return DType::kF32;
   if (dtype == "F16") return DType::kF16;

@@ -17,6 +17,8 @@ namespace sepllm {
 
 // Our type for a dtype of the format; nullopt for what is no float of a model's weights.
 std::optional<DType> float_type(const std::string& dtype);
+// The other way: "F32", "F16", "BF16"; "U8" for blocks.
+const char* stored_name(DType type);
 
 // Movable, not copyable; the views that it hands out live as long as it does (also after a move).
 class WeightStore {

@@ -10,16 +10,6 @@
 namespace sepllm {
 namespace {
 
-constexpr const char* kTokenizerFiles[] = {"tokenizer.json", "tokenizer.model", "vocab.json",
-                                           "tokenizer.bin"};
-
-bool has_tokenizer(const std::string& folder) {
-  for (const char* name : kTokenizerFiles) {
-    if (file_exists(folder + "/" + name)) return true;
-  }
-  return false;
-}
-
 void take_tokenizer(Model* model, const std::string& path) {
   const int64_t vocab_size = model->config().vocab_size;
   model->tokenizer = load_tokenizer(path, vocab_size);
@@ -69,7 +59,7 @@ std::vector<int32_t> Model::encode(const std::string& text, const std::string& b
 
 Model load_model(const std::string& folder, const std::string& tokenizer_path, const WeightOptions& options) {
   Model model{folder, Decoder::load(folder, options), nullptr};
-  if (!tokenizer_path.empty() || has_tokenizer(folder)) {
+  if (!tokenizer_path.empty() || !tokenizer_files(folder).empty()) {
     take_tokenizer(&model, tokenizer_path.empty() ? folder : tokenizer_path);
   }
   return model;

@@ -1,12 +1,11 @@
 #include "kernels/linear_backward.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <climits>
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/blas.h"
 #include "kernels/element.h"
 #include "kernels/parallel.h"
 #include "kernels/rows.h"
@@ -20,11 +19,6 @@ constexpr int64_t kRowTile = 1024;
 constexpr int64_t kInTile = 384;   // of dx
 constexpr int64_t kOutTile = 384;  // of the sum over outputs, and of dw
 constexpr int64_t kBiasColumns = 64;
-
-void single_threaded_blas() {
-  static const bool single = (openblas_set_num_threads(1), true);
-  static_cast<void>(single);
-}
 
 int blas_int(int64_t n) {
   SEPLLM_CHECK(n >= 0 && n <= INT_MAX);

@@ -1,11 +1,10 @@
 #include "kernels/linear_many.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <climits>
 
 #include "base/check.h"
+#include "kernels/blas.h"
 #include "kernels/element.h"
 #include "kernels/linear_many_blocks.h"
 #include "kernels/linear_many_split.h"
@@ -92,9 +91,7 @@ int64_t blas_scratch(int64_t n_out) { return (n_panels(n_out) * kPanelOutputs + 
 
 void blas_tile(const Matrix& x, const Weight& w, int64_t out, const float* bias, const Matrix& y,
                bool accumulate, float* scratch) {
-  // Our threads share the tiles; BLAS must not start its own.
-  static const bool single = (openblas_set_num_threads(1), true);
-  static_cast<void>(single);
+  single_threaded_blas();
   start_rows(y, bias != nullptr ? bias + out : nullptr, accumulate);
   for (int64_t in = 0; in < w.n_in; in += kTileIn) {
     const int64_t n_in = std::min(kTileIn, w.n_in - in);

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/weight_store.h"
 #include "model/convert.h"
 #include "model/tensor_list.h"
 #include "model/weights.h"
@@ -20,10 +21,6 @@ namespace sepllm {
 namespace {
 
 namespace fs = std::filesystem;
-
-const char* dtype_of_format(DType type) {
-  return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : type == DType::kBF16 ? "BF16" : "U8";
-}
 
 // A matrix that the folder's type is meant for.
 struct Matrix {
@@ -89,7 +86,7 @@ class Quantizer {
   // The matrix of this name if it is to have another type than it has, else null.
   const Matrix* conversion(const std::string& name) const {
     const auto it = matrices_.find(name);
-    if (it == matrices_.end() || store_.entry(name).dtype == dtype_of_format(it->second.type)) return nullptr;
+    if (it == matrices_.end() || store_.entry(name).dtype == stored_name(it->second.type)) return nullptr;
     return &it->second;
   }
 
@@ -98,7 +95,7 @@ class Quantizer {
     for (const std::string& name : names) {
       SafetensorsTensor t{name, store_.entry(name).dtype, store_.entry(name).shape, nullptr};
       if (const Matrix* m = conversion(name)) {
-        t.dtype = dtype_of_format(m->type);
+        t.dtype = stored_name(m->type);
         if (is_block_type(m->type)) t.shape = {m->n_out, row_bytes(m->type, m->n_in)};
       }
       tensors.push_back(std::move(t));

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/weight_store.h"
 #include "kernels/rows.h"
 #include "model/tensor_list.h"
 #include "tensor/buffer.h"
@@ -162,10 +163,6 @@ class Generator {
   std::vector<NamedTensor> tensors_;
 };
 
-const char* format_dtype(DType type) {
-  return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : "BF16";
-}
-
 void write_weights(const std::string& folder, const std::vector<NamedTensor>& tensors, DType dtype,
                    int n_shards) {
   const auto n = static_cast<size_t>(n_shards);
@@ -179,7 +176,7 @@ void write_weights(const std::string& folder, const std::vector<NamedTensor>& te
   for (size_t i = 0; i < tensors.size(); ++i) {
     const size_t shard = i * n / tensors.size();
     const NamedTensor& t = tensors[i];
-    shards[shard].push_back({t.name, format_dtype(dtype), t.shape, t.data.data()});
+    shards[shard].push_back({t.name, stored_name(dtype), t.shape, t.data.data()});
     weight_map[t.name] = file_name(shard);
     total += t.data.bytes();
   }

@@ -81,4 +81,33 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t confi
   return load_file(is_folder(path) ? choose_file(path) : path, config_vocab_size);
 }
 
+std::vector<StoredTokenizerFile> tokenizer_files(const std::string& path) {
+  std::vector<StoredTokenizerFile> out;
+  const bool whole = is_folder(path);
+  const std::string folder = whole ? path : folder_of(path);
+  const auto add = [&](const std::string& name) {
+    if (file_exists(folder + "/" + name)) out.push_back({folder + "/" + name, name});
+  };
+  const std::string lone = whole ? "" : std::filesystem::path(path).filename().string();
+  if (whole) {
+    add("tokenizer.json");
+    add("tokenizer.model");
+    if (const std::string found = find_llama2c(folder); !found.empty())
+      out.push_back({found, std::filesystem::path(found).filename()});
+  } else if (lone.ends_with(".bin")) {
+    return {{path, lone.starts_with("tok") ? lone : "tokenizer.bin"}};
+  } else if (lone != "vocab.json" && lone != "merges.txt") {
+    out.push_back({path, is_json(read_file(path, kMaxTokenizerFile)) ? "tokenizer.json" : "tokenizer.model"});
+  }
+  if (whole || out.empty()) {
+    add("vocab.json");
+    add("merges.txt");
+  }
+  if (out.empty()) return out;
+  for (const char* name :
+       {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
+    add(name);
+  return out;
+}
+
 }  // namespace sepllm

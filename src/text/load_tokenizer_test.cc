@@ -213,5 +213,28 @@ TEST(LoadTokenizer, AFolderWithoutOneAndAFileThatIsNone) {
   EXPECT_THROW(load_tokenizer(folder.path()), Error);
 }
 
+TEST(LoadTokenizer, FilesOfAFolderAndOfALoneFile) {
+  const TemporaryFolder folder;
+  const auto names = [](const std::string& path) {
+    std::string out;
+    for (const StoredTokenizerFile& file : tokenizer_files(path)) out += file.name + " ";
+    return out;
+  };
+  EXPECT_EQ(names(folder.path()), "");
+  folder.write("config.json", "{}");
+  folder.write("chat_template.jinja", "J");
+  EXPECT_EQ(names(folder.path()), "");  // nothing to which it could belong
+  folder.write("tok512.bin", "");
+  EXPECT_EQ(names(folder.path()), "tok512.bin chat_template.jinja ");
+  EXPECT_EQ(names(folder.file("tok512.bin")), "tok512.bin ");
+  folder.write("mine", tokenizer_document().dump());
+  EXPECT_EQ(names(folder.file("mine")), "tokenizer.json chat_template.jinja ");
+  folder.write("vocab.json", "{}");
+  folder.write("merges.txt", "");
+  EXPECT_EQ(names(folder.file("merges.txt")), "vocab.json merges.txt chat_template.jinja ");
+  folder.write("tokenizer.json", tokenizer_document().dump());
+  EXPECT_EQ(names(folder.path()), "tokenizer.json tok512.bin vocab.json merges.txt chat_template.jinja ");
+}
+
 }  // namespace
 }  // namespace sepllm

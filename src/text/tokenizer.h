@@ -70,6 +70,14 @@ class Tokenizer {
 // files.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t config_vocab_size = 0);
 
+// A file of a tokenizer, and the name under which a HF folder has it.
+struct StoredTokenizerFile {
+  std::string path, name;
+};
+// The files from which load_tokenizer(path) reads, and those beside them that belong to the tokenizer; none
+// for a folder without one.
+std::vector<StoredTokenizerFile> tokenizer_files(const std::string& path);
+
 // Turns tokens into text as they come, never splitting a character: bytes of an unfinished character are held
 // back. Joined outputs of push() and finish() equal utf8_sanitize(decode(all ids) less decode(prefix)).
 class StreamDecoder {

@@ -2,32 +2,23 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <vector>
 
 #include "base/check.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/weight_store.h"
 #include "kernels/rows.h"
+#include "text/tokenizer.h"
 
 namespace sepllm {
 namespace {
 
-namespace fs = std::filesystem;
-
-constexpr const char* kTokenizerFiles[] = {
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
-    "merges.txt",     "added_tokens.json",     "chat_template.jinja"};
-
-const char* safetensors_name(DType type) {
-  return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : "BF16";
-}
-
 void write_weights(const std::string& path, Parameters& parameters, DType type) {
   std::vector<SafetensorsTensor> tensors;
   for (const ParameterInfo& p : parameters.list())
-    tensors.push_back({p.name, safetensors_name(type), p.shape, nullptr});
+    tensors.push_back({p.name, stored_name(type), p.shape, nullptr});
   SafetensorsWriter writer(path, std::move(tensors), {{"format", "pt"}});
   std::vector<char> rows;
   for (const SafetensorsTensor& t : writer.order()) {
@@ -42,16 +33,8 @@ void write_weights(const std::string& path, Parameters& parameters, DType type) 
 }
 
 void copy_tokenizer(const std::string& from, const std::string& folder) {
-  const auto copy = [&](const fs::path& file, const std::string& name) {
-    write_file_atomically(folder + "/" + name, read_file(file));
-  };
-  if (!is_folder(from)) {
-    copy(from, fs::path(from).filename());
-    return;
-  }
-  for (const char* name : kTokenizerFiles) {
-    if (is_regular_file(from + "/" + name)) copy(from + "/" + name, name);
-  }
+  for (const StoredTokenizerFile& file : tokenizer_files(from))
+    write_file_atomically(folder + "/" + file.name, read_file(file.path));
 }
 
 std::string card(Trainer& trainer) {

@@ -128,9 +128,8 @@ void Learner::count_flops(std::span<const Sample> samples) {
   }
   const auto tokens = static_cast<double>(samples.size() * (samples[0].tokens.size() - 1));
   flops_.dense += 6.0 * static_cast<double>(matrices) * tokens;
-  // q k^T and p v forward (2 products), 5 backward, the scores made again among them: Sep-Attention's 7 of 2
-  // flops each; counted as 3 x forward, as for the dense part.
-  flops_.attention += 12.0 * pairs * static_cast<double>(c.n_heads * c.head_dim);
+  // Seven products: two forward, five backward (the scores again among them).
+  flops_.attention += 14.0 * pairs * static_cast<double>(c.n_heads * c.head_dim);
 }
 
 }  // namespace sepllm

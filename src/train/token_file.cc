@@ -113,7 +113,7 @@ void TokenFile::bad_index(const std::string& message, int64_t item) const {
   throw Error(ErrorCode::kBadFile, message, {.file = index_->path(), .place = fmt::format("entry {}", item)});
 }
 
-void TokenFile::check_items() const {
+void TokenFile::check_items() {
   const int64_t width = token_bytes(type_);
   const auto size = static_cast<int64_t>(data_->bytes().size());
   int64_t end = 0;
@@ -138,7 +138,7 @@ void TokenFile::check_items() const {
     if (item < before || item > n_items_ || !ends_right) bad_index("document bounds out of order", d);
     before = item;
   }
-  const_cast<TokenFile*>(this)->n_tokens_ = end / width;
+  n_tokens_ = end / width;
 }
 
 int64_t TokenFile::item_begin(int64_t item) const {

@@ -40,7 +40,7 @@ class TokenFile {
 
  private:
   void read_index();
-  void check_items() const;
+  void check_items();
   int64_t item_begin(int64_t item) const;  // in tokens
   [[noreturn]] void bad_index(const std::string& message, int64_t item) const;
 

@@ -90,8 +90,6 @@ void check(const TrainConfig& c, const std::string& file) {
     refuse(file, "valid_share", "either valid_data or a share of data is held out, not both");
 }
 
-}  // namespace
-
 void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_string("init_from", &c->init_from, "checkpoint (HF folder) to go on from; none: a new model", "DIR");
   o->add_choice("family", &c->family, {"gpt_neox", "llama", "gpt2", "falcon"}, "of a new model");
@@ -140,10 +138,9 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_int("eval_interval", &c->eval_interval, 1, kMany, "steps between validations");
   o->add_int("eval_samples", &c->eval_samples, 1, 1 << 24, "held-out samples of a validation");
   o->add_int("log_interval", &c->log_interval, 1, kMany, "steps between lines of metrics.jsonl");
-  o->add_int("sample_interval", &c->sample_interval, 0, kMany, "steps between samples of text; 0: none");
-  o->add_int("sample_tokens", &c->sample_tokens, 1, 1 << 20, "tokens of a sample");
-  o->add_string("sample_prompt", &c->sample_prompt, "what samples begin with");
 }
+
+}  // namespace
 
 TrainConfig parse_train_config(const Json& json, const std::string& file) {
   TrainConfig config;

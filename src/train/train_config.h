@@ -54,8 +54,6 @@ struct TrainConfig {
   std::string save;  // folder of the run
   int64_t save_interval = 500, keep_last = 2, keep_every = 0;
   int64_t eval_interval = 100, eval_samples = 64, log_interval = 1;
-  int64_t sample_interval = 0, sample_tokens = 64;
-  std::string sample_prompt;
 
   LrSchedule schedule() const;
 };
@@ -68,8 +66,5 @@ TrainConfig parse_train_config(const Json& json, const std::string& file);
 
 // Everything in force, in the order of the documentation.
 Json train_config_json(const TrainConfig& config);
-
-// The options behind the keys, for --help.
-void declare_train_options(OptionSet* options, TrainConfig* config);
 
 }  // namespace sepllm

@@ -81,7 +81,7 @@ TrainState load_checkpoint(const std::string& path, Learner* learner) {
   const StateFile file(path);
   TrainState state = parse_state_header(file.header(), path);
   if (file.header().value("tensors", Json()) != tensor_list(learner->parameters().list())) {
-    throw Error(ErrorCode::kBadFile, "a checkpoint of another model",
+    throw Error(ErrorCode::kInvalidArgument, "a checkpoint of another model",
                 {.file = path, .hint = "give the run another folder, or the settings that it began with"});
   }
   const std::span<float> parameters(learner->parameters().data(),

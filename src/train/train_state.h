@@ -30,7 +30,7 @@ std::vector<int64_t> checkpoint_steps(const std::string& folder);
 void save_checkpoint(const std::string& path, const TrainState& state, Learner& learner);
 
 // Reads a checkpoint into a learner of the same model. Error (kBadFile) for a file that is cut off or changed
-// anywhere (before the learner is touched), and for another model's.
+// anywhere (before the learner is touched), (kInvalidArgument) for another model's.
 TrainState load_checkpoint(const std::string& path, Learner* learner);
 
 // Checks a whole file and reads its state alone.

@@ -129,7 +129,7 @@ void Trainer::resume() {
       state = load_checkpoint(path, learner_.get());
     } catch (const Error& e) {
       // A file of another model is no accident: going on would bury it.
-      if (steps.size() == 1 || std::string(e.what()).find("another model") != std::string::npos) throw;
+      if (steps.size() == 1 || e.code() == ErrorCode::kInvalidArgument) throw;
       callbacks_.on_note(fmt::format("passed over: {}", e.what()));
       continue;
     }

@@ -1,14 +1,14 @@
 // `sepllm score --state`: a stream that is broken anywhere goes on with the same bits.
-#include <sys/wait.h>
-
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <filesystem>
 #include <random>
 #include <sstream>
 
 #include "base/file.h"
 #include "tests/support/cli.h"
+#include "tests/support/shell_run.h"
 
 namespace sepllm::test {
 namespace {
@@ -81,19 +81,10 @@ class ScoreState : public RandomModelTest {
     EXPECT_EQ(lines(a), lines(b));
   }
 
-  // The exit code, 128 + signal where it was killed; `before` goes in front of the program.
   int run(const std::string& before, const Strings& arguments) const {
-    std::string command = before + " " + SEPLLM_BINARY;
-    for (const std::string& a : arguments) command += " '" + a + "'";
-    command += " > " + in("out") + " 2> " + in("err");
-    const int status = std::system(("bash -c \"" + command + "\" 2> " + in("shell")).c_str());
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return ShellRun(folder_).run(before, arguments);
   }
   Json json_of_run() const { return parse_json(read_file(in("out")), "standard output"); }
-  static std::string with_fault(const std::string& fault) {
-    return std::string("ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD=") + SEPLLM_FAULTY_CALLS +
-           " SEPLLM_FAULT=" + fault;
-  }
 
   std::string folder_, text_;
   static inline int count_ = 0;
@@ -136,7 +127,7 @@ TEST_F(ScoreState, KilledAtAnyCallOfASave) {
       for (const char* name : {"broken.state", "broken.nll", "broken.log"}) std::filesystem::remove(in(name));
       std::string fault = call;
       fault.replace(fault.find("%d"), 2, std::to_string(n));
-      const int code = run(with_fault(fault), flags);
+      const int code = run(ShellRun::with_fault(fault), flags);
       if (code == 0) break;  // there is no n-th call
       ASSERT_EQ(code, 128 + SIGKILL) << read_file(in("err"));
       ++kills;
@@ -158,7 +149,7 @@ TEST_F(ScoreState, AStateThatCannotBeWrittenIsOneClearErrorAndTheOldOneStays) {
   for (const std::string& fault : {"write:1:" + std::to_string(ENOSPC), "fsync:3:" + std::to_string(EIO),
                                    "rename:1:" + std::to_string(EACCES)}) {
     SCOPED_TRACE(fault);
-    EXPECT_EQ(run(with_fault(fault), flags + Strings{"--tokens", "2000"}), 1);
+    EXPECT_EQ(run(ShellRun::with_fault(fault), flags + Strings{"--tokens", "2000"}), 1);
     const std::string err = read_file(in("err"));
     EXPECT_NE(err.find("sepllm: error: " + in("a.state")), std::string::npos) << err;
     EXPECT_EQ(read_file(in("a.state")), before);
