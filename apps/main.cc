@@ -24,6 +24,7 @@ Commands all_commands() {
   commands.push_back(make_inspect_command());
   commands.push_back(make_inspect_attention_command());
   commands.push_back(make_inspect_data_command());
+  commands.push_back(make_inspect_samples_command());
   commands.push_back(make_bench_decode_command());
   commands.push_back(make_bench_prefill_command());
   commands.push_back(make_bench_memory_command());

@@ -99,6 +99,8 @@ void TokenData::next(Sample* sample) {
   const int64_t pass = used_[f] / file.count, place = used_[f] % file.count;
   const uint64_t key = Rng(seed_, f).bits(static_cast<uint64_t>(pass));
   const int64_t first = (file.first + permuted(key, place, file.count)) * seq_length_;
+  sample->source = static_cast<int64_t>(f);
+  sample->first = first;
   sample->tokens.resize(static_cast<size_t>(seq_length_) + 1);
   file.tokens.read(first, sample->tokens, vocab_size_);
   sample->document_starts.assign(1, 0);

@@ -28,6 +28,7 @@ struct SampleRange {
 struct Sample {
   std::vector<int32_t> tokens;
   std::vector<int64_t> document_starts;  // of the first seq_length tokens, the first is 0
+  int64_t source = 0, first = 0;         // where it comes from: which of the sources, its first token there
 };
 
 // Samples are the pieces of seq_length tokens of a file (and one token more, the last target), documents

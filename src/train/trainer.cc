@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "text/separators.h"
 #include "train/new_model.h"
+#include "train/training_data.h"
 
 namespace sepllm {
 namespace {
@@ -95,17 +96,9 @@ void Trainer::make_model() {
 }
 
 void Trainer::open_data() {
-  const int64_t vocab = learner_->spec().config.vocab_size;
-  const auto seed = static_cast<uint64_t>(config_.seed);
-  const double train_end = config_.valid_data.empty() ? 1 - config_.valid_share : 1;
-  data_ =
-      std::make_unique<TokenData>(config_.data, config_.seq_length, vocab, seed, SampleRange{0, train_end});
-  if (!config_.valid_data.empty()) {
-    valid_ = std::make_unique<TokenData>(config_.valid_data, config_.seq_length, vocab, seed);
-  } else if (config_.valid_share > 0) {
-    valid_ =
-        std::make_unique<TokenData>(config_.data, config_.seq_length, vocab, seed, SampleRange{train_end, 1});
-  }
+  TrainingData data = open_training_data(config_, learner_->spec().config.vocab_size);
+  data_ = std::move(data.train);
+  valid_ = std::move(data.held_out);
   state_.data_fingerprint = data_->fingerprint();
 }
 

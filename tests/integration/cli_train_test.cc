@@ -1,10 +1,12 @@
 // `sepllm train` with the real program: runs that are broken anywhere and go on with the same bits, settings
 // and data that are wrong, the finished model.
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <filesystem>
 #include <map>
 #include <random>
+#include <set>
 #include <sstream>
 
 #include "base/file.h"
@@ -74,13 +76,66 @@ TEST_F(Train, TheLossFallsAndTheModelIsReadByTheOtherCommands) {
   EXPECT_LT(steps.back()["loss"].get<double>(), 0.75 * steps.front()["loss"].get<double>());
   EXPECT_EQ(steps.back()["valid_loss"], result["valid_loss"]);
   EXPECT_EQ(steps.back()["tokens"], 30 * 4 * 24);
-  // The held-out loss again, by scoring; the policy comes from config.json.
-  const std::string text(200, 'a');
-  const Json score = run_json({"score", "--model", in("a") + "/model", "--text", write("t.txt", text)});
-  EXPECT_EQ(score["policy"]["policy"], "sep");
-  EXPECT_EQ(score["policy"]["window"], 6);
   const Json config = parse_json(read_file(in("a") + "/model/config.json"), "config.json");
   EXPECT_EQ(config["model_type"], "gpt_neox");
+}
+
+// What the trainer calls the held-out loss is what `score` says of the same tokens and the exported model,
+// with the policy that the model carries.
+TEST_F(Train, TheHeldOutLossIsThatOfScore) {
+  for (const std::string family : {"gpt_neox", "llama"}) {
+    const Strings settings = {"--set", "family=" + family};
+    const Json result = run_json(train(family, settings));
+    Strings listing = train(family, settings);
+    listing.erase(listing.begin());
+    const Json held_out = run_json(Strings{"inspect", "samples", "--held-out"} + listing);
+    ASSERT_EQ(held_out["samples"].size(), 8U);  // eval_samples
+    const TokenFile tokens(in("text"));
+    double sum = 0;
+    for (const Json& sample : held_out["samples"]) {
+      std::vector<int32_t> ids(25);
+      tokens.read(sample["first"], ids, 258);
+      std::string text;
+      for (const int32_t id : ids) text += std::to_string(id) + " ";
+      const Json score =
+          run_json({"score", "--model", in(family) + "/model", "--ids", write("sample.ids", text)});
+      EXPECT_EQ(score["policy"]["policy"], "sep");
+      EXPECT_EQ(score["policy"]["window"], 6);
+      sum += score["nll_mean"].get<double>();
+    }
+    EXPECT_NEAR(result["valid_loss"].get<double>(), sum / 8, 1e-5);
+  }
+}
+
+TEST_F(Train, SamplesAreListedInTheirOrder) {
+  const auto list = [&](const Strings& more) {
+    return run_json(Strings{"inspect", "samples", "--config", config_, "--set", "save=x"} + more)["samples"];
+  };
+  const TokenFile tokens(in("text"));
+  const Json step = list({}), all = list({"--samples", "300"}), held_out = list({"--held-out"});
+  ASSERT_EQ(step.size(), 4U);  // global_batch_size
+  std::set<int64_t> first_pass;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const auto first = all[i]["first"].get<int64_t>();
+    EXPECT_EQ(first % 24, 0);
+    if (i < 4) {
+      EXPECT_EQ(all[i], step[i]);
+    }
+    if (!first_pass.insert(first).second) break;
+    EXPECT_EQ(all[i]["document_starts"][0], 0);
+    for (const Json& start : all[i]["document_starts"]) {
+      if (start == 0) continue;
+      const int64_t at = first + start.get<int64_t>();
+      EXPECT_EQ(tokens.document_begin(tokens.document_of(at)), at);
+    }
+  }
+  const int64_t samples = (tokens.n_tokens() - 1) / 24;
+  EXPECT_EQ(static_cast<int64_t>(first_pass.size()), std::llround(0.9 * static_cast<double>(samples)));
+  for (const Json& sample : held_out) EXPECT_GE(sample["first"].get<int64_t>(), *first_pass.rbegin() + 24);
+  expect_failure(
+      {"inspect", "samples", "--held-out", "--config", config_, "--set", "save=x", "--set", "valid_share=0"},
+      {"held out"});
+  expect_failure({"inspect", "samples"}, {"--config"});
 }
 
 TEST_F(Train, GoesOnWithTheSameBitsAndOnAnyThreads) {

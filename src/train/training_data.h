@@ -1,0 +1,19 @@
+// The samples of a training run, as its settings choose them.
+#pragma once
+
+#include <memory>
+
+#include "train/token_data.h"
+#include "train/train_config.h"
+
+namespace sepllm {
+
+struct TrainingData {
+  std::unique_ptr<TokenData> train;
+  std::unique_ptr<TokenData> held_out;  // valid_data, or the last part of each file of data; null: none
+};
+
+// Opens the token files of `config`. Error as TokenData.
+TrainingData open_training_data(const TrainConfig& config, int64_t vocab_size);
+
+}  // namespace sepllm

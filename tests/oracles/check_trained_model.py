@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Trains a tiny model of every family with the program, under full attention and under sep, and loads what it exports
+with transformers: AutoModelForCausalLM and AutoTokenizer, nothing told to them but the folder. Checked for each:
+
+  weights    no tensor is missing, none unexpected, each is bit for bit that of model.safetensors
+  tokenizer  AutoTokenizer gives the ids of `sepllm tokenize`
+  logits     under the policy's [T, T] mask, given as a 4-D mask: the negative log-likelihood of every token of a text,
+             and of 32 tokens of the vocabulary behind it, against `sepllm score --nll-out`, to 1e-4
+
+    check_trained_model.py [--text F] [--steps 60]
+
+Needs torch, transformers, safetensors (see tests/golden/README.md). Exit code 1 where something differs.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from program import TEXTS, additive, run, run_json, separators_of, visible
+
+torch.set_grad_enabled(False)
+torch.set_num_threads(1)
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+VOCABULARY = 320
+LENGTH = 96  # tokens scored; as many as a sample has
+TOLERANCE = 1e-4
+FAMILIES = {
+    "gpt_neox": "GPTNeoXForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+    "falcon": "FalconForCausalLM",
+}
+POLICIES = {"full": "{policy: full}", "sep": "{policy: sep, init: 3, window: 8}"}
+MORE = {"llama": "n_kv_heads: 2\n", "falcon": "n_kv_heads: 2\n"}
+
+
+def train(folder, family, policy, steps):
+    save = folder / f"{family}-{policy}"
+    settings = folder / "run.yaml"
+    settings.write_text(
+        f"family: {family}\nn_layers: 3\nhidden_size: 64\nn_heads: 4\n{MORE.get(family, '')}tokenizer: {folder}/bpe\n"
+        f"data: {folder}/text\nvalid_share: 0.05\nseq_length: {LENGTH}\nglobal_batch_size: 8\nmicro_batch_size: 4\n"
+        f"train_steps: {steps}\nlr: 3e-3\nmin_lr: 3e-4\npolicy: {POLICIES[policy]}\nsave: {save}\neval_samples: 16\n")
+    run("train", "--config", settings)
+    return save / "model"
+
+
+def our_nll(folder, model, ids):
+    """[T - 1]: of each id from the second on."""
+    (folder / "ids").write_text(" ".join(map(str, ids)))
+    run("score", "--model", model, "--ids", folder / "ids", "--nll-out", folder / "nll")
+    return torch.tensor([float(x) for x in (folder / "nll").read_text().split()])
+
+
+def differing_weights(model, folder):
+    theirs = model.state_dict()
+    head = model.get_output_embeddings().weight  # whatever this version of transformers calls it
+    stored = load_file(folder / "model.safetensors")
+    return [name for name, tensor in stored.items() if not torch.equal(theirs.get(name, head), tensor)]
+
+
+def check(folder, family, policy, text, steps):
+    model_folder = train(folder, family, policy, steps)
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        model_folder, attn_implementation="eager", output_loading_info=True)
+    model.eval()
+    assert type(model).__name__ == FAMILIES[family], type(model).__name__
+    wrong = [f"{key}: {sorted(names)[:3]}" for key, names in loading.items() if names]
+    wrong += [f"weights of {name} differ" for name in differing_weights(model, model_folder)]
+
+    (folder / "line").write_text(text)
+    ids = run_json("tokenize", "--model", model_folder, "--file", folder / "line")["ids"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+    if tokenizer(text)["input_ids"] != ids:
+        wrong.append("AutoTokenizer gives other ids")
+
+    ids = ids[:LENGTH]
+    settings = model.config.to_dict()["sepllm"]
+    assert settings["policy"] == policy, settings
+    mask = visible(ids, settings, separators_of(model_folder))
+    logits = model(input_ids=torch.tensor([ids]), attention_mask=additive(mask), use_cache=False).logits[0]
+    theirs = -torch.log_softmax(logits.double(), -1)
+    worst = (our_nll(folder, model_folder, ids) - theirs[torch.arange(LENGTH - 1), ids[1:]]).abs().max().item()
+    for token in range(0, VOCABULARY, VOCABULARY // 32):
+        ours = our_nll(folder, model_folder, ids[:-1] + [token])[-1]
+        worst = max(worst, abs(ours.item() - theirs[LENGTH - 2, token].item()))
+    if worst > TOLERANCE:
+        wrong.append(f"logits differ by {worst:.2e}")
+    share = mask.sum().item() / (LENGTH * (LENGTH + 1) / 2)
+    print(f"{FAMILIES[family]:<20} {policy:<5} {100 * share:5.1f} % visible, loss "
+          f"{theirs[torch.arange(LENGTH - 1), ids[1:]].mean():.3f}, largest difference {worst:.1e}"
+          + "".join(f"\n  WRONG: {w}" for w in wrong), flush=True)
+    return not wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=Path, default=TEXTS / "tinyshakespeare/input.txt")
+    parser.add_argument("--steps", type=int, default=60)
+    options = parser.parse_args()
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run("prepare", "--train-tokenizer", "bpe", "--vocab-size", VOCABULARY, "--out", folder / "bpe", options.text)
+        run("prepare", "--tokenizer", folder / "bpe", "--out", folder / "text", "--split-on", r"\n\n", options.text)
+        text = options.text.read_text()[:1000]
+        good = [check(folder, family, policy, text, options.steps) for family in FAMILIES for policy in POLICIES]
+    print(f"{sum(good)} of {len(good)} as transformers has them")
+    sys.exit(0 if all(good) else 1)
+
+
+if __name__ == "__main__":
+    main()
