@@ -29,6 +29,7 @@ Commands all_commands() {
   commands.push_back(make_bench_prefill_command());
   commands.push_back(make_bench_memory_command());
   commands.push_back(make_bench_attention_command());
+  commands.push_back(make_bench_train_command());
   commands.push_back(make_quantize_command());
   commands.push_back(make_prepare_command());
   commands.push_back(make_train_command());

@@ -14,6 +14,7 @@ enum class AttentionImpl { kSimd, kReference };
 enum class BlockProducts { kInteger, kExact };
 
 class Tape;
+struct OpTimes;
 
 struct Context {
   ThreadPool& pool;
@@ -22,6 +23,8 @@ struct Context {
   BlockProducts block_products = BlockProducts::kInteger;
   // Where the ops record their backward (tensor/tape.h); null: inference. Kernels do not look at it.
   Tape* tape = nullptr;
+  // Where the ops add up the seconds they take (ops/op_times.h); null: nowhere.
+  OpTimes* times = nullptr;
 };
 
 }  // namespace sepllm

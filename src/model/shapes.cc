@@ -22,6 +22,10 @@ struct Shape {
   const char* config;  // of the checkpoint on the Hugging Face hub, less what describes no shape
 };
 constexpr Shape kShapes[] = {
+    {"gpt2-124m",
+     R"({"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12,
+         "n_positions": 1024, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-05,
+         "tie_word_embeddings": true, "bos_token_id": 50256, "eos_token_id": 50256})"},
     {"pythia-14m",
      R"({"model_type": "gpt_neox", "vocab_size": 50304, "hidden_size": 128, "num_hidden_layers": 6,
          "num_attention_heads": 4, "intermediate_size": 512, "max_position_embeddings": 512,

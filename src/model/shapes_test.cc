@@ -35,12 +35,13 @@ int64_t parameters(const std::string& shape) {
 
 // The numbers that the model cards on the Hugging Face hub state.
 TEST(Shapes, HaveThePublishedNumbersOfParameters) {
+  EXPECT_EQ(parameters("gpt2-124m"), 124'439'808);
   EXPECT_EQ(parameters("pythia-14m"), 14'067'712);
   EXPECT_EQ(parameters("pythia-160m"), 162'322'944);
   EXPECT_EQ(parameters("llama-160m"), 162'417'408);
   EXPECT_EQ(parameters("tinyllama-1.1b"), 1'100'048'384);
   EXPECT_EQ(parameters("llama-3-8b"), 8'030'261'248);
-  EXPECT_EQ(shape_names().size(), 5U);
+  EXPECT_EQ(shape_names().size(), 6U);
 }
 
 TEST(Shapes, AnUnknownNameIsAnError) {

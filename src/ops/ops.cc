@@ -6,6 +6,7 @@
 #include "kernels/elementwise_backward.h"
 #include "kernels/linear_backward.h"
 #include "kernels/norm.h"
+#include "ops/op_times.h"
 #include "tensor/tape.h"
 
 namespace sepllm::ops {
@@ -26,20 +27,24 @@ Matrix saved(const Context& ctx, const Matrix& x) {
 
 void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
            bool accumulate) {
+  const OpTimer timer(ctx, OpKind::kEmbed, /*backward=*/false);
   sepllm::embed(ctx, table, ids, y, accumulate);
   float* gradient = ctx.tape != nullptr ? ctx.tape->parameter(table.data) : nullptr;
   if (gradient == nullptr) return;
   ctx.tape->record([ids, slot = ctx.tape->slot(y), gradient](const Context& c) {
+    const OpTimer timer(c, OpKind::kEmbed, /*backward=*/true);
     embed_backward(c, ids, c.tape->gradient(slot), gradient);
   });
 }
 
 void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
+  const OpTimer timer(ctx, OpKind::kLinear, /*backward=*/false);
   sepllm::linear(ctx, x, parts);
   if (ctx.tape == nullptr) return;
   for (const LinearPart& part : parts) {
     const Tape::Slot from = ctx.tape->slot(x), to = ctx.tape->slot(part.y);
     ctx.tape->record([x, w = *part.w, bias = part.bias, from, to](const Context& c) {
+      const OpTimer timer(c, OpKind::kLinear, /*backward=*/true);
       const Matrix dy = c.tape->gradient(to);
       linear_backward_weight(c, x, dy, w, c.tape->parameter(w.data),
                              bias != nullptr ? c.tape->parameter(bias) : nullptr);
@@ -49,8 +54,10 @@ void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> par
 }
 
 void activate(const Context& ctx, ActivationFn f, const Matrix& x) {
+  const OpTimer timer(ctx, OpKind::kActivation, /*backward=*/false);
   if (ctx.tape != nullptr) {
     ctx.tape->record([f, before = saved(ctx, x), slot = ctx.tape->slot(x)](const Context& c) {
+      const OpTimer timer(c, OpKind::kActivation, /*backward=*/true);
       activate_backward(c, f, before, c.tape->gradient(slot));
     });
   }
@@ -58,9 +65,11 @@ void activate(const Context& ctx, ActivationFn f, const Matrix& x) {
 }
 
 void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up) {
+  const OpTimer timer(ctx, OpKind::kActivation, /*backward=*/false);
   if (ctx.tape != nullptr) {
     const Tape::Slot gate = ctx.tape->slot(x), factor = ctx.tape->slot(up);
     ctx.tape->record([f, before = saved(ctx, x), up, gate, factor](const Context& c) {
+      const OpTimer timer(c, OpKind::kActivation, /*backward=*/true);
       activate_gated_backward(c, f, before, up, c.tape->gradient(gate), c.tape->gradient(factor));
     });
   }
@@ -69,6 +78,7 @@ void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const M
 
 void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyOperands& operands,
                    double* nll) {
+  const OpTimer timer(ctx, OpKind::kHead, /*backward=*/false);
   const Weight& head = *operands.head;
   Tape* tape = ctx.tape;
   SEPLLM_CHECK(tape != nullptr && static_cast<int64_t>(operands.targets.size()) == hidden.n_rows);
@@ -97,11 +107,13 @@ void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyO
 }
 
 void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, const Matrix& y) {
+  const OpTimer timer(ctx, OpKind::kNorm, /*backward=*/false);
   SEPLLM_CHECK(x.n_rows == y.n_rows && x.n_cols == y.n_cols);
   if (ctx.tape != nullptr) {
     const Tape::Slot from = ctx.tape->slot(x), to = ctx.tape->slot(y);
     const bool in_place = x.data == y.data;
     ctx.tape->record([before = saved(ctx, x), operands, from, to, in_place](const Context& c) {
+      const OpTimer timer(c, OpKind::kNorm, /*backward=*/true);
       const NormBackward backward{
           .rms = operands.rms,
           .weight = operands.weight,
@@ -148,12 +160,14 @@ void rotate(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool i
 
 void rope(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool interleaved,
           const RopeTables& first, const RopeTables& second, const Matrix& second_q) {
+  const OpTimer timer(ctx, OpKind::kRope, /*backward=*/false);
   if (second.cos != nullptr)
     rope_rotate(ctx, qkv, second_q, query_heads(heads, interleaved), second.n_freq, second.cos, second.sin);
   rotate(ctx, qkv, heads, interleaved, first);
   if (ctx.tape == nullptr) return;
   SEPLLM_CHECK(second.cos == nullptr);  // of streams alone
   ctx.tape->record([qkv, heads, interleaved, first, slot = ctx.tape->slot(qkv)](const Context& c) {
+    const OpTimer timer(c, OpKind::kRope, /*backward=*/true);
     // A rotation's gradient is turned back by the same angles.
     const Arena::Scope scope(c.arena);
     const int64_t n = qkv.n_rows * first.n_freq;
@@ -169,6 +183,7 @@ void attend(const Context& ctx, const AttentionArgs& args) {
 }
 
 void pattern_attend(const Context& ctx, const PatternAttentionArgs& args) {
+  const OpTimer timer(ctx, OpKind::kAttention, /*backward=*/false);
   if (ctx.tape == nullptr) return pattern_attention(ctx, args);
   int64_t n_rows = 0;
   for (const PatternSequence& s : args.sequences) n_rows = std::max(n_rows, s.first_row + s.n_rows);
@@ -180,6 +195,7 @@ void pattern_attend(const Context& ctx, const PatternAttentionArgs& args) {
   };
   ctx.tape->record(
       [own, q = slot(args.q), k = slot(args.k), v = slot(args.v), out = slot(args.out)](const Context& c) {
+        const OpTimer timer(c, OpKind::kAttention, /*backward=*/true);
         pattern_attention_backward(c, own,
                                    {.d_out = c.tape->gradient(out).data,
                                     .d_out_row_stride = own.out_row_stride,

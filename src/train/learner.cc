@@ -62,7 +62,7 @@ Matrix Learner::forward(const Context& ctx, std::span<const Sample> samples) {
 }
 
 double Learner::accumulate(std::span<const Sample> samples, double factor) {
-  const Context ctx{.pool = pool_, .arena = arena_, .tape = &tape_};
+  const Context ctx{.pool = pool_, .arena = arena_, .tape = &tape_, .times = times_};
   const Arena::Scope scope(arena_);
   std::vector<int32_t> targets;
   for (const Sample& s : samples) targets.insert(targets.end(), s.tokens.begin() + 1, s.tokens.end());

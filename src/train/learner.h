@@ -39,6 +39,8 @@ class Learner {
   void set_patterns(TrainingPatterns patterns) { patterns_ = std::move(patterns); }
   // Activations of a layer are made again in the backward pass instead of kept.
   void set_replay_layers(bool replay) { replay_layers_ = replay; }
+  // Where accumulate() adds up the seconds by kind of op; null: nowhere.
+  void set_times(OpTimes* times) { times_ = times; }
 
   void clear_gradients();
   // Adds the gradient of factor * (sum of the losses of all targets) of these samples, which go through the
@@ -77,6 +79,7 @@ class Learner {
   Tape tape_;
   TrainingPatterns patterns_;
   bool replay_layers_ = false;
+  OpTimes* times_ = nullptr;
   Flops flops_;
   // Of the forward pass that is on the tape.
   std::vector<Pattern> patterns_of_samples_;

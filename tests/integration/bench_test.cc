@@ -265,6 +265,67 @@ TEST(Turns, Median) {
   EXPECT_EQ(bench::median({9, 1, 4, 2}), 3);
 }
 
+// `sepllm bench train` on the smallest shape.
+std::vector<std::string> bench_train(const std::vector<std::string>& more) {
+  return std::vector<std::string>{"bench",     "train", "--shape",   "pythia-14m",
+                                  "--repeats", "1",     "--threads", "2"} +
+         more;
+}
+
+TEST(BenchTrain, RowsHaveAllFieldsAndTheFiguresFit) {
+  const Json rows = run_json(bench_train({"--tokens", "24,40", "--batch", "2", "--policy", "sep", "--init",
+                                          "1", "--window", "8", "--separators", "paper", "--breakdown"}));
+  ASSERT_EQ(rows.size(), 2U);
+  for (size_t i = 0; i < 2; ++i) {
+    const Json& row = rows[i];
+    const int64_t tokens = i == 0 ? 24 : 40;
+    EXPECT_EQ(row["shape"], "pythia-14m");
+    EXPECT_EQ(row["parameters"], 14'067'712);
+    EXPECT_EQ(row["policy"], "sep");
+    EXPECT_EQ(row["tokens"], tokens);
+    EXPECT_EQ(row["batch"], 2);
+    EXPECT_EQ(row["threads"], 2);
+    EXPECT_NEAR(number(row, "tokens_per_second") * number(row, "seconds"), 2.0 * static_cast<double>(tokens),
+                1e-6);
+    // The book's separators, each sample its part of them.
+    double pairs = 0;
+    for (const int64_t first : {int64_t{0}, tokens}) {
+      Pattern pattern{.n_initial = 1, .extra = {}, .window = 8};
+      for (const int64_t at : bench::book_separators("paper", first + tokens)) {
+        if (at >= first) pattern.extra.push_back(at - first);
+      }
+      pairs += static_cast<double>(pattern.visible_pairs(tokens));
+    }
+    EXPECT_NEAR(number(row, "kept"), pairs / static_cast<double>(tokens * (tokens + 1)), 1e-12);
+    EXPECT_NEAR(number(row, "attention_flops"), 12.0 * pairs * 6 * 128, 1.0);
+    // Every matrix but the embedding: 6 layers of 12 x 128 x 128, and the head.
+    EXPECT_NEAR(number(row, "dense_flops"),
+                6.0 * 2 * static_cast<double>(tokens) * (6 * 12 * 128 * 128 + 50304 * 128), 1.0);
+    EXPECT_NEAR(number(row, "gemm_share"),
+                number(row, "dense_flops") / number(row, "seconds") / number(row, "sgemm_gflops") * 1e-9,
+                1e-9);
+    EXPECT_GT(number(row, "gemm_share_with_attention"), number(row, "gemm_share"));
+    EXPECT_GE(row["peak_bytes"].get<int64_t>(), 16 * 14'067'712);
+    EXPECT_NEAR(number(row, "loss"), std::log(50304.0), 1.0);
+    for (const char* part :
+         {"linear_forward", "linear_backward", "attention_backward", "head_forward", "adamw"})
+      EXPECT_GT(number(row["breakdown"], part), 0.0) << part;
+  }
+}
+
+TEST(BenchTrain, TheTableIsForReadingAndWrongFlagsAreOneLine) {
+  const ProgramResult result = run_sepllm(bench_train({"--tokens", "8"}));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  for (const char* part :
+       {"pythia-14m, 14067712 parameters", "policy full", "2 threads", "of sgemm", "tokens/s"})
+    EXPECT_NE(result.out.find(part), std::string::npos) << part;
+  expect_failure({"bench", "train"}, {"no model given", "--shape NAME"});
+  expect_failure(bench_train({"--policy", "sep-stream"}), {"static policy", "got sep-stream"});
+  expect_failure(bench_train({"--policy", "sep", "--separators", "ids:3"}), {"paper or text"});
+  expect_failure({"bench", "train", "--shape", "gpt2-124m", "--tokens", "1025"},
+                 {"at most 1024", "got 1025"});
+}
+
 // `sepllm bench decode|prefill|memory`: the fields are there and agree with each other and with the model.
 // As fast as it goes.
 const std::vector<std::string> kShort = {"-r", "3", "--threads", "2"};
