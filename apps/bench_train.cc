@@ -49,9 +49,10 @@ class TrainCase {
     initialise(&learner_.parameters(), spec, "gpt2", 1);
     TokenSet separators(spec.config.vocab_size);
     if (settings.policy.uses_separators()) separators.insert(kSeparator);
-    learner_.set_patterns({settings.policy, std::move(separators)});
     learner_.set_replay_layers(replay);
     make_samples(settings, spec.config.vocab_size, batch);
+    count_pairs(settings.policy, separators, spec.config.n_layers);
+    learner_.set_patterns({settings.policy, std::move(separators)});
     const auto length = static_cast<int64_t>(samples_.size()) * tokens_;
     factor_ = 1.0 / static_cast<double>(length);
   }
@@ -81,12 +82,8 @@ class TrainCase {
   int64_t tokens() const { return tokens_; }
   double loss() const { return loss_; }
   const Learner::Flops& flops() const { return learner_.flops(); }  // of a step
-  double kept() const {
-    const double causal = static_cast<double>(samples_.size()) * static_cast<double>(tokens_) *
-                          static_cast<double>(tokens_ + 1) / 2;
-    const ModelConfig& c = learner_.spec().config;
-    return flops().attention / (12.0 * causal * static_cast<double>(c.n_layers * c.n_heads * c.head_dim));
-  }
+  // Visible pairs of all layers by those of causal attention.
+  double kept() const { return kept_; }
   int64_t n_parameters() { return learner_.parameters().count(); }
   // Parameters, gradients, two moments; activations and scratch.
   int64_t bytes() { return 16 * learner_.parameters().size() + learner_.scratch_bytes(); }
@@ -135,10 +132,22 @@ class TrainCase {
     }
   }
 
+  void count_pairs(const Policy& policy, const TokenSet& separators, int64_t n_layers) {
+    double pairs = 0;
+    for (const Sample& s : samples_) {
+      for (int64_t l = 0; l < n_layers; ++l) {
+        const Pattern pattern = policy.pattern(s.tokens.data(), tokens_, separators, l, n_layers);
+        pairs += static_cast<double>(pattern.visible_pairs(tokens_));
+      }
+    }
+    const double causal = static_cast<double>(tokens_) * static_cast<double>(tokens_ + 1) / 2;
+    kept_ = pairs / causal / static_cast<double>(static_cast<int64_t>(samples_.size()) * n_layers);
+  }
+
   int64_t tokens_;
   Learner learner_;
   std::vector<Sample> samples_;
-  double factor_ = 0, loss_ = 0;
+  double factor_ = 0, loss_ = 0, kept_ = 0;
   StepTimes times_;
   int64_t steps_ = 0;
 };
