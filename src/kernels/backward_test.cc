@@ -147,6 +147,66 @@ TEST(LinearBackward, AgreesWithTheDefinitionInEveryTypeAndOrder) {
   }
 }
 
+// Sizes of tiles of bf16 (AMX): ends of groups, panels and blocks; inputs beyond one pass; values that tiles
+// cannot hold.
+TEST(LinearBackward, ManyRowsAgreeOnEveryInstructionSet) {
+  struct Size {
+    int64_t rows, in, out;
+  };
+  for (const auto [n, n_in, n_out] : {Size{513, 530, 70}, Size{600, 50, 4200}, Size{77, 520, 514}}) {
+    for (const bool transposed : {false, true}) {
+      SCOPED_TRACE(testing::Message() << n << " " << n_in << " " << n_out << " " << transposed);
+      const int64_t stride = (transposed ? n_out : n_in) + 3;
+      const std::vector<char> data =
+          test::random_stored(DType::kF32, (transposed ? n_in : n_out) * stride, 7);
+      const Weight w{.type = DType::kF32,
+                     .data = data.data(),
+                     .n_out = n_out,
+                     .n_in = n_in,
+                     .row_stride = stride,
+                     .transposed = transposed};
+      Rows x(n, n_in, 2), dy(n, n_out, 1), dx(n, n_in, 5);
+      x.fill(1);
+      dy.fill(2);
+      dx.fill(3);
+      for (int64_t r = 0; r < n; ++r) {
+        for (int64_t c = 0; c < 2; ++c) {
+          x.at(r, n_in - 1 - c) *= c == 0 ? 1e-30F : 1e36F;
+          dy.at(r, 3 + 4 * c) *= c == 0 ? 1e-30F : 1e-12F;
+        }
+      }
+      for (int64_t o = 0; o < n_out; ++o) dy.at(5, o) *= 1e-33F;
+      Rows expected = dx;
+      const auto size = static_cast<size_t>(n_in * n_out);
+      std::vector<float> dw(size, 0.25F);
+      linear_backward_reference(x.matrix(), dy.matrix(), w, expected.matrix(), dw.data(), nullptr);
+      test::for_each_instruction_set([&] {
+        test::Threads one(1), three(3);
+        Rows got = dx, again = dx;
+        std::vector<float> got_dw(size, 0.25F), again_dw(size, 0.25F);
+        linear_backward_input(one.context, dy.matrix(), w, got.matrix());
+        linear_backward_weight(one.context, x.matrix(), dy.matrix(), w, got_dw.data(), nullptr);
+        EXPECT_LE(max_difference(got.matrix(), expected.matrix()), 2e-6 * static_cast<double>(n_out));
+        for (size_t i = 0; i < size; ++i) {
+          // Of a column of x or dy: errors are as large as it is.
+          const auto in = static_cast<int64_t>(transposed ? i / static_cast<size_t>(n_out)
+                                                          : i % static_cast<size_t>(n_in));
+          const auto out = static_cast<int64_t>(transposed ? i % static_cast<size_t>(n_out)
+                                                           : i / static_cast<size_t>(n_in));
+          const double x_size = in == n_in - 1 ? 1e-30 : in == n_in - 2 ? 1e36 : 1;
+          const double dy_size = out == 3 ? 1e-30 : out == 7 ? 1e-12 : 1;
+          ASSERT_NEAR(got_dw[i], dw[i], 3e-5 * x_size * dy_size + 1e-7) << in << " " << out;
+        }
+        EXPECT_EQ(got.damaged(), 0);
+        linear_backward_input(three.context, dy.matrix(), w, again.matrix());
+        linear_backward_weight(three.context, x.matrix(), dy.matrix(), w, again_dw.data(), nullptr);
+        EXPECT_TRUE(got.same_bits(again));
+        EXPECT_EQ(got_dw, again_dw);
+      });
+    }
+  }
+}
+
 TEST(EmbedBackward, AddsRowsThatComeTwice) {
   Rows d(4, 70, 2);
   d.fill(1);

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "kernels/blas.h"
 #include "kernels/element.h"
+#include "kernels/linear_many_split.h"
 #include "kernels/parallel.h"
 #include "kernels/rows.h"
 
@@ -64,6 +65,13 @@ void add_bias_gradient(const Context& ctx, const Matrix& dy, float* dbias) {
 void linear_backward_input(const Context& ctx, const Matrix& dy, const Weight& w, const Matrix& dx) {
   SEPLLM_CHECK(dy.n_cols == w.n_out && dx.n_cols == w.n_in && dy.n_rows == dx.n_rows);
   SEPLLM_CHECK(!is_block_type(w.type));
+  Weight turned = w;  // dx = dy (W^T)^T
+  std::swap(turned.n_in, turned.n_out);
+  turned.transposed = !w.transposed;
+  if (by_split(ctx, turned, dy.n_rows)) {
+    const LinearPart part{&turned, nullptr, dx, /*accumulate=*/true};
+    return linear_many_split(ctx, {dy}, {&part, 1});
+  }
   single_threaded_blas();
   const Arena::Scope scope(ctx.arena);
   const bool converts = w.type != DType::kF32;
@@ -94,6 +102,16 @@ void linear_backward_weight(const Context& ctx, const Matrix& x, const Matrix& d
   // As stored: rows of `left` transposed times `right`.
   const Matrix& left = w.transposed ? x : dy;
   const Matrix& right = w.transposed ? dy : x;
+  const Weight rows{.type = DType::kF32,
+                    .data = right.data,
+                    .n_out = right.n_cols,
+                    .n_in = right.n_rows,
+                    .row_stride = right.stride,
+                    .transposed = true};
+  if (by_split(ctx, rows, left.n_cols)) {
+    const LinearPart part{&rows, nullptr, {dw, left.n_cols, right.n_cols, right.n_cols}, /*accumulate=*/true};
+    return linear_many_split(ctx, {left, /*transposed=*/true}, {&part, 1});
+  }
   const int64_t row_tiles = (left.n_cols + kOutTile - 1) / kOutTile;
   const int64_t column_tiles = (right.n_cols + kRowTile - 1) / kRowTile;
   parallel_for(ctx, row_tiles * column_tiles, x.n_rows * w.n_in * w.n_out, [&](int64_t task, int) {

@@ -8,7 +8,8 @@
 namespace sepllm {
 
 // dx[r, i] += sum_o dy[r, o] * w[o, i]. dy: [n, w.n_out], dx: [n, w.n_in]; w: f32, f16 or bf16, stored either
-// way. Like `linear`, fixed tiles through BLAS: the bits do not depend on the number of threads.
+// way. As `linear` makes many rows (AMX, or fixed tiles through BLAS): the bits do not depend on the number
+// of threads.
 void linear_backward_input(const Context& ctx, const Matrix& dy, const Weight& w, const Matrix& dx);
 
 // dw += dy^T x, f32 in the order of `w` (n_out rows, or n_in if transposed) without gaps, and dbias[o] +=

@@ -133,7 +133,7 @@ void linear_many_rows(const Context& ctx, const Matrix& x, std::span<const Linea
     if (end > i) {
       linear_many_blocks(ctx, x, parts.subspan(i, end - i));
     } else if (end = end_of(i, [&](const LinearPart& p) { return by_split(ctx, *p.w, x.n_rows); }); end > i) {
-      linear_many_split(ctx, x, parts.subspan(i, end - i));
+      linear_many_split(ctx, {x}, parts.subspan(i, end - i));
     } else {
       if (parts[i].w->n_out > 0) linear_through_blas(ctx, x, parts[i]);
       end = i + 1;

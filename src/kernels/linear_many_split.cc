@@ -18,6 +18,8 @@ constexpr int64_t kChunk = 4;
 // read once for a task and fetched ahead.
 constexpr int64_t kPassRows = 512;
 constexpr int64_t kTaskPairs = 16;
+// Inputs of a pass: the split rows, three times their size, need not be larger than that.
+constexpr int64_t kMostInputs = 4096;
 
 struct SplitRows {
   int64_t n_blocks, n_groups;
@@ -29,15 +31,15 @@ struct SplitRows {
   }
 };
 
-SplitRows split_pass(const Context& ctx, const Matrix& x) {
-  const int64_t n_groups = (x.n_rows + kSplitGroup - 1) / kSplitGroup;
-  const int64_t n_blocks = panel_pairs(x.n_cols) * 2;
+SplitRows split_pass(const Context& ctx, const SplitOperand& x) {
+  const int64_t n_groups = (x.n_rows() + kSplitGroup - 1) / kSplitGroup;
+  const int64_t n_blocks = panel_pairs(x.n_in()) * 2;
   const SplitRows rows{n_blocks, n_groups,
                        ctx.arena.allocate<uint16_t>(n_groups * n_blocks * kSplitRowsBlock),
                        ctx.arena.allocate<bool>(n_groups * kSplitGroup)};
-  parallel_for(ctx, n_groups, x.n_rows * x.n_cols * 2, [&](int64_t g, int) {
+  parallel_for(ctx, n_groups, x.n_rows() * x.n_in() * 2, [&](int64_t g, int) {
     const int64_t row = g * kSplitGroup;
-    split_rows(x.rows(row, std::min(kSplitGroup, x.n_rows - row)), n_blocks,
+    split_rows(x.rows(row, std::min(kSplitGroup, x.n_rows() - row)), n_blocks,
                rows.values + g * n_blocks * kSplitRowsBlock, rows.plain + row);
   });
   return rows;
@@ -111,16 +113,26 @@ void run_task(const LinearPart& part, const SplitRows& rows, const Matrix& y, in
 }
 
 // The rows that tiles cannot make.
-void run_other_rows(const Context& ctx, const Matrix& x, const LinearPart& part, const Matrix& y,
+void run_other_rows(const Context& ctx, const SplitOperand& x, const LinearPart& part, const Matrix& y,
                     const bool* plain) {
-  for (int64_t r = 0, end = 0; r < x.n_rows; r = end) {
-    for (end = r + 1; end < x.n_rows && plain[end] == plain[r];) ++end;
+  for (int64_t r = 0, end = 0; r < x.n_rows(); r = end) {
+    for (end = r + 1; end < x.n_rows() && plain[end] == plain[r];) ++end;
     if (plain[r]) continue;
-    linear_through_blas(ctx, x.rows(r, end - r), {part.w, part.bias, y.rows(r, end - r), part.accumulate});
+    const Arena::Scope scope(ctx.arena);
+    Matrix rows = x.rows(r, end - r).matrix;
+    if (x.transposed) {
+      const Matrix columns = rows;
+      rows = {ctx.arena.allocate<float>((end - r) * x.n_in()), end - r, x.n_in(), x.n_in()};
+      for (int64_t i = 0; i < x.n_in(); ++i) {
+        for (int64_t c = 0; c < rows.n_rows; ++c) rows.row(c)[i] = columns.row(i)[c];
+      }
+    }
+    linear_through_blas(ctx, rows, {part.w, part.bias, y.rows(r, end - r), part.accumulate});
   }
 }
 
-void run_pass(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts, int64_t first_row) {
+void run_pass(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts,
+              int64_t first_row) {
   const Arena::Scope scope(ctx.arena);
   const SplitRows rows = split_pass(ctx, x);
   int64_t most_weights = 0;
@@ -132,14 +144,14 @@ void run_pass(const Context& ctx, const Matrix& x, std::span<const LinearPart> p
   for (const LinearPart& part : parts) {
     const Weight& w = *part.w;
     if (w.n_out == 0) continue;
-    const Matrix y = part.y.rows(first_row, x.n_rows);
+    const Matrix y = part.y.rows(first_row, x.n_rows());
     // About as many tasks for each thread, and several.
     const int64_t n_pairs = (w.n_out + kSplitPair - 1) / kSplitPair, n_threads = ctx.pool.size();
     const int64_t shares =
         n_threads == 1 ? 1 : n_threads * std::max<int64_t>(2, n_pairs / (kTaskPairs * n_threads));
     const int64_t pairs = std::clamp<int64_t>((n_pairs + shares - 1) / shares, 1, kTaskPairs);
     const int64_t step = pairs * kSplitPair;
-    parallel_for(ctx, (n_pairs + pairs - 1) / pairs, x.n_rows * w.n_in * w.n_out / 4,
+    parallel_for(ctx, (n_pairs + pairs - 1) / pairs, x.n_rows() * w.n_in * w.n_out / 4,
                  [&](int64_t task, int worker) {
                    const Scratch mine{all.weights + worker * most_weights, all.sums + worker * n_sums};
                    begin_split_tiles();
@@ -150,6 +162,22 @@ void run_pass(const Context& ctx, const Matrix& x, std::span<const LinearPart> p
   }
 }
 
+void run_passes(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts) {
+  const int64_t n_passes = (x.n_rows() + kPassRows - 1) / kPassRows;
+  const int64_t n_groups = (x.n_rows() + kSplitGroup - 1) / kSplitGroup;
+  const int64_t pass = (n_groups + n_passes - 1) / n_passes * kSplitGroup;
+  for (int64_t row = 0; row < x.n_rows(); row += pass)
+    run_pass(ctx, x.rows(row, std::min(pass, x.n_rows() - row)), parts, row);
+}
+
+// The inputs [in, in + n) of W.
+Weight inputs_of(const Weight& w, int64_t in, int64_t n) {
+  Weight part = w;
+  part.data = element_at(w.type, w.data, w.transposed ? in * w.row_stride : in);
+  part.n_in = n;
+  return part;
+}
+
 }  // namespace
 
 bool by_split(const Context& ctx, const Weight& w, int64_t n_rows) {
@@ -158,12 +186,20 @@ bool by_split(const Context& ctx, const Weight& w, int64_t n_rows) {
   return n_rows >= (w.type == DType::kF32 ? 512 : w.type == DType::kF16 ? 128 : 0);
 }
 
-void linear_many_split(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
-  const int64_t n_passes = (x.n_rows + kPassRows - 1) / kPassRows;
-  const int64_t n_groups = (x.n_rows + kSplitGroup - 1) / kSplitGroup;
-  const int64_t pass = (n_groups + n_passes - 1) / n_passes * kSplitGroup;
-  for (int64_t row = 0; row < x.n_rows; row += pass)
-    run_pass(ctx, x.rows(row, std::min(pass, x.n_rows - row)), parts, row);
+void linear_many_split(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts) {
+  if (x.n_in() <= kMostInputs) return run_passes(ctx, x, parts);
+  for (const LinearPart& part : parts) {
+    if (is_block_type(part.w->type)) {  // panels are not cut
+      run_passes(ctx, x, {&part, 1});
+      continue;
+    }
+    for (int64_t in = 0; in < x.n_in(); in += kMostInputs) {
+      const int64_t n = std::min(kMostInputs, x.n_in() - in);
+      const Weight w = inputs_of(*part.w, in, n);
+      const LinearPart piece{&w, in == 0 ? part.bias : nullptr, part.y, part.accumulate || in > 0};
+      run_passes(ctx, x.inputs(in, n), {&piece, 1});
+    }
+  }
 }
 
 }  // namespace sepllm

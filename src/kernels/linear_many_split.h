@@ -46,9 +46,25 @@ inline int64_t split_weights_block(DType type) {
   return split_parts(type) * 2 * kSplitTile + (is_block_type(type) ? 2 * kSplitPair : 0);
 }
 
+// What is multiplied with W: the rows of a matrix, or its columns.
+struct SplitOperand {
+  Matrix matrix;
+  bool transposed = false;  // the columns
+
+  int64_t n_rows() const { return transposed ? matrix.n_cols : matrix.n_rows; }
+  int64_t n_in() const { return transposed ? matrix.n_rows : matrix.n_cols; }
+  // Rows [row, row + n) of the operand, and inputs [in, in + n).
+  SplitOperand rows(int64_t row, int64_t n) const {
+    return {transposed ? matrix.columns(row, n) : matrix.rows(row, n), transposed};
+  }
+  SplitOperand inputs(int64_t in, int64_t n) const {
+    return {transposed ? matrix.rows(in, n) : matrix.columns(in, n), transposed};
+  }
+};
+
 // AVX-512. A group of at most kSplitGroup rows in n_blocks blocks, inputs and rows beyond x zero.
 // plain[r]: whether row r may be multiplied by tiles.
-void split_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain);
+void split_rows(const SplitOperand& x, int64_t n_blocks, uint16_t* to, bool* plain);
 // Blocks [first, first + n) of the outputs [out, out + kSplitPair) of W, zero beyond it. `first` even; out a
 // multiple of kSplitPair.
 void split_weights(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_t* to);
@@ -67,7 +83,7 @@ void multiply_split(DType type, const uint16_t* rows, int64_t n_rows, const uint
 // Whether products of n_rows (many) rows with W are made here: where they are faster than through BLAS. The
 // weights are split anew for each pass of rows, which f16 and f32 weights pay for with more rows only.
 bool by_split(const Context& ctx, const Weight& w, int64_t n_rows);
-// `linear` for parts for which by_split; at least one row.
-void linear_many_split(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
+// `linear` of the operand for parts for which by_split; at least one row.
+void linear_many_split(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts);
 
 }  // namespace sepllm

@@ -139,6 +139,78 @@ void split_plain(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_
   }
 }
 
+// Rows of x whose largest values, as bits without sign, are `most`.
+HWY_INLINE __mmask16 plain_rows(__m512i most) {
+  const __m512i least = _mm512_set1_epi32((127 - 80) << 23), largest = _mm512_set1_epi32((127 + 112) << 23);
+  return _mm512_testn_epi32_mask(most, most) |
+         (_mm512_cmpge_epu32_mask(most, least) & _mm512_cmple_epu32_mask(most, largest));
+}
+
+HWY_INLINE __m512i magnitude(__m512 x) {
+  return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
+}
+
+void split_stored_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain) {
+  // A few blocks of all rows at a time: whole pieces of memory are read and written.
+  constexpr int64_t kBlocks = 4;
+  alignas(64) int32_t most[kSplitGroup][16] = {};
+  for (int64_t begin = 0; begin < n_blocks; begin += kBlocks) {
+    const int64_t end = std::min(n_blocks, begin + kBlocks);
+    for (int64_t r = 0; r < kSplitGroup; ++r) {
+      const float* row = r < x.n_rows ? x.row(r) : x.data;
+      const int64_t n_cols = r < x.n_rows ? x.n_cols : 0;
+      __m512i largest = _mm512_load_si512(most[r]);
+      uint16_t* at = to + begin * kSplitRowsBlock + r * kSplitBlock;  // the second tile follows the first
+      for (int64_t i = begin * kSplitBlock; i < end * kSplitBlock; i += kSplitBlock, at += kSplitRowsBlock) {
+        __m512 low = load_floats<DType::kF32>(row, i, n_cols - i);
+        __m512 high = load_floats<DType::kF32>(row, i + 16, n_cols - i - 16);
+        largest = _mm512_max_epu32(largest, _mm512_max_epu32(magnitude(low), magnitude(high)));
+        for (int64_t p = 0; p < kSplitParts; ++p) {
+          const __m512i part = take_part(&low);
+          _mm512_store_si512(at + p * 2 * kSplitTile, join(part, take_part(&high)));
+        }
+      }
+      _mm512_store_si512(most[r], largest);
+    }
+  }
+  for (int64_t r = 0; r < kSplitGroup; ++r) {
+    const auto largest = static_cast<int>(_mm512_reduce_max_epu32(_mm512_load_si512(most[r])));
+    plain[r] = (plain_rows(_mm512_set1_epi32(largest)) & 1U) != 0;
+  }
+}
+
+// The columns of x, 16 of them at a time: pairs of inputs are made as words and transposed.
+void split_stored_columns(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain) {
+  for (int64_t tile = 0; tile < 2; ++tile) {
+    const int64_t first = tile * 16, n = x.n_cols - first;
+    __m512i most = _mm512_setzero_si512();
+    uint16_t* at = to + tile * kSplitTile;
+    for (int64_t block = 0; block < n_blocks; ++block, at += kSplitRowsBlock) {
+      __m512i parts[kSplitParts][16];
+      for (int64_t i = 0; i < 16; ++i) {
+        const int64_t in = block * kSplitBlock + 2 * i;
+        const auto load = [&](int64_t r) {
+          const bool there = r < x.n_rows && n > 0;
+          return load_floats<DType::kF32>(there ? x.row(r) + first : x.data, 0, there ? n : 0);
+        };
+        __m512 even = load(in), odd = load(in + 1);
+        most = _mm512_max_epu32(most, _mm512_max_epu32(magnitude(even), magnitude(odd)));
+        for (int64_t p = 0; p < kSplitParts; ++p) {
+          const __m512i part = take_part(&even);
+          parts[p][i] = interleave(part, take_part(&odd));
+        }
+      }
+      for (int64_t p = 0; p < kSplitParts; ++p) {
+        transpose(parts[p]);
+        for (int64_t r = 0; r < 16; ++r)
+          _mm512_store_si512(at + p * 2 * kSplitTile + r * kSplitBlock, parts[p][r]);
+      }
+    }
+    const __mmask16 rows = plain_rows(most);
+    for (int64_t r = 0; r < 16; ++r) plain[first + r] = (rows >> r & 1U) != 0;
+  }
+}
+
 // Bits kShift .. kShift + kBits - 1 of each word, less `zero`, as a float: in 2^23 + value the value is the
 // low bits.
 template <int kBits, int kShift>
@@ -194,37 +266,8 @@ void split_panels(const Weight& w, int64_t out, int64_t first, int64_t n, uint16
 
 }  // namespace
 
-void split_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain) {
-  constexpr uint32_t kLeast = (127U - 80U) << 23U, kMost = (127U + 112U) << 23U;  // bits of 2^-80, 2^112
-  const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
-  // A few blocks of all rows at a time: whole pieces of memory are read and written.
-  constexpr int64_t kBlocks = 4;
-  alignas(64) int32_t most[kSplitGroup][16] = {};
-  for (int64_t begin = 0; begin < n_blocks; begin += kBlocks) {
-    const int64_t end = std::min(n_blocks, begin + kBlocks);
-    for (int64_t r = 0; r < kSplitGroup; ++r) {
-      const float* row = r < x.n_rows ? x.row(r) : x.data;
-      const int64_t n_cols = r < x.n_rows ? x.n_cols : 0;
-      __m512i largest = _mm512_load_si512(most[r]);
-      uint16_t* at = to + begin * kSplitRowsBlock + r * kSplitBlock;  // the second tile follows the first
-      for (int64_t i = begin * kSplitBlock; i < end * kSplitBlock; i += kSplitBlock, at += kSplitRowsBlock) {
-        __m512 low = load_floats<DType::kF32>(row, i, n_cols - i);
-        __m512 high = load_floats<DType::kF32>(row, i + 16, n_cols - i - 16);
-        const __m512i bits = _mm512_and_si512(_mm512_castps_si512(low), magnitude);
-        largest = _mm512_max_epu32(largest, bits);
-        largest = _mm512_max_epu32(largest, _mm512_and_si512(_mm512_castps_si512(high), magnitude));
-        for (int64_t p = 0; p < kSplitParts; ++p) {
-          const __m512i part = take_part(&low);
-          _mm512_store_si512(at + p * 2 * kSplitTile, join(part, take_part(&high)));
-        }
-      }
-      _mm512_store_si512(most[r], largest);
-    }
-  }
-  for (int64_t r = 0; r < kSplitGroup; ++r) {
-    const uint32_t largest = _mm512_reduce_max_epu32(_mm512_load_si512(most[r]));
-    plain[r] = largest == 0 || (largest >= kLeast && largest <= kMost);
-  }
+void split_rows(const SplitOperand& x, int64_t n_blocks, uint16_t* to, bool* plain) {
+  (x.transposed ? split_stored_columns : split_stored_rows)(x.matrix, n_blocks, to, plain);
 }
 
 void split_weights(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_t* to) {
@@ -261,7 +304,7 @@ HWY_POP_ATTRIBUTES
 #else  // not x86-64
 
 namespace sepllm {
-void split_rows(const Matrix&, int64_t, uint16_t*, bool*) { SEPLLM_CHECK(false); }
+void split_rows(const SplitOperand&, int64_t, uint16_t*, bool*) { SEPLLM_CHECK(false); }
 void split_weights(const Weight&, int64_t, int64_t, int64_t, uint16_t*) { SEPLLM_CHECK(false); }
 void finish_split(const float*, const bool*, const float*, const Matrix&, bool) { SEPLLM_CHECK(false); }
 }  // namespace sepllm
