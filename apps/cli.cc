@@ -17,7 +17,9 @@ constexpr int kMaxFiles = 1 << 20;
 std::string flag_of(const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; }
 
 // A list of files may follow one flag (a shell's *.txt); other repeatable options take one value a flag.
-bool takes_list(const Option& option) { return option.repeatable && option.value_name == "FILE"; }
+bool takes_list(const Option& option) {
+  return option.repeatable && (option.value_name == "FILE" || option.value_name == "RUN");
+}
 
 void bind(CLI::App& app, OptionSet* set, const Option& option, bool positional) {
   const std::string name = option.name;
@@ -169,7 +171,8 @@ std::string help_markdown(const Commands& commands) {
       "Written by `sepllm --help-markdown`; a test checks that it is up to date.\n\n"
       "Results (text, JSON, tables) go to standard output; progress, figures and warnings to standard error. "
       "With `--json`\nstandard output carries one JSON value and nothing else. The exit code is 0, or 1 with "
-      "one line that says what is wrong.\n";
+      "one line that says what is wrong;\na `train` that a signal has stopped, and that has saved, ends with "
+      "128 and the signal's number (SIGTERM 143, Ctrl-C 130).\n";
   for (const auto& c : commands) {
     out += fmt::format("\n## sepllm {}\n\n{}\n\n```\nsepllm {} {}\n```\n", c->name(), c->summary(), c->name(),
                        c->usage());

@@ -12,11 +12,6 @@ namespace sepllm {
 namespace {
 
 constexpr const char* kStyle = R"(
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 16px; margin-top: 14px; }
-svg.plot { width: 100%; height: auto; font: 12px system-ui, "DejaVu Sans", sans-serif; }
-svg.plot text { fill: var(--muted); } svg.plot .title { font-size: 14px; font-weight: 600; fill: var(--ink); }
-svg.plot .name { font-weight: 600; } svg.plot .grid { stroke: var(--line); } svg.plot .axis { stroke: var(--muted); }
-svg.plot polyline { fill: none; stroke-width: 2; } svg.plot .key { stroke-width: 3; }
 dl { margin: 0; } dt { font-weight: 600; margin-top: 8px; } dd { margin: 0 0 4px; }
 td i { display: inline-block; width: 10px; height: 10px; border-radius: 5px; margin-right: 8px; }
 )";
@@ -190,7 +185,8 @@ std::string demo_page(const DemoReport& report) {
   for (const DemoRow& row : report.rows) {
     body += fmt::format("<dt>{}</dt><dd>{}</dd>\n", name_of(row), html_escape(row.generated));
   }
-  return html_page("SepLLM: one model, six policies", kStyle, body + "</dl></div>\n");
+  return html_page("SepLLM: one model, six policies", std::string(kPlotStyle) + kStyle,
+                   body + "</dl></div>\n");
 }
 
 Json demo_json(const DemoReport& report) {

@@ -24,6 +24,13 @@ bool usable(const Plot& plot, const std::pair<double, double>& p) {
   return std::isfinite(p.first) && std::isfinite(p.second) && (!plot.log_y || p.second > 0);
 }
 
+// Of the names above the frame.
+double legend_height(const Plot& plot) {
+  const bool any = std::any_of(plot.series.begin(), plot.series.end(),
+                               [](const PlotSeries& s) { return s.line && s.legend; });
+  return any ? kLegend : 0;
+}
+
 // Axes of a plot: values to pixels.
 class Frame {
  public:
@@ -32,7 +39,7 @@ class Frame {
       for (const auto& p : s.points) {
         if (!usable(plot, p)) continue;
         x_.include(p.first);
-        y_.include(scaled(p.second));
+        y_.include(scaled(plot.y_high ? std::min(p.second, *plot.y_high) : p.second));
       }
     }
     if (!(x_.low <= x_.high)) x_ = y_ = {0, 1};
@@ -46,7 +53,7 @@ class Frame {
   }
   double y(double v) const {
     return plot_.height - kBottom -
-           (scaled(v) - y_.low) / (y_.high - y_.low) * (plot_.height - kTop - kLegend - kBottom);
+           (scaled(v) - y_.low) / (y_.high - y_.low) * (plot_.height - kTop - legend_height(plot_) - kBottom);
   }
   std::vector<double> x_ticks() const { return axis_ticks(x_.low, x_.high, 6); }
   std::vector<double> y_ticks() const {
@@ -75,7 +82,9 @@ class Frame {
 
 std::string number(double v) {
   const double size = std::abs(v);
-  if (size >= 1e6) return fmt::format("{:g}M", v / 1e6);
+  if (size >= 1e6 || (size > 0 && size < 1e-5)) {
+    return size >= 1e9 || size < 1 ? fmt::format("{:.3g}", v) : fmt::format("{:g}M", v / 1e6);
+  }
   if (size >= 1e4) return fmt::format("{:g}k", v / 1e3);
   return fmt::format("{:g}", std::round(v * 1e6) / 1e6);
 }
@@ -103,12 +112,47 @@ std::string axes(const Plot& plot, const Frame& frame) {
 }
 
 std::string line_series(const Plot& plot, const Frame& frame, const PlotSeries& s) {
-  std::string points;
+  std::string out, piece, dots;
+  int in_piece = 0;
+  std::pair<double, double> last;
+  const auto dot = [&](const std::pair<double, double>& p, double radius) {
+    dots += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" style=\"fill:var(--c{})\"/>\n",
+                        frame.x(p.first), frame.y(p.second), radius, s.colour);
+  };
+  const auto end_piece = [&] {
+    if (in_piece == 1 && !s.dots) dot(last, 2);  // a line of one point would not be seen
+    if (in_piece > 1)
+      out += fmt::format(
+          "<polyline{} points=\"{}\" style=\"stroke:var(--c{})\"{}><title>{}</title></polyline>\n",
+          s.faint ? " class=\"faint\"" : "", piece, s.colour, s.dashed ? " stroke-dasharray=\"5 4\"" : "",
+          html_escape(s.name));
+    piece.clear();
+    in_piece = 0;
+  };
   for (const auto& p : s.points) {
-    if (usable(plot, p)) points += fmt::format("{:.1f},{:.1f} ", frame.x(p.first), frame.y(p.second));
+    if (!usable(plot, p)) {
+      end_piece();
+      continue;
+    }
+    piece += fmt::format("{:.1f},{:.1f} ", frame.x(p.first), frame.y(p.second));
+    last = p;
+    ++in_piece;
+    if (s.dots) dot(p, 2.5);
   }
-  return fmt::format("<polyline points=\"{}\" style=\"stroke:var(--c{})\"{}><title>{}</title></polyline>\n",
-                     points, s.colour, s.dashed ? " stroke-dasharray=\"5 4\"" : "", html_escape(s.name));
+  end_piece();
+  return out + dots;
+}
+
+// Above the axis: where something happened.
+std::string crosses(const Plot& plot, const Frame& frame) {
+  std::string out;
+  const double y = plot.height - kBottom - 7;
+  for (const auto& [at, colour] : plot.crosses) {
+    const double x = frame.x(at);
+    out += fmt::format("<path class=\"cross\" d=\"M{:.1f} {}l6 6m0-6l-6 6\" style=\"stroke:var(--c{})\"/>\n",
+                       x - 3, y - 3, colour);
+  }
+  return out;
 }
 
 struct Box {
@@ -168,7 +212,7 @@ std::string legend(const Plot& plot) {
   std::string out;
   double x = kLeft, y = kTop;
   for (const PlotSeries& s : plot.series) {
-    if (!s.line) continue;
+    if (!s.line || !s.legend) continue;
     if (x + legend_width(s) > plot.width) {
       x = kLeft;
       y += 16;
@@ -208,10 +252,24 @@ std::string svg_plot(const Plot& plot) {
       "y=\"16\">{}</text>\n",
       plot.width, plot.height, html_escape(plot.title), kLeft, html_escape(plot.title));
   out += axes(plot, frame);
+  // An svg of its own cuts off what lies above.
+  const double top = kTop + legend_height(plot) - 6;
+  out += fmt::format("<svg x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"{3}\" viewBox=\"{0} {1} {2} {3}\">\n",
+                     kLeft - 4, top, plot.width - kLeft - kRight + 8, plot.height - kBottom - top + 1);
   for (const PlotSeries& s : plot.series) {
     if (s.line) out += line_series(plot, frame, s);
   }
+  out += crosses(plot, frame) + "</svg>\n";
   return out + dots(plot, frame) + legend(plot) + "</svg>\n";
 }
+
+const char* const kPlotStyle = R"(
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 16px; margin-top: 14px; }
+svg.plot { width: 100%; height: auto; font: 12px system-ui, "DejaVu Sans", sans-serif; }
+svg.plot text { fill: var(--muted); } svg.plot .title { font-size: 14px; font-weight: 600; fill: var(--ink); }
+svg.plot .name { font-weight: 600; } svg.plot .grid { stroke: var(--line); } svg.plot .axis { stroke: var(--muted); }
+svg.plot polyline { fill: none; stroke-width: 2; stroke-linejoin: round; } svg.plot .key { stroke-width: 3; }
+svg.plot .faint { stroke-width: 1; opacity: 0.35; } svg.plot .cross { fill: none; stroke-width: 1.6; }
+)";
 
 }  // namespace sepllm

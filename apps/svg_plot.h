@@ -2,6 +2,7 @@
 // variables).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,10 +11,14 @@ namespace sepllm {
 
 struct PlotSeries {
   std::string name;
+  // Points that are not finite are left out, and break a line.
   std::vector<std::pair<double, double>> points;
   int colour = 0;    // --c0 to --c5
   bool line = true;  // else dots, each labelled with the series' name
   bool dashed = false;
+  bool faint = false;  // thin and pale: noise behind another line
+  bool dots = false;   // small ones on the line's points
+  bool legend = true;  // lines alone
 };
 
 struct Plot {
@@ -21,12 +26,17 @@ struct Plot {
   std::string x_label, y_label;
   std::vector<PlotSeries> series;
   bool y_from_zero = true;
-  bool log_y = false;  // needs positive values
+  bool log_y = false;              // needs positive values
+  std::optional<double> y_high{};  // what lies above is cut off
+  // Places on the x axis that are marked by a cross, by colour.
+  std::vector<std::pair<double, int>> crosses{};
   double width = 520, height = 340;
 };
 
-// Points that are not finite are left out.
 std::string svg_plot(const Plot& plot);
+
+// The rules that a page with plots needs; plots stand side by side in an element of class "plots".
+extern const char* const kPlotStyle;
 
 // Round numbers between low and high (low < high), about `count` of them.
 std::vector<double> axis_ticks(double low, double high, int count);

@@ -3,14 +3,19 @@
 
 #include <chrono>
 #include <cmath>
+#include <csignal>
 
 #include "apps/commands.h"
 #include "apps/common.h"
 #include "apps/output.h"
+#include "apps/report_page.h"
+#include "apps/report_plots.h"
+#include "apps/train_samples.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "kernels/machine_rates.h"
 #include "train/export_model.h"
+#include "train/run_files.h"
 #include "train/trainer.h"
 
 namespace sepllm {
@@ -40,37 +45,34 @@ class TrainCommand : public Command {
     const TrainConfig config = read_train_config(config_, changes_);
     ThreadPool pool(config.threads > 0 ? static_cast<int>(config.threads) : ThreadPool::default_size());
     const InterruptGuard guard;
-    const double rate = gemm_rate(pool);
     std::optional<Progress> progress(std::in_place, "training", config.train_steps);
+    std::optional<TextSampler> sampler;
     Trainer::Callbacks callbacks;
+    callbacks.gemm_flops = gemm_rate(pool);
+    callbacks.sample_text = [&] { return sampler->text(); };
     callbacks.now = seconds_now;
     callbacks.stop = [&] { return guard.interrupted(); };
     callbacks.on_note = [](const std::string& text) { print_note(text); };
-    double dense_before = 0;
+    double seconds_a_step = 0;
     callbacks.on_step = [&](const StepMetrics& m) {
-      const double dense = (m.dense_flops - dense_before) / m.seconds;
-      dense_before = m.dense_flops;
-      const auto per_step = static_cast<double>(config.global_batch_size * config.seq_length);
-      const double left = static_cast<double>(config.train_steps - m.step) * m.seconds;
-      const std::string line = fmt::format(
-          "loss {:.4f}{}, lr {:.2e}, |g| {:.2f}, {:.0f} tokens/s, {:.0f} % of GEMM, {:.0f} s left", m.loss,
-          m.valid_loss ? fmt::format(" (held out {:.4f})", *m.valid_loss) : "", m.lr, m.gradient_norm,
-          per_step / m.seconds, 100 * dense / rate, left);
+      seconds_a_step += (seconds_a_step == 0 ? 1 : 0.1) * (m.seconds - seconds_a_step);
+      const std::string line = step_line(config, m, seconds_a_step);
       progress->show(m.step, line);
       if (m.valid_loss || m.step == 1) print_note(fmt::format("step {}: {}", m.step, line));
       last_ = m;
     };
     Trainer trainer(config, pool, callbacks);
-    dense_before = trainer.learner().flops().dense;
+    if (config.sample_interval > 0) sampler.emplace(trainer, pool);
     print_note(fmt::format("{} parameters, {} to go of {} steps", trainer.learner().parameters().count(),
                            config.train_steps - trainer.step(), config.train_steps));
     const bool done = trainer.run();
     progress.reset();
+    write_report(config.save);
     if (!done) {
       print_note(fmt::format("stopped after step {}: saved, the same command goes on", trainer.step()));
-      return 1;
+      return guard.terminated() ? 128 + SIGTERM : 128 + SIGINT;
     }
-    const std::string model = config.save + "/model";
+    const std::string model = model_path(config.save);
     if (!file_exists(model)) export_model(trainer, model, *weight_type(type_));
     finish(trainer, model);
     return 0;
@@ -80,6 +82,26 @@ class TrainCommand : public Command {
   static double gemm_rate(ThreadPool& pool) {
     Arena arena;
     return sgemm_flops({.pool = pool, .arena = arena}, 512);
+  }
+
+  // For people: what a step says.
+  static std::string step_line(const TrainConfig& config, const StepMetrics& m, double seconds_a_step) {
+    std::string line = fmt::format("loss {:.4f}", m.loss);
+    if (m.valid_loss) line += fmt::format(" (held out {:.4f})", *m.valid_loss);
+    line += fmt::format(", lr {:.2e}, |g| {:.2f}, {:.0f} tokens/s", m.lr, m.gradient_norm,
+                        static_cast<double>(config.global_batch_size * config.seq_length) / m.seconds);
+    if (m.gemm_share) line += fmt::format(", {:.0f} % of GEMM", 100 * *m.gemm_share);
+    return line + fmt::format(", {} left", duration_text(static_cast<double>(config.train_steps - m.step) *
+                                                         seconds_a_step));
+  }
+
+  // What the run is has been saved: a report that cannot be written takes nothing from it.
+  static void write_report(const std::string& run) {
+    try {
+      write_run_report(run);
+    } catch (const Error& e) {
+      print_note(fmt::format("sepllm: warning: no report: {}", e.what()));
+    }
   }
 
   void finish(const Trainer& trainer, const std::string& model) const {

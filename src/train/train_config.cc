@@ -138,6 +138,10 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_int("eval_interval", &c->eval_interval, 1, kMany, "steps between validations");
   o->add_int("eval_samples", &c->eval_samples, 1, 1 << 24, "held-out samples of a validation");
   o->add_int("log_interval", &c->log_interval, 1, kMany, "steps between lines of metrics.jsonl");
+  o->add_int("sample_interval", &c->sample_interval, 0, kMany, "steps between samples of text; 0: none");
+  o->add_int("sample_tokens", &c->sample_tokens, 1, 1 << 20, "tokens of a sample");
+  o->add_double("sample_temp", &c->sample_temp, 0, 100, "temperature of the samples of text; 0: greedy");
+  o->add_string("sample_prompt", &c->sample_prompt, "what samples begin with");
 }
 
 }  // namespace

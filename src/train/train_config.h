@@ -54,6 +54,9 @@ struct TrainConfig {
   std::string save;  // folder of the run
   int64_t save_interval = 500, keep_last = 2, keep_every = 0;
   int64_t eval_interval = 100, eval_samples = 64, log_interval = 1;
+  int64_t sample_interval = 0, sample_tokens = 64;
+  double sample_temp = 0.8;  // 0: greedy
+  std::string sample_prompt;
 
   LrSchedule schedule() const;
 };

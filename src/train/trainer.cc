@@ -10,28 +10,13 @@
 #include "base/file.h"
 #include "text/separators.h"
 #include "train/new_model.h"
+#include "train/run_files.h"
 #include "train/training_data.h"
 
 namespace sepllm {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string metrics_path(const TrainConfig& config) { return config.save + "/metrics.jsonl"; }
-
-Json metrics_json(const StepMetrics& m) {
-  Json line = {{"step", m.step},
-               {"loss", m.loss},
-               {"lr", m.lr},
-               {"gradient_norm", m.gradient_norm},
-               {"skipped", m.skipped},
-               {"tokens", m.tokens},
-               {"dense_flops", m.dense_flops},
-               {"attention_flops", m.attention_flops},
-               {"seconds", m.seconds}};
-  if (m.valid_loss) line["valid_loss"] = *m.valid_loss;
-  return line;
-}
 
 [[noreturn]] void refuse_tokenizer(const std::string& file, int64_t tokens, int64_t rows) {
   throw Error(ErrorCode::kInvalidArgument,
@@ -55,6 +40,8 @@ Trainer::Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks)
   make_folder(config_.save);
   resume();
   choose_patterns();
+  write_run_file();
+  open_logs();
 }
 
 Trainer::~Trainer() = default;
@@ -104,7 +91,7 @@ void Trainer::open_data() {
 
 void Trainer::choose_patterns() {
   later_ = config_.later_policy_step > 0 && state_.step + 1 >= config_.later_policy_step;
-  const PolicySettings& settings = later_ ? config_.later_policy : config_.policy;
+  const PolicySettings& settings = policy();
   const int64_t vocab = learner_->spec().config.vocab_size;
   TokenSet separators(vocab);
   if (settings.policy.uses_separators())
@@ -136,6 +123,7 @@ void Trainer::resume() {
     tokens_ = state.progress.at("tokens").get<int64_t>();
     learner_->set_flops(
         {state.progress.at("dense_flops").get<double>(), state.progress.at("attention_flops").get<double>()});
+    elapsed_before_ = state.progress.value("elapsed", 0.0);
     if (state.progress.contains("valid_loss")) valid_loss_ = state.progress.at("valid_loss").get<double>();
     state.model_config = state_.model_config;
     state_ = std::move(state);
@@ -143,22 +131,42 @@ void Trainer::resume() {
     callbacks_.on_note(fmt::format("going on after step {} of {}", state_.step, path));
     break;
   }
-  open_metrics();
+}
+
+// For those who read the folder: what the run is.
+void Trainer::write_run_file() const {
+  const Json facts = {{"parameters", learner_->parameters().count()},
+                      {"settings", train_config_json(config_)}};
+  write_file_atomically(facts_path(config_.save), facts.dump(1) + "\n");
 }
 
 // Behind the lines of the steps that are done; those that will come again are cut.
-void Trainer::open_metrics() {
-  const std::string path = metrics_path(config_);
-  const int64_t keep = bytes_of_lines(path, [this](const std::string& line) {
-    const Json json = Json::parse(line, nullptr, false);
-    return json.is_object() && json.value("step", INT64_MAX) <= state_.step;
-  });
-  metrics_ = std::make_unique<LineFile>(path, keep);
+void Trainer::open_logs() {
+  const auto open = [this](const std::string& path) {
+    const int64_t keep = bytes_of_lines(path, [this](const std::string& line) {
+      const Json json = Json::parse(line, nullptr, false);
+      return json.is_object() && json.contains("step") && json["step"].is_number_integer() &&
+             json["step"].get<int64_t>() <= state_.step;
+    });
+    return std::make_unique<LineFile>(path, keep);
+  };
+  metrics_ = open(metrics_path(config_.save));
+  const std::string samples = samples_path(config_.save);
+  if (config_.sample_interval > 0 || file_exists(samples)) samples_ = open(samples);
+}
+
+// Of one step, were nothing hidden.
+double Trainer::full_attention_flops() const {
+  const ModelConfig& c = learner_->spec().config;
+  const auto length = static_cast<double>(config_.seq_length);
+  return 12.0 * static_cast<double>(config_.global_batch_size * c.n_layers * c.n_heads * c.head_dim) *
+         length * (length + 1) / 2;
 }
 
 StepMetrics Trainer::one_step() {
   StepMetrics m;
   const double start = callbacks_.now();
+  const Learner::Flops before = learner_->flops();
   const int64_t batch = config_.global_batch_size, micro = config_.micro_batch_size;
   const double factor = 1.0 / static_cast<double>(batch * config_.seq_length);
   learner_->clear_gradients();
@@ -188,7 +196,10 @@ StepMetrics Trainer::one_step() {
   m.tokens = tokens_;
   m.dense_flops = learner_->flops().dense;
   m.attention_flops = learner_->flops().attention;
+  m.visible_share = (m.attention_flops - before.attention) / full_attention_flops();
   m.seconds = callbacks_.now() - start;
+  if (callbacks_.gemm_flops > 0 && m.seconds > 0)
+    m.gemm_share = (m.dense_flops - before.dense) / m.seconds / callbacks_.gemm_flops;
   return m;
 }
 
@@ -211,16 +222,24 @@ void Trainer::write_metrics(const StepMetrics& m) {
   metrics_->flush();
 }
 
+void Trainer::write_sample() {
+  const Json line = {{"step", state_.step}, {"text", callbacks_.sample_text()}};
+  samples_->write(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  samples_->flush();
+}
+
 void Trainer::save() {
   state_.position = data_->position();
   state_.settings = train_config_json(config_);
   state_.progress = {{"guard", guard_.state()},
                      {"tokens", tokens_},
+                     {"elapsed", elapsed()},
                      {"dense_flops", learner_->flops().dense},
                      {"attention_flops", learner_->flops().attention}};
   if (valid_loss_) state_.progress["valid_loss"] = *valid_loss_;
   const std::string path = checkpoint_path(config_.save, state_.step);
   metrics_->sync();
+  if (samples_) samples_->sync();
   save_checkpoint(path, state_, *learner_);
   read_checkpoint_state(path);  // it is whole: older ones may go
   saved_step_ = state_.step;
@@ -238,6 +257,7 @@ void Trainer::delete_old() {
 }
 
 bool Trainer::run() {
+  begun_ = callbacks_.now();
   while (state_.step < config_.train_steps) {
     if (callbacks_.stop()) {
       if (saved_step_ != state_.step) save();
@@ -248,11 +268,15 @@ bool Trainer::run() {
     StepMetrics m = one_step();
     const bool last = m.step == config_.train_steps;
     if (valid_ && (last || m.step % config_.eval_interval == 0)) m.valid_loss = valid_loss_ = validate();
+    m.elapsed = elapsed();
     if (last || m.step % config_.log_interval == 0 || m.skipped || m.valid_loss) write_metrics(m);
     if (m.skipped)
       callbacks_.on_note(fmt::format("step {} left out: loss {:.4f}, gradient norm {:.3g}", m.step, m.loss,
                                      m.gradient_norm));
     callbacks_.on_step(m);
+    if (config_.sample_interval > 0 && callbacks_.sample_text &&
+        (last || m.step % config_.sample_interval == 0))
+      write_sample();
     if (last || m.step % config_.save_interval == 0) save();
   }
   if (saved_step_ != state_.step) save();

@@ -12,25 +12,13 @@
 #include "base/thread_pool.h"
 #include "text/tokenizer.h"
 #include "train/learner.h"
+#include "train/metrics.h"
 #include "train/spike_guard.h"
 #include "train/token_data.h"
 #include "train/train_config.h"
 #include "train/train_state.h"
 
 namespace sepllm {
-
-// One line of metrics.jsonl.
-struct StepMetrics {
-  int64_t step = 0;
-  double loss = 0;  // mean natural-log NLL of the step's targets
-  double lr = 0;
-  double gradient_norm = 0;                     // before clipping
-  bool skipped = false;                         // by the spike guard
-  int64_t tokens = 0;                           // since the run began
-  double dense_flops = 0, attention_flops = 0;  // since the run began
-  double seconds = 0;                           // of this step
-  std::optional<double> valid_loss;
-};
 
 class Trainer {
  public:
@@ -39,6 +27,9 @@ class Trainer {
     std::function<void(const std::string&)> on_note = [](const std::string&) {};  // a line for people
     std::function<bool()> stop = [] { return false; };                            // true: save and return
     std::function<double()> now = [] { return 0.0; };                             // seconds
+    // A text by the model as it is; none: no samples are written.
+    std::function<std::string()> sample_text{};
+    double gemm_flops = 0;  // the machine's rate of products, for gemm_share; 0: not known
   };
 
   // Opens the data, makes or reads the model, and goes on from the newest checkpoint in the run's folder that
@@ -54,6 +45,8 @@ class Trainer {
   const TrainConfig& config() const { return config_; }
   Learner& learner() { return *learner_; }
   const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  // In force at the next step (later_policy from its step on); of a complete run: at the last.
+  const PolicySettings& policy() const { return later_ ? config_.later_policy : config_.policy; }
   const Json& model_config() const { return state_.model_config; }
   double validate();  // mean loss of the held-out samples; only where there are any
   std::optional<double> last_valid_loss() const { return valid_loss_; }
@@ -65,7 +58,11 @@ class Trainer {
   void choose_patterns();
   StepMetrics one_step();
   void write_metrics(const StepMetrics& m);
-  void open_metrics();
+  void write_sample();
+  void write_run_file() const;
+  void open_logs();
+  double elapsed() const { return elapsed_before_ + callbacks_.now() - begun_; }
+  double full_attention_flops() const;
   void save();
   void delete_old();
 
@@ -76,10 +73,11 @@ class Trainer {
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<TokenData> data_, valid_;
   TrainState state_;
-  std::unique_ptr<LineFile> metrics_;
+  std::unique_ptr<LineFile> metrics_, samples_;
   SpikeGuard guard_;
   std::optional<int64_t> saved_step_;
   int64_t tokens_ = 0;
+  double elapsed_before_ = 0, begun_ = 0;  // seconds of the parts of the run before this one; its begin
   std::optional<double> valid_loss_;
   bool later_ = false;  // later_policy is in force
 };

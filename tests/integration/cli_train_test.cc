@@ -56,7 +56,7 @@ class Train : public RandomModelTest {
     std::vector<Json> out;
     for (std::string line; std::getline(lines, line);) {
       out.push_back(parse_json(line, "metrics"));
-      out.back().erase("seconds");
+      for (const char* time : {"seconds", "elapsed", "gemm_share"}) out.back().erase(time);
     }
     return out;
   }
@@ -203,8 +203,9 @@ TEST_F(Train, ATerminatedRunSavesAndGoesOn) {
   for (const std::string& a : train("a", longer)) command += " '" + a + "'";
   const std::string script = command + " & pid=$!\nuntil [ -s " + in("a/metrics.jsonl") +
                              " ] || ! kill -0 $pid; do sleep 0.02; done\nkill -TERM $pid; wait $pid\n";
-  EXPECT_NE(
-      std::system(("bash " + write("term.sh", script) + " > " + in("out") + " 2> " + in("err")).c_str()), 0);
+  const int status =
+      std::system(("bash " + write("term.sh", script) + " > " + in("out") + " 2> " + in("err")).c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 128 + SIGTERM);
   EXPECT_NE(read_file(in("err")).find("saved"), std::string::npos) << read_file(in("err"));
   const size_t steps = trace("a").size();
   ASSERT_GE(steps, 1U);
@@ -212,6 +213,50 @@ TEST_F(Train, ATerminatedRunSavesAndGoesOn) {
                                         "lr_decay_steps=100"})),
             0);
   EXPECT_NE(shell().err().find("going on after step " + std::to_string(steps)), std::string::npos);
+}
+
+// Texts belong to steps as losses do: nothing is lost or there twice after a break, and they change nothing.
+TEST_F(Train, WritesSamplesOfText) {
+  const Strings samples = {"--set", "sample_interval=4", "--set", "sample_tokens=9",
+                           "--set", "sample_prompt=ab"};
+  ASSERT_EQ(shell().run("", train("plain")), 0) << shell().err();
+  ASSERT_EQ(shell().run("", train("whole", samples)), 0) << shell().err();
+  EXPECT_EQ(trace("whole"), trace("plain"));
+  const std::string texts = read_file(in("whole") + "/samples.jsonl");
+  EXPECT_EQ(std::count(texts.begin(), texts.end(), '\n'), 8);  // 4, 8, ... 28, and the last
+  std::istringstream lines(texts);
+  std::string line;
+  std::getline(lines, line);
+  const Json first = parse_json(line, "samples");
+  EXPECT_EQ(first["step"], 4);
+  EXPECT_EQ(first["text"].get<std::string>().substr(0, 2), "ab");
+  EXPECT_GT(first["text"].get<std::string>().size(), 2U);
+  EXPECT_NE(read_file(in("whole") + "/report.html").find("Samples of text"), std::string::npos);
+  // Killed when the checkpoint of step 14 is about to take its name: steps up to there come again.
+  ASSERT_EQ(shell().run(ShellRun::with_fault("rename:3:kill"), train("broken", samples)), 128 + SIGKILL);
+  EXPECT_GT(trace("broken").back()["step"], 7);
+  ASSERT_EQ(shell().run("", train("broken", samples)), 0) << shell().err();
+  EXPECT_NE(shell().err().find("going on after step 7"), std::string::npos) << shell().err();
+  EXPECT_EQ(read_file(in("broken") + "/samples.jsonl"), texts);
+  EXPECT_EQ(trace("broken"), trace("whole"));
+}
+
+TEST_F(Train, TimeAddsUpOverTheParts) {
+  const auto elapsed = [this] {
+    std::vector<double> out;
+    std::istringstream lines(read_file(in("a") + "/metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) out.push_back(parse_json(line, "metrics")["elapsed"]);
+    return out;
+  };
+  const Strings schedule = {"--set", "lr_decay_steps=30"};
+  ASSERT_EQ(shell().run("", train("a", schedule + Strings{"--set", "train_steps=14"})), 0);
+  const std::vector<double> before = elapsed();
+  ASSERT_EQ(shell().run("", train("a", schedule)), 0) << shell().err();
+  const std::vector<double> all = elapsed();
+  ASSERT_EQ(all.size(), 30U);
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), all.begin()));
+  EXPECT_TRUE(std::is_sorted(all.begin(), all.end()));
+  EXPECT_GT(before[0], 0);
 }
 
 TEST_F(Train, AFullDiskIsReportedAndTheOldCheckpointStays) {

@@ -1,0 +1,49 @@
+#include "apps/train_samples.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "engine/generator.h"
+
+namespace sepllm {
+namespace {
+
+// The trainer's model as the engine knows models; it reads the trainer's parameters.
+Model model_of(Trainer& trainer) {
+  const TrainConfig& c = trainer.config();
+  return {.folder = "the model in training",
+          .decoder = Decoder(trainer.learner().spec().config, trainer.learner().parameters().views()),
+          .tokenizer = load_tokenizer(c.tokenizer.empty() ? c.init_from : c.tokenizer)};
+}
+
+// Behind what a text that begins nowhere begins: BOS, or the end of the text before.
+int32_t first_token(const Model& model) {
+  if (const auto bos = model.tokenizer->bos_id()) return *bos;
+  if (const auto eos = model.tokenizer->eos_id()) return *eos;
+  return model.start_token();
+}
+
+}  // namespace
+
+TextSampler::TextSampler(Trainer& trainer, ThreadPool& pool)
+    : trainer_(trainer), pool_(pool), model_(model_of(trainer)) {
+  prompt_ = model_.encode(trainer.config().sample_prompt, "auto");
+  if (prompt_.empty()) prompt_ = {first_token(model_)};
+}
+
+std::string TextSampler::text() {
+  const TrainConfig& c = trainer_.config();
+  GenerateRequest request{.prompt = prompt_, .max_new_tokens = c.sample_tokens};
+  request.ignore_eos = true;
+  Session session(model_, trainer_.policy(), {.pool = pool_, .arena = arena_});
+  Sampler sampler({.temperature = c.sample_temp, .seed = c.seed}, model_.config().vocab_size);
+  std::string out = c.sample_prompt;
+  try {
+    out += generate(session, sampler, request, [](const std::string&) { return true; }).text;
+  } catch (const Error& e) {
+    return fmt::format("[no text: {}]", e.what());
+  }
+  return out;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,60 @@
+// What lies in the folder of a training run beside its checkpoints (train/train_state.h), and reading it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "train/metrics.h"
+
+namespace sepllm {
+
+std::string metrics_path(const std::string& run);  // metrics.jsonl: a line per step (train/metrics.h)
+std::string samples_path(const std::string& run);  // samples.jsonl: {"step": .., "text": ..}
+std::string facts_path(const std::string& run);    // run.json: {"settings": .., "parameters": ..}
+std::string model_path(const std::string& run);    // the finished model
+std::string report_path(const std::string& run);
+
+struct TextSample {
+  int64_t step = 0;
+  std::string text;
+};
+
+// All that a run has told so far; it may be still going on, or have been broken off anywhere.
+struct RunRecord {
+  std::string name;                // of its folder, or as much of the path as tells it from others'
+  Json settings;                   // null: not known
+  int64_t parameters = 0;          // 0: not known
+  std::vector<StepMetrics> steps;  // ascending; `elapsed` is always there, other fields may be NaN
+  std::vector<TextSample> samples;
+  int64_t unreadable_lines = 0;
+};
+
+// Error (kNotFound) for a folder without metrics.jsonl. Lines that are no metrics are counted; a last line
+// without an end, as a run that was killed leaves it, is none. Where steps came twice, the later ones count.
+RunRecord read_run(const std::string& folder);
+
+// What can be said of a run in one line.
+struct RunSummary {
+  int64_t steps = 0;  // done
+  int64_t tokens = 0;
+  double dense_flops = 0, attention_flops = 0;
+  double seconds = 0;
+  double loss = 0;                               // smoothed, at the end
+  double valid_loss = 0, best_valid_loss = 0;    // the last, the least
+  double visible_share = 0;                      // mean
+  double tokens_per_second = 0, gemm_share = 0;  // medians
+  int64_t skipped = 0;
+};
+RunSummary summarise(const RunRecord& run);  // NaN for what is not known
+Json summary_json(const RunRecord& run);
+
+// Tokens per second of each step; NaN where they cannot be told.
+std::vector<double> speeds(const RunRecord& run);
+
+// A trailing mean over about a fiftieth of the values, less at their begin (of few values: of none). NaN are
+// passed over.
+std::vector<double> smoothed(const std::vector<double>& values);
+
+}  // namespace sepllm
