@@ -10,6 +10,7 @@
 #include "apps/output.h"
 #include "apps/report_page.h"
 #include "apps/report_plots.h"
+#include "apps/train_ranks.h"
 #include "apps/train_samples.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -40,45 +41,76 @@ class TrainCommand : public Command {
   std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
 
   int run() override {
-    if (config_.empty())
-      throw Error(ErrorCode::kInvalidArgument, "no settings given", {.expected = "--config FILE"});
-    const TrainConfig config = read_train_config(config_, changes_);
-    ThreadPool pool(config.threads > 0 ? static_cast<int>(config.threads) : ThreadPool::default_size());
+    return with_ranks([this](Comm& comm) { return train(comm); });
+  }
+
+ private:
+  // Rank 0's: the others need no file of settings.
+  TrainConfig read_config(Comm& comm) const {
+    Json settings;
+    TrainConfig config;
+    comm.together([&] {
+      if (!comm.first()) return;
+      if (config_.empty())
+        throw Error(ErrorCode::kInvalidArgument, "no settings given", {.expected = "--config FILE"});
+      settings = read_train_settings(config_, changes_);
+      config = parse_train_config(settings, config_);
+    });
+    return comm.size() == 1 ? config
+                            : parse_train_config(Json::parse(comm.broadcast(settings.dump())), config_);
+  }
+
+  int train(Comm& comm) {
+    const TrainConfig config = read_config(comm);
+    comm.set_silence(static_cast<double>(config.rank_timeout));
+    const int threads = config.threads > 0 ? static_cast<int>(config.threads) : comm.threads_per_rank();
+    ThreadPool pool(threads);
     const InterruptGuard guard;
-    std::optional<Progress> progress(std::in_place, "training", config.train_steps);
+    std::optional<Progress> progress;
+    if (comm.first()) progress.emplace("training", config.train_steps);
     std::optional<TextSampler> sampler;
     Trainer::Callbacks callbacks;
-    callbacks.gemm_flops = gemm_rate(pool);
+    callbacks.gemm_flops = gemm_rate(pool) * comm.size();
     callbacks.sample_text = [&] { return sampler->text(); };
     callbacks.now = seconds_now;
-    callbacks.stop = [&] { return guard.interrupted(); };
-    callbacks.on_note = [](const std::string& text) { print_note(text); };
+    callbacks.stop = [&] { return guard.interrupted() || asked_to_save(); };
+    if (comm.first()) callbacks.on_note = [](const std::string& text) { print_note(text); };
     double seconds_a_step = 0;
     callbacks.on_step = [&](const StepMetrics& m) {
+      if (!comm.first()) return;
       seconds_a_step += (seconds_a_step == 0 ? 1 : 0.1) * (m.seconds - seconds_a_step);
       const std::string line = step_line(config, m, seconds_a_step);
       progress->show(m.step, line);
       if (m.valid_loss || m.step == 1) print_note(fmt::format("step {}: {}", m.step, line));
       last_ = m;
     };
-    Trainer trainer(config, pool, callbacks);
-    if (config.sample_interval > 0) sampler.emplace(trainer, pool);
-    print_note(fmt::format("{} parameters, {} to go of {} steps", trainer.learner().parameters().count(),
-                           config.train_steps - trainer.step(), config.train_steps));
+    Trainer trainer(config, pool, callbacks, comm);
+    if (comm.first() && config.sample_interval > 0) sampler.emplace(trainer, pool);
+    callbacks.on_note(fmt::format("{} parameters, {} to go of {} steps",
+                                  trainer.learner().parameters().count(), config.train_steps - trainer.step(),
+                                  config.train_steps));
+    if (comm.size() > 1) {
+      callbacks.on_note(
+          fmt::format("{} ranks, {} on each: parameters and gradients {}, its shard of the moments {}",
+                      comm.size(), threads == 1 ? "a thread" : fmt::format("{} threads", threads),
+                      human_bytes(2 * 4 * trainer.learner().parameters().size()),
+                      human_bytes(trainer.learner().moment_bytes())));
+    }
     const bool done = trainer.run();
     progress.reset();
-    write_report(config.save);
+    if (comm.first()) write_report(config.save);
     if (!done) {
-      print_note(fmt::format("stopped after step {}: saved, the same command goes on", trainer.step()));
-      return guard.terminated() ? 128 + SIGTERM : 128 + SIGINT;
+      callbacks.on_note(
+          fmt::format("stopped after step {}: saved, the same command goes on", trainer.step()));
+      return 128 + (guard.interrupted() && !guard.terminated() ? SIGINT : SIGTERM);
     }
+    if (!comm.first()) return 0;
     const std::string model = model_path(config.save);
     if (!file_exists(model)) export_model(trainer, model, *weight_type(type_));
     finish(trainer, model);
     return 0;
   }
 
- private:
   static double gemm_rate(ThreadPool& pool) {
     Arena arena;
     return sgemm_flops({.pool = pool, .arena = arena}, 512);

@@ -84,6 +84,7 @@ class Pass {
       if (ctx_.tape == nullptr) {
         block(l, x);
       } else {
+        ctx_.tape->mark_layer(l);
         ctx_.tape->segment(x, replay_layers_, [this, l, x] {
           allocate_layer();
           block(l, x);
@@ -93,6 +94,7 @@ class Pass {
     for (const Sequence& s : sequences_) {
       if (s.cache != nullptr) carry_out_moves(ctx_, config_, *s.cache, s.cache->end_chunk());
     }
+    if (ctx_.tape != nullptr) ctx_.tape->mark_layer(config_.n_layers);
     ops::norm(ctx_, x, norm_operands(weights_.final_norm), x);
     return x;
   }

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <new>
 #include <type_traits>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -36,6 +38,13 @@ class Tape {
   void set_parameter(const void* value, float* gradient) { parameters_[value] = gradient; }
   // Null: frozen.
   float* parameter(const void* value) const;
+
+  // Called in the backward pass for what a forward pass has marked, when all that comes after the mark is
+  // done: the gradients of its parameters are final.
+  void set_on_layer(std::function<void(int64_t layer)> fn) { on_layer_ = std::move(fn); }
+  void mark_layer(int64_t layer) {
+    if (on_layer_) record([this, layer](const Context&) { on_layer_(layer); });
+  }
 
   // f32 memory in the arena for an activation [n_rows, n_cols] (uninitialised) that gets a gradient in the
   // backward pass.
@@ -121,6 +130,7 @@ class Tape {
   std::unordered_map<const void*, float*> parameters_;
   std::vector<Entry> entries_;
   std::vector<Block> blocks_;
+  std::function<void(int64_t)> on_layer_;
 };
 
 }  // namespace sepllm

@@ -13,19 +13,23 @@ Buffer zeros(int64_t n, const char* what) { return Buffer(n * static_cast<int64_
 
 }  // namespace
 
-Learner::Learner(const ModelSpec& spec, ThreadPool& pool)
+Learner::Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm)
     : spec_(spec),
       pool_(pool),
+      comm_(comm != nullptr ? *comm : alone_),
       parameters_(spec),
+      shards_(make_shards(parameters_.size(), comm_.rank(), comm_.size())),
+      layer_begins_(parameters_.layer_begins()),
       gradients_(zeros(parameters_.size(), "the gradients")),
-      first_moments_(zeros(parameters_.size(), "the moments")),
-      second_moments_(zeros(parameters_.size(), "the moments")),
+      first_moments_(zeros(state_size(shards_), "the moments")),
+      second_moments_(zeros(state_size(shards_), "the moments")),
       decoder_(spec.config, parameters_.views()),
       tape_(arena_, pool) {
   parameters_.name_gradients(tape_, gradients_.as<float>());
 }
 
 void Learner::clear_gradients() {
+  n_kept_ = shards_.size();
   constexpr int64_t kPiece = 64 * 1024;
   const std::span<float> all = gradients();
   const auto n = static_cast<int64_t>(all.size());
@@ -61,7 +65,7 @@ Matrix Learner::forward(const Context& ctx, std::span<const Sample> samples) {
   return decoder_.forward(ctx, sequences_, nullptr, replay_layers_);
 }
 
-double Learner::accumulate(std::span<const Sample> samples, double factor) {
+double Learner::accumulate(std::span<const Sample> samples, double factor, bool last) {
   const Context ctx{.pool = pool_, .arena = arena_, .tape = &tape_, .times = times_};
   const Arena::Scope scope(arena_);
   std::vector<int32_t> targets;
@@ -69,6 +73,10 @@ double Learner::accumulate(std::span<const Sample> samples, double factor) {
   const std::vector<float> factors(targets.size(), static_cast<float>(factor));
   std::vector<double> nll(targets.size());
   tape_.clear();
+  if (last && comm_.size() > 1)
+    tape_.set_on_layer([this](int64_t l) { set_gradients_out(layer_begins_[static_cast<size_t>(l)]); });
+  else
+    tape_.set_on_layer({});
   const Matrix hidden = forward(ctx, samples);
   decoder_.loss(ctx, hidden, targets, factors.data(), nll.data());
   tape_.backward(ctx);
@@ -91,9 +99,23 @@ double Learner::evaluate(std::span<const Sample> samples) {
   return sum;
 }
 
+// The last buckets first, as the backward pass ends them.
+void Learner::set_gradients_out(int64_t from) {
+  for (; n_kept_ > 0 && shards_[n_kept_ - 1].bucket.begin >= from; --n_kept_) {
+    const Part& b = shards_[n_kept_ - 1].bucket;
+    comm_.start_reduce({gradients_.as<float>() + b.begin, static_cast<size_t>(b.n)});
+  }
+}
+
 double Learner::gradient_norm() {
   const Context ctx{.pool = pool_, .arena = arena_};
-  return std::sqrt(sum_of_squares(ctx, gradients_.as<float>(), parameters_.size()));
+  set_gradients_out(0);
+  comm_.wait();
+  double squares = 0;
+  for (const Shard& s : shards_)
+    squares += sum_of_squares(ctx, gradients_.as<float>() + s.own.begin, s.own.n);
+  comm_.sum({&squares, 1});
+  return std::sqrt(squares);
 }
 
 void Learner::step(const AdamwStep& step) {
@@ -101,14 +123,58 @@ void Learner::step(const AdamwStep& step) {
   AdamwStep plain = step;
   plain.weight_decay = 0;
   const auto& list = parameters_.list();
-  // Neighbours that decay alike go through as one array (the padding between them stays zero).
-  for (size_t begin = 0; begin < list.size();) {
-    size_t end = begin + 1;
-    while (end < list.size() && list[end].decays == list[begin].decays) ++end;
-    const int64_t from = list[begin].offset, to = list[end - 1].offset + list[end - 1].size;
-    adamw(ctx, list[begin].decays ? step : plain, to - from, gradients_.as<float>() + from,
-          parameters_.data() + from, first_moments_.as<float>() + from, second_moments_.as<float>() + from);
-    begin = end;
+  auto p = list.begin();
+  for (const Shard& s : shards_) {
+    const int64_t end = s.own.begin + s.own.n;
+    while (p->offset + p->size <= s.own.begin && p + 1 != list.end()) ++p;
+    for (auto q = p; q != list.end() && q->offset < end;) {
+      // Neighbours that decay alike go through as one array (the padding between them stays zero).
+      auto next = q + 1;
+      while (next != list.end() && next->decays == q->decays) ++next;
+      const int64_t from = std::max(q->offset, s.own.begin),
+                    to = std::min((next - 1)->offset + (next - 1)->size, end),
+                    state = s.state_begin + from - s.own.begin;
+      if (to > from) {
+        adamw(ctx, q->decays ? step : plain, to - from, gradients_.as<float>() + from,
+              parameters_.data() + from, first_moments_.as<float>() + state,
+              second_moments_.as<float>() + state);
+      }
+      q = next;
+    }
+    comm_.start_all_gather({parameters_.data() + s.bucket.begin, static_cast<size_t>(s.bucket.n)});
+  }
+  comm_.wait();
+}
+
+void Learner::collect_moments(Moment which, const std::function<void(std::span<const float>)>& take) {
+  const float* own = moments(which).as<float>();
+  std::vector<float> whole;
+  for (const Shard& s : shards_) {
+    const auto n = static_cast<size_t>(s.bucket.n);
+    if (comm_.size() == 1) {
+      take({own + s.state_begin, n});
+      continue;
+    }
+    if (comm_.first()) whole.resize(n);
+    comm_.collect(s.bucket.n, own + s.state_begin, whole.data());
+    if (comm_.first()) take(whole);
+  }
+}
+
+void Learner::deal_moments(Moment which, const std::function<void(std::span<float>)>& give) {
+  float* own = moments(which).as<float>();
+  std::vector<float> whole;
+  for (const Shard& s : shards_) {
+    const auto n = static_cast<size_t>(s.bucket.n);
+    if (comm_.size() == 1) {
+      give({own + s.state_begin, n});
+      continue;
+    }
+    if (comm_.first()) {
+      whole.resize(n);
+      give(whole);
+    }
+    comm_.deal(s.bucket.n, whole.data(), own + s.state_begin);
   }
 }
 

@@ -1,8 +1,10 @@
 // A model in training: its parameters, their gradients and moments, and the two halves of a step. It knows no
-// files, schedules or clocks.
+// files, schedules or clocks. Where a run has several ranks, each has all parameters and its own samples'
+// gradients, but the moments of its shard alone.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -14,7 +16,9 @@
 #include "kernels/adamw.h"
 #include "model/decoder.h"
 #include "tensor/tape.h"
+#include "train/comm.h"
 #include "train/parameters.h"
+#include "train/shards.h"
 #include "train/token_data.h"
 
 namespace sepllm {
@@ -29,13 +33,15 @@ struct TrainingPatterns {
 class Learner {
  public:
   // All parameters zero: load() or initialise() them. Error (kOutOfRange) where memory is not enough.
-  Learner(const ModelSpec& spec, ThreadPool& pool);
+  // `comm`: the ranks of the run; null: this one alone.
+  Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm = nullptr);
 
   const ModelSpec& spec() const { return spec_; }
   Parameters& parameters() { return parameters_; }
+  const Parameters& parameters() const { return parameters_; }
   std::span<float> gradients() { return span_of(gradients_); }
-  std::span<float> first_moments() { return span_of(first_moments_); }
-  std::span<float> second_moments() { return span_of(second_moments_); }
+  Comm& comm() { return comm_; }
+  int64_t moment_bytes() const { return first_moments_.bytes() + second_moments_.bytes(); }  // on this rank
   void set_patterns(TrainingPatterns patterns) { patterns_ = std::move(patterns); }
   // Activations of a layer are made again in the backward pass instead of kept.
   void set_replay_layers(bool replay) { replay_layers_ = replay; }
@@ -44,13 +50,21 @@ class Learner {
 
   void clear_gradients();
   // Adds the gradient of factor * (sum of the losses of all targets) of these samples, which go through the
-  // model together; all of one length. Returns that sum, natural-log.
-  double accumulate(std::span<const Sample> samples, double factor);
+  // model together; all of one length. Returns that sum, natural-log. `last`: the ranks' gradients are summed
+  // after it, those of the last layers already while the backward pass goes on to the first.
+  double accumulate(std::span<const Sample> samples, double factor, bool last = true);
   // The sum of the losses alone.
   double evaluate(std::span<const Sample> samples);
+  // All ranks, after the last samples: of the sum of all ranks' gradients.
   double gradient_norm();
-  // One step of AdamW over all parameters; weight_decay is for matrices and embeddings alone.
+  // All ranks: one step of AdamW over all parameters; weight_decay is for matrices and embeddings alone.
   void step(const AdamwStep& step);
+
+  // All ranks: hand rank 0's `take` (or have its `give` fill) the first or second moments of all parameters,
+  // in order, in pieces that add up to parameters().size().
+  enum class Moment { kFirst, kSecond };
+  void collect_moments(Moment which, const std::function<void(std::span<const float>)>& take);
+  void deal_moments(Moment which, const std::function<void(std::span<float>)>& give);
 
   // Multiply-adds x 2 of one forward and backward pass: the products with weights, and attention's visible
   // pairs apart.
@@ -68,11 +82,18 @@ class Learner {
   }
   // Hidden states of the samples' first tokens, which stay until the arena's scope ends.
   Matrix forward(const Context& ctx, std::span<const Sample> samples);
+  Buffer& moments(Moment which) { return which == Moment::kFirst ? first_moments_ : second_moments_; }
+  void set_gradients_out(int64_t from);  // gradients from this element on are final
   void count_flops(std::span<const Sample> samples);
 
   ModelSpec spec_;
   ThreadPool& pool_;
+  Comm alone_;
+  Comm& comm_;
   Parameters parameters_;
+  std::vector<Shard> shards_;
+  std::vector<int64_t> layer_begins_;  // elements
+  size_t n_kept_ = 0;                  // the first buckets, whose gradients are not on their way
   Buffer gradients_, first_moments_, second_moments_;
   Decoder decoder_;
   Arena arena_;

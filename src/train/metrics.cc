@@ -18,6 +18,10 @@ Json metrics_json(const StepMetrics& m) {
                {"elapsed", m.elapsed}};
   if (m.gemm_share) line["gemm_share"] = *m.gemm_share;
   if (m.valid_loss) line["valid_loss"] = *m.valid_loss;
+  if (m.ranks > 1) {
+    line["ranks"] = m.ranks;
+    line["seconds_waited"] = m.waited;
+  }
   return line;
 }
 

@@ -21,6 +21,8 @@ struct StepMetrics {
   double elapsed = 0;        // since the run began: of all its parts, what was done twice left out
   std::optional<double> gemm_share{};  // dense FLOPs/s of this step over the machine's rate of products
   std::optional<double> valid_loss{};
+  int64_t ranks = 1;
+  double waited = 0;  // several ranks: seconds that rank 0 waited for others
 };
 
 Json metrics_json(const StepMetrics& m);

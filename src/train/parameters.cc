@@ -80,6 +80,21 @@ int64_t Parameters::count() const {
   return n;
 }
 
+std::vector<int64_t> Parameters::layer_begins() const {
+  std::vector<int64_t> begins;
+  const auto begin_of = [this](const std::string& name) {
+    for (const ParameterInfo& p : list_) {
+      if (p.name == spec_.prefix + name) return p.offset;
+    }
+    SEPLLM_CHECK(false);
+    return int64_t{0};
+  };
+  for (const LayerNames& l : spec_.names.layers)
+    begins.push_back(begin_of(l.norm1.weight.empty() ? l.qkv[0].weight : l.norm1.weight));
+  begins.push_back(begin_of(spec_.names.final_norm.weight));
+  return begins;
+}
+
 void Parameters::load(const std::string& folder, const ModelSpec& spec) {
   if (spec.blocks) {
     throw Error(ErrorCode::kUnsupported, "quantised weights cannot be trained",

@@ -29,6 +29,9 @@ class Parameters {
   const std::vector<ParameterInfo>& list() const { return list_; }
   int64_t size() const { return size_; }  // elements of the buffer, padding included
   int64_t count() const;                  // parameters, without padding
+  // Where each layer's begin in the buffer, and where the last one's end: [n_layers + 1]. Embeddings lie
+  // before them, the final norm and the head behind.
+  std::vector<int64_t> layer_begins() const;
   float* data() { return buffer_.as<float>(); }
   const float* data() const { return buffer_.as<float>(); }
   float* values(const ParameterInfo& p) { return data() + p.offset; }

@@ -113,6 +113,12 @@ void TokenData::next(Sample* sample) {
   ++used_[f];
 }
 
+std::vector<uint64_t> TokenData::content_hashes() const {
+  std::vector<uint64_t> hashes;
+  for (const auto& file : files_) hashes.push_back(file->tokens.content_hash());
+  return hashes;
+}
+
 int64_t TokenData::n_samples() const {
   int64_t n = 0;
   for (const auto& file : files_) n += file->count;

@@ -53,6 +53,8 @@ class TokenData {
 
   int64_t n_samples() const;  // of one pass over every file
   uint64_t fingerprint() const { return fingerprint_; }
+  // Of each file, by the order of the sources: TokenFile::content_hash().
+  std::vector<uint64_t> content_hashes() const;
 
  private:
   struct File {

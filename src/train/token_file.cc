@@ -70,6 +70,24 @@ TokenFile::TokenFile(const std::string& prefix)
   fingerprint_ = hash.value();
 }
 
+uint64_t TokenFile::content_hash() const {
+  constexpr uint64_t kWhole = uint64_t{1} << 32, kPieces = uint64_t{1} << 16;
+  Hash64 hash;
+  for (const std::string_view bytes : {index_->bytes(), data_->bytes()}) {
+    const uint64_t size = bytes.size();
+    hash.add(&size, sizeof size);
+    if (size <= kWhole) {
+      hash.add(bytes.data(), size);
+      continue;
+    }
+    for (uint64_t p = 0; p < kPieces; ++p) {
+      const uint64_t from = size / kPieces * p;
+      hash.add(bytes.data() + from, std::min(kWhole / kPieces, size - from));
+    }
+  }
+  return hash.value();
+}
+
 void TokenFile::read_index() {
   const std::string_view bytes = index_->bytes();
   const std::string& file = index_->path();

@@ -129,7 +129,9 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_int("seed", &c->seed, 0, kMany, "of the weights and the order of the samples");
   o->add_flag("activation_checkpointing", &c->activation_checkpointing,
               "less memory: a layer's activations are made again in the backward pass");
-  o->add_int("threads", &c->threads, 0, 1024, "threads (default: all cores)");
+  o->add_int("threads", &c->threads, 0, 1024, "threads of a rank (default: all cores)");
+  o->add_int("rank_timeout", &c->rank_timeout, 1, 1'000'000,
+             "several ranks: seconds without a sign of life after which one is taken for lost");
   o->add_int("later_policy_step", &c->later_policy_step, 0, kMany, "the step from which later_policy holds");
   o->add_string("save", &c->save, "folder of the run: checkpoints, metrics, the model", "DIR");
   o->add_int("save_interval", &c->save_interval, 1, kMany, "steps between checkpoints");
@@ -172,7 +174,7 @@ TrainConfig parse_train_config(const Json& json, const std::string& file) {
   return config;
 }
 
-TrainConfig read_train_config(const std::string& path, const std::vector<std::string>& changes) {
+Json read_train_settings(const std::string& path, const std::vector<std::string>& changes) {
   Json json = parse_yaml(read_file(path, uint64_t{1} << 20), path);
   if (json.is_null()) json = Json::object();
   if (!json.is_object()) throw Error(ErrorCode::kBadFile, "expected key: value lines", {.file = path});
@@ -188,7 +190,11 @@ TrainConfig read_train_config(const std::string& path, const std::vector<std::st
     }
     (*at)[key] = parse_yaml(change.substr(equals + 1), "--set " + change);
   }
-  return parse_train_config(json, path);
+  return json;
+}
+
+TrainConfig read_train_config(const std::string& path, const std::vector<std::string>& changes) {
+  return parse_train_config(read_train_settings(path, changes), path);
 }
 
 Json train_config_json(const TrainConfig& config) {

@@ -44,7 +44,8 @@ struct TrainConfig {
       6;  // a step is skipped whose gradient norm lies that many deviations above its mean; 0: none
   int64_t seed = 1;
   bool activation_checkpointing = false;
-  int64_t threads = 0;
+  int64_t threads = 0;        // of a rank
+  int64_t rank_timeout = 30;  // seconds
 
   // What attention sees; from later_policy_step on, what later_policy says.
   PolicySettings policy, later_policy;
@@ -65,6 +66,8 @@ struct TrainConfig {
 // unknown keys (with the nearest name), wrong types and ranges, missing ones, and settings that contradict
 // each other.
 TrainConfig read_train_config(const std::string& path, const std::vector<std::string>& changes);
+// The two halves of it.
+Json read_train_settings(const std::string& path, const std::vector<std::string>& changes);
 TrainConfig parse_train_config(const Json& json, const std::string& file);
 
 // Everything in force, in the order of the documentation.

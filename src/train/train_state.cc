@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/options.h"
-#include "checkpoint/state_file.h"
 
 namespace sepllm {
 namespace {
@@ -21,7 +20,9 @@ Json tensor_list(const std::vector<ParameterInfo>& list) {
   return out;
 }
 
-TrainState parse_state_header(const Json& header, const std::string& file) {
+}  // namespace
+
+TrainState parse_checkpoint_header(const Json& header, const std::string& file) {
   const JsonObject object(header, file);
   if (object.string_or("kind", "") != kKind) {
     throw Error(ErrorCode::kBadFile, "not a training checkpoint",
@@ -36,8 +37,6 @@ TrainState parse_state_header(const Json& header, const std::string& file) {
   state.progress = object.at("progress");
   return state;
 }
-
-}  // namespace
 
 std::string checkpoint_path(const std::string& folder, int64_t step) {
   return fmt::format("{}/{}{:09}{}", folder, kBefore, step, kAfter);
@@ -58,6 +57,11 @@ std::vector<int64_t> checkpoint_steps(const std::string& folder) {
 }
 
 void save_checkpoint(const std::string& path, const TrainState& state, Learner& learner) {
+  using Moment = Learner::Moment;
+  if (!learner.comm().first()) {
+    for (const Moment m : {Moment::kFirst, Moment::kSecond}) learner.collect_moments(m, nullptr);
+    return;
+  }
   const Json header = {{"kind", kKind},
                        {"step", state.step},
                        {"position", state.position},
@@ -66,43 +70,54 @@ void save_checkpoint(const std::string& path, const TrainState& state, Learner& 
                        {"settings", state.settings},
                        {"progress", state.progress},
                        {"tensors", tensor_list(learner.parameters().list())}};
-  const auto array = [](std::span<const float> values) {
-    return [values](ByteWriter& to) { to.list(values); };
+  const auto size = static_cast<size_t>(learner.parameters().size());
+  const std::span<const float> parameters(learner.parameters().data(), size);
+  // Only counted the first time: the other ranks send theirs once.
+  const auto moments = [&](Moment which) {
+    return [&learner, which, size](ByteWriter& to) {
+      if (dynamic_cast<ByteCounter*>(&to) != nullptr) return to.bytes(nullptr, size * sizeof(float));
+      learner.collect_moments(which, [&to](std::span<const float> piece) { to.list(piece); });
+    };
   };
-  const std::span<const float> parameters(learner.parameters().data(),
-                                          static_cast<size_t>(learner.parameters().size()));
   write_state_file(path, header,
-                   {{"parameters", array(parameters)},
-                    {"first_moments", array(learner.first_moments())},
-                    {"second_moments", array(learner.second_moments())}});
+                   {{"parameters", [parameters](ByteWriter& to) { to.list(parameters); }},
+                    {"first_moments", moments(Moment::kFirst)},
+                    {"second_moments", moments(Moment::kSecond)}});
 }
 
-TrainState load_checkpoint(const std::string& path, Learner* learner) {
-  const StateFile file(path);
-  TrainState state = parse_state_header(file.header(), path);
-  if (file.header().value("tensors", Json()) != tensor_list(learner->parameters().list())) {
+OpenCheckpoint::OpenCheckpoint(const std::string& path, const Learner& learner)
+    : file_(path), state_(parse_checkpoint_header(file_.header(), path)) {
+  if (file_.header().value("tensors", Json()) != tensor_list(learner.parameters().list())) {
     throw Error(ErrorCode::kInvalidArgument, "a checkpoint of another model",
                 {.file = path, .hint = "give the run another folder, or the settings that it began with"});
   }
-  const std::span<float> parameters(learner->parameters().data(),
-                                    static_cast<size_t>(learner->parameters().size()));
-  const std::pair<const char*, std::span<float>> arrays[] = {{"parameters", parameters},
-                                                             {"first_moments", learner->first_moments()},
-                                                             {"second_moments", learner->second_moments()}};
-  for (const auto& [name, values] : arrays) {
-    ByteReader reader = file.section(name);
-    if (reader.left() != values.size_bytes()) reader.refuse("not as many numbers as the model has");
+  for (const char* name : {"parameters", "first_moments", "second_moments"}) {
+    const ByteReader reader = file_.section(name);
+    if (reader.left() != static_cast<uint64_t>(learner.parameters().size()) * sizeof(float))
+      reader.refuse("not as many numbers as the model has");
   }
-  for (const auto& [name, values] : arrays) {
-    ByteReader reader = file.section(name);
-    reader.list(values);
+}
+
+void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner) {
+  using Moment = Learner::Moment;
+  if (checkpoint == nullptr) {
+    for (const Moment m : {Moment::kFirst, Moment::kSecond}) learner->deal_moments(m, nullptr);
+    return;
   }
-  return state;
+  Parameters& parameters = learner->parameters();
+  ByteReader reader = checkpoint->file_.section("parameters");
+  reader.list(std::span<float>(parameters.data(), static_cast<size_t>(parameters.size())));
+  const std::pair<const char*, Moment> arrays[] = {{"first_moments", Moment::kFirst},
+                                                   {"second_moments", Moment::kSecond}};
+  for (const auto& [name, which] : arrays) {
+    ByteReader from = checkpoint->file_.section(name);
+    learner->deal_moments(which, [&from](std::span<float> piece) { from.list(piece); });
+  }
 }
 
 TrainState read_checkpoint_state(const std::string& path) {
   const StateFile file(path);
-  return parse_state_header(file.header(), path);
+  return parse_checkpoint_header(file.header(), path);
 }
 
 }  // namespace sepllm

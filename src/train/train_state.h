@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "checkpoint/state_file.h"
 #include "train/learner.h"
 
 namespace sepllm {
@@ -26,12 +27,27 @@ std::string checkpoint_path(const std::string& folder, int64_t step);
 // Steps of the checkpoints that lie in `folder`, ascending, by their names alone.
 std::vector<int64_t> checkpoint_steps(const std::string& folder);
 
-// Writes parameters, moments and state. Error (kIo), e.g. disk full: what was there stays.
+// Writes parameters, moments and state. All ranks; rank 0 writes. Error (kIo), e.g. disk full: what was there
+// stays.
 void save_checkpoint(const std::string& path, const TrainState& state, Learner& learner);
 
-// Reads a checkpoint into a learner of the same model. Error (kBadFile) for a file that is cut off or changed
-// anywhere (before the learner is touched), (kInvalidArgument) for another model's.
-TrainState load_checkpoint(const std::string& path, Learner* learner);
+// A checkpoint of this learner's model, whole, before it is read.
+class OpenCheckpoint {
+ public:
+  // Error (kBadFile) for a file that is cut off or changed anywhere, (kInvalidArgument) for another model's.
+  OpenCheckpoint(const std::string& path, const Learner& learner);
+  const TrainState& state() const { return state_; }
+  const Json& header() const { return file_.header(); }
+
+ private:
+  friend void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner);
+  StateFile file_;
+  TrainState state_;
+};
+TrainState parse_checkpoint_header(const Json& header, const std::string& file);
+
+// Takes over parameters (on rank 0) and moments. All ranks; null on all but rank 0.
+void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner);
 
 // Checks a whole file and reads its state alone.
 TrainState read_checkpoint_state(const std::string& path);

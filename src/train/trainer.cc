@@ -6,9 +6,11 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "text/separators.h"
+#include "train/copies.h"
 #include "train/new_model.h"
 #include "train/run_files.h"
 #include "train/training_data.h"
@@ -32,53 +34,83 @@ void make_folder(const std::string& path) {
 
 }  // namespace
 
-Trainer::Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks)
-    : config_(std::move(config)), pool_(pool), callbacks_(std::move(callbacks)), guard_(config_.spike_z) {
+Trainer::Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks, Comm& comm)
+    : config_(std::move(config)),
+      pool_(pool),
+      callbacks_(std::move(callbacks)),
+      comm_(comm),
+      guard_(config_.spike_z) {
   make_model();
-  open_data();
-  choose_patterns();
-  make_folder(config_.save);
+  comm_.together([this] {
+    open_data();
+    choose_patterns();
+    if (comm_.first()) make_folder(config_.save);
+  });
+  compare_copies();
   resume();
+  comm_.broadcast({learner_->parameters().data(), static_cast<size_t>(learner_->parameters().size())});
   choose_patterns();
-  write_run_file();
-  open_logs();
+  comm_.together([this] {
+    if (!comm_.first()) return;
+    write_run_file();
+    open_logs();
+  });
 }
 
 Trainer::~Trainer() = default;
 
+// `rows`: that the embedding must have at least as many as the tokenizer has tokens.
+Json Trainer::read_model_config(int64_t* rows) const {
+  const std::string& from = config_.init_from;
+  if (!from.empty()) {
+    const std::string path = from + "/config.json";
+    return parse_json(read_file(path, uint64_t{1} << 24), path);
+  }
+  const int64_t vocab =
+      config_.vocab_size > 0 ? config_.vocab_size : (tokenizer_->vocab_size() + 63) / 64 * 64;
+  Json json =
+      new_model_config(config_, vocab, tokenizer_->bos_id().value_or(-1), tokenizer_->eos_id().value_or(-1));
+  *rows = json["vocab_size"].get<int64_t>();
+  return json;
+}
+
 void Trainer::make_model() {
   const std::string& from = config_.init_from;
   const std::string tokenizer = config_.tokenizer.empty() ? from : config_.tokenizer;
-  tokenizer_ = load_tokenizer(tokenizer);
   Json json;
-  if (!from.empty()) {
-    const std::string path = from + "/config.json";
-    json = parse_json(read_file(path, uint64_t{1} << 24), path);
-  } else {
-    const int64_t vocab =
-        config_.vocab_size > 0 ? config_.vocab_size : (tokenizer_->vocab_size() + 63) / 64 * 64;
-    json = new_model_config(config_, vocab, tokenizer_->bos_id().value_or(-1),
-                            tokenizer_->eos_id().value_or(-1));
-  }
-  const int64_t rows = from.empty() ? json["vocab_size"].get<int64_t>() : INT64_MAX;
-  if (tokenizer_->vocab_size() > rows) refuse_tokenizer(tokenizer, tokenizer_->vocab_size(), rows);
-  const ModelSpec spec = parse_model_spec(json, from.empty() ? "the new model" : from + "/config.json");
-  if (tokenizer_->vocab_size() > spec.config.vocab_size)
-    refuse_tokenizer(tokenizer, tokenizer_->vocab_size(), spec.config.vocab_size);
-  if (spec.config.position == PositionType::kLearned && config_.seq_length > spec.config.max_positions) {
-    throw Error(ErrorCode::kInvalidArgument, "seq_length is larger than the model's learned positions",
-                {.expected = fmt::format("at most {}", spec.config.max_positions),
-                 .got = std::to_string(config_.seq_length)});
-  }
-  config_.policy.policy.validate_layers(spec.config.n_layers);
-  if (config_.later_policy_step > 0) config_.later_policy.policy.validate_layers(spec.config.n_layers);
-  learner_ = std::make_unique<Learner>(spec, pool_);
-  learner_->set_replay_layers(config_.activation_checkpointing);
-  if (from.empty()) {
-    initialise(&learner_->parameters(), spec, config_.init, static_cast<uint64_t>(config_.seed));
-  } else {
-    learner_->parameters().load(from, spec);
-  }
+  int64_t rows = INT64_MAX;
+  comm_.together([&] {
+    if (config_.global_batch_size < comm_.size()) {
+      throw Error(ErrorCode::kInvalidArgument, "fewer samples in a step than ranks",
+                  {.place = "global_batch_size",
+                   .expected = fmt::format("at least {}", comm_.size()),
+                   .got = std::to_string(config_.global_batch_size)});
+    }
+    tokenizer_ = load_tokenizer(tokenizer);
+    if (comm_.first()) json = read_model_config(&rows);
+  });
+  if (comm_.size() > 1) json = Json::parse(comm_.broadcast(json.dump()));
+  comm_.together([&] {
+    if (tokenizer_->vocab_size() > rows) refuse_tokenizer(tokenizer, tokenizer_->vocab_size(), rows);
+    const ModelSpec spec = parse_model_spec(json, from.empty() ? "the new model" : from + "/config.json");
+    if (tokenizer_->vocab_size() > spec.config.vocab_size)
+      refuse_tokenizer(tokenizer, tokenizer_->vocab_size(), spec.config.vocab_size);
+    if (spec.config.position == PositionType::kLearned && config_.seq_length > spec.config.max_positions) {
+      throw Error(ErrorCode::kInvalidArgument, "seq_length is larger than the model's learned positions",
+                  {.expected = fmt::format("at most {}", spec.config.max_positions),
+                   .got = std::to_string(config_.seq_length)});
+    }
+    config_.policy.policy.validate_layers(spec.config.n_layers);
+    if (config_.later_policy_step > 0) config_.later_policy.policy.validate_layers(spec.config.n_layers);
+    learner_ = std::make_unique<Learner>(spec, pool_, &comm_);
+    learner_->set_replay_layers(config_.activation_checkpointing);
+    if (!comm_.first()) return;  // the others get rank 0's
+    if (from.empty()) {
+      initialise(&learner_->parameters(), spec, config_.init, static_cast<uint64_t>(config_.seed));
+    } else {
+      learner_->parameters().load(from, spec);
+    }
+  });
   state_.model_config = json;
 }
 
@@ -87,6 +119,23 @@ void Trainer::open_data() {
   data_ = std::move(data.train);
   valid_ = std::move(data.held_out);
   state_.data_fingerprint = data_->fingerprint();
+}
+
+void Trainer::compare_copies() {
+  if (comm_.size() == 1) return;
+  Facts facts;
+  const auto add_files = [&](const std::vector<TokenSource>& sources, const TokenData& data) {
+    const std::vector<uint64_t> hashes = data.content_hashes();
+    for (size_t f = 0; f < sources.size(); ++f)
+      facts.emplace_back("the token file " + sources[f].prefix, hex64(hashes[f]));
+  };
+  comm_.together([&] {
+    facts.emplace_back("the program's version", SEPLLM_VERSION);
+    facts.emplace_back("the tokenizer", tokenizer_hash(*tokenizer_));
+    add_files(config_.data, *data_);
+    if (!config_.valid_data.empty()) add_files(config_.valid_data, *valid_);
+  });
+  compare_with_rank_0(comm_, facts);
 }
 
 void Trainer::choose_patterns() {
@@ -99,25 +148,38 @@ void Trainer::choose_patterns() {
   learner_->set_patterns({settings.policy, std::move(separators), config_.document_mask});
 }
 
-// The newest checkpoint that is whole.
-void Trainer::resume() {
+// That is whole; null where there is none.
+std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
   std::vector<int64_t> steps = checkpoint_steps(config_.save);
   for (; !steps.empty(); steps.pop_back()) {
     const std::string path = checkpoint_path(config_.save, steps.back());
-    TrainState state;
     try {
-      state = load_checkpoint(path, learner_.get());
+      auto found = std::make_unique<OpenCheckpoint>(path, *learner_);
+      if (found->state().data_fingerprint != data_->fingerprint()) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "the run was begun with other data, seq_length, seed or shares",
+                    {.file = path, .hint = "give the run another folder, or the data that it began with"});
+      }
+      callbacks_.on_note(fmt::format("going on after step {} of {}", found->state().step, path));
+      return found;
     } catch (const Error& e) {
-      // A file of another model is no accident: going on would bury it.
+      // A file of another model or other data is no accident: going on would bury it.
       if (steps.size() == 1 || e.code() == ErrorCode::kInvalidArgument) throw;
       callbacks_.on_note(fmt::format("passed over: {}", e.what()));
-      continue;
     }
-    if (state.data_fingerprint != data_->fingerprint()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "the run was begun with other data, seq_length, seed or shares",
-                  {.file = path, .hint = "give the run another folder, or the data that it began with"});
-    }
+  }
+  return nullptr;
+}
+
+void Trainer::resume() {
+  std::unique_ptr<OpenCheckpoint> found;
+  comm_.together([&] {
+    if (comm_.first()) found = newest_checkpoint();
+  });
+  const std::string header = comm_.broadcast(found ? found->header().dump() : "");
+  if (!header.empty()) {
+    TrainState state = parse_checkpoint_header(Json::parse(header), "the checkpoint of rank 0");
+    load_checkpoint(found.get(), learner_.get());
     data_->set_position(state.position);
     guard_.set_state(state.progress.at("guard"));
     tokens_ = state.progress.at("tokens").get<int64_t>();
@@ -128,8 +190,6 @@ void Trainer::resume() {
     state.model_config = state_.model_config;
     state_ = std::move(state);
     saved_step_ = state_.step;
-    callbacks_.on_note(fmt::format("going on after step {} of {}", state_.step, path));
-    break;
   }
 }
 
@@ -165,20 +225,28 @@ double Trainer::full_attention_flops() const {
 
 StepMetrics Trainer::one_step() {
   StepMetrics m;
-  const double start = callbacks_.now();
+  const double start = callbacks_.now(), waited = comm_.seconds_waited();
   const Learner::Flops before = learner_->flops();
   const int64_t batch = config_.global_batch_size, micro = config_.micro_batch_size;
   const double factor = 1.0 / static_cast<double>(batch * config_.seq_length);
+  const Part own = share_of(batch, comm_.rank(), comm_.size());
+  learner_->set_flops({});
   learner_->clear_gradients();
-  std::vector<Sample> samples(static_cast<size_t>(micro));
+  for (int64_t i = 0; i < own.begin; ++i) data_->skip();
+  std::vector<Sample> samples;
   double sum = 0;
-  for (int64_t done = 0; done < batch; done += micro) {
+  for (int64_t done = 0; done < own.n; done += static_cast<int64_t>(samples.size())) {
+    samples.resize(static_cast<size_t>(std::min(micro, own.n - done)));
     for (Sample& s : samples) data_->next(&s);
-    sum += learner_->accumulate(samples, factor);
+    sum += learner_->accumulate(samples, factor, done + static_cast<int64_t>(samples.size()) == own.n);
   }
+  for (int64_t i = own.begin + own.n; i < batch; ++i) data_->skip();
   m.step = ++state_.step;
-  m.loss = sum * factor;
   m.gradient_norm = learner_->gradient_norm();
+  double sums[] = {sum, learner_->flops().dense, learner_->flops().attention};
+  comm_.sum(sums);
+  m.loss = sums[0] * factor;
+  learner_->set_flops({before.dense + sums[1], before.attention + sums[2]});
   m.lr = config_.schedule().at(m.step);
   m.skipped = !guard_.accept(m.loss, m.gradient_norm);
   if (!m.skipped) {
@@ -200,24 +268,32 @@ StepMetrics Trainer::one_step() {
   m.seconds = callbacks_.now() - start;
   if (callbacks_.gemm_flops > 0 && m.seconds > 0)
     m.gemm_share = (m.dense_flops - before.dense) / m.seconds / callbacks_.gemm_flops;
+  if (comm_.size() > 1) {
+    m.ranks = comm_.size();
+    m.waited = comm_.seconds_waited() - waited;
+  }
   return m;
 }
 
 double Trainer::validate() {
   valid_->set_position(TokenData::Position(valid_->position().size(), 0));
   const int64_t n = std::min(config_.eval_samples, valid_->n_samples());
+  const Part own = share_of(n, comm_.rank(), comm_.size());
+  for (int64_t i = 0; i < own.begin; ++i) valid_->skip();
   std::vector<Sample> samples;
   double sum = 0;
-  for (int64_t done = 0; done < n;) {
-    samples.resize(static_cast<size_t>(std::min(config_.micro_batch_size, n - done)));
+  for (int64_t done = 0; done < own.n;) {
+    samples.resize(static_cast<size_t>(std::min(config_.micro_batch_size, own.n - done)));
     for (Sample& s : samples) valid_->next(&s);
     sum += learner_->evaluate(samples);
     done += static_cast<int64_t>(samples.size());
   }
+  comm_.sum({&sum, 1});
   return sum / static_cast<double>(n * config_.seq_length);
 }
 
 void Trainer::write_metrics(const StepMetrics& m) {
+  if (!comm_.first()) return;
   metrics_->write(metrics_json(m).dump() + "\n");
   metrics_->flush();
 }
@@ -238,11 +314,14 @@ void Trainer::save() {
                      {"attention_flops", learner_->flops().attention}};
   if (valid_loss_) state_.progress["valid_loss"] = *valid_loss_;
   const std::string path = checkpoint_path(config_.save, state_.step);
-  metrics_->sync();
-  if (samples_) samples_->sync();
+  if (comm_.first()) {
+    metrics_->sync();
+    if (samples_) samples_->sync();
+  }
   save_checkpoint(path, state_, *learner_);
-  read_checkpoint_state(path);  // it is whole: older ones may go
   saved_step_ = state_.step;
+  if (!comm_.first()) return;
+  read_checkpoint_state(path);  // it is whole: older ones may go
   delete_old();
 }
 
@@ -259,7 +338,7 @@ void Trainer::delete_old() {
 bool Trainer::run() {
   begun_ = callbacks_.now();
   while (state_.step < config_.train_steps) {
-    if (callbacks_.stop()) {
+    if (comm_.any(callbacks_.stop())) {
       if (saved_step_ != state_.step) save();
       return false;
     }
@@ -274,7 +353,7 @@ bool Trainer::run() {
       callbacks_.on_note(fmt::format("step {} left out: loss {:.4f}, gradient norm {:.3g}", m.step, m.loss,
                                      m.gradient_norm));
     callbacks_.on_step(m);
-    if (config_.sample_interval > 0 && callbacks_.sample_text &&
+    if (comm_.first() && config_.sample_interval > 0 && callbacks_.sample_text &&
         (last || m.step % config_.sample_interval == 0))
       write_sample();
     if (last || m.step % config_.save_interval == 0) save();

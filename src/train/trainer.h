@@ -11,6 +11,7 @@
 #include "base/line_file.h"
 #include "base/thread_pool.h"
 #include "text/tokenizer.h"
+#include "train/comm.h"
 #include "train/learner.h"
 #include "train/metrics.h"
 #include "train/spike_guard.h"
@@ -35,7 +36,10 @@ class Trainer {
   // Opens the data, makes or reads the model, and goes on from the newest checkpoint in the run's folder that
   // is whole (one that is not is passed over with a note). Error for whatever is wrong with settings, model,
   // tokenizer or data; nothing is written before that is known.
-  Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks);
+  // All ranks make one, with the same settings (what differs is `pool` and callbacks); rank 0 alone reads and
+  // writes the run's folder, and the weights of init_from. Each reads data and tokenizer itself. Where
+  // something is wrong on any rank all throw (Comm::together).
+  Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks, Comm& comm);
   ~Trainer();
 
   // Steps until the last one or stop(); saves at both. True: the run is complete.
@@ -53,8 +57,11 @@ class Trainer {
 
  private:
   void make_model();
+  Json read_model_config(int64_t* rows) const;
   void open_data();
+  void compare_copies();
   void resume();
+  std::unique_ptr<OpenCheckpoint> newest_checkpoint();
   void choose_patterns();
   StepMetrics one_step();
   void write_metrics(const StepMetrics& m);
@@ -69,6 +76,7 @@ class Trainer {
   TrainConfig config_;
   ThreadPool& pool_;
   Callbacks callbacks_;
+  Comm& comm_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<TokenData> data_, valid_;

@@ -1,9 +1,10 @@
 // Loaded before the C library (LD_PRELOAD) to let one call of the system fail, or the process die there.
-// SEPLLM_FAULT=CALL:N:WHAT with CALL write, fsync or rename, N from 1 (standard output and error not counted)
-// and WHAT
+// SEPLLM_FAULT=CALL:N:WHAT with CALL write, fsync, rename or MPI_Isend, N from 1 (standard output and error
+// not counted) and WHAT
 //   kill   SIGKILL instead of the call
 //   half   half of a write is done, then SIGKILL
 //   a number: the call fails with this errno, as do all later ones of it
+// SEPLLM_FAULT_RANK: only in this rank of mpirun's.
 #include <dlfcn.h>
 #include <unistd.h>
 
@@ -22,6 +23,9 @@ struct Fault {
 
   Fault() {
     const char* text = std::getenv("SEPLLM_FAULT");
+    const char* chosen = std::getenv("SEPLLM_FAULT_RANK");
+    const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+    if (chosen != nullptr && (rank == nullptr || std::strcmp(chosen, rank) != 0)) return;
     if (text != nullptr) std::sscanf(text, "%15[^:]:%ld:%15s", call, &n, what);
   }
 };
@@ -66,5 +70,13 @@ __attribute__((visibility("default"))) int fsync(int fd) {
 __attribute__((visibility("default"))) int rename(const char* from, const char* to) {
   static const auto call = real<int (*)(const char*, const char*)>("rename");
   return next("rename") == Action::kFail ? -1 : call(from, to);
+}
+
+// Open MPI's handles are pointers.
+__attribute__((visibility("default"))) int MPI_Isend(const void* from, int n, void* type, int to, int tag,
+                                                     void* comm, void* request) {
+  static const auto call = real<int (*)(const void*, int, void*, int, int, void*, void*)>("MPI_Isend");
+  constexpr int kErrOther = 16;  // MPI_ERR_OTHER
+  return next("MPI_Isend") == Action::kFail ? kErrOther : call(from, n, type, to, tag, comm, request);
 }
 }

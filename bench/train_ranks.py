@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Training on several ranks: time of a step on 1 and 2 ranks with a core each, and on two ranks whose only
+connection is a shaped link (two network namespaces joined by a veth pair), beside what the cost model of
+docs/TRAINING-MPI.md predicts. Needs mpirun; the links also root, `ip` and `tc`.
+
+  bench/train_ranks.py --sepllm build/release/bin/sepllm --text FILE --work FOLDER [--out docs/results/train-ranks.md]
+"""
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe"] if os.geteuid() == 0 else ["mpirun", "--oversubscribe"]
+NET = "10.77.0"
+SPACES = ("sepllm_a", "sepllm_b")
+
+
+def sh(*command, check=True):
+    return subprocess.run(command, check=check, capture_output=True, text=True)
+
+
+class Bench:
+    def __init__(self, args):
+        self.args, self.work = args, Path(args.work).resolve()
+        self.sepllm = str(Path(args.sepllm).resolve())
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self):
+        tokenizer = self.work / "tokenizer"
+        if not tokenizer.exists():
+            sh(self.sepllm, "prepare", "--train-tokenizer", "bpe", "--vocab-size", "4096", "--out", str(tokenizer), self.args.text)
+        sh(self.sepllm, "prepare", "--tokenizer", str(tokenizer), "--out", str(self.work / "text"), self.args.text)
+        (self.work / "run.yaml").write_text(
+            f"family: gpt_neox\nn_layers: {self.args.layers}\nhidden_size: {self.args.hidden}\nn_heads: {self.args.hidden // 64}\n"
+            f"tokenizer: {tokenizer}\ndata: {self.work}/text\nseq_length: 512\nglobal_batch_size: {self.args.batch}\n"
+            f"micro_batch_size: {self.args.micro}\ntrain_steps: {self.args.steps}\nlr: 1e-3\nmin_lr: 1e-4\n"
+            "policy: {policy: sep, init: 4, window: 64}\nsave_interval: 100000\nthreads: 1\n")
+
+    def run(self, name, ranks, launch, settings=()):
+        """Medians over the steps but the first: seconds, seconds waited for other ranks; parameters; memory of moments."""
+        run = self.work / name
+        shutil.rmtree(run, ignore_errors=True)
+        command = [*launch, "-np", str(ranks), self.sepllm, "train", "--config", str(self.work / "run.yaml"), "--set", f"save={run}"]
+        for setting in settings:
+            command += ["--set", setting]
+        command = ["timeout", "58", *command]
+        if self.args.lock:
+            command = ["flock", "-x", self.args.lock, *command]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{name}: {' '.join(command)}\n{done.stderr}")
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][1:]
+        shutil.rmtree(run)
+        moments = re.search(r"its shard of the moments ([\d.]+ \w+)", done.stderr)
+        return {
+            "seconds": statistics.median(m["seconds"] for m in lines),
+            "least": min(m["seconds"] for m in lines),
+            "waited": statistics.median(m.get("seconds_waited", 0) for m in lines),
+            "parameters": int(re.search(r"(\d+) parameters", done.stderr)[1]),
+            "moments": moments[1] if moments else "",
+        }
+
+    # Two namespaces, a link, and mpirun in the first: its agent starts the daemon of the second.
+    def link(self, mbit):
+        self.unlink()
+        a, b = SPACES
+        for space in SPACES:
+            sh("ip", "netns", "add", space)
+        sh("ip", "link", "add", "veth_a", "netns", a, "type", "veth", "peer", "name", "veth_b", "netns", b)
+        for space, device, n in ((a, "veth_a", 1), (b, "veth_b", 2)):
+            inside = ["ip", "netns", "exec", space]
+            sh(*inside, "ip", "addr", "add", f"{NET}.{n}/24", "dev", device)
+            sh(*inside, "ip", "link", "set", device, "up")
+            sh(*inside, "ip", "link", "set", "lo", "up")
+            sh(*inside, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", f"{mbit}mbit", "burst", "256kb", "latency", "50ms")
+        agent = self.work / "agent.sh"
+        agent.write_text(f"#!/bin/sh\nshift\nexec ip netns exec {b} unshare --uts sh -c \"hostname nodeb; $*\"\n")
+        agent.chmod(0o755)
+        return ["ip", "netns", "exec", a, *MPIRUN, "--mca", "plm_rsh_agent", str(agent), "--mca", "btl", "tcp,self", "--mca",
+                "btl_tcp_if_include", f"{NET}.0/24", "--mca", "oob_tcp_if_include", f"{NET}.0/24", "--host",
+                f"{NET}.1:1,{NET}.2:1", "--map-by", "node", "--bind-to", "none"]
+
+    def unlink(self):
+        for space in SPACES:
+            sh("ip", "netns", "del", space, check=False)
+
+
+def predicted(compute, p, embedding, ranks, mbit, micro_steps):
+    """Seconds of a step: what a rank computes, the part of the reduction that the backward pass does not hide, the gather.
+
+    compute: a rank's own work in a step without communication. The sum travels during the last of micro_steps backward
+    passes (two thirds of the time of each), but for the embedding's part, which is final at its end."""
+    share = (ranks - 1) / ranks
+    rate = mbit * 1e6 / 8 * 0.94  # headers of TCP, IP and Ethernet
+    reduce, last, gather = (4 * n * share / rate for n in (p, embedding, p))
+    backward = compute / micro_steps * 2 / 3
+    return compute + max(reduce - last - backward, 0) + last + gather
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sepllm", default="build/release/bin/sepllm")
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--out")
+    parser.add_argument("--lock", help="file for flock -x around each run")
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--micro", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=12)
+    args = parser.parse_args()
+    bench = Bench(args)
+    bench.prepare()
+    cores = [*MPIRUN, "--bind-to", "core"]
+    one = bench.run("one", 1, cores)
+    two = bench.run("two", 2, cores)
+    again = bench.run("one_again", 1, cores)
+    half = bench.run("half", 1, cores, [f"global_batch_size={args.batch // 2}"])
+    one["seconds"] = (one["seconds"] + again["seconds"]) / 2
+    rows = [("1 rank, a core", one, None), ("2 ranks, a core each, shared memory", two, None)]
+    p = one["parameters"]
+    embedding = 4096 * args.hidden
+    micro_steps = max(1, args.batch // 2 // args.micro)
+    refusal = ""
+    try:
+        for mbit in (1000, 100):
+            row = bench.run(f"net{mbit}", 2, bench.link(mbit))
+            rows.append((f"2 ranks, {mbit} Mbit/s", row, predicted(half["seconds"], p, embedding, 2, mbit, micro_steps)))
+    except subprocess.CalledProcessError as e:
+        refusal = f"\nNo namespaces here: `{' '.join(e.cmd)}`: {e.stderr.strip()}\n"
+    finally:
+        bench.unlink()
+    text = (
+        f"{p:,} parameters ({args.layers} layers of {args.hidden}), {args.batch} samples of 512 tokens a step in micro-batches of "
+        f"{args.micro}, one thread a rank, medians of {args.steps - 1} steps. A rank's own half of a step, alone on the machine: "
+        f"{half['seconds']:.3f} s.\n\n"
+        "| | s/step | of them waiting (rank 0) | efficiency | predicted s/step | moments on a rank |\n|---|---|---|---|---|---|\n")
+    for name, row, model in rows:
+        ranks = 1 if name.startswith("1 ") else 2
+        text += (f"| {name} | {row['seconds']:.3f} | {row['waited']:.3f} | {one['seconds'] / row['seconds'] / ranks:.2f} | "
+                 f"{'' if model is None else f'{model:.3f}'} | {row['moments']} |\n")
+    text += refusal
+    print(text)
+    if args.out:
+        Path(args.out).write_text("# Training on several ranks\n\nWritten by `bench/train_ranks.py`.\n\n" + text)
+
+
+main()

@@ -1,0 +1,559 @@
+#include "train/comm.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <list>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/thread_pool.h"
+
+namespace sepllm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kData = 1, kBeat = 2;  // tags
+constexpr size_t kInFlight = 4;      // jobs whose messages are under way: bounds the memory of receivers
+constexpr double kBeatSeconds = 1;
+constexpr char kAlive = 'a', kLeaves = 'l';
+
+double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+
+// sources[0] + sources[1] + ..., in this order, element by element.
+void add_in_order(const std::vector<const float*>& sources, int64_t n, float* to) {
+  constexpr int64_t kBlock = 1024;
+  float sums[kBlock];
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t count = std::min(kBlock, n - begin);
+    std::copy_n(sources[0] + begin, count, sums);
+    for (size_t s = 1; s < sources.size(); ++s) {
+      const float* from = sources[s] + begin;
+      if (count == kBlock) {
+        for (int64_t i = 0; i < kBlock; ++i) sums[i] += from[i];
+      } else {
+        for (int64_t i = 0; i < count; ++i) sums[i] += from[i];
+      }
+    }
+    std::copy_n(sums, count, to + begin);
+  }
+}
+
+}  // namespace
+
+Part part_of(Part whole, int64_t r, int64_t n_ranks) {
+  constexpr int64_t kGroup = 16;
+  const Part groups = share_of((whole.n + kGroup - 1) / kGroup, r, n_ranks);
+  const int64_t begin = std::min(whole.n, groups.begin * kGroup);
+  return {whole.begin + begin, std::min(whole.n, (groups.begin + groups.n) * kGroup) - begin};
+}
+
+Part share_of(int64_t n, int64_t r, int64_t n_ranks) {
+  const int64_t begin = n * r / n_ranks;
+  return {begin, n * (r + 1) / n_ranks - begin};
+}
+
+// One operation: its messages, and what is done with them.
+struct Job {
+  std::function<void(Job&)> start;                 // sends and receives
+  std::function<void(Job&)> finish = [](Job&) {};  // when all of them have ended
+  std::vector<Transport::Request> open;
+  std::vector<std::vector<float>> received;  // memory for messages, where a job needs some
+};
+
+struct Comm::Impl {
+  Impl(const TransportMaker& connect, Options chosen) : options(std::move(chosen)), silence(options.silence) {
+    thread = std::thread([this, connect] { run(connect); });
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return transport != nullptr || connect_error; });
+    if (!connect_error) return;
+    lock.unlock();
+    thread.join();
+    std::rethrow_exception(connect_error);
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      quit = true;
+    }
+    changed.notify_all();
+    thread.join();
+  }
+
+  // From the caller's thread.
+  void add(Job job) {
+    {
+      const std::lock_guard lock(mutex);
+      pending.push_back(std::move(job));
+    }
+    changed.notify_all();
+  }
+  void wait() {
+    std::unique_lock lock(mutex);
+    waited_for = true;
+    changed.notify_all();
+    ended.wait(lock, [this] { return failed || (pending.empty() && n_active == 0); });
+    waited_for = false;
+    if (failed) throw Error(ErrorCode::kIo, failure);
+  }
+
+  void send(Job& job, const void* from, int64_t bytes, int to) {
+    if (bytes == 0) return;
+    job.open.push_back(transport->send(from, bytes, to, kData));
+    sent += bytes;
+  }
+  void receive(Job& job, void* to, int64_t bytes, int from) {
+    if (bytes > 0) job.open.push_back(transport->receive(to, bytes, from, kData));
+  }
+
+  // The thread's own from here on.
+  void run(const TransportMaker& connect) {
+    std::unique_ptr<Transport> made;
+    try {
+      made = connect();
+    } catch (...) {
+      connect_error = std::current_exception();
+    }
+    {
+      const std::lock_guard lock(mutex);
+      transport = std::move(made);
+    }
+    changed.notify_all();
+    if (connect_error) return;
+    try {
+      start_beats();
+      while (one_round()) {
+      }
+    } catch (const std::exception& e) {
+      fail(e.what());
+    }
+  }
+
+  // False: nothing will be asked any more.
+  bool one_round() {
+    bool leave_now = false;
+    int abort_code = 0;
+    {
+      std::unique_lock lock(mutex);
+      if (active.empty() && pending.empty() && !quit && !leaving && !aborting)
+        changed.wait_for(lock, std::chrono::milliseconds(100));
+      if (quit || failed) return false;
+      leave_now = leaving && active.empty() && pending.empty();
+      abort_code = aborting.value_or(0);
+      while (active.size() < kInFlight && !pending.empty()) {
+        active.splice(active.end(), pending, pending.begin());
+        starting.push_back(&active.back());
+      }
+      n_active = active.size();
+    }
+    if (abort_code != 0) {
+      fail("ended", abort_code);
+      return false;
+    }
+    for (Job* job : starting) job->start(*job);
+    starting.clear();
+    const bool moved = test_jobs();
+    if (leave_now) {
+      if (!say_goodbye()) return true;
+      if (failed) return false;
+      transport->leave();
+      const std::lock_guard lock(mutex);
+      left = true;
+      ended.notify_all();
+      return false;
+    }
+    beat();
+    if (!moved && !active.empty()) nap();
+    return true;
+  }
+
+  bool test_jobs() {
+    bool moved = false;
+    for (auto job = active.begin(); job != active.end();) {
+      auto& open = job->open;
+      open.erase(std::remove_if(open.begin(), open.end(),
+                                [this](auto& request) { return transport->test(&request); }),
+                 open.end());
+      if (!open.empty()) {
+        ++job;
+        continue;
+      }
+      job->finish(*job);
+      job = active.erase(job);
+      moved = true;
+    }
+    if (moved) {
+      const std::lock_guard lock(mutex);
+      n_active = active.size();
+      ended.notify_all();
+      rounds_in_vain = 0;
+    }
+    return moved;
+  }
+
+  // Messages move while they are asked for; the core belongs to who computes.
+  void nap() {
+    bool hurry = false;
+    {
+      const std::lock_guard lock(mutex);
+      hurry = waited_for;
+    }
+    ++rounds_in_vain;
+    if (hurry && rounds_in_vain < 50) {
+      ::sched_yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(hurry ? 20 : 100));
+    }
+  }
+
+  // Signs of life go from every rank to rank 0 and from there to every rank.
+  struct Partner {
+    int rank = 0;
+    char out = kAlive, in = 0;
+    Transport::Request sending = nullptr, receiving = nullptr;
+    bool is_sending = false, said_goodbye = false, left = false;
+    Clock::time_point heard;
+  };
+
+  void start_beats() {
+    const int from = transport->rank() == 0 ? 1 : 0, to = transport->rank() == 0 ? transport->size() : 1;
+    partners.resize(static_cast<size_t>(std::max(0, to - from)));
+    for (int r = from; r < to; ++r) {
+      Partner& p = partners[static_cast<size_t>(r - from)];
+      p.rank = r;
+      p.heard = Clock::now();
+      p.receiving = transport->receive(&p.in, 1, r, kBeat);
+    }
+    last_round = last_beat = Clock::now();
+  }
+
+  void hear(Partner& p) {
+    if (p.is_sending && transport->test(&p.sending)) p.is_sending = false;
+    if (p.left || !transport->test(&p.receiving)) return;
+    p.heard = Clock::now();
+    p.left = p.in == kLeaves;
+    if (!p.left) p.receiving = transport->receive(&p.in, 1, p.rank, kBeat);
+  }
+
+  void beat() {
+    // A pause of our own (stopped and continued, a machine asleep) says nothing about the others.
+    const bool paused = seconds_since(last_round) > silence / 4;
+    last_round = Clock::now();
+    const bool send_now = seconds_since(last_beat) > std::min(kBeatSeconds, silence / 8);
+    if (!send_now && !paused && seconds_since(last_heard) < 0.02) return;
+    last_heard = Clock::now();
+    if (send_now) last_beat = Clock::now();
+    for (Partner& p : partners) {
+      if (paused) p.heard = Clock::now();
+      hear(p);
+      if (send_now && !p.is_sending && !p.said_goodbye) {
+        p.sending = transport->send(&p.out, 1, p.rank, kBeat);
+        p.is_sending = true;
+      }
+      if (!p.left && seconds_since(p.heard) > silence) {
+        fail(fmt::format(
+            "{} has not answered for {:.0f} seconds: it has died, hangs, or cannot be reached; the "
+            "run goes on from its last checkpoint",
+            name(p.rank), silence.load()));
+        return;
+      }
+    }
+  }
+
+  // True when every partner has said it too.
+  bool say_goodbye() {
+    bool all = true;
+    for (Partner& p : partners) {
+      hear(p);
+      if (!p.is_sending && !p.said_goodbye) {
+        p.out = kLeaves;
+        p.sending = transport->send(&p.out, 1, p.rank, kBeat);
+        p.is_sending = p.said_goodbye = true;
+      }
+      if (seconds_since(p.heard) > silence) fail(name(p.rank) + " does not end");
+      all = all && p.left && p.said_goodbye && !p.is_sending;
+    }
+    if (!all) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return all || failed;
+  }
+
+  void fail(const std::string& why, int exit_code = 1) {
+    bool asked_for = false;
+    {
+      const std::lock_guard lock(mutex);
+      if (failed) return;
+      failure = why;
+      failed = true;
+      asked_for = aborting.has_value();
+    }
+    if (!asked_for) options.on_lost(why);
+    ended.notify_all();
+    transport->abort(exit_code);
+  }
+
+  std::string name(int r) {
+    const std::lock_guard lock(mutex);
+    const auto at = static_cast<size_t>(r);
+    return at < hosts.size() ? fmt::format("rank {} ({})", r, hosts[at]) : fmt::format("rank {}", r);
+  }
+
+  Options options;
+  std::unique_ptr<Transport> transport;
+  std::exception_ptr connect_error;
+  std::atomic<int64_t> sent = 0;
+  std::atomic<bool> failed = false;
+  std::atomic<double> silence;
+
+  std::mutex mutex;
+  std::condition_variable changed, ended;
+  std::list<Job> pending;
+  std::vector<std::string> hosts;  // by rank
+  size_t n_active = 0;
+  std::string failure;
+  bool waited_for = false, quit = false, leaving = false, left = false;
+  std::optional<int> aborting;
+
+  std::list<Job> active;  // the thread's own
+  std::vector<Job*> starting;
+  std::vector<Partner> partners;
+  int rounds_in_vain = 0;
+  Clock::time_point last_round, last_beat, last_heard;
+  std::thread thread;
+};
+
+Comm::Comm() = default;
+
+Comm::Comm(const TransportMaker& connect, Options options)
+    : impl_(std::make_unique<Impl>(connect, std::move(options))) {
+  rank_ = impl_->transport->rank();
+  size_ = impl_->transport->size();
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  std::vector<std::string> hosts = all_texts(host);
+  const std::lock_guard lock(impl_->mutex);
+  impl_->hosts = std::move(hosts);
+}
+
+Comm::~Comm() = default;
+
+std::string Comm::name(int r) const { return impl_ ? impl_->name(r) : "rank 0"; }
+
+int Comm::threads_per_rank() {
+  const int cores = ThreadPool::default_size();
+  if (!impl_) return cores;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  ::sched_getaffinity(0, sizeof set, &set);
+  std::string place = impl_->hosts[static_cast<size_t>(rank_)];
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) place += CPU_ISSET(cpu, &set) ? '1' : '0';
+  const std::vector<std::string> places = all_texts(place);
+  return std::max(1, cores / static_cast<int>(std::count(places.begin(), places.end(), place)));
+}
+
+int64_t Comm::bytes_sent() const { return impl_ ? impl_->sent.load() : 0; }
+
+void Comm::start_reduce(std::span<float> data) {
+  if (size_ == 1) return;
+  const auto n = static_cast<int64_t>(data.size());
+  const auto part = [this, n](int r) { return part_of({0, n}, r, size_); };
+  Impl* impl = impl_.get();
+  Job job;
+  job.start = [this, impl, data, part](Job& j) {
+    const Part own = part(rank_);
+    j.received.resize(static_cast<size_t>(size_));
+    // Each begins with its neighbour, so that no rank hears from all at once.
+    for (int step = 1; step < size_; ++step) {
+      const int from = (rank_ + size_ - step) % size_, to = (rank_ + step) % size_;
+      auto& memory = j.received[static_cast<size_t>(from)];
+      memory.resize(static_cast<size_t>(own.n));
+      impl->receive(j, memory.data(), own.n * 4, from);
+      impl->send(j, data.data() + part(to).begin, part(to).n * 4, to);
+    }
+  };
+  job.finish = [this, data, part](Job& j) {
+    const Part own = part(rank_);
+    std::vector<const float*> sources;
+    for (int r = 0; r < size_; ++r) {
+      sources.push_back(r == rank_ ? data.data() + own.begin : j.received[static_cast<size_t>(r)].data());
+    }
+    add_in_order(sources, own.n, data.data() + own.begin);
+  };
+  impl_->add(std::move(job));
+}
+
+void Comm::start_all_gather(std::span<float> data) {
+  if (size_ == 1) return;
+  Impl* impl = impl_.get();
+  Job job;
+  job.start = [this, impl, data](Job& j) {
+    const auto part = [&](int r) { return part_of({0, static_cast<int64_t>(data.size())}, r, size_); };
+    for (int step = 1; step < size_; ++step) {
+      const int from = (rank_ + size_ - step) % size_, to = (rank_ + step) % size_;
+      impl->receive(j, data.data() + part(from).begin, part(from).n * 4, from);
+      impl->send(j, data.data() + part(rank_).begin, part(rank_).n * 4, to);
+    }
+  };
+  impl_->add(std::move(job));
+}
+
+void Comm::wait() {
+  if (size_ == 1) return;
+  const auto start = Clock::now();
+  impl_->wait();
+  seconds_waited_ += seconds_since(start);
+}
+
+void Comm::sum(std::span<double> values) {
+  if (size_ == 1) return;
+  const size_t n = values.size();
+  std::vector<double> all(n * static_cast<size_t>(size_));
+  std::copy(values.begin(), values.end(), all.begin() + static_cast<std::ptrdiff_t>(n) * rank_);
+  Impl* impl = impl_.get();
+  Job job;
+  job.start = [this, impl, n, &all](Job& j) {
+    const auto bytes = static_cast<int64_t>(n * sizeof(double));
+    for (int r = 0; r < size_; ++r) {
+      if (r == rank_) continue;
+      impl->receive(j, all.data() + n * static_cast<size_t>(r), bytes, r);
+      impl->send(j, all.data() + n * static_cast<size_t>(rank_), bytes, r);
+    }
+  };
+  impl_->add(std::move(job));
+  wait();
+  for (size_t i = 0; i < n; ++i) {
+    values[i] = 0;
+    for (size_t r = 0; r < static_cast<size_t>(size_); ++r) values[i] += all[r * n + i];
+  }
+}
+
+bool Comm::any(bool value) {
+  double count = value ? 1 : 0;
+  sum({&count, 1});
+  return count > 0;
+}
+
+std::vector<std::string> Comm::all_texts(const std::string& own) {
+  std::vector<std::string> texts(static_cast<size_t>(size_));
+  texts[static_cast<size_t>(rank_)] = own;
+  if (size_ == 1) return texts;
+  Impl* impl = impl_.get();
+  std::vector<int64_t> sizes(texts.size());
+  sizes[static_cast<size_t>(rank_)] = static_cast<int64_t>(own.size());
+  const auto exchange = [&](const std::function<std::span<char>(int)>& bytes_of) {
+    Job job;
+    job.start = [&](Job& j) {
+      for (int r = 0; r < size_; ++r) {
+        if (r == rank_) continue;
+        impl->receive(j, bytes_of(r).data(), static_cast<int64_t>(bytes_of(r).size()), r);
+        impl->send(j, bytes_of(rank_).data(), static_cast<int64_t>(bytes_of(rank_).size()), r);
+      }
+    };
+    impl->add(std::move(job));
+    wait();
+  };
+  exchange([&](int r) {
+    return std::span<char>(reinterpret_cast<char*>(&sizes[static_cast<size_t>(r)]), sizeof(int64_t));
+  });
+  for (size_t r = 0; r < texts.size(); ++r) texts[r].resize(static_cast<size_t>(sizes[r]));
+  exchange([&](int r) { return std::span<char>(texts[static_cast<size_t>(r)]); });
+  return texts;
+}
+
+std::string Comm::broadcast(const std::string& text) { return all_texts(first() ? text : "")[0]; }
+
+void Comm::broadcast(std::span<float> data) {
+  if (size_ == 1) return;
+  constexpr size_t kPiece = size_t{1} << 22;
+  for (size_t begin = 0; begin < data.size(); begin += kPiece) {
+    const auto piece = data.subspan(begin, std::min(kPiece, data.size() - begin));
+    const auto n = static_cast<int64_t>(piece.size());
+    deal(n, first() ? piece.data() : nullptr, piece.data() + part_of({0, n}, rank_, size_).begin);
+    start_all_gather(piece);
+    wait();
+  }
+}
+
+void Comm::collect(int64_t n, const float* part, float* whole) {
+  const Part own = part_of({0, n}, rank_, size_);
+  if (first()) std::copy_n(part, own.n, whole);
+  if (size_ == 1) return;
+  Impl* impl = impl_.get();
+  Job job;
+  job.start = [=, this](Job& j) {
+    if (rank_ > 0) return impl->send(j, part, own.n * 4, 0);
+    for (int r = 1; r < size_; ++r) {
+      const Part p = part_of({0, n}, r, size_);
+      impl->receive(j, whole + p.begin, p.n * 4, r);
+    }
+  };
+  impl_->add(std::move(job));
+  wait();
+}
+
+void Comm::deal(int64_t n, const float* whole, float* part) {
+  const Part own = part_of({0, n}, rank_, size_);
+  if (first()) std::memmove(part, whole, static_cast<size_t>(own.n) * 4);
+  if (size_ == 1) return;
+  Impl* impl = impl_.get();
+  Job job;
+  job.start = [=, this](Job& j) {
+    if (rank_ > 0) return impl->receive(j, part, own.n * 4, 0);
+    for (int r = 1; r < size_; ++r) {
+      const Part p = part_of({0, n}, r, size_);
+      impl->send(j, whole + p.begin, p.n * 4, r);
+    }
+  };
+  impl_->add(std::move(job));
+  wait();
+}
+
+void Comm::together(const std::function<void()>& work) {
+  if (size_ == 1) return work();
+  std::string failure;
+  std::exception_ptr own;
+  try {
+    work();
+  } catch (const std::exception& e) {
+    failure = *e.what() != '\0' ? e.what() : "failed";
+    own = std::current_exception();
+  }
+  const std::vector<std::string> all = all_texts(failure);
+  for (int r = 0; r < size_; ++r) {
+    const std::string& text = all[static_cast<size_t>(r)];
+    if (text.empty()) continue;
+    throw SharedFailure(r == 0 ? text : name(r) + ": " + text);
+  }
+}
+
+void Comm::set_silence(double seconds) {
+  if (impl_) impl_->silence = seconds;
+}
+
+void Comm::leave() {
+  if (!impl_) return;
+  std::unique_lock lock(impl_->mutex);
+  impl_->leaving = true;
+  impl_->changed.notify_all();
+  impl_->ended.wait(lock, [this] { return impl_->left || impl_->failed; });
+}
+
+void Comm::abort(int exit_code) {
+  if (!impl_) return;
+  std::unique_lock lock(impl_->mutex);
+  impl_->aborting = exit_code;
+  impl_->changed.notify_all();
+  impl_->ended.wait_for(lock, std::chrono::seconds(5), [this] { return impl_->failed.load(); });
+}
+
+}  // namespace sepllm

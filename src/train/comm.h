@@ -1,0 +1,100 @@
+// The ranks of a run: processes, on one machine or on many, that train one model together. Sums are made in
+// the order of the ranks, so that a run has the same bits whenever it has as many.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "train/transport.h"
+
+namespace sepllm {
+
+// A part of an array: elements [begin, begin + n).
+struct Part {
+  int64_t begin = 0, n = 0;
+};
+// What rank r of n_ranks owns of `whole`: whole groups of 16 elements, as equal as these allow.
+Part part_of(Part whole, int64_t r, int64_t n_ranks);
+// What rank r does of n tasks: parts as equal as can be, in order.
+Part share_of(int64_t n, int64_t r, int64_t n_ranks);
+
+// Thrown on all ranks alike by Comm::together(): nobody waits for anybody.
+class SharedFailure : public std::exception {
+ public:
+  explicit SharedFailure(std::string what) : what_(std::move(what)) {}
+  const char* what() const noexcept override { return what_.c_str(); }
+
+ private:
+  std::string what_;
+};
+
+// All ranks call the same operations in the same order. A thread of its own moves the bytes while the caller
+// computes, and notices ranks that have died or stand still. Where there is one rank, every call returns at
+// once.
+class Comm {
+ public:
+  struct Options {
+    // Called, from any thread, with a sentence for people, when a rank does not answer any more or the
+    // transport fails. All ranks are ended after it.
+    std::function<void(const std::string&)> on_lost = [](const std::string&) {};
+    double silence = 30;  // seconds without a sign of life after which a rank is taken for lost
+  };
+
+  Comm();  // one rank
+  // Calls `connect` on its own thread. Error as that.
+  Comm(const TransportMaker& connect, Options options);
+  ~Comm();
+  Comm(const Comm&) = delete;
+  Comm& operator=(const Comm&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  bool first() const { return rank_ == 0; }
+  std::string name(int r) const;  // "rank 1 (its host)"
+  // All ranks: the cores that this process may use, shared with the ranks that may use the same.
+  int threads_per_rank();
+
+  // Begun here, ended by wait(): until then the array must neither be read nor changed. part_of(all of data,
+  // r) of rank r becomes the sum of all ranks' (the other parts stay what they are) ...
+  void start_reduce(std::span<float> data);
+  // ... and becomes that of every rank.
+  void start_all_gather(std::span<float> data);
+  void wait();
+
+  // The rest is ended when it returns. Sums, the same bits on every rank.
+  void sum(std::span<double> values);
+  bool any(bool value);
+  // Rank 0's.
+  std::string broadcast(const std::string& text);
+  void broadcast(std::span<float> data);
+  std::vector<std::string> all_texts(const std::string& own);  // by rank
+  // `whole` is an array of n elements on rank 0 (null elsewhere), `part` this rank's part of it.
+  void collect(int64_t n, const float* part, float* whole);
+  void deal(int64_t n, const float* whole, float* part);
+
+  // Does some work of this rank's own, in which it must not speak to the others. Where it fails on any rank,
+  // all throw SharedFailure, which names the rank; one rank alone throws what its work threw.
+  void together(const std::function<void()>& work);
+
+  void set_silence(double seconds);  // Options::silence, from now on
+
+  // All ranks: the last call. Not after a failure of this rank alone: abort() then, which ends all ranks.
+  void leave();
+  void abort(int exit_code);
+
+  double seconds_waited() const { return seconds_waited_; }  // by the caller, in all
+  int64_t bytes_sent() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;  // null: one rank
+  int rank_ = 0, size_ = 1;
+  double seconds_waited_ = 0;
+};
+
+}  // namespace sepllm

@@ -1,0 +1,279 @@
+// Ranks as threads of one process: the sums, who owns what, and ranks that stop or break.
+#include "train/comm.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <thread>
+#include <tuple>
+
+#include "base/error.h"
+#include "train/shards.h"
+
+namespace sepllm {
+namespace {
+
+// Messages between threads, which arrive a few questions after they were sent.
+struct Hub {
+  explicit Hub(int n) : stopped(static_cast<size_t>(n)) {}
+  struct Channel {
+    std::deque<std::string> sent;  // from message `first` on
+    size_t first = 0, n_sent = 0, n_asked = 0;
+  };
+  std::mutex mutex;
+  std::map<std::tuple<int, int, int>, Channel> channels;  // from, to, tag
+  std::vector<std::atomic<bool>> stopped;                 // ranks that stand still
+  std::atomic<int> broken = -1;                           // a rank whose transport fails
+};
+
+class HubTransport : public Transport {
+ public:
+  HubTransport(Hub& hub, int rank) : hub_(hub), rank_(rank), random_(static_cast<unsigned>(rank)) {}
+  int rank() const override { return rank_; }
+  int size() const override { return static_cast<int>(hub_.stopped.size()); }
+  Request send(const void* from, int64_t bytes, int to, int tag) override {
+    const std::lock_guard lock(hub_.mutex);
+    Hub::Channel& c = hub_.channels[{rank_, to, tag}];
+    c.sent.emplace_back(static_cast<const char*>(from), static_cast<size_t>(bytes));
+    return new Open{nullptr, 0, to, tag, c.n_sent++, static_cast<int>(random_() % 3)};
+  }
+  Request receive(void* to, int64_t bytes, int from, int tag) override {
+    const std::lock_guard lock(hub_.mutex);
+    Hub::Channel& c = hub_.channels[{from, rank_, tag}];
+    return new Open{to, bytes, from, tag, c.n_asked++, static_cast<int>(random_() % 5)};
+  }
+  bool test(Request* request) override {
+    while (hub_.stopped[static_cast<size_t>(rank_)] && !aborted_)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (hub_.broken == rank_) throw Error(ErrorCode::kIo, "the network is gone");
+    auto* open = static_cast<Open*>(*request);
+    if (open->delay-- > 0) return false;
+    if (open->to != nullptr && !arrived(*open)) return false;
+    delete open;
+    return true;
+  }
+  void leave() override {}
+  void abort(int) override {
+    for (auto& stopped : hub_.stopped) stopped = false;
+    aborted_ = true;
+  }
+
+ private:
+  struct Open {
+    void* to;
+    int64_t bytes;
+    int partner, tag;
+    size_t number;
+    int delay;
+  };
+  bool arrived(const Open& open) {
+    const std::lock_guard lock(hub_.mutex);
+    Hub::Channel& c = hub_.channels[{open.partner, rank_, open.tag}];
+    if (open.number >= c.n_sent) return false;
+    const std::string& message = c.sent[open.number];
+    EXPECT_EQ(static_cast<int64_t>(message.size()), open.bytes);
+    std::copy(message.begin(), message.end(), static_cast<char*>(open.to));
+    return true;
+  }
+
+  Hub& hub_;
+  int rank_;
+  std::minstd_rand random_;
+  std::atomic<bool> aborted_ = false;
+};
+
+// Runs fn(comm) on n ranks.
+void on_ranks(int n, Hub& hub, const Comm::Options& options, const std::function<void(Comm&)>& fn) {
+  std::vector<std::thread> threads;
+  for (int r = 0; r < n; ++r) {
+    threads.emplace_back([&, r] {
+      Comm comm([&] { return std::make_unique<HubTransport>(hub, r); }, options);
+      fn(comm);
+    });
+  }
+  for (std::thread& t : threads) t.join();
+}
+void on_ranks(int n, const std::function<void(Comm&)>& fn) {
+  Hub hub(n);
+  on_ranks(n, hub, {}, [&](Comm& comm) {
+    fn(comm);
+    comm.leave();
+  });
+}
+
+std::vector<float> values_of(int rank, int64_t n, unsigned seed) {
+  std::mt19937 random(seed * 100 + static_cast<unsigned>(rank));
+  std::vector<float> out(static_cast<size_t>(n));
+  for (float& x : out) x = std::normal_distribution<float>(0, 1)(random);
+  return out;
+}
+
+TEST(Comm, PartsCoverAllAndBeginAtWholeGroups) {
+  for (const int64_t n : {0, 1, 15, 16, 17, 100, 4096, 10001}) {
+    for (int64_t ranks = 1; ranks <= 7; ++ranks) {
+      int64_t end = 5, tasks = 0;
+      for (int64_t r = 0; r < ranks; ++r) {
+        const Part p = part_of({5, n}, r, ranks);
+        EXPECT_EQ(p.begin, end);
+        EXPECT_TRUE((p.begin - 5) % 16 == 0 || p.n == 0) << n;
+        end = p.begin + p.n;
+        EXPECT_EQ(share_of(n, r, ranks).begin, tasks);
+        tasks += share_of(n, r, ranks).n;
+        EXPECT_LE(std::abs(share_of(n, r, ranks).n - n / ranks), 1);
+      }
+      EXPECT_EQ(end, n + 5);
+      EXPECT_EQ(tasks, n);
+    }
+  }
+}
+
+TEST(Comm, ShardsOfAllRanksAreTheBuffer) {
+  for (const int64_t size : {16, 4096, 100'000, 265'600, 200'000'000}) {
+    for (const int64_t ranks : {1, 2, 3, 8}) {
+      int64_t owned = 0;
+      for (int64_t r = 0; r < ranks; ++r) {
+        int64_t end = 0, state = 0;
+        const std::vector<Shard> shards = make_shards(size, r, ranks);
+        for (const Shard& s : shards) {
+          EXPECT_EQ(s.bucket.begin, end);
+          EXPECT_EQ(s.state_begin, state);
+          end += s.bucket.n;
+          state += s.own.n;
+        }
+        EXPECT_EQ(end, size);
+        EXPECT_EQ(state_size(shards), state);
+        EXPECT_NEAR(static_cast<double>(state), static_cast<double>(size) / static_cast<double>(ranks),
+                    16.0 * static_cast<double>(shards.size()));
+        owned += state;
+      }
+      EXPECT_EQ(owned, size);
+    }
+  }
+}
+
+TEST(Comm, SumsInTheOrderOfTheRanks) {
+  for (const int n_ranks : {1, 2, 3, 5}) {
+    for (const int64_t n : {1, 17, 64, 5000, 100'003}) {
+      std::vector<float> sum = values_of(0, n, 1);
+      for (int r = 1; r < n_ranks; ++r) {
+        const std::vector<float> more = values_of(r, n, 1);
+        for (size_t i = 0; i < sum.size(); ++i) sum[i] += more[i];
+      }
+      on_ranks(n_ranks, [&](Comm& comm) {
+        // Several at once, as buckets are.
+        std::vector<std::vector<float>> buckets(7, values_of(comm.rank(), n, 1));
+        for (auto& b : buckets) comm.start_reduce(b);
+        comm.wait();
+        const Part own = part_of({0, n}, comm.rank(), comm.size());
+        for (const auto& b : buckets) {
+          for (int64_t i = own.begin; i < own.begin + own.n; ++i)
+            ASSERT_EQ(b[static_cast<size_t>(i)], sum[static_cast<size_t>(i)]) << i;
+        }
+        for (auto& b : buckets) comm.start_all_gather(b);
+        comm.wait();
+        for (const auto& b : buckets) ASSERT_EQ(b, sum);
+      });
+    }
+  }
+}
+
+TEST(Comm, NumbersTextsAndArrays) {
+  for (const int n_ranks : {1, 2, 4}) {
+    on_ranks(n_ranks, [&](Comm& comm) {
+      const int r = comm.rank();
+      double numbers[] = {1.0 + r, 1e16, r == 1 ? 1.0 : 0.0};
+      comm.sum(numbers);
+      EXPECT_EQ(numbers[0], n_ranks * (n_ranks + 1) / 2.0);
+      EXPECT_TRUE(comm.any(r == n_ranks - 1));
+      EXPECT_FALSE(comm.any(false));
+      const auto texts = comm.all_texts(std::string(static_cast<size_t>(r) * 1000, 'x'));
+      for (int other = 0; other < n_ranks; ++other)
+        EXPECT_EQ(texts[static_cast<size_t>(other)].size(), static_cast<size_t>(other) * 1000);
+      EXPECT_EQ(comm.broadcast(r == 0 ? "of rank 0" : "not this"), "of rank 0");
+      std::vector<float> data(5'000'000), of_rank_0(data.size());  // more than one piece
+      std::iota(data.begin(), data.end(), static_cast<float>(r));
+      std::iota(of_rank_0.begin(), of_rank_0.end(), 0.0F);
+      comm.broadcast(data);
+      EXPECT_EQ(data, of_rank_0);
+      const int64_t n = 1003;
+      const Part own = part_of({0, n}, r, n_ranks);
+      const std::vector<float> whole = values_of(0, n, 4);
+      std::vector<float> part(static_cast<size_t>(own.n)), back(r == 0 ? 1003 : 0);
+      comm.deal(n, r == 0 ? whole.data() : nullptr, part.data());
+      EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + own.begin));
+      comm.collect(n, part.data(), back.data());
+      if (r == 0) {
+        EXPECT_EQ(back, whole);
+      }
+    });
+  }
+}
+
+TEST(Comm, WhatFailsOnOneRankFailsOnAll) {
+  on_ranks(3, [&](Comm& comm) {
+    try {
+      comm.together([&] {
+        if (comm.rank() == 2) throw Error(ErrorCode::kNotFound, "no such file");
+      });
+      ADD_FAILURE();
+    } catch (const SharedFailure& e) {
+      EXPECT_NE(std::string(e.what()).find("rank 2 ("), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find("no such file"), std::string::npos);
+    }
+    comm.together([] {});  // and go on
+  });
+}
+
+TEST(Comm, ARankThatStandsStillIsNamedByAllOthers) {
+  for (const int stopped : {0, 1, 2}) {
+    Hub hub(3);
+    std::mutex mutex;
+    std::vector<std::string> lost;
+    const Comm::Options options{.on_lost =
+                                    [&](const std::string& what) {
+                                      const std::lock_guard lock(mutex);
+                                      lost.push_back(what);
+                                    },
+                                .silence = 0.4};
+    std::atomic<int> ended = 0;
+    on_ranks(3, hub, options, [&](Comm& comm) {
+      if (comm.rank() == stopped) {
+        while (ended == 0) {
+          hub.stopped[static_cast<size_t>(stopped)] = true;
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        return;
+      }
+      EXPECT_THROW((void)comm.any(true), Error);  // it waits for the one that stands still
+      ++ended;
+    });
+    ASSERT_GE(lost.size(), 1U);
+    EXPECT_NE(lost[0].find("rank " + std::to_string(stopped)), std::string::npos) << lost[0];
+    EXPECT_NE(lost[0].find("not answered"), std::string::npos) << lost[0];
+  }
+}
+
+TEST(Comm, ABrokenNetworkEndsTheWait) {
+  Hub hub(2);
+  std::atomic<int> lost = 0;
+  const Comm::Options options{.on_lost = [&](const std::string&) { ++lost; }, .silence = 0.5};
+  on_ranks(2, hub, options, [&](Comm& comm) {
+    EXPECT_THROW(
+        {
+          for (;;) {
+            (void)comm.any(true);
+            if (comm.rank() == 0) hub.broken = 1;  // both have begun
+          }
+        },
+        Error);
+  });
+  EXPECT_GE(lost, 1);
+}
+
+}  // namespace
+}  // namespace sepllm

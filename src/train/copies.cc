@@ -1,0 +1,39 @@
+#include "train/copies.h"
+
+#include <fmt/format.h>
+
+#include "base/bytes.h"
+#include "base/json.h"
+
+namespace sepllm {
+
+void compare_with_rank_0(Comm& comm, const Facts& own) {
+  if (comm.size() == 1) return;
+  Json list = Json::array();
+  for (const auto& [what, text] : own) list.push_back({what, text});
+  const std::vector<std::string> all =
+      comm.all_texts(list.dump(-1, ' ', true, Json::error_handler_t::replace));
+  const Json first = Json::parse(all[0]);
+  for (size_t r = 1; r < all.size(); ++r) {
+    const Json other = Json::parse(all[r]);
+    for (size_t i = 0; i < first.size() && i < other.size(); ++i) {
+      if (first[i] == other[i]) continue;
+      throw SharedFailure(fmt::format("{} has not the same as rank 0: {} (expected {}, got {})",
+                                      comm.name(static_cast<int>(r)), other[i][0].get<std::string>(),
+                                      first[i][1].get<std::string>(), other[i][1].get<std::string>()));
+    }
+  }
+}
+
+std::string tokenizer_hash(const Tokenizer& tokenizer) {
+  Hash64 hash;
+  for (int64_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    const std::string piece = tokenizer.piece(static_cast<int32_t>(id));
+    const uint64_t size = piece.size();
+    hash.add(&size, sizeof size);
+    hash.add(piece.data(), size);
+  }
+  return fmt::format("{} tokens, {}", tokenizer.vocab_size(), hex64(hash.value()));
+}
+
+}  // namespace sepllm

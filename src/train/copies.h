@@ -1,0 +1,21 @@
+// Whether all ranks of a run have the same: each reads data and tokenizer from its own disk.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "text/tokenizer.h"
+#include "train/comm.h"
+
+namespace sepllm {
+
+// What must be equal: what it is, in words, and a hash or another short text of it.
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
+// All ranks. SharedFailure that names the first rank and fact that differ from rank 0's.
+void compare_with_rank_0(Comm& comm, const Facts& own);
+
+std::string tokenizer_hash(const Tokenizer& tokenizer);
+
+}  // namespace sepllm
