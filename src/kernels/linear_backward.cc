@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t kRowTile = 1024;
 constexpr int64_t kInTile = 384;   // of dx
 constexpr int64_t kOutTile = 384;  // of the sum over outputs, and of dw
-constexpr int64_t kBiasColumns = 64;
+constexpr int64_t kBiasColumns = 64, kBiasRows = 16;
 
 int blas_int(int64_t n) {
   SEPLLM_CHECK(n >= 0 && n <= INT_MAX);
@@ -49,12 +49,24 @@ Tile weight_tile(const Weight& w, int64_t row, int64_t n_rows, int64_t column, i
   return {scratch, n_columns};
 }
 
+// In double between sums of kBiasRows rows.
 void add_bias_gradient(const Context& ctx, const Matrix& dy, float* dbias) {
   parallel_blocks(ctx, dy.n_cols, kBiasColumns, dy.n_rows * dy.n_cols, [&](int64_t begin, int64_t end, int) {
     double sums[kBiasColumns] = {};
-    for (int64_t r = 0; r < dy.n_rows; ++r) {
-      const float* row = dy.row(r);
-      for (int64_t c = begin; c < end; ++c) sums[c - begin] += row[c];
+    for (int64_t first = 0; first < dy.n_rows; first += kBiasRows) {
+      float part[kBiasColumns] = {};
+      const int64_t last = std::min(dy.n_rows, first + kBiasRows);
+      if (end - begin == kBiasColumns) {  // a length that the compiler knows: vectors
+        for (int64_t r = first; r < last; ++r) {
+          const float* row = dy.row(r) + begin;
+          for (int64_t c = 0; c < kBiasColumns; ++c) part[c] += row[c];
+        }
+      } else {
+        for (int64_t r = first; r < last; ++r) {
+          for (int64_t c = begin; c < end; ++c) part[c - begin] += dy.row(r)[c];
+        }
+      }
+      for (int64_t c = 0; c < kBiasColumns; ++c) sums[c] += part[c];
     }
     for (int64_t c = begin; c < end; ++c) dbias[c] += static_cast<float>(sums[c - begin]);
   });

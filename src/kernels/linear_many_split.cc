@@ -14,10 +14,12 @@ namespace {
 
 // Blocks at a time: the rows of a group stay in L1 (24 KB) while the outputs of a task pass.
 constexpr int64_t kChunk = 4;
+// Pairs of panels between prefetches.
+constexpr int64_t kAtOnce = 4;
 // Rows of a pass and outputs of a task: its sums stay in L2 (1 MB at most). The split rows do not; they are
 // read once for a task and fetched ahead.
-constexpr int64_t kPassRows = 512;
-constexpr int64_t kTaskPairs = 16;
+constexpr int64_t kPassRows = 1024;
+constexpr int64_t kTaskPairs = 8;
 // Inputs of a pass: the split rows, three times their size, need not be larger than that.
 constexpr int64_t kMostInputs = 4096;
 
@@ -77,7 +79,6 @@ void run_task(const LinearPart& part, const SplitRows& rows, const Matrix& y, in
   const Weight& w = *part.w;
   const int64_t n_pairs = (end - out + kSplitPair - 1) / kSplitPair;
   const int64_t pair_values = kChunk * split_weights_block(w.type);
-  std::fill_n(mine.sums, rows.n_groups * n_pairs * kSplitSums, 0.0F);
   for (int64_t first = 0; first < rows.n_blocks; first += kChunk) {
     const int64_t n = std::min(kChunk, rows.n_blocks - first);
     for (int64_t p = 0; p < n_pairs; ++p)
@@ -92,11 +93,13 @@ void run_task(const LinearPart& part, const SplitRows& rows, const Matrix& y, in
       const int64_t n_ahead = !last ? n : std::min(kChunk, rows.n_blocks - next);
       const auto* ahead = reinterpret_cast<const char*>(last ? rows.at(0, next) : rows.at(g + 1, first));
       const int64_t lines = n_ahead * kSplitRowsBlock * 2 / kCacheLine;
-      for (int64_t p = 0; p < n_pairs; ++p) {
+      for (int64_t p = 0; p < n_pairs; p += kAtOnce) {
+        const int64_t n_here = std::min(kAtOnce, n_pairs - p);
         const int64_t line = lines * p / n_pairs;
-        prefetch_row(ahead + line * kCacheLine, (lines * (p + 1) / n_pairs - line) * kCacheLine);
-        multiply_split(w.type, rows.at(g, first), y.n_rows - g * kSplitGroup, mine.weights + p * pair_values,
-                       n, mine.sums + (g * n_pairs + p) * kSplitSums);
+        prefetch_row(ahead + line * kCacheLine, (lines * (p + n_here) / n_pairs - line) * kCacheLine);
+        multiply_split(w.type, rows.at(g, first), y.n_rows - g * kSplitGroup,
+                       {mine.weights + p * pair_values, n_here, pair_values}, n, /*add=*/first > 0,
+                       mine.sums + (g * n_pairs + p) * kSplitSums);
       }
     }
   }

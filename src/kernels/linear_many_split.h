@@ -75,10 +75,16 @@ void finish_split(const float* sums, const bool* plain, const float* bias, const
 // AMX. The tile registers of a thread are prepared by begin_split_tiles.
 void begin_split_tiles();
 void end_split_tiles();
-// sums (as above, 64-byte aligned) += the product of n_blocks blocks of a group, of which only the first
-// tile of rows is made if n_rows <= 16, and a pair of panels.
-void multiply_split(DType type, const uint16_t* rows, int64_t n_rows, const uint16_t* weights,
-                    int64_t n_blocks, float* sums);
+// Blocks of n >= 1 pairs of panels, `stride` values from one to the next.
+struct SplitPairs {
+  const uint16_t* weights;
+  int64_t n, stride;
+};
+// sums of each pair (as above, one after the other, 64-byte aligned) += the product of n_blocks blocks of a
+// group, of which only the first tile of rows is made if n_rows <= 16, and the pairs; without `add` they are
+// written over.
+void multiply_split(DType type, const uint16_t* rows, int64_t n_rows, const SplitPairs& pairs,
+                    int64_t n_blocks, bool add, float* sums);
 
 // Whether products of n_rows (many) rows with W are made here: where they are faster than through BLAS. The
 // weights are split anew for each pass of rows, which f16 and f32 weights pay for with more rows only.

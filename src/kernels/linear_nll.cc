@@ -3,10 +3,12 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kernels/element.h"
 #include "kernels/elementwise.h"
 #include "kernels/elementwise_rows.h"
 #include "kernels/linear.h"
 #include "kernels/linear_many.h"
+#include "kernels/linear_many_split.h"
 #include "kernels/panels.h"
 #include "kernels/parallel.h"
 
@@ -59,8 +61,18 @@ void by_tiles(const Context& ctx, const Matrix& x, const Weight& w, const float*
   }
 }
 
-// 8- and 4-bit weights: their products share the rounded rows, so that whole parts of the outputs are made
-// by all threads, and summed up by all.
+// The outputs [out, out + n) of W; out a multiple of a panel.
+Weight outputs_of(const Weight& w, int64_t out, int64_t n) {
+  Weight part = w;
+  part.n_out = n;
+  part.data = is_block_type(w.type)
+                  ? static_cast<const char*>(w.data) + out / kPanelOutputs * panel_bytes(w.type, w.n_in)
+                  : element_at(w.type, w.data, w.transposed ? out : out * w.row_stride);
+  return part;
+}
+
+// 8- and 4-bit weights and products by tiles of bf16: they share the rounded or split rows, so that whole
+// parts of the outputs are made by all threads, and summed up by all.
 void by_parts(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
               std::span<const int32_t> targets, double* out) {
   const Arena::Scope scope(ctx.arena);
@@ -70,9 +82,7 @@ void by_parts(const Context& ctx, const Matrix& x, const Weight& w, const float*
   std::fill_n(sums, x.n_rows, LogSum());
   for (int64_t o = 0; o < w.n_out; o += kPartOut) {
     const int64_t n_out = std::min(kPartOut, w.n_out - o);
-    Weight part_of_w = w;
-    part_of_w.data = static_cast<const char*>(w.data) + o / kPanelOutputs * panel_bytes(w.type, w.n_in);
-    part_of_w.n_out = n_out;
+    const Weight part_of_w = outputs_of(w, o, n_out);
     const Matrix y = part.columns(0, n_out);
     linear(ctx, x, part_of_w, bias != nullptr ? bias + o : nullptr, y);
     parallel_for(ctx, x.n_rows, x.n_rows * n_out, [&](int64_t r, int) {
@@ -91,7 +101,8 @@ void linear_nll(const Context& ctx, const Matrix& x, const Weight& w, const floa
   SEPLLM_CHECK(static_cast<int64_t>(targets.size()) == x.n_rows && x.n_cols == w.n_in);
   for (const int32_t t : targets) SEPLLM_CHECK(t >= 0 && t < w.n_out);
   if (x.n_rows > kFewRows) {
-    (is_block_type(w.type) ? by_parts : by_tiles)(ctx, x, w, bias, targets, out);
+    const bool shares = is_block_type(w.type) || by_split(ctx, w, x.n_rows);
+    (shares ? by_parts : by_tiles)(ctx, x, w, bias, targets, out);
     return;
   }
   const Arena::Scope scope(ctx.arena);
