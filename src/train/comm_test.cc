@@ -40,12 +40,12 @@ class HubTransport : public Transport {
     const std::lock_guard lock(hub_.mutex);
     Hub::Channel& c = hub_.channels[{rank_, to, tag}];
     c.sent.emplace_back(static_cast<const char*>(from), static_cast<size_t>(bytes));
-    return new Open{nullptr, 0, to, tag, c.n_sent++, static_cast<int>(random_() % 3)};
+    return &open_.emplace_back(Open{nullptr, 0, to, tag, c.n_sent++, static_cast<int>(random_() % 3)});
   }
   Request receive(void* to, int64_t bytes, int from, int tag) override {
     const std::lock_guard lock(hub_.mutex);
     Hub::Channel& c = hub_.channels[{from, rank_, tag}];
-    return new Open{to, bytes, from, tag, c.n_asked++, static_cast<int>(random_() % 5)};
+    return &open_.emplace_back(Open{to, bytes, from, tag, c.n_asked++, static_cast<int>(random_() % 5)});
   }
   bool test(Request* request) override {
     while (hub_.stopped[static_cast<size_t>(rank_)] && !aborted_)
@@ -53,9 +53,7 @@ class HubTransport : public Transport {
     if (hub_.broken == rank_) throw Error(ErrorCode::kIo, "the network is gone");
     auto* open = static_cast<Open*>(*request);
     if (open->delay-- > 0) return false;
-    if (open->to != nullptr && !arrived(*open)) return false;
-    delete open;
-    return true;
+    return open->to == nullptr || arrived(*open);
   }
   void leave() override {}
   void abort(int) override {
@@ -83,6 +81,7 @@ class HubTransport : public Transport {
 
   Hub& hub_;
   int rank_;
+  std::deque<Open> open_;
   std::minstd_rand random_;
   std::atomic<bool> aborted_ = false;
 };
