@@ -6,7 +6,8 @@
 
 A measure is SHAPE:TOKENS:BATCH:POLICY with the shapes and policies (full, sep) of `sepllm bench train`. A step is
 forward, cross-entropy, backward, clipping of the gradient's norm and AdamW, in f32. Rounds take turns: one step of
-PyTorch, and one of `sepllm bench train` (which takes one before that does not count); figures are medians.
+PyTorch, and a run of `sepllm bench train` (the median of a few steps, after one that does not count, because a first
+step finds out how much memory it needs); figures are medians over the rounds.
 
 PyTorch's model is made of plain modules (nn.Linear, LayerNorm, GELU), eager, as fast as eager mode goes: attention is
 F.scaled_dot_product_attention, with is_causal for full attention. Under `sep` it is timed both with the pattern as a
@@ -150,7 +151,7 @@ class Torch:
 
 def our_step(args, shape, n_tokens, batch, policy, threads):
     command = [args.sepllm, "bench", "train", "--shape", shape, "--tokens", str(n_tokens), "--batch", str(batch),
-               "--threads", str(threads), "--policy", policy, "--repeats", "1", "--json"]
+               "--threads", str(threads), "--policy", policy, "--repeats", str(args.repeats), "--json"]
     if policy == "sep":
         command += ["--init", str(INITIAL), "--window", str(WINDOW)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)[0]
@@ -216,6 +217,7 @@ def main():
     parser.add_argument("--only", help="measures with commas between; default: " + ",".join(MEASURES))
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="our steps of a round; their median counts")
     parser.add_argument("--save", help="the figures as JSON in this file too")
     parser.add_argument("--load", nargs="+", metavar="F")
     args = parser.parse_args()
