@@ -10,8 +10,10 @@
 #include "apps/output.h"
 #include "apps/train_tokenizer.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/utf8.h"
 #include "text/separators.h"
+#include "train/data_facts.h"
 
 namespace sepllm {
 namespace {
@@ -162,7 +164,10 @@ class PrepareCommand : public Command {
       throw Error(ErrorCode::kInvalidArgument, "no text in the input: nothing was written",
                   {.file = input_.front(), .got = fmt::format("{} empty documents", report.empty)});
     }
+    AtomicFile facts(data_facts_path(out_));
+    facts.write(data_facts(tokenizer, writer.n_documents(), writer.n_tokens()));
     writer.finish();
+    facts.commit();
     return report;
   }
 

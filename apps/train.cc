@@ -63,6 +63,12 @@ class TrainCommand : public Command {
   int train(Comm& comm) {
     const TrainConfig config = read_config(comm);
     comm.set_silence(static_cast<double>(config.rank_timeout));
+    const std::string model = model_path(config.save);
+    const DType type = *weight_type(type_);
+    // What is in the model's way is to be said now.
+    comm.together([&] {
+      if (comm.first()) exported_steps(model, type);
+    });
     const int threads = config.threads > 0 ? static_cast<int>(config.threads) : comm.threads_per_rank();
     ThreadPool pool(threads);
     const InterruptGuard guard;
@@ -105,8 +111,7 @@ class TrainCommand : public Command {
       return 128 + (guard.interrupted() && !guard.terminated() ? SIGINT : SIGTERM);
     }
     if (!comm.first()) return 0;
-    const std::string model = model_path(config.save);
-    if (!file_exists(model)) export_model(trainer, model, *weight_type(type_));
+    if (exported_steps(model, type) != trainer.step()) export_model(trainer, model, type);
     finish(trainer, model);
     return 0;
   }

@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -64,6 +65,14 @@ std::string target_of(const std::string& path) {
   if (::lstat(path.c_str(), &st) != 0 || !S_ISLNK(st.st_mode)) return path;
   const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
   return real ? std::string(real.get()) : path;
+}
+
+constexpr const char* kTemporary = ".tmp.";
+
+// A name that nobody else uses now.
+std::string temporary_name(const std::string& path) {
+  static std::atomic<unsigned> counter{0};
+  return path + kTemporary + std::to_string(::getpid()) + "." + std::to_string(counter++);
 }
 
 std::string folder_of(const std::string& path) {
@@ -167,8 +176,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     return;
   }
   path_ = target_of(path_);
-  static std::atomic<unsigned> counter{0};
-  temporary_ = path_ + ".tmp." + std::to_string(::getpid()) + "." + std::to_string(counter++);
+  temporary_ = temporary_name(path_);
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd_ < 0) fail(path_, "cannot write");
 }
@@ -181,6 +189,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::string_view bytes) {
+  synced_ = false;
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
@@ -189,12 +198,18 @@ void AtomicFile::write(std::string_view bytes) {
   }
 }
 
+void AtomicFile::sync() {
+  if (synced_ || temporary_.empty()) return;
+  if (::fsync(fd_) != 0) fail(path_, "cannot write to disk");
+  synced_ = true;
+}
+
 void AtomicFile::commit() {
   if (temporary_.empty()) {
     if (::close(std::exchange(fd_, -1)) != 0) fail(path_, "cannot write");
     return;
   }
-  if (::fsync(fd_) != 0) fail(path_, "cannot write to disk");
+  sync();
   const int fd = fd_;
   fd_ = -1;
   if (::close(fd) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
@@ -207,16 +222,16 @@ void AtomicFile::commit() {
   ::fsync(folder.get());  // some file systems do not support it on folders: the file itself is safe already
 }
 
-AtomicFolder::AtomicFolder(std::string path) : target_(std::move(path)) {
+AtomicFolder::AtomicFolder(std::string path, bool replace) : target_(std::move(path)), replace_(replace) {
   while (target_.size() > 1 && target_.back() == '/') target_.pop_back();
   target_ = target_of(target_);
   std::error_code code;
-  if (file_exists(target_) && !(is_folder(target_) && std::filesystem::is_empty(target_, code))) {
+  if (file_exists(target_) &&
+      !(is_folder(target_) && (replace || std::filesystem::is_empty(target_, code)))) {
     throw Error(ErrorCode::kInvalidArgument, "is there already",
                 {.file = target_, .expected = "a new folder, or an empty one"});
   }
-  static std::atomic<unsigned> counter{0};
-  temporary_ = target_ + ".tmp." + std::to_string(::getpid()) + "." + std::to_string(counter++);
+  temporary_ = temporary_name(target_);
   if (::mkdir(temporary_.c_str(), 0777) != 0) {
     temporary_.clear();
     fail(target_, "cannot make the folder");
@@ -229,10 +244,44 @@ AtomicFolder::~AtomicFolder() {
 }
 
 void AtomicFolder::commit() {
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(target_, "cannot make the folder");
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    // Something to be replaced: out of the way first, and back again if that was in vain.
+    if (!replace_ || (errno != ENOTEMPTY && errno != EEXIST)) fail(target_, "cannot make the folder");
+    const std::string old = temporary_name(target_);
+    if (::rename(target_.c_str(), old.c_str()) != 0) fail(target_, "cannot replace the folder");
+    if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+      const int code = errno;
+      ::rename(old.c_str(), target_.c_str());
+      errno = code;
+      fail(target_, "cannot replace the folder");
+    }
+    std::error_code ignored;
+    std::filesystem::remove_all(old, ignored);
+  }
   temporary_.clear();
   const Descriptor folder(folder_of(target_), O_RDONLY | O_DIRECTORY);
   ::fsync(folder.get());
+}
+
+FolderLock::FolderLock(const std::string& folder)
+    : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (fd_ < 0) fail(folder, "cannot open");
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  ::close(fd_);
+  throw Error(ErrorCode::kIo, "another process is at work in this folder", {.file = folder});
+}
+
+FolderLock::~FolderLock() { ::close(fd_); }
+
+bool is_temporary_of(const std::string& name, const std::string& target) {
+  const std::string start = target + kTemporary;
+  if (!name.starts_with(start)) return false;
+  const std::string numbers = name.substr(start.size());  // PID.COUNTER
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const size_t dot = numbers.find('.');
+  return dot != std::string::npos && dot > 0 && dot + 1 < numbers.size() &&
+         std::all_of(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(dot), is_digit) &&
+         std::all_of(numbers.begin() + static_cast<std::ptrdiff_t>(dot) + 1, numbers.end(), is_digit);
 }
 
 void write_file_atomically(const std::string& path, std::string_view bytes) {

@@ -66,20 +66,24 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void write(std::string_view bytes);  // Error (kIo), e.g. disk full; the target stays as it was
+  void
+  sync();  // what was written is on the disk: where several files belong together, before the first commit()
   void commit();
 
  private:
   std::string path_;
   std::string temporary_;
   int fd_ = -1;
+  bool synced_ = false;
 };
 
 // Makes the folder `path` whole or not at all: files are written into path(), a folder beside it, which takes
-// its name at commit(). Without commit() nothing remains. An empty folder may be there before.
+// its name at commit(). Without commit() nothing remains. An empty folder may be there before, or, to be
+// replaced, one with content.
 class AtomicFolder {
  public:
   // Error (kIo) where it cannot be made, (kInvalidArgument) where `path` is a file or a folder with content.
-  explicit AtomicFolder(std::string path);
+  explicit AtomicFolder(std::string path, bool replace = false);
   ~AtomicFolder();
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
@@ -90,7 +94,25 @@ class AtomicFolder {
  private:
   std::string target_;
   std::string temporary_;  // empty: committed
+  bool replace_;
 };
+
+// A folder that one process works in: what others get is an Error (kIo). The lock goes with the process,
+// however it ends; where the file system knows no locks there is none.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+// Whether a name is that of a temporary file or folder of AtomicFile or AtomicFolder for `target` (a name
+// too): what is left where a process was killed.
+bool is_temporary_of(const std::string& name, const std::string& target);
 
 void write_file_atomically(const std::string& path, std::string_view bytes);
 

@@ -6,25 +6,30 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
 
 namespace sepllm {
 
-LineFile::LineFile(const std::string& path, int64_t keep) : path_(path), file_(nullptr) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (fd >= 0) file_ = ::fdopen(fd, "a");
-  check(file_ != nullptr);
-  if (!is_regular_file(path) || ::ftruncate(fd, keep) == 0) return;
+LineFile::LineFile(const std::string& path, int64_t keep)
+    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
+  check(fd_ >= 0);
+  if (!is_regular_file(path) || ::ftruncate(fd_, keep) == 0) return;
   const int code = errno;
-  std::fclose(file_);
+  ::close(fd_);
   errno = code;
   check(false);
 }
 
 LineFile::~LineFile() {
-  if (file_ != nullptr) std::fclose(file_);
+  if (fd_ < 0) return;
+  try {
+    flush();
+  } catch (const Error&) {  // who wants to know calls close()
+  }
+  ::close(fd_);
 }
 
 void LineFile::check(bool ok) const {
@@ -33,21 +38,36 @@ void LineFile::check(bool ok) const {
 }
 
 void LineFile::write(std::string_view text) {
-  check(std::fwrite(text.data(), 1, text.size(), file_) == text.size());
+  constexpr size_t kMost = size_t{1} << 16;
+  pending_ += text;
+  if (pending_.size() >= kMost) flush();
 }
 
-void LineFile::flush() { check(std::fflush(file_) == 0); }
+void LineFile::flush() {
+  std::string_view left = pending_;
+  while (!left.empty()) {
+    const ssize_t n = ::write(fd_, left.data(), left.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      const int code = errno;
+      pending_.erase(0, pending_.size() - left.size());
+      errno = code;
+      check(false);
+    }
+    left.remove_prefix(static_cast<size_t>(n));
+  }
+  pending_.clear();
+}
 
 void LineFile::sync() {
   flush();
   // (Pipes and devices have no disk.)
-  check(::fsync(::fileno(file_)) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP);
+  check(::fsync(fd_) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP);
 }
 
 void LineFile::close() {
-  std::FILE* file = file_;
-  file_ = nullptr;
-  check(std::fclose(file) == 0);
+  flush();
+  check(::close(std::exchange(fd_, -1)) == 0);
 }
 
 int64_t bytes_of_lines(const std::string& path, FunctionRef<bool(const std::string& line)> keep) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <string>
 #include <string_view>
 
@@ -30,7 +29,8 @@ class LineFile {
   void check(bool ok) const;
 
   std::string path_;
-  std::FILE* file_;
+  std::string pending_;  // not with the system yet
+  int fd_ = -1;
 };
 
 // Bytes of the whole lines at the beginning of a file that `keep` wants; 0 where there is no regular file.

@@ -44,6 +44,7 @@ class Converter {
     if (++n_nodes_ > kMostNodes) refuse(node, "too many values (aliases that multiply?)");
     switch (node.Type()) {
       case YAML::NodeType::Scalar:
+        if (node.Scalar().find('\0') != std::string::npos) refuse(node, "a NUL character in a value");
         return scalar(node);
       case YAML::NodeType::Sequence: {
         Json out = Json::array();

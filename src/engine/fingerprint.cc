@@ -52,28 +52,13 @@ void add_linear(Hash64* hash, const Linear& linear) {
   add_vector(hash, linear.bias, linear.weight.n_out);
 }
 
-void add_config(Hash64* hash, const ModelConfig& c) {
-  hash->add(c.family.data(), c.family.size());
-  for (const int64_t v :
-       {c.vocab_size, c.hidden_size, c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, c.intermediate_size,
-        c.max_positions, static_cast<int64_t>(c.norm), static_cast<int64_t>(c.block),
-        static_cast<int64_t>(c.activation), static_cast<int64_t>(c.gated_mlp),
-        static_cast<int64_t>(c.position), static_cast<int64_t>(c.rope_pairing), c.rope_dim,
-        static_cast<int64_t>(c.tied_embeddings)}) {
-    add(hash, v);
-  }
-  add(hash, c.norm_eps);
-  for (const double v : c.rope_inv_freq) add(hash, v);
-  for (const double v : c.alibi_slopes) add(hash, v);
-}
-
 }  // namespace
 
 std::string model_fingerprint(const Decoder& decoder) {
   const ModelConfig& c = decoder.config();
   const ModelWeights& w = decoder.weights();
   Hash64 hash;
-  add_config(&hash, c);
+  add_hash(&hash, c);
   const auto norm = [&](const Norm& n) {
     add_vector(&hash, n.weight, c.hidden_size);
     add_vector(&hash, n.bias, c.hidden_size);

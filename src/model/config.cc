@@ -110,6 +110,22 @@ ModelSpec read_model_spec(const std::string& folder) {
   return spec;
 }
 
+void add_hash(Hash64* hash, const ModelConfig& c) {
+  const auto add = [hash](const auto& value) { hash->add(&value, sizeof value); };
+  hash->add(c.family.data(), c.family.size());
+  for (const int64_t v :
+       {c.vocab_size, c.hidden_size, c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, c.intermediate_size,
+        c.max_positions, static_cast<int64_t>(c.norm), static_cast<int64_t>(c.block),
+        static_cast<int64_t>(c.activation), static_cast<int64_t>(c.gated_mlp),
+        static_cast<int64_t>(c.position), static_cast<int64_t>(c.rope_pairing), c.rope_dim,
+        static_cast<int64_t>(c.tied_embeddings)}) {
+    add(v);
+  }
+  add(c.norm_eps);
+  for (const double v : c.rope_inv_freq) add(v);
+  for (const double v : c.alibi_slopes) add(v);
+}
+
 std::vector<std::string> known_families() {
   std::vector<std::string> names;
   for (const Family& f : kFamilies) names.emplace_back(f.model_type);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/dtype.h"
 #include "base/json.h"
 
@@ -72,6 +73,9 @@ struct ModelConfig {
   int64_t group() const { return n_heads / n_kv_heads; }
   int64_t qkv_dim() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
 };
+
+// Adds all that a model of this config computes with, and none of what it only says of itself.
+void add_hash(Hash64* hash, const ModelConfig& config);
 
 // Tensor names of one layer, by role; empty: the model has no such tensor.
 struct LinearNames {

@@ -37,6 +37,12 @@ void copy_tokenizer(const std::string& from, const std::string& folder) {
     write_file_atomically(folder + "/" + file.name, read_file(file.path));
 }
 
+constexpr const char* kSteps = "sepllm_steps";  // in config.json
+
+const char* torch_name(DType type) {
+  return type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
+}
+
 std::string card(Trainer& trainer) {
   const TrainConfig& c = trainer.config();
   const Learner::Flops& flops = trainer.learner().flops();
@@ -60,12 +66,27 @@ std::string card(Trainer& trainer) {
 
 }  // namespace
 
+std::optional<int64_t> exported_steps(const std::string& folder, DType type) {
+  if (!file_exists(folder)) return std::nullopt;
+  const std::string path = folder + "/config.json";
+  const Json config =
+      is_regular_file(path) ? Json::parse(read_file(path, uint64_t{1} << 24), nullptr, false) : Json();
+  if (!config.is_object() || !config.contains(kSteps) || !config[kSteps].is_number_integer()) {
+    throw Error(ErrorCode::kInvalidArgument, "is in the way of the finished model",
+                {.file = folder, .expected = "nothing, or an earlier model of the run"});
+  }
+  if (config.value("torch_dtype", Json()) != torch_name(type)) return std::nullopt;
+  return config[kSteps].get<int64_t>();
+}
+
 void export_model(Trainer& trainer, const std::string& folder, DType type) {
   SEPLLM_CHECK(type == DType::kF32 || type == DType::kF16 || type == DType::kBF16);
   const TrainConfig& c = trainer.config();
-  AtomicFolder target(folder);
+  exported_steps(folder, type);  // nobody else's
+  AtomicFolder target(folder, /*replace=*/true);
   Json config = trainer.model_config();
-  config["torch_dtype"] = type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
+  config["torch_dtype"] = torch_name(type);
+  config[kSteps] = trainer.step();
   config.erase("dtype");
   config.erase("quantization_config");
   config["sepllm"] = policy_json(

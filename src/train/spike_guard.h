@@ -14,32 +14,55 @@ class SpikeGuard {
   // z: deviations above the mean; 0: only what is not a finite number is refused.
   explicit SpikeGuard(double z) : z_(z) {}
 
-  // Whether a step with this loss and norm may be taken; if so, it counts for the later ones.
+  // Whether a step with this loss and norm may be taken; if so, it counts for the later ones. Where many
+  // steps in a row stand out, they are no spike but how the run is now: it is learnt anew from there.
   bool accept(double loss, double norm) {
-    if (!std::isfinite(loss) || !std::isfinite(norm)) return false;
-    const double x = std::log(norm + 1e-30), distance = x - mean_;
-    if (z_ > 0 && n_ >= kFirst && distance > z_ * std::sqrt(variance_ + kLeast * kLeast)) return false;
+    if (!std::isfinite(loss) || !std::isfinite(norm)) {
+      ++not_finite_;
+      return false;
+    }
+    not_finite_ = 0;
+    const double x = std::log(norm + 1e-30);
+    if (z_ > 0 && n_ >= kFirst && x - mean_ > z_ * std::sqrt(variance_ + kLeast * kLeast)) {
+      if (++spikes_ <= kMostInARow) return false;
+      n_ = 0;
+      mean_ = variance_ = 0;
+    }
+    spikes_ = 0;
     ++n_;
+    const double distance = x - mean_;
     const double share = n_ < 1 / kShare ? 1.0 / static_cast<double>(n_) : kShare;
     mean_ += share * distance;
     variance_ = (1 - share) * (variance_ + share * distance * distance);
     return true;
   }
 
-  Json state() const { return {{"n", n_}, {"mean", mean_}, {"variance", variance_}}; }
+  // Steps up to now, in a row, whose loss or gradient was not a number.
+  int64_t not_finite_in_a_row() const { return not_finite_; }
+
+  Json state() const {
+    return {{"n", n_},
+            {"mean", mean_},
+            {"variance", variance_},
+            {"spikes", spikes_},
+            {"not_finite", not_finite_}};
+  }
   void set_state(const Json& state) {
     n_ = state.at("n").get<int64_t>();
     mean_ = state.at("mean").get<double>();
     variance_ = state.at("variance").get<double>();
+    spikes_ = state.value("spikes", int64_t{0});
+    not_finite_ = state.value("not_finite", int64_t{0});
   }
 
  private:
   static constexpr int64_t kFirst = 30;   // steps that are only counted
   static constexpr double kShare = 0.02;  // of a new value in the mean
   static constexpr double kLeast = 0.05;  // a deviation that is always normal: 5 %
+  static constexpr int64_t kMostInARow = 10;
 
   double z_;
-  int64_t n_ = 0;
+  int64_t n_ = 0, spikes_ = 0, not_finite_ = 0;
   double mean_ = 0, variance_ = 0;
 };
 

@@ -51,6 +51,8 @@ class TokenData {
   // Passes over what would have been the next sample (another rank's).
   void skip();
 
+  int64_t n_files() const { return static_cast<int64_t>(files_.size()); }
+  const TokenFile& file(int64_t f) const { return files_[static_cast<size_t>(f)]->tokens; }
   int64_t n_samples() const;  // of one pass over every file
   uint64_t fingerprint() const { return fingerprint_; }
   // Of each file, by the order of the sources: TokenFile::content_hash().

@@ -277,6 +277,8 @@ void TokenFileWriter::finish() {
   }
   for (int64_t d = 0; d <= static_cast<int64_t>(n); ++d) out.value(d);
   w.index.write(index);
+  w.data.sync();
+  w.index.sync();
   w.data.commit();  // an index always finds its tokens
   w.index.commit();
 }

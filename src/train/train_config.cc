@@ -23,6 +23,13 @@ constexpr int64_t kMany = int64_t{1} << 40;
 std::vector<TokenSource> parse_sources(const Json& value, const std::string& file, const char* key) {
   std::vector<TokenSource> out;
   const auto add = [&](const Json& item) {
+    if (!item.is_string() && !item.is_object()) {
+      throw Error(ErrorCode::kInvalidArgument, "wrong type",
+                  {.file = file,
+                   .place = key,
+                   .expected = "PREFIX of a token file, or a list of PREFIX or {path: PREFIX, weight: W}",
+                   .got = item.dump()});
+    }
     if (item.is_string()) {
       out.push_back({item.get<std::string>(), 1});
       return;
@@ -82,9 +89,6 @@ void check(const TrainConfig& c, const std::string& file) {
       if (value < 1) refuse(file, key, "missing: a new model needs it (or init_from: a checkpoint)");
     }
     if (c.tokenizer.empty()) refuse(file, "tokenizer", "missing: a new model needs it");
-  } else if (c.n_layers != 0 || c.hidden_size != 0 || c.n_heads != 0) {
-    refuse(file, "init_from",
-           "a checkpoint has its sizes: n_layers, hidden_size, n_heads are for new models");
   }
   if (c.valid_share > 0 && !c.valid_data.empty())
     refuse(file, "valid_share", "either valid_data or a share of data is held out, not both");
@@ -146,6 +150,25 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_string("sample_prompt", &c->sample_prompt, "what samples begin with");
 }
 
+// Keys that would do nothing are not passed over: who writes them expects something.
+void refuse_idle_keys(const TrainConfig& c, const JsonObject& given, const std::string& file) {
+  const auto refuse_where = [&](bool idle, const char* why, std::initializer_list<const char*> keys) {
+    for (const char* key : keys) {
+      if (idle && given.has(key)) refuse(file, key, why);
+    }
+  };
+  const bool from = !c.init_from.empty();
+  refuse_where(from, "a checkpoint has its own: this key is for new models",
+               {"family", "init", "n_layers", "hidden_size", "n_heads", "n_kv_heads", "intermediate_size",
+                "vocab_size", "rotary_pct", "rope_theta", "tie_embeddings"});
+  refuse_where(c.family == "gpt_neox" || c.family == "gpt2", "this family has as many as query heads",
+               {"n_kv_heads"});
+  refuse_where(c.family != "gpt_neox", "only gpt_neox has it", {"rotary_pct"});
+  refuse_where(c.family == "gpt2", "gpt2 has learned positions", {"rope_theta"});
+  if (c.family == "gpt2" && given.has("tie_embeddings") && !c.tie_embeddings)
+    refuse(file, "tie_embeddings", "gpt2's head is always the embedding");
+}
+
 }  // namespace
 
 TrainConfig parse_train_config(const Json& json, const std::string& file) {
@@ -171,6 +194,7 @@ TrainConfig parse_train_config(const Json& json, const std::string& file) {
   if (json.contains("later_policy") != (config.later_policy_step > 0))
     refuse(file, "later_policy", "later_policy and later_policy_step belong together");
   check(config, file);
+  refuse_idle_keys(config, JsonObject(plain, file), file);
   return config;
 }
 

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/bytes.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/options.h"
 
 namespace sepllm {
@@ -20,6 +22,16 @@ Json tensor_list(const std::vector<ParameterInfo>& list) {
   return out;
 }
 
+// Where the tensors have the same shapes: would they compute the same?
+bool is_same_model(const ModelConfig& mine, const Json& theirs, const std::string& file) {
+  ModelConfig other = parse_model_spec(theirs, file).config;
+  other.max_positions = mine.max_positions;  // what it says of itself; learned ones have a tensor
+  Hash64 a, b;
+  add_hash(&a, mine);
+  add_hash(&b, other);
+  return a.value() == b.value();
+}
+
 }  // namespace
 
 TrainState parse_checkpoint_header(const Json& header, const std::string& file) {
@@ -30,8 +42,13 @@ TrainState parse_checkpoint_header(const Json& header, const std::string& file) 
   }
   TrainState state;
   state.step = object.integer("step", 0, INT64_MAX);
-  for (const Json& n : object.at("position")) state.position.push_back(n.get<int64_t>());
-  state.data_fingerprint = object.at("data").get<uint64_t>();
+  try {
+    state.position = object.at("position").get<TokenData::Position>();
+    state.data_fingerprint = object.at("data").get<uint64_t>();
+  } catch (const Json::exception&) {
+    throw Error(ErrorCode::kBadFile, "wrong types in a training checkpoint",
+                {.file = file, .place = "position, data", .expected = "a list of integers, an integer"});
+  }
   state.model_config = object.at("model_config");
   state.settings = object.at("settings");
   state.progress = object.at("progress");
@@ -54,6 +71,15 @@ std::vector<int64_t> checkpoint_steps(const std::string& folder) {
   }
   std::sort(steps.begin(), steps.end());
   return steps;
+}
+
+void remove_leftovers(const std::string& folder) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename();
+    if (is_temporary_of(name, name.substr(0, name.find(".tmp."))))
+      std::filesystem::remove_all(entry.path(), ignored);
+  }
 }
 
 void save_checkpoint(const std::string& path, const TrainState& state, Learner& learner) {
@@ -87,7 +113,8 @@ void save_checkpoint(const std::string& path, const TrainState& state, Learner& 
 
 OpenCheckpoint::OpenCheckpoint(const std::string& path, const Learner& learner)
     : file_(path), state_(parse_checkpoint_header(file_.header(), path)) {
-  if (file_.header().value("tensors", Json()) != tensor_list(learner.parameters().list())) {
+  if (file_.header().value("tensors", Json()) != tensor_list(learner.parameters().list()) ||
+      !is_same_model(learner.spec().config, state_.model_config, path)) {
     throw Error(ErrorCode::kInvalidArgument, "a checkpoint of another model",
                 {.file = path, .hint = "give the run another folder, or the settings that it began with"});
   }

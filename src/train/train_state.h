@@ -27,6 +27,10 @@ std::string checkpoint_path(const std::string& folder, int64_t step);
 // Steps of the checkpoints that lie in `folder`, ascending, by their names alone.
 std::vector<int64_t> checkpoint_steps(const std::string& folder);
 
+// Removes the unfinished files and folders that a killed run has left there. Nobody else may be at work in
+// it.
+void remove_leftovers(const std::string& folder);
+
 // Writes parameters, moments and state. All ranks; rank 0 writes. Error (kIo), e.g. disk full: what was there
 // stays.
 void save_checkpoint(const std::string& path, const TrainState& state, Learner& learner);

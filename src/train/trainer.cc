@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "text/separators.h"
 #include "train/copies.h"
+#include "train/data_facts.h"
 #include "train/new_model.h"
 #include "train/run_files.h"
 #include "train/training_data.h"
@@ -24,6 +25,17 @@ namespace fs = std::filesystem;
   throw Error(ErrorCode::kInvalidArgument,
               "the tokenizer has more tokens than the model's embedding has rows",
               {.file = file, .expected = fmt::format("at most {}", rows), .got = std::to_string(tokens)});
+}
+
+constexpr int64_t kMostNotFinite = 20;
+
+[[noreturn]] void refuse_numbers(int64_t step) {
+  throw Error(
+      ErrorCode::kOutOfRange,
+      fmt::format("the loss or its gradient was no finite number in the last {} steps (up to step {}): none "
+                  "of them was taken",
+                  kMostNotFinite, step),
+      {.hint = "a smaller lr, or weights that are whole; the checkpoints stay"});
 }
 
 void make_folder(const std::string& path) {
@@ -44,7 +56,10 @@ Trainer::Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks, Comm
   comm_.together([this] {
     open_data();
     choose_patterns();
-    if (comm_.first()) make_folder(config_.save);
+    if (!comm_.first()) return;
+    make_folder(config_.save);
+    lock_ = std::make_unique<FolderLock>(config_.save);
+    remove_leftovers(config_.save);
   });
   compare_copies();
   resume();
@@ -115,10 +130,22 @@ void Trainer::make_model() {
 }
 
 void Trainer::open_data() {
-  TrainingData data = open_training_data(config_, learner_->spec().config.vocab_size);
-  data_ = std::move(data.train);
-  valid_ = std::move(data.held_out);
+  TrainingData both = open_training_data(config_, learner_->spec().config.vocab_size);
+  data_ = std::move(both.train);
+  valid_ = std::move(both.held_out);
   state_.data_fingerprint = data_->fingerprint();
+  for (const TokenData* data : {data_.get(), valid_.get()}) {
+    for (int64_t f = 0; data != nullptr && f < data->n_files(); ++f)
+      check_prepared_with(data->file(f), *tokenizer_);
+  }
+  if (valid_) check_held_out();
+}
+
+// An id outside the vocabulary is to be found now, not at the first validation.
+void Trainer::check_held_out() {
+  Sample sample;
+  const int64_t n = std::min(config_.eval_samples, valid_->n_samples());
+  for (int64_t i = 0; i < n; ++i) valid_->next(&sample);
 }
 
 void Trainer::compare_copies() {
@@ -181,12 +208,20 @@ void Trainer::resume() {
     TrainState state = parse_checkpoint_header(Json::parse(header), "the checkpoint of rank 0");
     load_checkpoint(found.get(), learner_.get());
     data_->set_position(state.position);
-    guard_.set_state(state.progress.at("guard"));
-    tokens_ = state.progress.at("tokens").get<int64_t>();
-    learner_->set_flops(
-        {state.progress.at("dense_flops").get<double>(), state.progress.at("attention_flops").get<double>()});
-    elapsed_before_ = state.progress.value("elapsed", 0.0);
-    if (state.progress.contains("valid_loss")) valid_loss_ = state.progress.at("valid_loss").get<double>();
+    try {
+      const Json& progress = state.progress;
+      guard_.set_state(progress.at("guard"));
+      tokens_ = progress.at("tokens").get<int64_t>();
+      learner_->set_flops(
+          {progress.at("dense_flops").get<double>(), progress.at("attention_flops").get<double>()});
+      elapsed_before_ = progress.value("elapsed", 0.0);
+      // (null: not a number.)
+      if (progress.contains("valid_loss"))
+        valid_loss_ = progress["valid_loss"].is_null() ? NAN : progress["valid_loss"].get<double>();
+    } catch (const Json::exception& e) {
+      throw Error(ErrorCode::kBadFile, fmt::format("wrong types in a training checkpoint: {}", e.what()),
+                  {.file = checkpoint_path(config_.save, state.step), .place = "progress"});
+    }
     state.model_config = state_.model_config;
     state_ = std::move(state);
     saved_step_ = state_.step;
@@ -327,6 +362,8 @@ void Trainer::save() {
 
 void Trainer::delete_old() {
   std::vector<int64_t> steps = checkpoint_steps(config_.save);
+  // Later ones are broken and were passed over: they do not count.
+  std::erase_if(steps, [this](int64_t step) { return step > state_.step; });
   const auto last = static_cast<size_t>(config_.keep_last);
   for (size_t i = 0; i + last < steps.size(); ++i) {
     const bool marked = config_.keep_every > 0 && steps[i] % config_.keep_every == 0;
@@ -356,6 +393,7 @@ bool Trainer::run() {
     if (comm_.first() && config_.sample_interval > 0 && callbacks_.sample_text &&
         (last || m.step % config_.sample_interval == 0))
       write_sample();
+    if (guard_.not_finite_in_a_row() >= kMostNotFinite) refuse_numbers(m.step);
     if (last || m.step % config_.save_interval == 0) save();
   }
   if (saved_step_ != state_.step) save();

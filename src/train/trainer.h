@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "base/file.h"
 #include "base/line_file.h"
 #include "base/thread_pool.h"
 #include "text/tokenizer.h"
@@ -60,6 +61,7 @@ class Trainer {
   Json read_model_config(int64_t* rows) const;
   void open_data();
   void compare_copies();
+  void check_held_out();
   void resume();
   std::unique_ptr<OpenCheckpoint> newest_checkpoint();
   void choose_patterns();
@@ -81,6 +83,7 @@ class Trainer {
   std::unique_ptr<Learner> learner_;
   std::unique_ptr<TokenData> data_, valid_;
   TrainState state_;
+  std::unique_ptr<FolderLock> lock_;  // of the run's folder
   std::unique_ptr<LineFile> metrics_, samples_;
   SpikeGuard guard_;
   std::optional<int64_t> saved_step_;

@@ -1,15 +1,20 @@
 // Loaded before the C library (LD_PRELOAD) to let one call of the system fail, or the process die there.
-// SEPLLM_FAULT=CALL:N:WHAT with CALL write, fsync, rename or MPI_Isend, N from 1 (standard output and error
-// not counted) and WHAT
+// SEPLLM_FAULT=CALL:N:WHAT with CALL write, fsync, rename, remove, mkdir, ftruncate, create (an open() for
+// writing) or MPI_Isend, N from 1 (standard output and error not counted) and WHAT
 //   kill   SIGKILL instead of the call
 //   half   half of a write is done, then SIGKILL
+//   term   SIGTERM, then the call is done
+//   short  this write and all later ones take half of what they are given
 //   a number: the call fails with this errno, as do all later ones of it
 // SEPLLM_FAULT_RANK: only in this rank of mpirun's.
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -30,7 +35,7 @@ struct Fault {
   }
 };
 
-enum class Action { kNone, kHalf, kFail };
+enum class Action { kNone, kHalf, kShort, kFail };
 
 Action next(const char* call) {
   static const Fault fault;
@@ -38,6 +43,11 @@ Action next(const char* call) {
   if (std::strcmp(fault.call, call) != 0 || ++count < fault.n) return Action::kNone;
   if (std::strcmp(fault.what, "kill") == 0) ::kill(::getpid(), SIGKILL);
   if (std::strcmp(fault.what, "half") == 0) return Action::kHalf;
+  if (std::strcmp(fault.what, "short") == 0) return Action::kShort;
+  if (std::strcmp(fault.what, "term") == 0) {
+    if (count == fault.n) ::kill(::getpid(), SIGTERM);
+    return Action::kNone;
+  }
   errno = std::atoi(fault.what);
   return Action::kFail;
 }
@@ -59,7 +69,7 @@ __attribute__((visibility("default"))) ssize_t write(int fd, const void* from, s
     call(fd, from, n / 2);
     ::kill(::getpid(), SIGKILL);
   }
-  return call(fd, from, n);
+  return call(fd, from, action == Action::kShort ? (n + 1) / 2 : n);
 }
 
 __attribute__((visibility("default"))) int fsync(int fd) {
@@ -78,5 +88,30 @@ __attribute__((visibility("default"))) int MPI_Isend(const void* from, int n, vo
   static const auto call = real<int (*)(const void*, int, void*, int, int, void*, void*)>("MPI_Isend");
   constexpr int kErrOther = 16;  // MPI_ERR_OTHER
   return next("MPI_Isend") == Action::kFail ? kErrOther : call(from, n, type, to, tag, comm, request);
+}
+
+__attribute__((visibility("default"))) int remove(const char* path) {
+  static const auto call = real<int (*)(const char*)>("remove");
+  return next("remove") == Action::kFail ? -1 : call(path);
+}
+
+__attribute__((visibility("default"))) int mkdir(const char* path, mode_t mode) {
+  static const auto call = real<int (*)(const char*, mode_t)>("mkdir");
+  return next("mkdir") == Action::kFail ? -1 : call(path, mode);
+}
+
+__attribute__((visibility("default"))) int ftruncate(int fd, off_t size) {
+  static const auto call = real<int (*)(int, off_t)>("ftruncate");
+  return next("ftruncate") == Action::kFail ? -1 : call(fd, size);
+}
+
+__attribute__((visibility("default"))) int open(const char* path, int flags, ...) {
+  static const auto call = real<int (*)(const char*, int, mode_t)>("open");
+  va_list more;
+  va_start(more, flags);
+  const auto mode = (flags & O_CREAT) != 0 ? static_cast<mode_t>(va_arg(more, int)) : mode_t{0};
+  va_end(more);
+  const bool writes = (flags & (O_WRONLY | O_RDWR)) != 0;
+  return writes && next("create") == Action::kFail ? -1 : call(path, flags, mode);
 }
 }

@@ -1,5 +1,5 @@
-// Replays the corpora of the fuzz entries for checkpoint files: those named valid_* must be accepted, those
-// named bad_* refused.
+// Replays the corpora of the fuzz entries for checkpoint files and those of training: those named valid_*
+// must be accepted, those named bad_* refused.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "tests/fuzz/checkpoint_inputs.h"
+#include "tests/fuzz/training_inputs.h"
 
 namespace sepllm {
 namespace {
@@ -35,6 +36,8 @@ void replay(const std::string& corpus, bool (*accepts)(std::string_view)) {
 
 TEST(FuzzCorpus, Safetensors) { replay("safetensors", test::accepts_safetensors); }
 TEST(FuzzCorpus, Config) { replay("config", test::accepts_config); }
+TEST(FuzzCorpus, Settings) { replay("settings", test::accepts_settings); }
+TEST(FuzzCorpus, TokenIndex) { replay("token_index", test::accepts_token_index); }
 
 }  // namespace
 }  // namespace sepllm

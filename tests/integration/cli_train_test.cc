@@ -1,72 +1,14 @@
-// `sepllm train` with the real program: runs that are broken anywhere and go on with the same bits, settings
-// and data that are wrong, the finished model.
-#include <chrono>
+// `sepllm train` with the real program: what a run leaves behind, settings and data that are wrong. Faults of
+// the system: train_faults_test.cc.
 #include <cmath>
-#include <csignal>
-#include <filesystem>
-#include <map>
-#include <random>
 #include <set>
-#include <sstream>
 
-#include "base/file.h"
-#include "tests/support/cli.h"
-#include "tests/support/shell_run.h"
-#include "train/token_file.h"
+#include "tests/support/train_run.h"
 
 namespace sepllm::test {
 namespace {
 
-using Strings = std::vector<std::string>;
-
-class Train : public RandomModelTest {
- protected:
-  void SetUp() override {
-    folder_ = file("train" + std::to_string(count_++));
-    std::filesystem::create_directory(folder_);
-    TokenFileWriter writer(in("text"), 258);
-    std::mt19937 random(3);
-    for (int document = 0; document < 30; ++document) {
-      std::vector<int32_t> tokens;
-      for (size_t i = 0; i < 100 + random() % 200; ++i)
-        tokens.push_back(random() % 5 == 0 ? '.' : static_cast<int32_t>('a' + (i * i) % 7));
-      writer.add(tokens);
-      writer.end_document();
-    }
-    writer.finish();
-    config_ = write("config.yaml",
-                    "family: gpt_neox\nn_layers: 2\nhidden_size: 16\nn_heads: 2\n"
-                    "tokenizer: " +
-                        model() + "\ndata: " + in("text") +
-                        "\nvalid_share: 0.1\nseq_length: 24\nglobal_batch_size: 4\n"
-                        "micro_batch_size: 2\ntrain_steps: 30\nlr: 1e-2\nmin_lr: 1e-3\n"
-                        "policy: {policy: sep, init: 2, window: 6}\nsave_interval: 7\n"
-                        "eval_interval: 10\neval_samples: 8\nthreads: 2\n");
-  }
-  std::string in(const std::string& name) const { return folder_ + "/" + name; }
-  Strings train(const std::string& run, const Strings& settings = {}) const {
-    Strings out = {"train", "--config", config_, "--set", "save=" + in(run)};
-    return out + settings;
-  }
-  ShellRun shell() const { return ShellRun(folder_); }
-
-  // What a run has written of every step, without times.
-  std::vector<Json> trace(const std::string& run) const {
-    std::istringstream lines(read_file(in(run) + "/metrics.jsonl"));
-    std::vector<Json> out;
-    for (std::string line; std::getline(lines, line);) {
-      out.push_back(parse_json(line, "metrics"));
-      for (const char* time : {"seconds", "elapsed", "gemm_share"}) out.back().erase(time);
-    }
-    return out;
-  }
-  std::string weights(const std::string& run) const {
-    return read_file(in(run) + "/model/model.safetensors");
-  }
-
-  std::string folder_, config_;
-  static inline int count_ = 0;
-};
+class Train : public TrainRun {};
 
 TEST_F(Train, TheLossFallsAndTheModelIsReadByTheOtherCommands) {
   const Json result = run_json(train("a"));
@@ -157,64 +99,6 @@ TEST_F(Train, GoesOnWithTheSameBitsAndOnAnyThreads) {
   }
 }
 
-// At every write, fsync and rename there is.
-TEST_F(Train, KilledAtAnyCallOfASave) {
-  ASSERT_EQ(shell().run("", train("whole")), 0) << shell().err();
-  int kills = 0;
-  for (const char* call : {"write:%d:kill", "write:%d:half", "fsync:%d:kill", "rename:%d:kill"}) {
-    for (int n = 1;; n += n < 6 ? 1 : 11) {
-      SCOPED_TRACE(std::string(call) + " " + std::to_string(n));
-      std::filesystem::remove_all(in("broken"));
-      std::string fault = call;
-      fault.replace(fault.find("%d"), 2, std::to_string(n));
-      const int code = shell().run(ShellRun::with_fault(fault), train("broken"));
-      if (code == 0) break;
-      ASSERT_EQ(code, 128 + SIGKILL) << shell().err();
-      ++kills;
-      ASSERT_EQ(shell().run("", train("broken")), 0) << shell().err();
-      EXPECT_EQ(trace("broken"), trace("whole"));
-      EXPECT_EQ(weights("broken"), weights("whole"));
-    }
-  }
-  EXPECT_GE(kills, 15);
-}
-
-// Five times in a row, each after a share of the time that the whole run takes: not enough to end it before.
-TEST_F(Train, KilledAtRandomMomentsAgainAndAgain) {
-  const Strings longer = {"--set", "train_steps=400", "--set", "save_interval=5", "--set", "eval_samples=2"};
-  const auto start = std::chrono::steady_clock::now();
-  ASSERT_EQ(shell().run("", train("whole", longer)), 0) << shell().err();
-  const std::chrono::duration<double> whole = std::chrono::steady_clock::now() - start;
-  std::mt19937 random(5);
-  for (int kills = 0; kills < 5; ++kills) {
-    const double seconds = whole.count() * (0.06 + 0.1 * static_cast<double>(random() % 100) / 100);
-    const int code = shell().run("timeout -s KILL " + std::to_string(seconds), train("broken", longer));
-    ASSERT_EQ(code, 128 + SIGKILL) << shell().err();
-  }
-  ASSERT_EQ(shell().run("", train("broken", longer)), 0) << shell().err();
-  EXPECT_EQ(trace("broken"), trace("whole"));
-  EXPECT_EQ(weights("broken"), weights("whole"));
-}
-
-TEST_F(Train, ATerminatedRunSavesAndGoesOn) {
-  const Strings longer = {"--set", "train_steps=100000", "--set", "save_interval=100000",
-                          "--set", "lr_decay_steps=100"};
-  std::string command = SEPLLM_BINARY;
-  for (const std::string& a : train("a", longer)) command += " '" + a + "'";
-  const std::string script = command + " & pid=$!\nuntil [ -s " + in("a/metrics.jsonl") +
-                             " ] || ! kill -0 $pid; do sleep 0.02; done\nkill -TERM $pid; wait $pid\n";
-  const int status =
-      std::system(("bash " + write("term.sh", script) + " > " + in("out") + " 2> " + in("err")).c_str());
-  EXPECT_EQ(WEXITSTATUS(status), 128 + SIGTERM);
-  EXPECT_NE(read_file(in("err")).find("saved"), std::string::npos) << read_file(in("err"));
-  const size_t steps = trace("a").size();
-  ASSERT_GE(steps, 1U);
-  ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=" + std::to_string(steps + 3), "--set",
-                                        "lr_decay_steps=100"})),
-            0);
-  EXPECT_NE(shell().err().find("going on after step " + std::to_string(steps)), std::string::npos);
-}
-
 // Texts belong to steps as losses do: nothing is lost or there twice after a break, and they change nothing.
 TEST_F(Train, WritesSamplesOfText) {
   const Strings samples = {"--set", "sample_interval=4", "--set", "sample_tokens=9",
@@ -259,35 +143,6 @@ TEST_F(Train, TimeAddsUpOverTheParts) {
   EXPECT_GT(before[0], 0);
 }
 
-TEST_F(Train, AFullDiskIsReportedAndTheOldCheckpointStays) {
-  ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=7", "--set", "lr_decay_steps=30"})), 0);
-  const std::string old = in("a") + "/step-000000007.ckpt";
-  const std::string before = read_file(old);
-  for (const std::string& fault : {"write:2:" + std::to_string(ENOSPC), "fsync:2:" + std::to_string(EIO)}) {
-    const int code = shell().run(ShellRun::with_fault(fault), train("a"));
-    EXPECT_EQ(code, 1) << shell().err();
-    EXPECT_NE(shell().err().find("sepllm: error: "), std::string::npos) << shell().err();
-    EXPECT_EQ(read_file(old), before);
-  }
-  ASSERT_EQ(shell().run("", train("whole")), 0);
-  std::filesystem::remove_all(in("a") + "/model");
-  ASSERT_EQ(shell().run("", train("a")), 0) << shell().err();
-  EXPECT_EQ(weights("a"), weights("whole"));
-}
-
-TEST_F(Train, ABrokenCheckpointIsPassedOverForTheOneBefore) {
-  ASSERT_EQ(shell().run("", train("a")), 0);
-  const std::vector<Json> whole = trace("a");
-  const std::string newest = in("a") + "/step-000000030.ckpt";
-  std::string bytes = read_file(newest);
-  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
-  write_file_atomically(newest, bytes);
-  ASSERT_EQ(shell().run("", train("a")), 0) << shell().err();
-  EXPECT_NE(shell().err().find("passed over"), std::string::npos);
-  EXPECT_NE(shell().err().find("going on after step 28"), std::string::npos) << shell().err();
-  EXPECT_EQ(trace("a"), whole);
-}
-
 TEST_F(Train, WrongSettingsAndDataAreClearErrors) {
   const auto refuse = [&](const Strings& settings, const Strings& parts) {
     SCOPED_TRACE(settings.back());
@@ -305,12 +160,33 @@ TEST_F(Train, WrongSettingsAndDataAreClearErrors) {
   refuse({"--set", "tokenizer=" + in("nothing")}, {"nothing"});
   refuse({"--set", "n_heads=3"}, {"3"});
   refuse({"--set", "data=[{path: x, wait: 3}]"}, {"wait"});
+  refuse({"--set", "data=7"}, {"data", "PREFIX", "7"});
+  refuse({"--set", "data=" + in("text") + ".bin"}, {"text.bin.idx"});
+  refuse({"--set", "valid_share=0.001"}, {"sample", "0.999"});
+  refuse({"--set", "lr=nan"}, {"lr", "nan"});
+  refuse({"--set", "lr=1e400"}, {"lr", "1e400"});
+  refuse({"--set", "min_lr=1"}, {"min_lr", "larger"});
+  refuse({"--set", "train_steps=99999999999999999999"}, {"train_steps"});
+  refuse({"--set", "seq_length=24.5"}, {"seq_length", "24.5"});
+  refuse({"--set", "hidden_size=15"}, {"15"});
+  refuse({"--set", "policy.policy=sepp"}, {"sepp"});
+  refuse({"--set", "policy.windw=3"}, {"windw", "window"});
+  refuse({"--set", "policy.separators=ids:9999"}, {"9999"});
+  refuse({"--set", "later_policy=full"}, {"later_policy_step"});
+  // What would do nothing.
+  refuse({"--set", "n_kv_heads=1"}, {"n_kv_heads", "query heads"});
+  refuse({"--set", "family=llama", "--set", "rotary_pct=0.5"}, {"rotary_pct", "gpt_neox"});
+  refuse({"--set", "init_from=" + model()}, {"new models"});
   expect_failure({"train"}, {"--config"});
   expect_failure({"train", "--config", write("bad.yaml", "a: [1, 2")}, {"bad.yaml", "line"});
   expect_failure({"train", "--config", write("bad.yaml", "lr: 1\nlr: 2\n")}, {"bad.yaml", "twice"});
+  expect_failure({"train", "--config", write("bad.yaml", "- 1\n")}, {"bad.yaml", "key: value"});
+  expect_failure({"train", "--config", write("bad.yaml", "lr: &a [*a]\n")}, {"bad.yaml", "deeper"});
+  expect_failure(train("text.bin/x"), {"text.bin/x", "folder"});
   // Another model or other data in the folder of a run.
   ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=2"})), 0);
   expect_failure(train("a", {"--set", "hidden_size=32"}), {"another model"});
+  expect_failure(train("a", {"--set", "n_heads=1"}), {"another model"});
   expect_failure(train("a", {"--set", "seq_length=32"}), {"other data"});
 }
 

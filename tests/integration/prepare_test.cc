@@ -121,14 +121,64 @@ TEST_F(PrepareCommand, AFailingDiskLeavesWhatWasThere) {
   };
   ASSERT_EQ(run("none:0:0", text), 0) << read_file(file("err"));
   const std::string bin = read_file(file("disk/d.bin")), idx = read_file(file("disk/d.idx"));
-  // Both files are written and synced before either takes its name.
-  for (const char* fault : {"write:1:28", "write:2:28", "fsync:1:5", "rename:1:5"}) {
+  // The files are written, and the tokens and their index synced, before any takes its name.
+  for (const char* fault : {"create:1:30", "create:2:30", "create:3:30", "write:1:28", "write:2:28",
+                            "write:3:28", "fsync:1:5", "fsync:2:5", "rename:1:5"}) {
     EXPECT_NE(run(fault, other), 0) << fault;
     EXPECT_EQ(read_file(file("err")).rfind("sepllm: error: ", 0), 0u) << read_file(file("err"));
     EXPECT_EQ(read_file(file("disk/d.bin")), bin) << fault;
     EXPECT_EQ(read_file(file("disk/d.idx")), idx) << fault;
-    EXPECT_EQ(std::distance(fs::directory_iterator(file("disk")), {}), 2) << fault;
+    EXPECT_EQ(std::distance(fs::directory_iterator(file("disk")), {}), 3) << fault;
   }
+  EXPECT_EQ(run("write:1:short", other), 0) << read_file(file("err"));
+  const std::string new_bin = read_file(file("disk/d.bin"));
+  EXPECT_NE(new_bin, bin);
+  // Killed: what can be opened then is all old or all new, and the next run has it right.
+  int kills = 0, opened = 0;
+  for (const std::string call : {"create", "write", "fsync", "rename"}) {
+    for (int n = 1;; ++n) {
+      SCOPED_TRACE(call + std::to_string(n));
+      ASSERT_EQ(run("none:0:0", text), 0);
+      if (run(call + ":" + std::to_string(n) + ":kill", other) == 0) break;
+      ++kills;
+      const ProgramResult shown = run_sepllm({"inspect", "data", file("disk/d")});
+      if (shown.exit_code == 0) {
+        ++opened;
+        EXPECT_EQ(read_file(file("disk/d.bin")) == bin, read_file(file("disk/d.idx")) == idx);
+      }
+      ASSERT_EQ(run("none:0:0", other), 0);
+      EXPECT_EQ(read_file(file("disk/d.bin")), new_bin);
+    }
+  }
+  EXPECT_GE(kills, 12);
+  EXPECT_EQ(opened, kills - 2);  // new tokens with the old index are refused
+}
+
+TEST_F(PrepareCommand, NotesTheTokenizerAndTrainingHoldsToIt) {
+  const std::string text = write("long.txt", read_file(std::string(SEPLLM_SOURCE_DIR) + "/docs/CLI.md"));
+  run_json(prepare("mine", {text}));
+  const auto train = [&](const std::string& data) {
+    const std::string settings = write(
+        "t.yaml",
+        "n_layers: 1\nn_heads: 2\nhidden_size: 16\nseq_length: 16\nglobal_batch_size: 1\ntrain_steps: 1\n"
+        "lr: 1e-3\ndata: " +
+            file(data) + "\nsave: " + file(data + "-run") + "\ntokenizer: " + model() + "\n");
+    return std::vector<std::string>{"train", "--config", settings};
+  };
+  EXPECT_EQ(run_sepllm(train("mine")).exit_code, 0);
+  // Prepared with another: its ids would fit.
+  const ProgramResult bpe =
+      run_sepllm({"prepare", "--train-tokenizer", "bpe", "--vocab-size", "258", "--out", file("bpe"), text});
+  ASSERT_EQ(bpe.exit_code, 0) << bpe.err;
+  run_json({"prepare", "--tokenizer", file("bpe"), "--out", file("other"), text});
+  expect_failure(train("other"), {"other", "another tokenizer", "258"});
+  EXPECT_FALSE(file_exists(file("other-run")));
+  // Not known: trained without a word.
+  fs::remove(file("other.meta.json"));
+  EXPECT_EQ(run_sepllm(train("other")).exit_code, 0);
+  write("mine.meta.json", "{\"documents\": 1");
+  fs::remove_all(file("mine-run"));
+  expect_failure(train("mine"), {"mine.meta.json"});
 }
 
 TEST_F(PrepareCommand, TrainsATokenizerThatPreparesText) {

@@ -1,0 +1,22 @@
+// What `prepare` notes beside a token file, in PREFIX.meta.json: whose ids they are. Files of other programs
+// have no such note.
+#pragma once
+
+#include <string>
+
+#include "text/tokenizer.h"
+#include "train/token_file.h"
+
+namespace sepllm {
+
+std::string data_facts_path(const std::string& prefix);
+
+// The note on a file of so many documents and tokens.
+std::string data_facts(const Tokenizer& tokenizer, int64_t documents, int64_t tokens);
+
+// Error (kInvalidArgument) where the note says that the ids are of a tokenizer in which they mean something
+// else; that one may have more tokens behind them. Nothing is known, and nothing said, without a note or
+// where it is about another file. Error (kBadFile) where it cannot be read.
+void check_prepared_with(const TokenFile& file, const Tokenizer& tokenizer);
+
+}  // namespace sepllm
