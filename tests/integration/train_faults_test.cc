@@ -100,16 +100,20 @@ TEST_F(TrainFaults, InterruptedAgainRightAfterAResume) {
 // Five times in a row (fifty in --long), each after a share of the time that the whole run takes; should the
 // run get to its end meanwhile, it is begun anew.
 TEST_F(TrainFaults, KilledAtRandomMomentsAgainAndAgain) {
-  const Strings longer = {"--set", "train_steps=400", "--set", "save_interval=5", "--set", "eval_samples=2"};
+  const std::string steps = every_fault() ? "4000" : "400";
+  const Strings longer = {"--set", "train_steps=" + steps, "--set", "save_interval=5",
+                          "--set", "eval_samples=2"};
   const auto start = std::chrono::steady_clock::now();
   run_well(train("whole", longer));
   const std::chrono::duration<double> whole = std::chrono::steady_clock::now() - start;
   std::mt19937 random(5);
   const int most = every_fault() ? 50 : 5;
-  int kills = 0, runs = 1;
+  const double share = 0.8 / most;
+  int kills = 0, runs = 1, resumed = 0;
   while (kills < most) {
-    const double seconds = whole.count() * 0.16 * static_cast<double>(random() % 1000) / 1000;
+    const double seconds = whole.count() * 2 * share * static_cast<double>(random() % 1000) / 1000;
     const int code = shell().run("timeout -s KILL " + std::to_string(seconds), train("broken", longer));
+    resumed += shell().err().find("going on after step") != std::string::npos ? 1 : 0;
     if (code == 128 + SIGKILL) {
       ++kills;
       continue;
@@ -121,7 +125,7 @@ TEST_F(TrainFaults, KilledAtRandomMomentsAgainAndAgain) {
   }
   run_well(train("broken", longer));
   expect_same_run("broken", "whole");
-  std::cout << kills << " kills in " << runs << " run(s)\n";
+  std::cout << kills << " kills in " << runs << " run(s), " << resumed << " times from a checkpoint\n";
 }
 
 TEST_F(TrainFaults, ATerminatedRunSavesAndGoesOn) {
