@@ -86,7 +86,7 @@ class TrainCase {
   double kept() const { return kept_; }
   int64_t n_parameters() { return learner_.parameters().count(); }
   // Parameters, gradients, two moments; activations and scratch.
-  int64_t bytes() { return 16 * learner_.parameters().size() + learner_.scratch_bytes(); }
+  int64_t bytes() { return 16 * learner_.parameters().size() + learner_.pass_bytes().arena; }
 
   // Seconds of a step, mean over all steps.
   Json breakdown() const {

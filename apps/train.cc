@@ -10,6 +10,7 @@
 #include "apps/output.h"
 #include "apps/report_page.h"
 #include "apps/report_plots.h"
+#include "apps/train_plan_text.h"
 #include "apps/train_ranks.h"
 #include "apps/train_samples.h"
 #include "base/error.h"
@@ -33,6 +34,9 @@ class TrainCommand : public Command {
     own_.add_strings("set", &changes_, "settings that replace those of the file: lr=1e-3 policy.window=64",
                      "KEY=VALUE");
     own_.add_choice("export-type", &type_, {"f32", "bf16", "f16"}, "type of the finished model's weights");
+    own_.add_flag(
+        "dry-run", &dry_run_,
+        "check everything and print what the run will take: memory, tokens, FLOPs; nothing is written");
     own_.add_flag("json", &json_, "one JSON value on standard output at the end");
   }
   std::string name() const override { return "train"; }
@@ -71,12 +75,14 @@ class TrainCommand : public Command {
     });
     const int threads = config.threads > 0 ? static_cast<int>(config.threads) : comm.threads_per_rank();
     ThreadPool pool(threads);
+    const double rate = gemm_rate(pool) * comm.size();
+    if (dry_run_) return show_plan(config, comm, threads, rate);
     const InterruptGuard guard;
     std::optional<Progress> progress;
     if (comm.first()) progress.emplace("training", config.train_steps);
     std::optional<TextSampler> sampler;
     Trainer::Callbacks callbacks;
-    callbacks.gemm_flops = gemm_rate(pool) * comm.size();
+    callbacks.gemm_flops = rate;
     callbacks.sample_text = [&] { return sampler->text(); };
     callbacks.now = seconds_now;
     callbacks.stop = [&] { return guard.interrupted() || asked_to_save(); };
@@ -92,9 +98,9 @@ class TrainCommand : public Command {
     };
     Trainer trainer(config, pool, callbacks, comm);
     if (comm.first() && config.sample_interval > 0) sampler.emplace(trainer, pool);
-    callbacks.on_note(fmt::format("{} parameters, {} to go of {} steps",
+    callbacks.on_note(fmt::format("{} parameters, {} to go of {} steps, {} of memory",
                                   trainer.learner().parameters().count(), config.train_steps - trainer.step(),
-                                  config.train_steps));
+                                  config.train_steps, human_bytes(trainer.plan().total())));
     if (comm.size() > 1) {
       callbacks.on_note(
           fmt::format("{} ranks, {} on each: parameters and gradients {}, its shard of the moments {}",
@@ -148,6 +154,7 @@ class TrainCommand : public Command {
                   {"loss", last_.loss},
                   {"valid_loss", valid ? Json(*valid) : Json()},
                   {"tokens", last_.tokens},
+                  {"peak_rss_bytes", peak_rss_bytes()},
                   {"model", model}});
       return;
     }
@@ -155,10 +162,21 @@ class TrainCommand : public Command {
                       valid ? fmt::format("held-out loss {:.4f}, ", *valid) : "", model));
   }
 
+  int show_plan(const TrainConfig& config, Comm& comm, int threads, double gemm_rate) const {
+    const TrainInputs inputs = open_train_inputs(config, comm);
+    const int64_t program = rss_bytes();
+    comm.together([&] {
+      if (!comm.first()) return;
+      print_train_plan(config, plan_training(config, inputs, threads, comm.size()), {program, gemm_rate},
+                       json_);
+    });
+    return 0;
+  }
+
   OptionSet own_;
   std::string config_, type_ = "f32";
   std::vector<std::string> changes_;
-  bool json_ = false;
+  bool json_ = false, dry_run_ = false;
   StepMetrics last_;
 };
 

@@ -52,6 +52,7 @@ struct ThreadPool::Impl {
   std::atomic<bool> failed{false};
   std::exception_ptr exception;  // guarded by mutex
   bool running = false;          // a loop is under way (caller's thread only)
+  int idle_size = 0;             // of a pool that runs nothing
 
   void drain(int worker) {
     for (;;) {
@@ -132,14 +133,21 @@ ThreadPool::ThreadPool(int n_threads) : impl_(std::make_unique<Impl>()) {
   }
 }
 
+ThreadPool::ThreadPool(Idle idle) : impl_(std::make_unique<Impl>()) {
+  SEPLLM_CHECK(idle.n_threads >= 1);
+  impl_->idle_size = idle.n_threads;
+}
+
 ThreadPool::~ThreadPool() { impl_->join(); }
 
-int ThreadPool::size() const { return static_cast<int>(impl_->threads.size()) + 1; }
+int ThreadPool::size() const {
+  return impl_->idle_size > 0 ? impl_->idle_size : static_cast<int>(impl_->threads.size()) + 1;
+}
 
 void ThreadPool::parallel_for(int64_t n_tasks, Task fn) {
   Impl& p = *impl_;
   SEPLLM_CHECK(!p.running);
-  if (n_tasks <= 0) return;
+  if (n_tasks <= 0 || p.idle_size > 0) return;
   if (p.threads.empty() || n_tasks == 1) {
     p.running = true;
     struct Reset {

@@ -13,6 +13,12 @@ class ThreadPool {
   // `n_threads` in [1, 1024], the calling thread included (so n_threads - 1 are started). Error otherwise, or
   // where the system refuses a thread.
   explicit ThreadPool(int n_threads);
+  // A pool that has that many threads by its size() only, and whose loops run no tasks: for what a
+  // computation would ask of memory (train/train_plan.h).
+  struct Idle {
+    int n_threads;
+  };
+  explicit ThreadPool(Idle idle);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

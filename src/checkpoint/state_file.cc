@@ -1,5 +1,6 @@
 #include "checkpoint/state_file.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -52,9 +53,20 @@ class FileWriter : public ByteWriter {
   throw Error(ErrorCode::kBadFile, message, {.file = file, .expected = expected, .got = got});
 }
 
-uint64_t hash_of(std::string_view bytes) {
+constexpr size_t kReadPiece = size_t{256} << 10;
+
+// Calls fn(piece) for all of `bytes` in order.
+template <typename Fn>
+void by_pieces(std::string_view bytes, const Fn& fn) {
+  for (size_t begin = 0; begin < bytes.size(); begin += kReadPiece) fn(bytes.substr(begin, kReadPiece));
+}
+
+uint64_t hash_of(std::string_view bytes, const std::function<void(std::string_view)>& on_read) {
   Hash64 hash;
-  hash.add(bytes.data(), bytes.size());
+  by_pieces(bytes, [&](std::string_view piece) {
+    hash.add(piece.data(), piece.size());
+    if (on_read) on_read(piece);
+  });
   return hash.value();
 }
 
@@ -85,7 +97,8 @@ void write_state_file(const std::string& path, Json header, const std::vector<St
   file.commit();
 }
 
-StateContent parse_state(std::string_view bytes, const std::string& file) {
+StateContent parse_state(std::string_view bytes, const std::string& file,
+                         const std::function<void(std::string_view)>& on_read) {
   if (!bytes.starts_with(kMagic)) {
     // An empty or cut file may still show what it was meant to be.
     const bool begins = kMagic.starts_with(bytes) && !bytes.empty();
@@ -106,8 +119,8 @@ StateContent parse_state(std::string_view bytes, const std::string& file) {
   const std::string_view body = bytes.substr(0, bytes.size() - kHashBytes);
   uint64_t hash;
   std::memcpy(&hash, bytes.data() + body.size(), sizeof hash);
-  if (hash != hash_of(body))
-    refuse(file, "the state file is damaged: wrong checksum", hex64(hash), hex64(hash_of(body)));
+  if (const uint64_t found = hash_of(body, on_read); hash != found)
+    refuse(file, "the state file is damaged: wrong checksum", hex64(hash), hex64(found));
 
   StateContent content;
   content.header = parse_json(bytes.substr(kPreamble, header_bytes), file);
@@ -125,11 +138,29 @@ StateContent parse_state(std::string_view bytes, const std::string& file) {
   return content;
 }
 
-StateFile::StateFile(const std::string& path) : map_(path), content_(parse_state(map_.bytes(), path)) {}
+StateFile::StateFile(const std::string& path)
+    : map_(path),
+      content_(parse_state(map_.bytes(), path, [this](std::string_view read) { map_.forget(read); })) {}
 
-ByteReader StateFile::section(const std::string& name) const {
+ByteReader StateFile::section(const std::string& name) const { return {section_bytes(name), path(), name}; }
+
+void StateFile::read_floats(const std::string& name, uint64_t first, std::span<float> to) const {
+  std::string_view bytes = section_bytes(name);
+  bytes.remove_prefix(std::min<uint64_t>(first * sizeof(float), bytes.size()));
+  bytes = bytes.substr(0, to.size_bytes());
+  ByteReader reader(bytes, path(), name);
+  reader.need(to.size_bytes());
+  auto* next = reinterpret_cast<char*>(to.data());
+  by_pieces(bytes, [&](std::string_view piece) {
+    reader.bytes(next, piece.size());
+    next += piece.size();
+    map_.forget(piece);
+  });
+}
+
+std::string_view StateFile::section_bytes(const std::string& name) const {
   for (const auto& [known, bytes] : content_.sections) {
-    if (known == name) return {bytes, path(), name};
+    if (known == name) return bytes;
   }
   throw Error(ErrorCode::kBadFile, "the state file has no such section", {.file = path(), .got = name});
 }

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,17 +35,26 @@ struct StateContent {
   Json header;
   std::vector<std::pair<std::string, std::string_view>> sections;
 };
-StateContent parse_state(std::string_view bytes, const std::string& file);
+// `on_read`, if given, is told of each piece whose checksum has been made.
+StateContent parse_state(std::string_view bytes, const std::string& file,
+                         const std::function<void(std::string_view)>& on_read = {});
 
 class StateFile {
  public:
-  explicit StateFile(const std::string& path);  // Error as MappedFile and parse_state
+  // Error as MappedFile and parse_state. Pages leave this process's memory as soon as they have been read: a
+  // file may be as large as what the process holds already.
+  explicit StateFile(const std::string& path);
 
   const std::string& path() const { return map_.path(); }
   const Json& header() const { return content_.header; }
   ByteReader section(const std::string& name) const;  // Error (kBadFile) where there is none
+  // Numbers of a section that is a list of them, from the number `first` on; Error (kBadFile) if it has
+  // fewer.
+  void read_floats(const std::string& name, uint64_t first, std::span<float> to) const;
 
  private:
+  std::string_view section_bytes(const std::string& name) const;
+
   MappedFile map_;
   StateContent content_;
 };

@@ -39,6 +39,7 @@ SplitRows split_pass(const Context& ctx, const SplitOperand& x) {
   const SplitRows rows{n_blocks, n_groups,
                        ctx.arena.allocate<uint16_t>(n_groups * n_blocks * kSplitRowsBlock),
                        ctx.arena.allocate<bool>(n_groups * kSplitGroup)};
+  std::fill_n(rows.plain, n_groups * kSplitGroup, true);  // also where no thread looks (ThreadPool::Idle)
   parallel_for(ctx, n_groups, x.n_rows() * x.n_in() * 2, [&](int64_t g, int) {
     const int64_t row = g * kSplitGroup;
     split_rows(x.rows(row, std::min(kSplitGroup, x.n_rows() - row)), n_blocks,

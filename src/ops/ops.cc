@@ -6,6 +6,7 @@
 #include "kernels/elementwise_backward.h"
 #include "kernels/linear_backward.h"
 #include "kernels/norm.h"
+#include "kernels/rows.h"
 #include "ops/op_times.h"
 #include "tensor/tape.h"
 
@@ -18,12 +19,17 @@ Matrix scratch(const Context& ctx, int64_t n_rows, int64_t n_cols) {
 
 // What x holds now, for the backward pass: it will be overwritten.
 Matrix saved(const Context& ctx, const Matrix& x) {
-  const Matrix copy = scratch(ctx, x.n_rows, x.n_cols);
+  const Matrix copy = ctx.tape->keep(x.n_rows, x.n_cols);
   ctx.pool.parallel_for(x.n_rows, [&](int64_t r, int) { std::copy_n(x.row(r), x.n_cols, copy.row(r)); });
   return copy;
 }
 
 }  // namespace
+
+Tape::Packing bf16_packing() {
+  return {[](const float* from, int64_t n, uint16_t* to) { row_from_f32(DType::kBF16, from, n, to); },
+          [](const uint16_t* from, int64_t n, float* to) { row_to_f32(DType::kBF16, from, n, to); }};
+}
 
 void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
            bool accumulate) {
@@ -89,7 +95,8 @@ void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyO
   const int64_t n_blocks = std::max<int64_t>(1, (hidden.n_rows + most - 1) / most);
   const int64_t rows = (hidden.n_rows + n_blocks - 1) / n_blocks;
   const Matrix d_hidden = scratch(ctx, hidden.n_rows, hidden.n_cols);
-  std::fill_n(d_hidden.data, d_hidden.n_rows * d_hidden.n_cols, 0.0F);
+  ctx.pool.parallel_for(d_hidden.n_rows,
+                        [&](int64_t r, int) { std::fill_n(d_hidden.row(r), d_hidden.n_cols, 0.0F); });
   tape->record(
       [d_hidden, slot = tape->slot(hidden)](const Context& c) { add(c, c.tape->gradient(slot), d_hidden); });
   const Arena::Scope scope(ctx.arena);

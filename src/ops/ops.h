@@ -14,9 +14,13 @@
 #include "kernels/pattern_attention.h"
 #include "kernels/rope.h"
 #include "tensor/matrix.h"
+#include "tensor/tape.h"
 #include "tensor/view.h"
 
 namespace sepllm::ops {
+
+// bf16, rounded to nearest even.
+Tape::Packing bf16_packing();
 
 struct NormOperands {
   bool rms = true;

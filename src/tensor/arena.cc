@@ -14,12 +14,23 @@ void* Arena::allocate_bytes(int64_t bytes) {
     used_ = 0;
   }
   if (block_ == blocks_.size()) {
-    blocks_.emplace_back(std::max({rounded, reserved_bytes(), least_}), "the forward pass");
+    blocks_.emplace_back(std::max({rounded, reserved_bytes(), least_}), "the forward pass", memory_);
     used_ = 0;
   }
   char* p = blocks_[block_].as<char>() + used_;
   used_ += rounded;
+  allocated_ += rounded;
+  peak_ = std::max(peak_, allocated_);
   return p;
+}
+
+void Arena::reserve(int64_t bytes) {
+  SEPLLM_CHECK(allocated_ == 0);
+  blocks_.clear();
+  block_ = 0;
+  used_ = 0;
+  least_ = std::max(least_, bytes);
+  blocks_.emplace_back(least_, "the forward pass", memory_);
 }
 
 int64_t Arena::reserved_bytes() const {

@@ -1,5 +1,6 @@
-// Scratch memory of one forward pass: allocation is an addition, release is going back to a mark. Once it has
-// grown to its peak, it asks the system for nothing more.
+// Scratch memory of a pass: allocation is an addition, release is going back to a mark. Once it has grown to
+// its peak, or was given that much in advance, it asks the system for nothing more. Memory that was never
+// allocated is never touched either: of a block that is too large only addresses are lost.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,11 @@ namespace sepllm {
 
 class Arena {
  public:
+  explicit Arena(Memory memory = Memory::kAnything) : memory_(memory) {}
+
+  // One block of this size, for a pass whose peak is known. Only before anything is allocated.
+  void reserve(int64_t bytes);
+
   // 64-byte aligned, uninitialised; valid until the mark before it is released. n >= 0.
   template <typename T>
   T* allocate(int64_t n) {
@@ -21,10 +27,12 @@ class Arena {
   // Everything allocated while a Scope lives is released at its end.
   class Scope {
    public:
-    explicit Scope(Arena& arena) : arena_(arena), block_(arena.block_), used_(arena.used_) {}
+    explicit Scope(Arena& arena)
+        : arena_(arena), block_(arena.block_), used_(arena.used_), allocated_(arena.allocated_) {}
     ~Scope() {
       arena_.block_ = block_;
       arena_.used_ = used_;
+      arena_.allocated_ = allocated_;
       arena_.drop_if_scattered();
     }
     Scope(const Scope&) = delete;
@@ -34,17 +42,23 @@ class Arena {
     Arena& arena_;
     size_t block_;
     int64_t used_;
+    int64_t allocated_;
   };
 
   int64_t reserved_bytes() const;
+  int64_t allocated_bytes() const { return allocated_; }  // now, each allocation in whole 64 bytes
+  int64_t peak_bytes() const { return peak_; }            // the most that they were
+  void reset_peak() { peak_ = allocated_; }               // ... from here on
 
  private:
   void drop_if_scattered() noexcept;
 
+  Memory memory_;
   std::vector<Buffer> blocks_;
   size_t block_ = 0;                  // the block in use
   int64_t used_ = 0;                  // bytes used of it
   int64_t least_ = int64_t{1} << 20;  // bytes of the next block at least
+  int64_t allocated_ = 0, peak_ = 0;
 };
 
 }  // namespace sepllm

@@ -1,4 +1,4 @@
-// Owned memory, 64-byte aligned and zeroed.
+// Owned memory, 64-byte aligned.
 #pragma once
 
 #include <cstddef>
@@ -7,11 +7,18 @@
 
 namespace sepllm {
 
+// What a buffer holds at first.
+enum class Memory {
+  kZeros,
+  kAnything,   // as the system gives it: a page takes memory when it is first written
+  kAddresses,  // the same, and more may be asked for than the machine has: for plans
+};
+
 class Buffer {
  public:
   Buffer() = default;
   // Error (kOutOfRange) naming `what` where the machine has not that much memory.
-  explicit Buffer(int64_t bytes, const char* what = "buffer");
+  explicit Buffer(int64_t bytes, const char* what = "buffer", Memory memory = Memory::kZeros);
 
   void* data() const { return data_.get(); }
   template <typename T>
@@ -22,6 +29,9 @@ class Buffer {
 
  private:
   struct Free {
+    Free() : mapped_bytes(0) {}
+    explicit Free(int64_t bytes) : mapped_bytes(bytes) {}
+    int64_t mapped_bytes;  // 0: of the heap
     void operator()(void* p) const;
   };
   std::unique_ptr<void, Free> data_;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <new>
+#include <optional>
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
@@ -46,9 +47,20 @@ class Tape {
     if (on_layer_) record([this, layer](const Context&) { on_layer_(layer); });
   }
 
-  // f32 memory in the arena for an activation [n_rows, n_cols] (uninitialised) that gets a gradient in the
-  // backward pass.
+  // How floats are packed into 16 bits and unpacked: any n.
+  struct Packing {
+    void (*pack)(const float* from, int64_t n, uint16_t* to);
+    void (*unpack)(const uint16_t* from, int64_t n, float* to);
+  };
+  // From now on what segments keep is packed into half the memory: they compute in f32, in `workspace`, which
+  // holds one of them at a time; when one ends it is packed, and unpacked to the same place for its backward.
+  // The state that a replayed segment keeps is packed as well. Nullptr: no more.
+  void set_packing(const Packing& packing, Arena* workspace);
+
+  // f32 memory for an activation [n_rows, n_cols] (uninitialised) that gets a gradient in the backward pass.
   Matrix activation(int64_t n_rows, int64_t n_cols);
+  // The same without a gradient: for what a backward closure will read.
+  Matrix keep(int64_t n_rows, int64_t n_cols);
   // The gradient of (a part of) an activation of this pass.
   Slot slot(const Matrix& part) const;
   // Where that gradient lies now; only inside a backward closure. At first it is zero: closures add to it,
@@ -72,11 +84,15 @@ class Tape {
     static_assert(std::is_trivially_copyable_v<Fn>);
     if (!replayed) {
       const Mark mark = begin_segment();
-      forward();
+      {
+        const WorkspaceScope scope(*this);
+        forward();
+        pack_segment(mark);
+      }
       end_segment(mark);
       return;
     }
-    const Matrix kept = copy_of(state);
+    const State kept = keep_state(state);
     {
       const Arena::Scope scope(arena_);
       const Mark mark = begin_segment();
@@ -84,11 +100,11 @@ class Tape {
       forget(mark);
     }
     record([this, state, kept, forward](const Context& ctx) {
-      copy(kept, state);
+      set_back(kept, state);
       const Arena::Scope scope(arena_);
       const Mark mark = begin_segment();
       forward();
-      run_segment(ctx, mark, entries_.size(), blocks_.size());
+      run_segment(ctx, mark, this->mark());
       forget(mark);
     });
   }
@@ -97,16 +113,28 @@ class Tape {
   // carry on. The tape is empty then.
   void backward(const Context& ctx);
   void clear();
+  // The most that gradients of activations have held since the last clear().
+  int64_t peak_gradient_bytes() const { return peak_gradient_bytes_; }
 
  private:
   struct Mark {
-    size_t entry, block;
+    size_t entry, block, packed;
   };
   struct Entry {
     void (*call)(void* fn, const Context& ctx);  // null: the end of a segment
     void* fn;
     Mark begin{};  // of that segment
-    size_t end_block = 0;
+    Mark end{};
+  };
+  // An array of the workspace, and where it lies packed.
+  struct Packed {
+    float* data;
+    int64_t size;
+    uint16_t* bits;
+  };
+  struct State {
+    const float* values;  // one of the two
+    const uint16_t* bits;
   };
   struct Block {
     const float* data;
@@ -115,22 +143,44 @@ class Tape {
     bool in_segment;
   };
 
+  // While one lives activations go to the workspace, if there is one.
+  class WorkspaceScope {
+   public:
+    explicit WorkspaceScope(Tape& tape);
+    ~WorkspaceScope();
+
+   private:
+    Tape& tape_;
+    std::optional<Arena::Scope> scope_;
+  };
+
+  Mark mark() const { return {entries_.size(), blocks_.size(), packed_.size()}; }
+  float* allocate(int64_t n);
+  void pack_segment(const Mark& begin);
+  template <typename Fn>
+  void by_pieces(int64_t n, const Fn& fn) const;
   Mark begin_segment();
   void end_segment(const Mark& mark);
   void forget(const Mark& mark);
-  void run_segment(const Context& ctx, const Mark& begin, size_t end_entry, size_t end_block);
+  void run_segment(const Context& ctx, const Mark& begin, const Mark& end);
   void run_entries(const Context& ctx, size_t begin, size_t end);
   void give_gradient(Block& block);
-  Matrix copy_of(const Matrix& m);
-  static void copy(const Matrix& from, const Matrix& to);
+  State keep_state(const Matrix& m);
+  void set_back(const State& kept, const Matrix& m) const;
 
   Arena& arena_;
   ThreadPool& pool_;
   int depth_ = 0;  // of segments being recorded
+  int64_t gradient_bytes_ = 0, peak_gradient_bytes_ = 0;
   std::unordered_map<const void*, float*> parameters_;
   std::vector<Entry> entries_;
   std::vector<Block> blocks_;
   std::function<void(int64_t)> on_layer_;
+  Packing packing_{};
+  Arena* workspace_ = nullptr;
+  std::optional<Arena::Scope> workspace_hold_;  // its blocks stay where they are until the backward pass
+  bool in_workspace_ = false;
+  std::vector<Packed> packed_;
 };
 
 }  // namespace sepllm

@@ -24,6 +24,10 @@ void write_weights(const std::string& path, Parameters& parameters, DType type) 
   for (const SafetensorsTensor& t : writer.order()) {
     for (const ParameterInfo& p : parameters.list()) {
       if (p.name != t.name) continue;
+      if (type == DType::kF32) {  // as they are: no copy beside a training run's memory
+        writer.write(parameters.values(p));
+        continue;
+      }
       rows.resize(static_cast<size_t>(p.size * dtype_size(type)));
       row_from_f32(type, parameters.values(p), p.size, rows.data());
       writer.write(rows.data());

@@ -5,27 +5,49 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "ops/ops.h"
 
 namespace sepllm {
 namespace {
 
-Buffer zeros(int64_t n, const char* what) { return Buffer(n * static_cast<int64_t>(sizeof(float)), what); }
+Buffer floats(int64_t n, const char* what, Memory memory) {
+  return Buffer(n * static_cast<int64_t>(sizeof(float)), what, memory);
+}
+
+// Seven products: two forward, five backward (the scores again among them).
+double attention_flops(const ModelConfig& c, double visible_pairs) {
+  return 14.0 * visible_pairs * static_cast<double>(c.n_heads * c.head_dim);
+}
 
 }  // namespace
 
-Learner::Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm)
+Learner::Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm, Memory memory)
     : spec_(spec),
       pool_(pool),
       comm_(comm != nullptr ? *comm : alone_),
-      parameters_(spec),
+      parameters_(spec, memory),
       shards_(make_shards(parameters_.size(), comm_.rank(), comm_.size())),
       layer_begins_(parameters_.layer_begins()),
-      gradients_(zeros(parameters_.size(), "the gradients")),
-      first_moments_(zeros(state_size(shards_), "the moments")),
-      second_moments_(zeros(state_size(shards_), "the moments")),
+      gradients_(floats(parameters_.size(), "the gradients", memory)),
+      first_moments_(floats(state_size(shards_), "the moments", memory)),
+      second_moments_(floats(state_size(shards_), "the moments", memory)),
       decoder_(spec.config, parameters_.views()),
+      arena_(memory == Memory::kZeros ? Memory::kAnything : memory),
+      workspace_(memory == Memory::kZeros ? Memory::kAnything : memory),
       tape_(arena_, pool) {
   parameters_.name_gradients(tape_, gradients_.as<float>());
+}
+
+void Learner::set_activation_storage(DType type) {
+  SEPLLM_CHECK(type == DType::kF32 || type == DType::kBF16);
+  tape_.set_packing(ops::bf16_packing(), type == DType::kF32 ? nullptr : &workspace_);
+}
+
+void Learner::reserve(const PassBytes& bytes) {
+  // Samples with more separators than any that the plan has seen take a little more; what nobody touches
+  // costs addresses alone.
+  arena_.reserve(bytes.arena + bytes.arena / 16);
+  workspace_.reserve(bytes.workspace);
 }
 
 void Learner::clear_gradients() {
@@ -77,9 +99,16 @@ double Learner::accumulate(std::span<const Sample> samples, double factor, bool 
     tape_.set_on_layer([this](int64_t l) { set_gradients_out(layer_begins_[static_cast<size_t>(l)]); });
   else
     tape_.set_on_layer({});
+  arena_.reset_peak();
   const Matrix hidden = forward(ctx, samples);
+  const int64_t activations = arena_.allocated_bytes();
+  pass_bytes_.arena = std::max(pass_bytes_.arena, arena_.peak_bytes());
+  arena_.reset_peak();
   decoder_.loss(ctx, hidden, targets, factors.data(), nll.data());
+  const int64_t loss = arena_.peak_bytes();
+  arena_.reset_peak();
   tape_.backward(ctx);
+  count_bytes(activations, loss, arena_.peak_bytes());
   count_flops(samples);
   double sum = 0;
   for (const double x : nll) sum += x;
@@ -92,8 +121,10 @@ double Learner::evaluate(std::span<const Sample> samples) {
   std::vector<int32_t> targets;
   for (const Sample& s : samples) targets.insert(targets.end(), s.tokens.begin() + 1, s.tokens.end());
   std::vector<double> nll(targets.size());
+  arena_.reset_peak();
   const Matrix hidden = forward(ctx, samples);
   decoder_.nll(ctx, hidden, targets, nll.data());
+  pass_bytes_.arena = std::max(pass_bytes_.arena, arena_.peak_bytes());
   double sum = 0;
   for (const double x : nll) sum += x;
   return sum;
@@ -178,6 +209,18 @@ void Learner::deal_moments(Moment which, const std::function<void(std::span<floa
   }
 }
 
+// Takes the bytes of the arena: after the forward pass, and the most during the loss and the backward pass.
+void Learner::count_bytes(int64_t activations, int64_t loss, int64_t backward) {
+  const auto at_least = [](int64_t* most, int64_t bytes) { *most = std::max(*most, bytes); };
+  const int64_t gradients = tape_.peak_gradient_bytes();
+  at_least(&pass_bytes_.activations, activations);
+  at_least(&pass_bytes_.loss, loss - activations);
+  at_least(&pass_bytes_.activation_gradients, gradients);
+  at_least(&pass_bytes_.backward, backward - activations - gradients);
+  at_least(&pass_bytes_.arena, std::max(loss, backward));
+  at_least(&pass_bytes_.workspace, workspace_.peak_bytes());
+}
+
 void Learner::count_flops(std::span<const Sample> samples) {
   const ModelConfig& c = spec_.config;
   int64_t matrices = 0;  // elements multiplied for each token
@@ -194,8 +237,13 @@ void Learner::count_flops(std::span<const Sample> samples) {
   }
   const auto tokens = static_cast<double>(samples.size() * (samples[0].tokens.size() - 1));
   flops_.dense += 6.0 * static_cast<double>(matrices) * tokens;
-  // Seven products: two forward, five backward (the scores again among them).
-  flops_.attention += 14.0 * pairs * static_cast<double>(c.n_heads * c.head_dim);
+  flops_.attention += attention_flops(c, pairs);
+}
+
+double Learner::full_attention_flops(int64_t length) const {
+  const ModelConfig& c = spec_.config;
+  const auto n = static_cast<double>(length);
+  return attention_flops(c, n * (n + 1) / 2 * static_cast<double>(c.n_layers));
 }
 
 }  // namespace sepllm

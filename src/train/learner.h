@@ -33,8 +33,9 @@ struct TrainingPatterns {
 class Learner {
  public:
   // All parameters zero: load() or initialise() them. Error (kOutOfRange) where memory is not enough.
-  // `comm`: the ranks of the run; null: this one alone.
-  Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm = nullptr);
+  // `comm`: the ranks of the run; null: this one alone. With Memory::kAddresses and an idle pool it computes
+  // nothing and finds out what memory it would take.
+  Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm = nullptr, Memory memory = Memory::kZeros);
 
   const ModelSpec& spec() const { return spec_; }
   Parameters& parameters() { return parameters_; }
@@ -45,6 +46,8 @@ class Learner {
   void set_patterns(TrainingPatterns patterns) { patterns_ = std::move(patterns); }
   // Activations of a layer are made again in the backward pass instead of kept.
   void set_replay_layers(bool replay) { replay_layers_ = replay; }
+  // How they are kept: f32, or bf16 in half the memory (each layer computes in f32 all the same).
+  void set_activation_storage(DType type);
   // Where accumulate() adds up the seconds by kind of op; null: nowhere.
   void set_times(OpTimes* times) { times_ = times; }
 
@@ -73,8 +76,21 @@ class Learner {
   };
   const Flops& flops() const { return flops_; }  // of all samples accumulated so far
   void set_flops(const Flops& flops) { flops_ = flops; }
+  // Of attention, if every token of a sample of `length` saw all before it.
+  double full_attention_flops(int64_t length) const;
 
-  int64_t scratch_bytes() const { return arena_.reserved_bytes(); }
+  // What a pass over samples takes beside parameters, gradients and moments: the most of all so far.
+  struct PassBytes {
+    int64_t activations = 0;           // kept for the backward pass
+    int64_t loss = 0;                  // beside them: logits of a block of rows, scratch
+    int64_t activation_gradients = 0;  // in the backward pass, beside the activations
+    int64_t backward = 0;              // and beside both: scratch, a layer's activations made again
+    int64_t arena = 0;                 // the most of all that; loss and backward are not there at one time
+    int64_t workspace = 0;             // beside it: the activations of one layer, where they are kept packed
+  };
+  const PassBytes& pass_bytes() const { return pass_bytes_; }
+  // Takes the memory of passes in one piece. Before the first of them.
+  void reserve(const PassBytes& bytes);
 
  private:
   std::span<float> span_of(Buffer& buffer) {
@@ -85,6 +101,7 @@ class Learner {
   Buffer& moments(Moment which) { return which == Moment::kFirst ? first_moments_ : second_moments_; }
   void set_gradients_out(int64_t from);  // gradients from this element on are final
   void count_flops(std::span<const Sample> samples);
+  void count_bytes(int64_t activations, int64_t loss, int64_t backward);
 
   ModelSpec spec_;
   ThreadPool& pool_;
@@ -96,12 +113,13 @@ class Learner {
   size_t n_kept_ = 0;                  // the first buckets, whose gradients are not on their way
   Buffer gradients_, first_moments_, second_moments_;
   Decoder decoder_;
-  Arena arena_;
+  Arena arena_, workspace_;
   Tape tape_;
   TrainingPatterns patterns_;
   bool replay_layers_ = false;
   OpTimes* times_ = nullptr;
   Flops flops_;
+  PassBytes pass_bytes_;
   // Of the forward pass that is on the tape.
   std::vector<Pattern> patterns_of_samples_;
   std::vector<Sequence> sequences_;

@@ -58,7 +58,7 @@ void visit(const ModelSpec& spec, ModelWeights* weights, const Fn& fn) {
 
 }  // namespace
 
-Parameters::Parameters(const ModelSpec& spec) : spec_(spec) {
+Parameters::Parameters(const ModelSpec& spec, Memory memory) : spec_(spec) {
   spec_.blocks.reset();
   ModelWeights unused;
   visit(spec_, &unused,
@@ -70,8 +70,7 @@ Parameters::Parameters(const ModelSpec& spec) : spec_(spec) {
           size_ += (n + kAlignment - 1) / kAlignment * kAlignment;
           return nullptr;
         });
-  buffer_ = Buffer(size_ * static_cast<int64_t>(sizeof(float)), "the parameters");
-  std::fill_n(data(), size_, 0.0F);
+  buffer_ = Buffer(size_ * static_cast<int64_t>(sizeof(float)), "the parameters", memory);
 }
 
 int64_t Parameters::count() const {
@@ -95,12 +94,16 @@ std::vector<int64_t> Parameters::layer_begins() const {
   return begins;
 }
 
-void Parameters::load(const std::string& folder, const ModelSpec& spec) {
+ModelWeights Parameters::open_weights(const std::string& folder, const ModelSpec& spec) {
   if (spec.blocks) {
     throw Error(ErrorCode::kUnsupported, "quantised weights cannot be trained",
                 {.file = folder, .hint = "begin from the checkpoint that they were made of"});
   }
-  const ModelWeights stored = load_weights(folder, spec);  // checks every tensor
+  return load_weights(folder, spec);  // checks every tensor
+}
+
+void Parameters::load(const std::string& folder, const ModelSpec& spec) {
+  const ModelWeights stored = open_weights(folder, spec);
   const WeightStore& store = stored.store;
   const std::string prefix = detect_prefix(store, spec);
   for (const ParameterInfo& p : list_) {
@@ -111,6 +114,7 @@ void Parameters::load(const std::string& folder, const ModelSpec& spec) {
     const auto type = float_type(entry.dtype);
     SEPLLM_CHECK(type && entry.bytes == p.size * dtype_size(*type));
     row_to_f32(*type, entry.data, p.size, values(p));
+    store.forget(name);  // its pages: the file need not lie in memory beside its copy
   }
 }
 

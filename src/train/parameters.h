@@ -24,7 +24,7 @@ struct ParameterInfo {
 class Parameters {
  public:
   // The tensors that the family has (a tied head is the embedding), all zero.
-  explicit Parameters(const ModelSpec& spec);
+  explicit Parameters(const ModelSpec& spec, Memory memory = Memory::kZeros);
 
   const std::vector<ParameterInfo>& list() const { return list_; }
   int64_t size() const { return size_; }  // elements of the buffer, padding included
@@ -36,8 +36,10 @@ class Parameters {
   const float* data() const { return buffer_.as<float>(); }
   float* values(const ParameterInfo& p) { return data() + p.offset; }
 
-  // Copies the values of a checkpoint of the same model in any float type. Error as load_weights.
+  // Copies the values of a checkpoint of the same model in any float type. Error as open_weights.
   void load(const std::string& folder, const ModelSpec& spec);
+  // The weights that load() would copy. Error as load_weights, and (kUnsupported) for quantised ones.
+  static ModelWeights open_weights(const std::string& folder, const ModelSpec& spec);
 
   // What a Decoder needs: views into this object, which must outlive them.
   ModelWeights views() const;

@@ -133,6 +133,8 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_int("seed", &c->seed, 0, kMany, "of the weights and the order of the samples");
   o->add_flag("activation_checkpointing", &c->activation_checkpointing,
               "less memory: a layer's activations are made again in the backward pass");
+  o->add_choice("activation_storage", &c->activation_storage, {"f32", "bf16"},
+                "how activations are kept for the backward pass: bf16 in half the memory");
   o->add_int("threads", &c->threads, 0, 1024, "threads of a rank (default: all cores)");
   o->add_int("rank_timeout", &c->rank_timeout, 1, 1'000'000,
              "several ranks: seconds without a sign of life after which one is taken for lost");

@@ -132,13 +132,16 @@ void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner) {
     return;
   }
   Parameters& parameters = learner->parameters();
-  ByteReader reader = checkpoint->file_.section("parameters");
-  reader.list(std::span<float>(parameters.data(), static_cast<size_t>(parameters.size())));
+  const StateFile& file = checkpoint->file_;
+  file.read_floats("parameters", 0, {parameters.data(), static_cast<size_t>(parameters.size())});
   const std::pair<const char*, Moment> arrays[] = {{"first_moments", Moment::kFirst},
                                                    {"second_moments", Moment::kSecond}};
   for (const auto& [name, which] : arrays) {
-    ByteReader from = checkpoint->file_.section(name);
-    learner->deal_moments(which, [&from](std::span<float> piece) { from.list(piece); });
+    uint64_t at = 0;
+    learner->deal_moments(which, [&, name = name](std::span<float> piece) {
+      file.read_floats(name, at, piece);
+      at += piece.size();
+    });
   }
 }
 

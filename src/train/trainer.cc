@@ -9,23 +9,14 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "text/separators.h"
 #include "train/copies.h"
-#include "train/data_facts.h"
 #include "train/new_model.h"
 #include "train/run_files.h"
-#include "train/training_data.h"
 
 namespace sepllm {
 namespace {
 
 namespace fs = std::filesystem;
-
-[[noreturn]] void refuse_tokenizer(const std::string& file, int64_t tokens, int64_t rows) {
-  throw Error(ErrorCode::kInvalidArgument,
-              "the tokenizer has more tokens than the model's embedding has rows",
-              {.file = file, .expected = fmt::format("at most {}", rows), .got = std::to_string(tokens)});
-}
 
 constexpr int64_t kMostNotFinite = 20;
 
@@ -51,10 +42,11 @@ Trainer::Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks, Comm
       pool_(pool),
       callbacks_(std::move(callbacks)),
       comm_(comm),
+      inputs_(open_train_inputs(config_, comm_)),
       guard_(config_.spike_z) {
-  make_model();
   comm_.together([this] {
-    open_data();
+    plan_ = plan_training(config_, inputs_, pool_.size(), comm_.size());
+    make_learner();
     choose_patterns();
     if (!comm_.first()) return;
     make_folder(config_.save);
@@ -74,78 +66,19 @@ Trainer::Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks, Comm
 
 Trainer::~Trainer() = default;
 
-// `rows`: that the embedding must have at least as many as the tokenizer has tokens.
-Json Trainer::read_model_config(int64_t* rows) const {
-  const std::string& from = config_.init_from;
-  if (!from.empty()) {
-    const std::string path = from + "/config.json";
-    return parse_json(read_file(path, uint64_t{1} << 24), path);
+void Trainer::make_learner() {
+  learner_ = std::make_unique<Learner>(inputs_.spec, pool_, &comm_);
+  learner_->reserve(plan_.pass);
+  learner_->set_replay_layers(config_.activation_checkpointing);
+  learner_->set_activation_storage(config_.activation_type());
+  state_.model_config = inputs_.model_config;
+  state_.data_fingerprint = inputs_.data->fingerprint();
+  if (!comm_.first()) return;  // the others get rank 0's
+  if (config_.init_from.empty()) {
+    initialise(&learner_->parameters(), inputs_.spec, config_.init, static_cast<uint64_t>(config_.seed));
+  } else {
+    learner_->parameters().load(config_.init_from, inputs_.spec);
   }
-  const int64_t vocab =
-      config_.vocab_size > 0 ? config_.vocab_size : (tokenizer_->vocab_size() + 63) / 64 * 64;
-  Json json =
-      new_model_config(config_, vocab, tokenizer_->bos_id().value_or(-1), tokenizer_->eos_id().value_or(-1));
-  *rows = json["vocab_size"].get<int64_t>();
-  return json;
-}
-
-void Trainer::make_model() {
-  const std::string& from = config_.init_from;
-  const std::string tokenizer = config_.tokenizer.empty() ? from : config_.tokenizer;
-  Json json;
-  int64_t rows = INT64_MAX;
-  comm_.together([&] {
-    if (config_.global_batch_size < comm_.size()) {
-      throw Error(ErrorCode::kInvalidArgument, "fewer samples in a step than ranks",
-                  {.place = "global_batch_size",
-                   .expected = fmt::format("at least {}", comm_.size()),
-                   .got = std::to_string(config_.global_batch_size)});
-    }
-    tokenizer_ = load_tokenizer(tokenizer);
-    if (comm_.first()) json = read_model_config(&rows);
-  });
-  if (comm_.size() > 1) json = Json::parse(comm_.broadcast(json.dump()));
-  comm_.together([&] {
-    if (tokenizer_->vocab_size() > rows) refuse_tokenizer(tokenizer, tokenizer_->vocab_size(), rows);
-    const ModelSpec spec = parse_model_spec(json, from.empty() ? "the new model" : from + "/config.json");
-    if (tokenizer_->vocab_size() > spec.config.vocab_size)
-      refuse_tokenizer(tokenizer, tokenizer_->vocab_size(), spec.config.vocab_size);
-    if (spec.config.position == PositionType::kLearned && config_.seq_length > spec.config.max_positions) {
-      throw Error(ErrorCode::kInvalidArgument, "seq_length is larger than the model's learned positions",
-                  {.expected = fmt::format("at most {}", spec.config.max_positions),
-                   .got = std::to_string(config_.seq_length)});
-    }
-    config_.policy.policy.validate_layers(spec.config.n_layers);
-    if (config_.later_policy_step > 0) config_.later_policy.policy.validate_layers(spec.config.n_layers);
-    learner_ = std::make_unique<Learner>(spec, pool_, &comm_);
-    learner_->set_replay_layers(config_.activation_checkpointing);
-    if (!comm_.first()) return;  // the others get rank 0's
-    if (from.empty()) {
-      initialise(&learner_->parameters(), spec, config_.init, static_cast<uint64_t>(config_.seed));
-    } else {
-      learner_->parameters().load(from, spec);
-    }
-  });
-  state_.model_config = json;
-}
-
-void Trainer::open_data() {
-  TrainingData both = open_training_data(config_, learner_->spec().config.vocab_size);
-  data_ = std::move(both.train);
-  valid_ = std::move(both.held_out);
-  state_.data_fingerprint = data_->fingerprint();
-  for (const TokenData* data : {data_.get(), valid_.get()}) {
-    for (int64_t f = 0; data != nullptr && f < data->n_files(); ++f)
-      check_prepared_with(data->file(f), *tokenizer_);
-  }
-  if (valid_) check_held_out();
-}
-
-// An id outside the vocabulary is to be found now, not at the first validation.
-void Trainer::check_held_out() {
-  Sample sample;
-  const int64_t n = std::min(config_.eval_samples, valid_->n_samples());
-  for (int64_t i = 0; i < n; ++i) valid_->next(&sample);
 }
 
 void Trainer::compare_copies() {
@@ -158,21 +91,16 @@ void Trainer::compare_copies() {
   };
   comm_.together([&] {
     facts.emplace_back("the program's version", SEPLLM_VERSION);
-    facts.emplace_back("the tokenizer", tokenizer_hash(*tokenizer_));
-    add_files(config_.data, *data_);
-    if (!config_.valid_data.empty()) add_files(config_.valid_data, *valid_);
+    facts.emplace_back("the tokenizer", tokenizer_hash(*inputs_.tokenizer));
+    add_files(config_.data, *inputs_.data);
+    if (!config_.valid_data.empty()) add_files(config_.valid_data, *inputs_.valid);
   });
   compare_with_rank_0(comm_, facts);
 }
 
 void Trainer::choose_patterns() {
   later_ = config_.later_policy_step > 0 && state_.step + 1 >= config_.later_policy_step;
-  const PolicySettings& settings = policy();
-  const int64_t vocab = learner_->spec().config.vocab_size;
-  TokenSet separators(vocab);
-  if (settings.policy.uses_separators())
-    separators = make_separators(*tokenizer_, settings.separators, vocab, /*streaming=*/false);
-  learner_->set_patterns({settings.policy, std::move(separators), config_.document_mask});
+  learner_->set_patterns(inputs_.patterns(config_, policy()));
 }
 
 // That is whole; null where there is none.
@@ -182,7 +110,7 @@ std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
     const std::string path = checkpoint_path(config_.save, steps.back());
     try {
       auto found = std::make_unique<OpenCheckpoint>(path, *learner_);
-      if (found->state().data_fingerprint != data_->fingerprint()) {
+      if (found->state().data_fingerprint != inputs_.data->fingerprint()) {
         throw Error(ErrorCode::kInvalidArgument,
                     "the run was begun with other data, seq_length, seed or shares",
                     {.file = path, .hint = "give the run another folder, or the data that it began with"});
@@ -207,7 +135,7 @@ void Trainer::resume() {
   if (!header.empty()) {
     TrainState state = parse_checkpoint_header(Json::parse(header), "the checkpoint of rank 0");
     load_checkpoint(found.get(), learner_.get());
-    data_->set_position(state.position);
+    inputs_.data->set_position(state.position);
     try {
       const Json& progress = state.progress;
       guard_.set_state(progress.at("guard"));
@@ -267,15 +195,15 @@ StepMetrics Trainer::one_step() {
   const Part own = share_of(batch, comm_.rank(), comm_.size());
   learner_->set_flops({});
   learner_->clear_gradients();
-  for (int64_t i = 0; i < own.begin; ++i) data_->skip();
+  for (int64_t i = 0; i < own.begin; ++i) inputs_.data->skip();
   std::vector<Sample> samples;
   double sum = 0;
   for (int64_t done = 0; done < own.n; done += static_cast<int64_t>(samples.size())) {
     samples.resize(static_cast<size_t>(std::min(micro, own.n - done)));
-    for (Sample& s : samples) data_->next(&s);
+    for (Sample& s : samples) inputs_.data->next(&s);
     sum += learner_->accumulate(samples, factor, done + static_cast<int64_t>(samples.size()) == own.n);
   }
-  for (int64_t i = own.begin + own.n; i < batch; ++i) data_->skip();
+  for (int64_t i = own.begin + own.n; i < batch; ++i) inputs_.data->skip();
   m.step = ++state_.step;
   m.gradient_norm = learner_->gradient_norm();
   double sums[] = {sum, learner_->flops().dense, learner_->flops().attention};
@@ -311,15 +239,15 @@ StepMetrics Trainer::one_step() {
 }
 
 double Trainer::validate() {
-  valid_->set_position(TokenData::Position(valid_->position().size(), 0));
-  const int64_t n = std::min(config_.eval_samples, valid_->n_samples());
+  inputs_.valid->set_position(TokenData::Position(inputs_.valid->position().size(), 0));
+  const int64_t n = std::min(config_.eval_samples, inputs_.valid->n_samples());
   const Part own = share_of(n, comm_.rank(), comm_.size());
-  for (int64_t i = 0; i < own.begin; ++i) valid_->skip();
+  for (int64_t i = 0; i < own.begin; ++i) inputs_.valid->skip();
   std::vector<Sample> samples;
   double sum = 0;
   for (int64_t done = 0; done < own.n;) {
     samples.resize(static_cast<size_t>(std::min(config_.micro_batch_size, own.n - done)));
-    for (Sample& s : samples) valid_->next(&s);
+    for (Sample& s : samples) inputs_.valid->next(&s);
     sum += learner_->evaluate(samples);
     done += static_cast<int64_t>(samples.size());
   }
@@ -340,7 +268,7 @@ void Trainer::write_sample() {
 }
 
 void Trainer::save() {
-  state_.position = data_->position();
+  state_.position = inputs_.data->position();
   state_.settings = train_config_json(config_);
   state_.progress = {{"guard", guard_.state()},
                      {"tokens", tokens_},
@@ -383,7 +311,8 @@ bool Trainer::run() {
     if (later != later_) choose_patterns();
     StepMetrics m = one_step();
     const bool last = m.step == config_.train_steps;
-    if (valid_ && (last || m.step % config_.eval_interval == 0)) m.valid_loss = valid_loss_ = validate();
+    if (inputs_.valid && (last || m.step % config_.eval_interval == 0))
+      m.valid_loss = valid_loss_ = validate();
     m.elapsed = elapsed();
     if (last || m.step % config_.log_interval == 0 || m.skipped || m.valid_loss) write_metrics(m);
     if (m.skipped)

@@ -11,13 +11,13 @@
 #include "base/file.h"
 #include "base/line_file.h"
 #include "base/thread_pool.h"
-#include "text/tokenizer.h"
 #include "train/comm.h"
 #include "train/learner.h"
 #include "train/metrics.h"
 #include "train/spike_guard.h"
-#include "train/token_data.h"
 #include "train/train_config.h"
+#include "train/train_inputs.h"
+#include "train/train_plan.h"
 #include "train/train_state.h"
 
 namespace sepllm {
@@ -49,19 +49,17 @@ class Trainer {
   int64_t step() const { return state_.step; }
   const TrainConfig& config() const { return config_; }
   Learner& learner() { return *learner_; }
-  const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  const Tokenizer* tokenizer() const { return inputs_.tokenizer.get(); }
   // In force at the next step (later_policy from its step on); of a complete run: at the last.
   const PolicySettings& policy() const { return later_ ? config_.later_policy : config_.policy; }
+  const TrainPlan& plan() const { return plan_; }
   const Json& model_config() const { return state_.model_config; }
   double validate();  // mean loss of the held-out samples; only where there are any
   std::optional<double> last_valid_loss() const { return valid_loss_; }
 
  private:
-  void make_model();
-  Json read_model_config(int64_t* rows) const;
-  void open_data();
+  void make_learner();
   void compare_copies();
-  void check_held_out();
   void resume();
   std::unique_ptr<OpenCheckpoint> newest_checkpoint();
   void choose_patterns();
@@ -79,9 +77,9 @@ class Trainer {
   ThreadPool& pool_;
   Callbacks callbacks_;
   Comm& comm_;
-  std::unique_ptr<Tokenizer> tokenizer_;
+  TrainInputs inputs_;
+  TrainPlan plan_;
   std::unique_ptr<Learner> learner_;
-  std::unique_ptr<TokenData> data_, valid_;
   TrainState state_;
   std::unique_ptr<FolderLock> lock_;  // of the run's folder
   std::unique_ptr<LineFile> metrics_, samples_;

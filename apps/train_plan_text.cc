@@ -1,0 +1,70 @@
+#include "apps/train_plan_text.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+#include "apps/common.h"
+#include "apps/output.h"
+
+namespace sepllm {
+namespace {
+
+Json plan_json(const TrainConfig& config, const TrainPlan& plan, const Surroundings& here) {
+  return {{"parameters", plan.parameters},
+          {"memory",
+           {{"weights", plan.weights},
+            {"gradients", plan.gradients},
+            {"moments", plan.moments},
+            {"activations", plan.pass.activations},
+            {"activation_gradients", plan.pass.activation_gradients},
+            {"backward", plan.pass.backward},
+            {"loss", plan.pass.loss},
+            {"workspace", plan.pass.workspace},
+            {"pass", plan.pass_total},
+            {"total", plan.total()},
+            {"program", here.program_bytes}}},
+          {"steps", config.train_steps},
+          {"tokens_per_step", plan.tokens_per_step},
+          {"dense_flops_per_step", plan.dense_flops},
+          {"attention_flops_per_step", plan.attention_flops},
+          {"gemm_flops_per_second", here.gemm_rate},
+          {"visible_share", plan.visible_share},
+          {"epochs", plan.epochs}};
+}
+
+std::string line(const char* what, int64_t bytes, const char* remark = "") {
+  return fmt::format("  {:<24}{:>12}{}\n", what, human_bytes(bytes), remark);
+}
+
+}  // namespace
+
+void print_train_plan(const TrainConfig& config, const TrainPlan& plan, const Surroundings& here, bool json) {
+  if (json) {
+    print_json(plan_json(config, plan, here));
+    return;
+  }
+  std::string text = fmt::format("{} parameters, {} steps of {} tokens, {:.3g} epochs of the data\n",
+                                 plan.parameters, config.train_steps, plan.tokens_per_step, plan.epochs);
+  text += fmt::format(
+      "a step: {:.3g} FLOPs in products with weights, {:.3g} in attention ({:.1f} % of its pairs "
+      "are visible);\nat this machine's rate of matrix products the former take {:.3g} s\n",
+      plan.dense_flops, plan.attention_flops, 100 * plan.visible_share, plan.dense_flops / here.gemm_rate);
+  text += "memory at the peak of a step:\n";
+  text += line("weights", plan.weights);
+  text += line("gradients", plan.gradients);
+  text += line("moments", plan.moments);
+  text += line("activations", plan.pass.activations, "  kept for the backward pass");
+  text += line("their gradients", plan.pass.activation_gradients, "  of a layer, in the backward pass");
+  text += line("backward pass, beside", plan.pass.backward,
+               config.activation_checkpointing ? "  a layer's activations once more, scratch" : "  scratch");
+  text += line("or: loss", plan.pass.loss, "  logits of a block of rows, scratch");
+  if (plan.pass.workspace > 0)
+    text += line("workspace", plan.pass.workspace, "  a layer's activations while they are not packed");
+  text += line("in all", plan.total());
+  text += line("beside: the program", here.program_bytes,
+               "  and the pages of the token files, which can be dropped");
+  print(text);
+}
+
+}  // namespace sepllm
