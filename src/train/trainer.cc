@@ -180,10 +180,7 @@ void Trainer::open_logs() {
 
 // Of one step, were nothing hidden.
 double Trainer::full_attention_flops() const {
-  const ModelConfig& c = learner_->spec().config;
-  const auto length = static_cast<double>(config_.seq_length);
-  return 12.0 * static_cast<double>(config_.global_batch_size * c.n_layers * c.n_heads * c.head_dim) *
-         length * (length + 1) / 2;
+  return static_cast<double>(config_.global_batch_size) * learner_->full_attention_flops(config_.seq_length);
 }
 
 StepMetrics Trainer::one_step() {
