@@ -23,6 +23,7 @@ std::unique_ptr<Command> make_bench_prefill_command();
 std::unique_ptr<Command> make_bench_memory_command();
 std::unique_ptr<Command> make_bench_train_command();
 std::unique_ptr<Command> make_train_command();
+std::unique_ptr<Command> make_export_command();
 std::unique_ptr<Command> make_report_command();
 std::unique_ptr<Command> make_demo_command();
 

@@ -33,6 +33,7 @@ Commands all_commands() {
   commands.push_back(make_quantize_command());
   commands.push_back(make_prepare_command());
   commands.push_back(make_train_command());
+  commands.push_back(make_export_command());
   commands.push_back(make_report_command());
   commands.push_back(make_demo_command());
   return commands;

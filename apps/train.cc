@@ -37,6 +37,7 @@ class TrainCommand : public Command {
     own_.add_flag(
         "dry-run", &dry_run_,
         "check everything and print what the run will take: memory, tokens, FLOPs; nothing is written");
+    own_.add_flag("list-settings", &list_, "print every key of the YAML file, as a table in Markdown");
     own_.add_flag("json", &json_, "one JSON value on standard output at the end");
   }
   std::string name() const override { return "train"; }
@@ -45,6 +46,10 @@ class TrainCommand : public Command {
   std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
 
   int run() override {
+    if (list_) {
+      print(train_keys_markdown());
+      return 0;
+    }
     return with_ranks([this](Comm& comm) { return train(comm); });
   }
 
@@ -71,7 +76,7 @@ class TrainCommand : public Command {
     const DType type = *weight_type(type_);
     // What is in the model's way is to be said now.
     comm.together([&] {
-      if (comm.first()) exported_steps(model, type);
+      if (comm.first()) check_room_for_export(model);
     });
     const int threads = config.threads > 0 ? static_cast<int>(config.threads) : comm.threads_per_rank();
     ThreadPool pool(threads);
@@ -117,7 +122,9 @@ class TrainCommand : public Command {
       return 128 + (guard.interrupted() && !guard.terminated() ? SIGINT : SIGTERM);
     }
     if (!comm.first()) return 0;
-    if (exported_steps(model, type) != trainer.step()) export_model(trainer, model, type);
+    if (!is_exported(trainer.state(), model, type))
+      export_model(trainer.state(), trainer.learner().parameters(), model,
+                   {.type = type, .tokenizer = "", .replace = true});
     finish(trainer, model);
     return 0;
   }
@@ -176,7 +183,7 @@ class TrainCommand : public Command {
   OptionSet own_;
   std::string config_, type_ = "f32";
   std::vector<std::string> changes_;
-  bool json_ = false, dry_run_ = false;
+  bool json_ = false, dry_run_ = false, list_ = false;
   StepMetrics last_;
 };
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -226,8 +227,8 @@ AtomicFolder::AtomicFolder(std::string path, bool replace) : target_(std::move(p
   while (target_.size() > 1 && target_.back() == '/') target_.pop_back();
   target_ = target_of(target_);
   std::error_code code;
-  if (file_exists(target_) &&
-      !(is_folder(target_) && (replace || std::filesystem::is_empty(target_, code)))) {
+  const bool may_be = is_folder(target_) && (replace_ || std::filesystem::is_empty(target_, code));
+  if (file_exists(target_) && !may_be) {
     throw Error(ErrorCode::kInvalidArgument, "is there already",
                 {.file = target_, .expected = "a new folder, or an empty one"});
   }
@@ -244,23 +245,27 @@ AtomicFolder::~AtomicFolder() {
 }
 
 void AtomicFolder::commit() {
+  std::string old;  // what was there
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
-    // Something to be replaced: out of the way first, and back again if that was in vain.
     if (!replace_ || (errno != ENOTEMPTY && errno != EEXIST)) fail(target_, "cannot make the folder");
-    const std::string old = temporary_name(target_);
-    if (::rename(target_.c_str(), old.c_str()) != 0) fail(target_, "cannot replace the folder");
-    if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
-      const int code = errno;
-      ::rename(old.c_str(), target_.c_str());
-      errno = code;
-      fail(target_, "cannot replace the folder");
+    // The two change names at once; where a file system cannot do that, one after the other.
+    old = temporary_;
+    if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) != 0) {
+      old = temporary_name(target_);
+      if (::rename(target_.c_str(), old.c_str()) != 0) fail(target_, "cannot replace the folder");
+      if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+        const int code = errno;
+        ::rename(old.c_str(), target_.c_str());  // back again
+        errno = code;
+        fail(target_, "cannot replace the folder");
+      }
     }
-    std::error_code ignored;
-    std::filesystem::remove_all(old, ignored);
   }
   temporary_.clear();
   const Descriptor folder(folder_of(target_), O_RDONLY | O_DIRECTORY);
   ::fsync(folder.get());
+  std::error_code ignored;
+  if (!old.empty()) std::filesystem::remove_all(old, ignored);
 }
 
 FolderLock::FolderLock(const std::string& folder)

@@ -82,7 +82,9 @@ class AtomicFile {
 // replaced, one with content.
 class AtomicFolder {
  public:
-  // Error (kIo) where it cannot be made, (kInvalidArgument) where `path` is a file or a folder with content.
+  // `replace`: a folder with content may be there too, which commit() deletes when the new one has its name.
+  // Error (kIo) where it cannot be made, (kInvalidArgument) where `path` is a file, or a folder with content
+  // that is not to be replaced.
   explicit AtomicFolder(std::string path, bool replace = false);
   ~AtomicFolder();
   AtomicFolder(const AtomicFolder&) = delete;

@@ -178,5 +178,24 @@ TEST(AtomicFolder, TargetsWithContentAreErrors) {
   over.commit();
 }
 
+TEST(AtomicFolder, ReplacesAFolderWhereThatIsAsked) {
+  const test::TemporaryFolder folder;
+  const std::string path = folder.file("model");
+  for (const char* content : {"first", "second"}) {
+    AtomicFolder next(path, /*replace=*/true);
+    write_file_atomically(next.path() + "/" + content, content);
+    next.commit();
+  }
+  EXPECT_EQ(read_file(path + "/second"), "second");
+  EXPECT_FALSE(file_exists(path + "/first"));
+  { const AtomicFolder given_up(path, /*replace=*/true); }
+  EXPECT_TRUE(file_exists(path + "/second"));
+  const auto entries = std::filesystem::directory_iterator(folder.path());
+  EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);  // nothing is left beside it
+  test::expect_error([&] { AtomicFolder refused(path); }, ErrorCode::kInvalidArgument, {"there already"});
+  test::expect_error([&] { AtomicFolder refused(path + "/second", true); }, ErrorCode::kInvalidArgument,
+                     {"second"});
+}
+
 }  // namespace
 }  // namespace sepllm

@@ -11,6 +11,7 @@
 #include "checkpoint/weight_store.h"
 #include "kernels/rows.h"
 #include "text/tokenizer.h"
+#include "train/train_config.h"
 
 namespace sepllm {
 namespace {
@@ -41,65 +42,97 @@ void copy_tokenizer(const std::string& from, const std::string& folder) {
     write_file_atomically(folder + "/" + file.name, read_file(file.path));
 }
 
-constexpr const char* kSteps = "sepllm_steps";  // in config.json
+constexpr uint64_t kMaxFacts = uint64_t{1} << 24;
 
-const char* torch_name(DType type) {
-  return type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
+std::string facts_file(const std::string& folder) { return folder + "/training.json"; }
+
+// The policy of the model: that of its last step.
+const PolicySettings& last_policy(const TrainConfig& c, int64_t step) {
+  return c.later_policy_step > 0 && step >= c.later_policy_step ? c.later_policy : c.policy;
 }
 
-std::string card(Trainer& trainer) {
-  const TrainConfig& c = trainer.config();
-  const Learner::Flops& flops = trainer.learner().flops();
+Json facts(const TrainState& state, DType type) {
+  Json out = {{"step", state.step}, {"type", stored_name(type)}};
+  for (const char* key : {"tokens", "loss", "valid_loss", "dense_flops", "attention_flops"}) {
+    if (state.progress.contains(key)) out[key] = state.progress[key];
+  }
+  out["settings"] = state.settings;
+  return out;
+}
+
+std::string data_text(const std::vector<TokenSource>& sources) {
+  std::string out;
+  for (const TokenSource& s : sources)
+    out += fmt::format("{}`{}`{}", out.empty() ? "" : ", ", s.prefix,
+                       sources.size() > 1 ? fmt::format(" ({:g})", s.weight) : "");
+  return out;
+}
+
+std::string policy_text(const TrainConfig& c, int64_t step) {
+  std::string out = "`" + policy_json(c.policy).dump() + "`";
+  if (&last_policy(c, step) == &c.later_policy)
+    out += fmt::format(", from step {} on `{}`", c.later_policy_step, policy_json(c.later_policy).dump());
+  return out;
+}
+
+std::string card(const TrainState& state, const TrainConfig& c, const Parameters& parameters) {
+  const auto number = [&state](const char* key) { return state.progress.value(key, 0.0); };
   std::string text = fmt::format(
       "# A model trained with SepLLM\n\n"
-      "{} parameters, {} steps of {} samples of {} tokens ({} tokens in all).\n\n"
       "| | |\n|---|---|\n"
-      "| policy | `{}` |\n"
-      "| begun from | {} |\n"
-      "| FLOPs, products with weights | {:.3e} |\n"
-      "| FLOPs, attention (visible pairs) | {:.3e} |\n",
-      trainer.learner().parameters().count(), trainer.step(), c.global_batch_size, c.seq_length,
-      trainer.step() * c.global_batch_size * c.seq_length,
-      policy_json(c.later_policy_step > 0 ? c.later_policy : c.policy).dump(),
-      c.init_from.empty() ? "random weights (" + c.init + ")" : "a checkpoint", flops.dense, flops.attention);
-  if (const auto loss = trainer.last_valid_loss())
-    text += fmt::format("| loss on the held-out part | {:.4f} |\n", *loss);
-  text += "\nAll settings:\n\n```json\n" + train_config_json(c).dump(1) + "\n```\n";
-  return text;
+      "| parameters | {} |\n| begun from | {} |\n| policy | {} |\n| data | {} |\n"
+      "| steps | {}, of {} samples of {} tokens |\n| tokens | {} |\n",
+      parameters.count(),
+      c.init_from.empty() ? "random weights (" + c.init + ")" : "the checkpoint `" + c.init_from + "`",
+      policy_text(c, state.step), data_text(c.data), state.step, c.global_batch_size, c.seq_length,
+      static_cast<int64_t>(number("tokens")));
+  text += fmt::format(
+      "| AdamW | lr {:g} to {:g} ({}), betas {:g} and {:g}, weight decay {:g}, gradients clipped at {:g} |\n",
+      c.lr, c.min_lr, c.lr_decay_style, c.beta1, c.beta2, c.weight_decay, c.clip_grad);
+  text += fmt::format("| FLOPs | {:.3e} of products with weights, {:.3e} of attention (visible pairs) |\n",
+                      number("dense_flops"), number("attention_flops"));
+  if (state.progress.contains("loss"))
+    text += fmt::format("| loss of the last step | {:.4f} |\n", number("loss"));
+  if (state.progress.contains("valid_loss"))
+    text += fmt::format("| loss on the held-out part | {:.4f} |\n", number("valid_loss"));
+  return text + "\nAll settings:\n\n```json\n" + state.settings.dump(1) + "\n```\n";
 }
 
 }  // namespace
 
-std::optional<int64_t> exported_steps(const std::string& folder, DType type) {
-  if (!file_exists(folder)) return std::nullopt;
-  const std::string path = folder + "/config.json";
-  const Json config =
-      is_regular_file(path) ? Json::parse(read_file(path, uint64_t{1} << 24), nullptr, false) : Json();
-  if (!config.is_object() || !config.contains(kSteps) || !config[kSteps].is_number_integer()) {
-    throw Error(ErrorCode::kInvalidArgument, "is in the way of the finished model",
-                {.file = folder, .expected = "nothing, or an earlier model of the run"});
-  }
-  if (config.value("torch_dtype", Json()) != torch_name(type)) return std::nullopt;
-  return config[kSteps].get<int64_t>();
-}
-
-void export_model(Trainer& trainer, const std::string& folder, DType type) {
+void export_model(const TrainState& state, Parameters& parameters, const std::string& folder,
+                  const ExportOptions& options) {
+  const DType type = options.type;
   SEPLLM_CHECK(type == DType::kF32 || type == DType::kF16 || type == DType::kBF16);
-  const TrainConfig& c = trainer.config();
-  exported_steps(folder, type);  // nobody else's
-  AtomicFolder target(folder, /*replace=*/true);
-  Json config = trainer.model_config();
-  config["torch_dtype"] = torch_name(type);
-  config[kSteps] = trainer.step();
+  const TrainConfig c = parse_train_config(state.settings, "the checkpoint's settings");
+  AtomicFolder target(folder, options.replace);
+  Json config = state.model_config;
+  config["torch_dtype"] = type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
   config.erase("dtype");
   config.erase("quantization_config");
-  config["sepllm"] = policy_json(
-      c.later_policy_step > 0 && trainer.step() >= c.later_policy_step ? c.later_policy : c.policy);
-  write_weights(target.path() + "/model.safetensors", trainer.learner().parameters(), type);
-  copy_tokenizer(c.tokenizer.empty() ? c.init_from : c.tokenizer, target.path());
+  config["sepllm"] = policy_json(last_policy(c, state.step));
+  write_weights(target.path() + "/model.safetensors", parameters, type);
+  copy_tokenizer(!options.tokenizer.empty() ? options.tokenizer
+                 : c.tokenizer.empty()      ? c.init_from
+                                            : c.tokenizer,
+                 target.path());
   write_file_atomically(target.path() + "/config.json", config.dump(1) + "\n");
-  write_file_atomically(target.path() + "/README.md", card(trainer));
+  write_file_atomically(facts_file(target.path()), facts(state, type).dump(1) + "\n");
+  write_file_atomically(target.path() + "/README.md", card(state, c, parameters));
   target.commit();
+}
+
+bool is_exported(const TrainState& state, const std::string& folder, DType type) {
+  const std::string file = facts_file(folder);
+  return is_regular_file(file) && read_file(file, kMaxFacts) == facts(state, type).dump(1) + "\n";
+}
+
+void check_room_for_export(const std::string& folder) {
+  if (!file_exists(folder) || is_regular_file(facts_file(folder))) return;
+  std::error_code code;
+  if (is_folder(folder) && std::filesystem::is_empty(folder, code)) return;
+  throw Error(ErrorCode::kInvalidArgument, "is in the way of the finished model",
+              {.file = folder, .expected = "nothing, or an earlier model of the run"});
 }
 
 }  // namespace sepllm

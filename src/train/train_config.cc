@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -98,24 +99,26 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_string("init_from", &c->init_from, "checkpoint (HF folder) to go on from; none: a new model", "DIR");
   o->add_choice("family", &c->family, {"gpt_neox", "llama", "gpt2", "falcon"}, "of a new model");
   o->add_choice("init", &c->init, {"pythia", "gpt2"}, "how a new model's weights are drawn");
-  o->add_int("n_layers", &c->n_layers, 1, 10'000, "layers");
-  o->add_int("hidden_size", &c->hidden_size, 1, 1 << 20, "width of the residual stream");
-  o->add_int("n_heads", &c->n_heads, 1, 1 << 16, "query heads");
+  o->add_int("n_layers", &c->n_layers, 1, 10'000, "layers (needed by a new model)");
+  o->add_int("hidden_size", &c->hidden_size, 1, 1 << 20,
+             "width of the residual stream (needed by a new model)");
+  o->add_int("n_heads", &c->n_heads, 1, 1 << 16, "query heads (needed by a new model)");
   o->add_int("n_kv_heads", &c->n_kv_heads, 0, 1 << 16, "key and value heads (default: n_heads)");
-  o->add_int("intermediate_size", &c->intermediate_size, 0, 1 << 22, "width of the MLP");
+  o->add_int("intermediate_size", &c->intermediate_size, 0, 1 << 22,
+             "width of the MLP (default: 4 hidden_size; llama: 8/3 of it)");
   o->add_int("vocab_size", &c->vocab_size, 0, 1 << 24, "rows of the embedding (default: the tokenizer's)");
   o->add_double("rotary_pct", &c->rotary_pct, 0.01, 1, "gpt_neox: share of each head that is rotated");
   o->add_double("rope_theta", &c->rope_theta, 1, 1e12, "base of the rotary frequencies");
   o->add_flag("tie_embeddings", &c->tie_embeddings, "the head is the embedding");
   o->add_string("tokenizer", &c->tokenizer, "folder or file of the tokenizer", "PATH");
   o->add_double("valid_share", &c->valid_share, 0, 0.5, "share of each file of data that is held out");
-  o->add_int("seq_length", &c->seq_length, 1, 1 << 24, "tokens of a sample");
+  o->add_int("seq_length", &c->seq_length, 1, 1 << 24, "tokens of a sample (needed)");
   o->add_flag("document_mask", &c->document_mask, "tokens see their own document only");
-  o->add_int("train_steps", &c->train_steps, 1, kMany, "steps");
-  o->add_int("global_batch_size", &c->global_batch_size, 1, 1 << 24, "samples of a step");
+  o->add_int("train_steps", &c->train_steps, 1, kMany, "steps (needed)");
+  o->add_int("global_batch_size", &c->global_batch_size, 1, 1 << 24, "samples of a step (needed)");
   o->add_int("micro_batch_size", &c->micro_batch_size, 1, 1 << 20,
              "samples that go through the model together");
-  o->add_double("lr", &c->lr, 0, 100, "learning rate");
+  o->add_double("lr", &c->lr, 0, 100, "learning rate (needed)");
   o->add_double("min_lr", &c->min_lr, 0, 100, "its end");
   o->add_double("warmup", &c->warmup, 0, 1e12, "below 1: share of the steps; else steps");
   o->add_choice("lr_decay_style", &c->lr_decay_style, {"cosine", "linear", "constant", "wsd"},
@@ -139,7 +142,7 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_int("rank_timeout", &c->rank_timeout, 1, 1'000'000,
              "several ranks: seconds without a sign of life after which one is taken for lost");
   o->add_int("later_policy_step", &c->later_policy_step, 0, kMany, "the step from which later_policy holds");
-  o->add_string("save", &c->save, "folder of the run: checkpoints, metrics, the model", "DIR");
+  o->add_string("save", &c->save, "folder of the run: checkpoints, metrics, the model (needed)", "DIR");
   o->add_int("save_interval", &c->save_interval, 1, kMany, "steps between checkpoints");
   o->add_int("keep_last", &c->keep_last, 1, 1 << 20, "checkpoints that are kept");
   o->add_int("keep_every", &c->keep_every, 0, kMany, "steps whose checkpoints are kept for ever; 0: none");
@@ -152,23 +155,35 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_string("sample_prompt", &c->sample_prompt, "what samples begin with");
 }
 
-// Keys that would do nothing are not passed over: who writes them expects something.
+struct IdleKeys {
+  std::string why;
+  std::vector<const char*> keys;
+};
+
+// Keys that would do nothing under the others.
+std::vector<IdleKeys> idle_keys(const TrainConfig& c) {
+  std::vector<IdleKeys> idle;
+  if (!c.init_from.empty()) {
+    return {{"a checkpoint has its own: this key is for new models",
+             {"family", "init", "n_layers", "hidden_size", "n_heads", "n_kv_heads", "intermediate_size",
+              "vocab_size", "rotary_pct", "rope_theta", "tie_embeddings"}}};
+  }
+  if (c.family == "gpt_neox" || c.family == "gpt2")
+    idle.push_back({"this family has as many as query heads", {"n_kv_heads"}});
+  if (c.family != "gpt_neox") idle.push_back({"only gpt_neox has it", {"rotary_pct"}});
+  if (c.family == "gpt2") idle.push_back({"gpt2 has learned positions", {"rope_theta"}});
+  if (c.family == "gpt2" && !c.tie_embeddings)
+    idle.push_back({"gpt2's head is always the embedding", {"tie_embeddings"}});
+  return idle;
+}
+
+// They are not passed over: who writes them expects something.
 void refuse_idle_keys(const TrainConfig& c, const JsonObject& given, const std::string& file) {
-  const auto refuse_where = [&](bool idle, const char* why, std::initializer_list<const char*> keys) {
+  for (const auto& [why, keys] : idle_keys(c)) {
     for (const char* key : keys) {
-      if (idle && given.has(key)) refuse(file, key, why);
+      if (given.has(key)) refuse(file, key, why);
     }
-  };
-  const bool from = !c.init_from.empty();
-  refuse_where(from, "a checkpoint has its own: this key is for new models",
-               {"family", "init", "n_layers", "hidden_size", "n_heads", "n_kv_heads", "intermediate_size",
-                "vocab_size", "rotary_pct", "rope_theta", "tie_embeddings"});
-  refuse_where(c.family == "gpt_neox" || c.family == "gpt2", "this family has as many as query heads",
-               {"n_kv_heads"});
-  refuse_where(c.family != "gpt_neox", "only gpt_neox has it", {"rotary_pct"});
-  refuse_where(c.family == "gpt2", "gpt2 has learned positions", {"rope_theta"});
-  if (c.family == "gpt2" && given.has("tie_embeddings") && !c.tie_embeddings)
-    refuse(file, "tie_embeddings", "gpt2's head is always the embedding");
+  }
 }
 
 }  // namespace
@@ -223,11 +238,56 @@ TrainConfig read_train_config(const std::string& path, const std::vector<std::st
   return parse_train_config(read_train_settings(path, changes), path);
 }
 
+namespace {
+
+std::vector<std::string> words(const std::string& text, char between) {
+  std::vector<std::string> out;
+  std::istringstream in(text);
+  for (std::string word; std::getline(in, word, between);) out.push_back("`" + word + "`");
+  return out;
+}
+
+}  // namespace
+
+std::string train_keys_markdown() {
+  TrainConfig config;
+  OptionSet options;
+  declare_train_options(&options, &config);
+  std::string out = "| Key | Default | |\n|---|---|---|\n";
+  const auto row = [&out](const std::string& key, const std::string& value, const std::string& help) {
+    out += fmt::format("| `{}` | {} | {} |\n", key, value.empty() ? "" : "`" + value + "`", help);
+  };
+  for (const Option& o : options.options()) {
+    if (o.name == "valid_share") {
+      row("data", "",
+          "token files (docs/DATA.md): PREFIX, a list of them, or of `{path: PREFIX, weight: W}` (needed)");
+      row("valid_data", "", "token files that are held out, in the same forms");
+    }
+    if (o.name == "later_policy_step") {
+      row("policy", "full",
+          "what attention sees: a name (`full`, `sep`, `sink`, `fixed`), or a group of options of that name "
+          "in docs/CLI.md: `{policy: sep, init: 4, window: 256}`");
+      row("later_policy", "", "the same, from `later_policy_step` on");
+    }
+    const Json value = o.get();
+    std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
+    // Where 0 or nothing is no default but says that there is none, or that the help says it.
+    if (value == 0 && o.name.find("interval") == std::string::npos && !o.name.starts_with("keep")) shown = "";
+    const bool choice = o.value_name.find('|') != std::string::npos;
+    row(o.name, shown,
+        choice ? o.help + ": " + fmt::format("{}", fmt::join(words(o.value_name, '|'), ", ")) : o.help);
+  }
+  return out;
+}
+
 Json train_config_json(const TrainConfig& config) {
   TrainConfig copy = config;
   OptionSet options;
   declare_train_options(&options, &copy);
   Json out = options.to_json();
+  for (const IdleKeys& idle : idle_keys(config)) {
+    for (const char* key : idle.keys) out.erase(key);
+  }
   out["data"] = sources_json(config.data);
   if (!config.valid_data.empty()) out["valid_data"] = sources_json(config.valid_data);
   out["policy"] = policy_json(config.policy);

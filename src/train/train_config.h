@@ -73,7 +73,11 @@ TrainConfig read_train_config(const std::string& path, const std::vector<std::st
 Json read_train_settings(const std::string& path, const std::vector<std::string>& changes);
 TrainConfig parse_train_config(const Json& json, const std::string& file);
 
-// Everything in force, in the order of the documentation.
+// Every key with its default and what it says, as a table in Markdown (docs/TRAINING.md).
+std::string train_keys_markdown();
+
+// Everything in force, in the order of the documentation, less the keys that do nothing under the others;
+// parse_train_config reads it back.
 Json train_config_json(const TrainConfig& config);
 
 }  // namespace sepllm

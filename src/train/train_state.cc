@@ -22,6 +22,15 @@ Json tensor_list(const std::vector<ParameterInfo>& list) {
   return out;
 }
 
+[[noreturn]] void another_model(const std::string& file) {
+  throw Error(ErrorCode::kInvalidArgument, "a checkpoint of another model",
+              {.file = file, .hint = "give the run another folder, or the settings that it began with"});
+}
+
+bool has_tensors_of(const StateFile& file, const Parameters& parameters) {
+  return file.header().value("tensors", Json()) == tensor_list(parameters.list());
+}
+
 // Where the tensors have the same shapes: would they compute the same?
 bool is_same_model(const ModelConfig& mine, const Json& theirs, const std::string& file) {
   ModelConfig other = parse_model_spec(theirs, file).config;
@@ -111,13 +120,13 @@ void save_checkpoint(const std::string& path, const TrainState& state, Learner& 
                     {"second_moments", moments(Moment::kSecond)}});
 }
 
-OpenCheckpoint::OpenCheckpoint(const std::string& path, const Learner& learner)
+OpenCheckpoint::OpenCheckpoint(const std::string& path, const Learner& learner,
+                               const std::function<void(const TrainState&)>& check)
     : file_(path), state_(parse_checkpoint_header(file_.header(), path)) {
-  if (file_.header().value("tensors", Json()) != tensor_list(learner.parameters().list()) ||
-      !is_same_model(learner.spec().config, state_.model_config, path)) {
-    throw Error(ErrorCode::kInvalidArgument, "a checkpoint of another model",
-                {.file = path, .hint = "give the run another folder, or the settings that it began with"});
-  }
+  if (check) check(state_);
+  if (!has_tensors_of(file_, learner.parameters()) ||
+      !is_same_model(learner.spec().config, state_.model_config, path))
+    another_model(path);
   for (const char* name : {"parameters", "first_moments", "second_moments"}) {
     const ByteReader reader = file_.section(name);
     if (reader.left() != static_cast<uint64_t>(learner.parameters().size()) * sizeof(float))
@@ -143,6 +152,16 @@ void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner) {
       at += piece.size();
     });
   }
+}
+
+TrainState load_checkpoint_parameters(const std::string& path, Parameters* parameters) {
+  const StateFile file(path);
+  if (!has_tensors_of(file, *parameters)) another_model(path);
+  const std::span<float> values(parameters->data(), static_cast<size_t>(parameters->size()));
+  ByteReader reader = file.section("parameters");
+  if (reader.left() != values.size_bytes()) reader.refuse("not as many numbers as the model has");
+  reader.list(values);
+  return parse_checkpoint_header(file.header(), path);
 }
 
 TrainState read_checkpoint_state(const std::string& path) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,8 +39,10 @@ void save_checkpoint(const std::string& path, const TrainState& state, Learner& 
 // A checkpoint of this learner's model, whole, before it is read.
 class OpenCheckpoint {
  public:
-  // Error (kBadFile) for a file that is cut off or changed anywhere, (kInvalidArgument) for another model's.
-  OpenCheckpoint(const std::string& path, const Learner& learner);
+  // `check` may refuse what it says by an Error. Error (kBadFile) for a file that is cut off or changed
+  // anywhere, (kInvalidArgument) for another model's.
+  OpenCheckpoint(const std::string& path, const Learner& learner,
+                 const std::function<void(const TrainState&)>& check = {});
   const TrainState& state() const { return state_; }
   const Json& header() const { return file_.header(); }
 
@@ -52,6 +55,9 @@ TrainState parse_checkpoint_header(const Json& header, const std::string& file);
 
 // Takes over parameters (on rank 0) and moments. All ranks; null on all but rank 0.
 void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner);
+
+// Reads the parameters alone. Error as OpenCheckpoint.
+TrainState load_checkpoint_parameters(const std::string& path, Parameters* parameters);
 
 // Checks a whole file and reads its state alone.
 TrainState read_checkpoint_state(const std::string& path);

@@ -12,6 +12,7 @@
 #include "train/copies.h"
 #include "train/new_model.h"
 #include "train/run_files.h"
+#include "train/same_run.h"
 
 namespace sepllm {
 namespace {
@@ -109,16 +110,13 @@ std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
   for (; !steps.empty(); steps.pop_back()) {
     const std::string path = checkpoint_path(config_.save, steps.back());
     try {
-      auto found = std::make_unique<OpenCheckpoint>(path, *learner_);
-      if (found->state().data_fingerprint != inputs_.data->fingerprint()) {
-        throw Error(ErrorCode::kInvalidArgument,
-                    "the run was begun with other data, seq_length, seed or shares",
-                    {.file = path, .hint = "give the run another folder, or the data that it began with"});
-      }
+      auto found = std::make_unique<OpenCheckpoint>(path, *learner_, [&](const TrainState& state) {
+        check_same_run(state, config_, inputs_.data->fingerprint(), path);
+      });
       callbacks_.on_note(fmt::format("going on after step {} of {}", found->state().step, path));
       return found;
     } catch (const Error& e) {
-      // A file of another model or other data is no accident: going on would bury it.
+      // A file of another run is no accident: going on would bury it.
       if (steps.size() == 1 || e.code() == ErrorCode::kInvalidArgument) throw;
       callbacks_.on_note(fmt::format("passed over: {}", e.what()));
     }
@@ -144,8 +142,11 @@ void Trainer::resume() {
           {progress.at("dense_flops").get<double>(), progress.at("attention_flops").get<double>()});
       elapsed_before_ = progress.value("elapsed", 0.0);
       // (null: not a number.)
-      if (progress.contains("valid_loss"))
-        valid_loss_ = progress["valid_loss"].is_null() ? NAN : progress["valid_loss"].get<double>();
+      const auto known = [&progress](const char* key) {
+        return progress[key].is_null() ? NAN : progress[key].get<double>();
+      };
+      if (progress.contains("loss")) loss_ = known("loss");
+      if (progress.contains("valid_loss")) valid_loss_ = known("valid_loss");
     } catch (const Json::exception& e) {
       throw Error(ErrorCode::kBadFile, fmt::format("wrong types in a training checkpoint: {}", e.what()),
                   {.file = checkpoint_path(config_.save, state.step), .place = "progress"});
@@ -210,6 +211,7 @@ StepMetrics Trainer::one_step() {
   m.lr = config_.schedule().at(m.step);
   m.skipped = !guard_.accept(m.loss, m.gradient_norm);
   if (!m.skipped) {
+    loss_ = m.loss;
     const double clip = config_.clip_grad;
     const double scale = clip > 0 && m.gradient_norm > clip ? clip / (m.gradient_norm + 1e-6) : 1.0;
     learner_->step({.lr = static_cast<float>(m.lr),
@@ -264,7 +266,7 @@ void Trainer::write_sample() {
   samples_->flush();
 }
 
-void Trainer::save() {
+void Trainer::fill_state() {
   state_.position = inputs_.data->position();
   state_.settings = train_config_json(config_);
   state_.progress = {{"guard", guard_.state()},
@@ -272,7 +274,12 @@ void Trainer::save() {
                      {"elapsed", elapsed()},
                      {"dense_flops", learner_->flops().dense},
                      {"attention_flops", learner_->flops().attention}};
+  if (loss_) state_.progress["loss"] = *loss_;
   if (valid_loss_) state_.progress["valid_loss"] = *valid_loss_;
+}
+
+void Trainer::save() {
+  fill_state();
   const std::string path = checkpoint_path(config_.save, state_.step);
   if (comm_.first()) {
     metrics_->sync();
@@ -323,6 +330,7 @@ bool Trainer::run() {
     if (last || m.step % config_.save_interval == 0) save();
   }
   if (saved_step_ != state_.step) save();
+  fill_state();  // by the settings of now
   return true;
 }
 

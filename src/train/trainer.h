@@ -53,7 +53,7 @@ class Trainer {
   // In force at the next step (later_policy from its step on); of a complete run: at the last.
   const PolicySettings& policy() const { return later_ ? config_.later_policy : config_.policy; }
   const TrainPlan& plan() const { return plan_; }
-  const Json& model_config() const { return state_.model_config; }
+  const TrainState& state() const { return state_; }  // after run()
   double validate();  // mean loss of the held-out samples; only where there are any
   std::optional<double> last_valid_loss() const { return valid_loss_; }
 
@@ -70,6 +70,7 @@ class Trainer {
   void open_logs();
   double elapsed() const { return elapsed_before_ + callbacks_.now() - begun_; }
   double full_attention_flops() const;
+  void fill_state();
   void save();
   void delete_old();
 
@@ -86,9 +87,9 @@ class Trainer {
   SpikeGuard guard_;
   std::optional<int64_t> saved_step_;
   int64_t tokens_ = 0;
-  double elapsed_before_ = 0, begun_ = 0;  // seconds of the parts of the run before this one; its begin
-  std::optional<double> valid_loss_;
-  bool later_ = false;  // later_policy is in force
+  double elapsed_before_ = 0, begun_ = 0;    // seconds of the parts of the run before this one; its begin
+  std::optional<double> loss_, valid_loss_;  // of the last step that was taken, of the last validation
+  bool later_ = false;                       // later_policy is in force
 };
 
 }  // namespace sepllm

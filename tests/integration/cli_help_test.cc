@@ -61,5 +61,12 @@ TEST(CliHelp, TheDocumentationIsUpToDate) {
       << "run: build/release/bin/sepllm --help-markdown > docs/CLI.md";
 }
 
+TEST(CliHelp, TheTableOfTrainingSettingsIsUpToDate) {
+  const std::string table = run_sepllm({"train", "--list-settings"}).out;
+  EXPECT_GT(table.size(), 1000U);
+  EXPECT_NE(read_file(SEPLLM_SOURCE_DIR "/docs/TRAINING.md").find("\n" + table), std::string::npos)
+      << "put what `build/release/bin/sepllm train --list-settings` prints into docs/TRAINING.md";
+}
+
 }  // namespace
 }  // namespace sepllm::test

@@ -185,9 +185,113 @@ TEST_F(Train, WrongSettingsAndDataAreClearErrors) {
   expect_failure(train("text.bin/x"), {"text.bin/x", "folder"});
   // Another model or other data in the folder of a run.
   ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=2"})), 0);
-  expect_failure(train("a", {"--set", "hidden_size=32"}), {"another model"});
-  expect_failure(train("a", {"--set", "n_heads=1"}), {"another model"});
-  expect_failure(train("a", {"--set", "seq_length=32"}), {"other data"});
+  expect_failure(train("a", {"--set", "hidden_size=32"}),
+                 {"another hidden_size", "16", "32", "step-000000002.ckpt"});
+  expect_failure(train("a", {"--set", "n_heads=1"}), {"another n_heads", "1"});
+  expect_failure(train("a", {"--set", "seq_length=32"}), {"another seq_length"});
+  expect_failure(train("a", {"--set", "seed=2"}), {"another seed"});
+  expect_failure(train("a", {"--set", "policy.window=7"}), {"another policy"});
+  expect_failure(train("a", {"--set", "valid_share=0.2"}), {"another valid_share"});
+  std::filesystem::copy_file(in("text.idx"), in("other.idx"));
+  std::string bytes = read_file(in("text.bin"));
+  bytes[0] = 'x';
+  write_file_atomically(in("other.bin"), bytes);
+  expect_failure(train("a", {"--set", "data=" + in("other")}), {"other data"});
+  const Strings later = {"--set", "later_policy=full", "--set"};
+  expect_failure(train("a", later + Strings{"later_policy_step=2"}), {"later_policy_step", "null", "2"});
+}
+
+// All that a run may change when it goes on, at once.
+TEST_F(Train, AFinishedRunGoesOnAndItsModelIsReplaced) {
+  ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=10"})), 0) << shell().err();
+  const std::string first = weights("a");
+  // As it is: nothing to do, and nothing is written.
+  ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=10"})), 0) << shell().err();
+  EXPECT_EQ(weights("a"), first);
+  std::filesystem::copy(in("text.bin"), in("moved.bin"));
+  std::filesystem::copy(in("text.idx"), in("moved.idx"));
+  const Strings more = {"--set", "train_steps=12",      "--set", "lr=2e-2",
+                        "--set", "global_batch_size=8", "--set", "save_interval=2",
+                        "--set", "eval_interval=3",     "--set", "micro_batch_size=4",
+                        "--set", "weight_decay=0",      "--set", "threads=1",
+                        "--set", "data=" + in("moved"), "--set", "later_policy=full",
+                        "--set", "later_policy_step=12"};
+  // A failure on the way leaves the old model, whole: the last fsync of a file of the new one.
+  for (int n = 1;; ++n) {
+    const int code =
+        shell().run(ShellRun::with_fault("fsync:" + std::to_string(n) + ":kill"), train("a", more));
+    if (code == 0) break;
+    ASSERT_EQ(code, 128 + SIGKILL);
+    const Json facts = parse_json(read_file(in("a") + "/model/training.json"), "training.json");
+    EXPECT_EQ(weights("a") == first, facts["step"] == 10) << n;
+  }
+  EXPECT_NE(weights("a"), first);
+  const Json facts = parse_json(read_file(in("a") + "/model/training.json"), "training.json");
+  EXPECT_EQ(facts["step"], 12);
+  EXPECT_EQ(facts["tokens"], (10 * 4 + 2 * 8) * 24);
+  const std::string card = read_file(in("a") + "/model/README.md");
+  for (const char* part : {"from step 12 on", "| tokens | 1344 |", "held-out", "FLOPs"})
+    EXPECT_NE(card.find(part), std::string::npos) << card;
+  const Json config = parse_json(read_file(in("a") + "/model/config.json"), "config.json");
+  EXPECT_EQ(config["sepllm"]["policy"], "full");
+}
+
+TEST_F(Train, KeepsTheLastCheckpointsAndMarkedOnes) {
+  ASSERT_EQ(shell().run("", train("a", {"--set", "save_interval=3", "--set", "keep_last=3", "--set",
+                                        "keep_every=6"})),
+            0);
+  std::vector<int64_t> steps;
+  for (int64_t s = 0; s <= 30; ++s) {
+    if (file_exists(in("a") + "/step-" + std::string(s < 10 ? "00000000" : "0000000") + std::to_string(s) +
+                    ".ckpt"))
+      steps.push_back(s);
+  }
+  EXPECT_EQ(steps, (std::vector<int64_t>{6, 12, 18, 24, 27, 30}));
+}
+
+TEST_F(Train, ThePolicyChangesAtItsStepAlsoAfterABreak) {
+  const Strings full = {"--set", "policy=full"};
+  const Strings later = full + Strings{"--set", "later_policy.policy=sep", "--set", "later_policy.window=6",
+                                       "--set", "later_policy.init=2",     "--set", "later_policy_step=9"};
+  ASSERT_EQ(shell().run("", train("full", full)), 0) << shell().err();
+  ASSERT_EQ(shell().run("", train("later", later)), 0) << shell().err();
+  const std::vector<Json> a = trace("full"), b = trace("later");
+  for (size_t k = 0; k < a.size(); ++k) {
+    SCOPED_TRACE(k + 1);
+    const bool same = k + 1 < 9;
+    EXPECT_EQ(b[k]["loss"] == a[k]["loss"], same);
+    EXPECT_EQ(b[k]["visible_share"].get<double>() == 1.0, same);
+    EXPECT_EQ(a[k]["visible_share"].get<double>(), 1.0);
+  }
+  // Broken after the checkpoint before the change, and after the one behind it.
+  for (const char* when : {"rename:3:kill", "rename:4:kill"}) {
+    std::filesystem::remove_all(in("broken"));
+    ASSERT_EQ(shell().run(ShellRun::with_fault(when), train("broken", later)), 128 + SIGKILL);
+    ASSERT_EQ(shell().run("", train("broken", later)), 0) << shell().err();
+    EXPECT_NE(shell().err().find("going on after step"), std::string::npos);
+    EXPECT_EQ(trace("broken"), b);
+  }
+}
+
+TEST_F(Train, ExportsACheckpoint) {
+  ASSERT_EQ(shell().run("", train("a")), 0) << shell().err();
+  const Json last = run_json({"export", "--run", in("a"), "--out", in("last")});
+  EXPECT_EQ(last["step"], 30);
+  for (const auto& file : std::filesystem::directory_iterator(in("a") + "/model"))
+    EXPECT_EQ(read_file(in("last") + "/" + file.path().filename().string()), read_file(file.path()))
+        << file.path();
+  ASSERT_EQ(run_sepllm({"export", "--run", in("a"), "--step", "28", "--type", "bf16", "--out", in("before")})
+                .exit_code,
+            0);
+  EXPECT_LT(read_file(in("before") + "/model.safetensors").size(), weights("a").size());
+  EXPECT_EQ(
+      run_json({"score", "--model", in("before"), "--text", write("t.txt", "abcdefg.")})["policy"]["window"],
+      6);
+  expect_failure({"export", "--run", in("a"), "--step", "5", "--out", in("none")}, {"28, 30", "5"});
+  expect_failure({"export", "--run", in("a"), "--out", in("last")}, {"last", "there already"});
+  expect_failure({"export", "--run", in("nothing"), "--out", in("none")}, {"no checkpoint", "nothing"});
+  expect_failure({"export", "--out", in("none")}, {"--run"});
+  EXPECT_FALSE(file_exists(in("none")));
 }
 
 }  // namespace

@@ -1,0 +1,85 @@
+// sepllm export: a checkpoint of a training run as a model.
+#include <fmt/format.h>
+
+#include "apps/commands.h"
+#include "apps/common.h"
+#include "apps/output.h"
+#include "base/error.h"
+#include "model/config.h"
+#include "train/export_model.h"
+#include "train/train_state.h"
+
+namespace sepllm {
+namespace {
+
+class ExportCommand : public Command {
+ public:
+  ExportCommand() {
+    own_.add_string("run", &run_, "folder of the training run", "DIR");
+    own_.add_int("step", &step_, 0, INT64_MAX,
+                 "the checkpoint of this step (default: the newest that is whole)");
+    own_.add_string("out", &out_, "the folder to write: a new one, or an empty one", "DIR");
+    own_.add_choice("type", &type_, {"f32", "bf16", "f16"}, "type of the weights");
+    own_.add_string("tokenizer", &tokenizer_, "folder or file of the tokenizer, where it has moved since",
+                    "PATH");
+    own_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
+  }
+  std::string name() const override { return "export"; }
+  std::string summary() const override { return "A checkpoint of a training run as a Hugging Face folder"; }
+  std::string usage() const override { return "--run RUN [--step N] --out DIR [--type bf16]"; }
+  std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
+
+  int run() override {
+    if (run_.empty()) throw Error(ErrorCode::kInvalidArgument, "no run given", {.expected = "--run DIR"});
+    if (out_.empty())
+      throw Error(ErrorCode::kInvalidArgument, "no folder to write given", {.expected = "--out DIR"});
+    const std::string path = own_.was_set("step") ? chosen() : newest();
+    const ModelSpec spec = parse_model_spec(read_checkpoint_state(path).model_config, path);
+    Parameters parameters(spec);
+    const TrainState state = load_checkpoint_parameters(path, &parameters);
+    export_model(state, parameters, out_, {.type = *weight_type(type_), .tokenizer = tokenizer_});
+    if (json_) {
+      print_json({{"step", state.step}, {"checkpoint", path}, {"model", out_}});
+    } else {
+      print(fmt::format("step {}: {}\n", state.step, out_));
+    }
+    return 0;
+  }
+
+ private:
+  std::string chosen() const {
+    const std::vector<int64_t> steps = checkpoint_steps(run_);
+    if (std::find(steps.begin(), steps.end(), step_) != steps.end()) return checkpoint_path(run_, step_);
+    throw Error(ErrorCode::kNotFound, "no checkpoint of this step",
+                {.file = run_,
+                 .expected = fmt::format("one of {}", fmt::join(steps, ", ")),
+                 .got = std::to_string(step_)});
+  }
+
+  // As a run that goes on would choose.
+  std::string newest() const {
+    std::vector<int64_t> steps = checkpoint_steps(run_);
+    for (; !steps.empty(); steps.pop_back()) {
+      const std::string path = checkpoint_path(run_, steps.back());
+      try {
+        read_checkpoint_state(path);
+        return path;
+      } catch (const Error& e) {
+        if (steps.size() == 1) throw;
+        print_note(fmt::format("passed over: {}", e.what()));
+      }
+    }
+    throw Error(ErrorCode::kNotFound, "no checkpoint here", {.file = run_});
+  }
+
+  OptionSet own_;
+  std::string run_, out_, type_ = "f32", tokenizer_;
+  int64_t step_ = 0;
+  bool json_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_export_command() { return std::make_unique<ExportCommand>(); }
+
+}  // namespace sepllm
