@@ -36,7 +36,7 @@ inline bool accepts_token_index(std::string_view bytes) {
   const auto write = [](const std::string& path, std::string_view content) {
     std::FILE* file = std::fopen(path.c_str(), "wb");
     if (file == nullptr) return;
-    std::fwrite(content.data(), 1, content.size(), file);
+    if (!content.empty()) std::fwrite(content.data(), 1, content.size(), file);
     std::fclose(file);
   };
   write(prefix + ".bin", std::string_view("\1\0\2\0\3\0\4\0\5\0\6\0\7\0\1\0\2\0\3\0\4\0\5\0", 24));
