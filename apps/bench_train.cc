@@ -43,13 +43,19 @@ struct StepTimes {
 // Steps of one length: a model of its own, and the same samples again and again.
 class TrainCase {
  public:
-  TrainCase(const ModelSpec& spec, const PolicySettings& settings, bool replay, int64_t tokens, int64_t batch,
-            ThreadPool& pool)
+  struct Storage {
+    DType weights = DType::kF32, activations = DType::kF32;
+    bool replay = false;
+  };
+  TrainCase(const ModelSpec& spec, const PolicySettings& settings, const Storage& storage, int64_t tokens,
+            int64_t batch, ThreadPool& pool)
       : tokens_(tokens), learner_(spec, pool) {
     initialise(&learner_.parameters(), spec, "gpt2", 1);
     TokenSet separators(spec.config.vocab_size);
     if (settings.policy.uses_separators()) separators.insert(kSeparator);
-    learner_.set_replay_layers(replay);
+    learner_.set_replay_layers(storage.replay);
+    learner_.set_activation_storage(storage.activations);
+    learner_.set_weight_storage(storage.weights);
     make_samples(settings, spec.config.vocab_size, batch);
     count_pairs(settings.policy, separators, spec.config.n_layers);
     learner_.set_patterns({settings.policy, std::move(separators)});
@@ -86,7 +92,11 @@ class TrainCase {
   double kept() const { return kept_; }
   int64_t n_parameters() { return learner_.parameters().count(); }
   // Parameters, gradients, two moments; activations and scratch.
-  int64_t bytes() { return 16 * learner_.parameters().size() + learner_.pass_bytes().arena; }
+  int64_t bytes() {
+    const Learner::PassBytes& pass = learner_.pass_bytes();
+    return learner_.parameters().storage_bytes() + 12 * learner_.parameters().size() + pass.arena +
+           pass.workspace;
+  }
 
   // Seconds of a step, mean over all steps.
   Json breakdown() const {
@@ -162,6 +172,10 @@ class BenchTrainCommand : public Command {
     run_options_.add_flag(
         "activation-checkpointing", &replay_,
         "make the activations of a layer again in the backward pass instead of keeping them");
+    run_options_.add_choice("weight-storage", &weights_, {"f32", "bf16"},
+                            "what products read: the weights, or copies of them in bf16");
+    run_options_.add_choice("activation-storage", &activations_, {"f32", "bf16"},
+                            "how activations are kept for the backward pass");
     run_options_.add_int("repeats", &repeats_, 1, 10000,
                          "steps after a first one that does not count; every figure is the median over them");
     run_options_.add_flag("breakdown", &breakdown_, "also where the time of a step goes, by kind of op");
@@ -228,7 +242,9 @@ class BenchTrainCommand : public Command {
   // None: interrupted.
   std::optional<Json> measure(const ModelSpec& spec, int64_t tokens, const Context& context,
                               const InterruptGuard& guard) const {
-    TrainCase one(spec, policy_.settings, replay_, tokens, batch_, context.pool);
+    const TrainCase::Storage storage{
+        .weights = *weight_type(weights_), .activations = *weight_type(activations_), .replay = replay_};
+    TrainCase one(spec, policy_.settings, storage, tokens, batch_, context.pool);
     int64_t n_steps = 0;
     bench::Series series[] = {{[&] {
                                 if (n_steps++ == 1) one.forget_times();
@@ -246,6 +262,8 @@ class BenchTrainCommand : public Command {
                 {"tokens", tokens},
                 {"batch", batch_},
                 {"activation_checkpointing", replay_},
+                {"weight_storage", weights_},
+                {"activation_storage", activations_},
                 {"threads", context.pool.size()},
                 {"cpu_info", cpu_name()},
                 {"seconds", seconds},
@@ -296,7 +314,7 @@ class BenchTrainCommand : public Command {
   OptionSet run_options_;
   PolicyOptions policy_;
   CommonOptions common_;
-  std::string shape_;
+  std::string shape_, weights_ = "f32", activations_ = "f32";
   std::vector<int64_t> tokens_ = {1024};
   int64_t batch_ = 1, repeats_ = 3;
   bool replay_ = false, breakdown_ = false;

@@ -31,7 +31,7 @@ Learner::Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm, Memory mem
       gradients_(floats(parameters_.size(), "the gradients", memory)),
       first_moments_(floats(state_size(shards_), "the moments", memory)),
       second_moments_(floats(state_size(shards_), "the moments", memory)),
-      decoder_(spec.config, parameters_.views()),
+      decoder_(std::in_place, spec.config, parameters_.views()),
       arena_(memory == Memory::kZeros ? Memory::kAnything : memory),
       workspace_(memory == Memory::kZeros ? Memory::kAnything : memory),
       tape_(arena_, pool) {
@@ -41,6 +41,12 @@ Learner::Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm, Memory mem
 void Learner::set_activation_storage(DType type) {
   SEPLLM_CHECK(type == DType::kF32 || type == DType::kBF16);
   tape_.set_packing(ops::bf16_packing(), type == DType::kF32 ? nullptr : &workspace_);
+}
+
+void Learner::set_weight_storage(DType type) {
+  parameters_.set_storage(type);
+  decoder_.emplace(spec_.config, parameters_.views());
+  parameters_.name_gradients(tape_, gradients_.as<float>());
 }
 
 void Learner::reserve(const PassBytes& bytes) {
@@ -62,6 +68,7 @@ void Learner::clear_gradients() {
 
 Matrix Learner::forward(const Context& ctx, std::span<const Sample> samples) {
   SEPLLM_CHECK(!samples.empty());
+  parameters_.refresh(pool_);
   const int64_t n_layers = spec_.config.n_layers;
   const size_t length = samples[0].tokens.size() - 1;
   patterns_of_samples_.clear();
@@ -84,7 +91,7 @@ Matrix Learner::forward(const Context& ctx, std::span<const Sample> samples) {
          .patterns = std::span(patterns_of_samples_)
                          .subspan(k * static_cast<size_t>(per_sample), static_cast<size_t>(per_sample))});
   }
-  return decoder_.forward(ctx, sequences_, nullptr, replay_layers_);
+  return decoder_->forward(ctx, sequences_, nullptr, replay_layers_);
 }
 
 double Learner::accumulate(std::span<const Sample> samples, double factor, bool last) {
@@ -104,7 +111,7 @@ double Learner::accumulate(std::span<const Sample> samples, double factor, bool 
   const int64_t activations = arena_.allocated_bytes();
   pass_bytes_.arena = std::max(pass_bytes_.arena, arena_.peak_bytes());
   arena_.reset_peak();
-  decoder_.loss(ctx, hidden, targets, factors.data(), nll.data());
+  decoder_->loss(ctx, hidden, targets, factors.data(), nll.data());
   const int64_t loss = arena_.peak_bytes();
   arena_.reset_peak();
   tape_.backward(ctx);
@@ -123,7 +130,7 @@ double Learner::evaluate(std::span<const Sample> samples) {
   std::vector<double> nll(targets.size());
   arena_.reset_peak();
   const Matrix hidden = forward(ctx, samples);
-  decoder_.nll(ctx, hidden, targets, nll.data());
+  decoder_->nll(ctx, hidden, targets, nll.data());
   pass_bytes_.arena = std::max(pass_bytes_.arena, arena_.peak_bytes());
   double sum = 0;
   for (const double x : nll) sum += x;
@@ -175,6 +182,7 @@ void Learner::step(const AdamwStep& step) {
     comm_.start_all_gather({parameters_.data() + s.bucket.begin, static_cast<size_t>(s.bucket.n)});
   }
   comm_.wait();
+  parameters_.refresh(pool_);  // also for those who have views of them
 }
 
 void Learner::collect_moments(Moment which, const std::function<void(std::span<const float>)>& take) {

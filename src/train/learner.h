@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -48,6 +49,9 @@ class Learner {
   void set_replay_layers(bool replay) { replay_layers_ = replay; }
   // How they are kept: f32, or bf16 in half the memory (each layer computes in f32 all the same).
   void set_activation_storage(DType type);
+  // What products read the weights in: f32, or copies of them in bf16 (Parameters::set_storage). Before
+  // anyone has views of the parameters.
+  void set_weight_storage(DType type);
   // Where accumulate() adds up the seconds by kind of op; null: nowhere.
   void set_times(OpTimes* times) { times_ = times; }
 
@@ -112,7 +116,7 @@ class Learner {
   std::vector<int64_t> layer_begins_;  // elements
   size_t n_kept_ = 0;                  // the first buckets, whose gradients are not on their way
   Buffer gradients_, first_moments_, second_moments_;
-  Decoder decoder_;
+  std::optional<Decoder> decoder_;  // of the views that the storage of the weights gives
   Arena arena_, workspace_;
   Tape tape_;
   TrainingPatterns patterns_;

@@ -17,7 +17,8 @@ namespace {
 template <typename Fn>
 class Visitor {
  public:
-  Visitor(const ModelSpec& spec, Fn fn) : spec_(spec), fn_(std::move(fn)) {}
+  // `type`: of matrices.
+  Visitor(const ModelSpec& spec, DType type, Fn fn) : spec_(spec), type_(type), fn_(std::move(fn)) {}
 
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
     slot = matrix(fn_(name, {rows, columns}, true), rows, columns, false);
@@ -33,8 +34,8 @@ class Visitor {
   }
 
  private:
-  static Weight matrix(const float* data, int64_t n_out, int64_t n_in, bool transposed) {
-    return {.type = DType::kF32,
+  Weight matrix(const void* data, int64_t n_out, int64_t n_in, bool transposed) const {
+    return {.type = type_,
             .data = data,
             .n_out = n_out,
             .n_in = n_in,
@@ -42,27 +43,28 @@ class Visitor {
             .transposed = transposed};
   }
   const float* vector(const std::string& name, int64_t n) {
-    return name.empty() ? nullptr : fn_(name, {n}, false);
+    return name.empty() ? nullptr : static_cast<const float*>(fn_(name, {n}, false));
   }
 
   const ModelSpec& spec_;
+  DType type_;
   Fn fn_;
 };
 
 template <typename Fn>
-void visit(const ModelSpec& spec, ModelWeights* weights, const Fn& fn) {
-  Visitor<Fn> visitor(spec, fn);
+void visit(const ModelSpec& spec, DType type, ModelWeights* weights, const Fn& fn) {
+  Visitor<Fn> visitor(spec, type, fn);
   visit_model(spec, spec.prefix, spec.names.head.weight, weights, visitor);
   if (spec.config.tied_embeddings) weights->head.weight = weights->token_embedding;
 }
 
 }  // namespace
 
-Parameters::Parameters(const ModelSpec& spec, Memory memory) : spec_(spec) {
+Parameters::Parameters(const ModelSpec& spec, Memory memory) : spec_(spec), memory_(memory) {
   spec_.blocks.reset();
   ModelWeights unused;
-  visit(spec_, &unused,
-        [this](const std::string& name, std::vector<int64_t> shape, bool decays) -> const float* {
+  visit(spec_, DType::kF32, &unused,
+        [this](const std::string& name, std::vector<int64_t> shape, bool decays) -> const void* {
           constexpr int64_t kAlignment = 16;  // elements: 64 bytes
           int64_t n = 1;
           for (const int64_t d : shape) n *= d;
@@ -118,17 +120,39 @@ void Parameters::load(const std::string& folder, const ModelSpec& spec) {
   }
 }
 
+void Parameters::set_storage(DType type) {
+  SEPLLM_CHECK(type == DType::kF32 || type == DType::kBF16);
+  rounded_ = type == DType::kF32 ? Buffer() : Buffer(size_ * 2, "the weights in bf16", memory_);
+  rounded_is_old_ = true;
+}
+
+void Parameters::refresh(ThreadPool& pool) {
+  if (rounded_.bytes() == 0 || !rounded_is_old_) return;
+  constexpr int64_t kPiece = 64 * 1024;
+  const float* from = buffer_.as<float>();
+  auto* to = rounded_.as<uint16_t>();
+  pool.parallel_for((size_ + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+    const int64_t begin = piece * kPiece;
+    row_from_f32(DType::kBF16, from + begin, std::min(kPiece, size_ - begin), to + begin);
+  });
+  rounded_is_old_ = false;
+}
+
+const void* Parameters::view(const ParameterInfo& p) const {
+  if (rounded_.bytes() == 0 || p.shape.size() != 2) return data() + p.offset;
+  return rounded_.as<uint16_t>() + p.offset;
+}
+
 ModelWeights Parameters::views() const {
   ModelWeights weights;
   size_t next = 0;
-  visit(spec_, &weights, [&](const std::string&, const std::vector<int64_t>&, bool) -> const float* {
-    return data() + list_[next++].offset;
-  });
+  visit(spec_, rounded_.bytes() == 0 ? DType::kF32 : DType::kBF16, &weights,
+        [&](const std::string&, const std::vector<int64_t>&, bool) { return view(list_[next++]); });
   return weights;
 }
 
 void Parameters::name_gradients(Tape& tape, float* gradients) const {
-  for (const ParameterInfo& p : list_) tape.set_parameter(data() + p.offset, gradients + p.offset);
+  for (const ParameterInfo& p : list_) tape.set_parameter(view(p), gradients + p.offset);
 }
 
 }  // namespace sepllm

@@ -1,11 +1,13 @@
 // The trainable parameters of a model: f32, one after the other in one buffer, under their Hugging Face
-// names, and the views of them that the decoder reads.
+// names, and the views of them that the decoder reads: of the same numbers, or of copies of the matrices in
+// bf16.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "tensor/buffer.h"
@@ -32,7 +34,11 @@ class Parameters {
   // Where each layer's begin in the buffer, and where the last one's end: [n_layers + 1]. Embeddings lie
   // before them, the final norm and the head behind.
   std::vector<int64_t> layer_begins() const;
-  float* data() { return buffer_.as<float>(); }
+  // Who has this may change the values: the bf16 copies count as out of date.
+  float* data() {
+    rounded_is_old_ = true;
+    return buffer_.as<float>();
+  }
   const float* data() const { return buffer_.as<float>(); }
   float* values(const ParameterInfo& p) { return data() + p.offset; }
 
@@ -41,6 +47,14 @@ class Parameters {
   // The weights that load() would copy. Error as load_weights, and (kUnsupported) for quantised ones.
   static ModelWeights open_weights(const std::string& folder, const ModelSpec& spec);
 
+  // bf16: views() and name_gradients() are from now on of copies of all matrices (embeddings too) in bf16,
+  // 2 bytes a parameter more; norms and biases stay f32. The f32 values remain those that are trained, saved
+  // and loaded. Error (kOutOfRange) where memory is not enough.
+  void set_storage(DType type);
+  // Rounds the values to the copies, where they may have changed (to nearest, ties to even).
+  void refresh(ThreadPool& pool);
+  int64_t storage_bytes() const { return buffer_.bytes() + rounded_.bytes(); }
+
   // What a Decoder needs: views into this object, which must outlive them.
   ModelWeights views() const;
 
@@ -48,10 +62,14 @@ class Parameters {
   void name_gradients(Tape& tape, float* gradients) const;
 
  private:
+  const void* view(const ParameterInfo& p) const;
+
   ModelSpec spec_;
   std::vector<ParameterInfo> list_;
   int64_t size_ = 0;
-  Buffer buffer_;
+  Memory memory_;
+  Buffer buffer_, rounded_;  // rounded_: bf16, laid out alike; empty where the values themselves are read
+  bool rounded_is_old_ = true;
 };
 
 }  // namespace sepllm

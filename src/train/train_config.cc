@@ -138,6 +138,10 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
               "less memory: a layer's activations are made again in the backward pass");
   o->add_choice("activation_storage", &c->activation_storage, {"f32", "bf16"},
                 "how activations are kept for the backward pass: bf16 in half the memory");
+  o->add_choice(
+      "weight_storage", &c->weight_storage, {"f32", "bf16"},
+      "what products read: the weights, or copies in bf16 (faster with AMX, 2 bytes a weight more); "
+      "those that are trained and saved are f32");
   o->add_int("threads", &c->threads, 0, 1024, "threads of a rank (default: all cores)");
   o->add_int("rank_timeout", &c->rank_timeout, 1, 1'000'000,
              "several ranks: seconds without a sign of life after which one is taken for lost");

@@ -45,9 +45,9 @@ struct TrainConfig {
       6;  // a step is skipped whose gradient norm lies that many deviations above its mean; 0: none
   int64_t seed = 1;
   bool activation_checkpointing = false;
-  std::string activation_storage = "f32";  // or bf16
-  int64_t threads = 0;                     // of a rank
-  int64_t rank_timeout = 30;               // seconds
+  std::string activation_storage = "f32", weight_storage = "f32";  // or bf16
+  int64_t threads = 0;                                             // of a rank
+  int64_t rank_timeout = 30;                                       // seconds
 
   // What attention sees; from later_policy_step on, what later_policy says.
   PolicySettings policy, later_policy;
@@ -63,6 +63,7 @@ struct TrainConfig {
 
   LrSchedule schedule() const;
   DType activation_type() const { return activation_storage == "bf16" ? DType::kBF16 : DType::kF32; }
+  DType weight_type() const { return weight_storage == "bf16" ? DType::kBF16 : DType::kF32; }
 };
 
 // Reads a YAML file and then `changes` ("key=value", the value as YAML; "policy.window=64"). Error for

@@ -29,6 +29,7 @@ TrainPlan plan_training(const TrainConfig& config, const TrainInputs& inputs, in
   Learner learner(inputs.spec, idle, nullptr, Memory::kAddresses);
   learner.set_replay_layers(config.activation_checkpointing);
   learner.set_activation_storage(config.activation_type());
+  learner.set_weight_storage(config.weight_type());
   TokenData& data = *inputs.data;
   const TokenData::Position position = data.position();
   const int64_t on_rank = (config.global_batch_size + n_ranks - 1) / n_ranks;
@@ -46,7 +47,7 @@ TrainPlan plan_training(const TrainConfig& config, const TrainInputs& inputs, in
   TrainPlan plan;
   const int64_t bytes = learner.parameters().size() * static_cast<int64_t>(sizeof(float));
   plan.parameters = learner.parameters().count();
-  plan.weights = bytes;
+  plan.weights = learner.parameters().storage_bytes();
   plan.gradients = bytes;
   plan.moments = 2 * bytes / n_ranks;
   plan.pass = learner.pass_bytes();

@@ -72,6 +72,7 @@ void Trainer::make_learner() {
   learner_->reserve(plan_.pass);
   learner_->set_replay_layers(config_.activation_checkpointing);
   learner_->set_activation_storage(config_.activation_type());
+  learner_->set_weight_storage(config_.weight_type());
   state_.model_config = inputs_.model_config;
   state_.data_fingerprint = inputs_.data->fingerprint();
   if (!comm_.first()) return;  // the others get rank 0's
