@@ -31,8 +31,8 @@ class TrainCommand : public Command {
  public:
   TrainCommand() {
     own_.add_string("config", &config_, "YAML file of the settings", "FILE");
-    own_.add_strings("set", &changes_, "settings that replace those of the file: lr=1e-3 policy.window=64",
-                     "KEY=VALUE");
+    own_.add_strings("set", &changes_,
+                     "a setting that replaces the file's: --set lr=1e-3 --set policy.window=64", "KEY=VALUE");
     own_.add_choice("export-type", &type_, {"f32", "bf16", "f16"}, "type of the finished model's weights");
     own_.add_flag(
         "dry-run", &dry_run_,

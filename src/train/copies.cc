@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "base/bytes.h"
 #include "base/json.h"
+#include "train/data_facts.h"
 
 namespace sepllm {
 
@@ -26,14 +26,8 @@ void compare_with_rank_0(Comm& comm, const Facts& own) {
 }
 
 std::string tokenizer_hash(const Tokenizer& tokenizer) {
-  Hash64 hash;
-  for (int64_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    const std::string piece = tokenizer.piece(static_cast<int32_t>(id));
-    const uint64_t size = piece.size();
-    hash.add(&size, sizeof size);
-    hash.add(piece.data(), size);
-  }
-  return fmt::format("{} tokens, {}", tokenizer.vocab_size(), hex64(hash.value()));
+  const int64_t n = tokenizer.vocab_size();
+  return fmt::format("{} tokens, {}", n, hash_of_pieces(tokenizer, n));
 }
 
 }  // namespace sepllm

@@ -8,9 +8,7 @@
 #include "base/json.h"
 
 namespace sepllm {
-namespace {
 
-// Of the first n tokens as their file writes them.
 std::string hash_of_pieces(const Tokenizer& tokenizer, int64_t n) {
   Hash64 hash;
   for (int64_t id = 0; id < n; ++id) {
@@ -21,8 +19,6 @@ std::string hash_of_pieces(const Tokenizer& tokenizer, int64_t n) {
   }
   return hex64(hash.value());
 }
-
-}  // namespace
 
 std::string data_facts_path(const std::string& prefix) { return prefix + ".meta.json"; }
 

@@ -9,6 +9,9 @@
 
 namespace sepllm {
 
+// Of the first n tokens as their file writes them, 16 hexadecimal digits.
+std::string hash_of_pieces(const Tokenizer& tokenizer, int64_t n);
+
 std::string data_facts_path(const std::string& prefix);
 
 // The note on a file of so many documents and tokens.
