@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <fstream>
 
 #include "base/error.h"
@@ -112,6 +113,13 @@ std::string read_text(const std::string& path) {
                 {.file = path, .place = fmt::format("byte {}", *bad)});
   }
   return text;
+}
+
+std::optional<std::string> repository_file(const std::string& name) {
+  for (std::filesystem::path at = program_folder(); at.has_relative_path(); at = at.parent_path()) {
+    if (file_exists(at / name)) return at / name;
+  }
+  return std::nullopt;
 }
 
 std::optional<int32_t> bos_of(const Model& model) {

@@ -76,6 +76,11 @@ std::vector<int32_t> parse_ids(const std::string& text, const std::string& sourc
 // A text file; Error (kInvalidArgument) with the byte offset if it is not UTF-8.
 std::string read_text(const std::string& path);
 
+// A file or folder of the repository that this program was built in, given as "models/NAME": looked for in
+// the folders above the program's own, so that it does not matter where it is started. nullopt: it is not
+// there.
+std::optional<std::string> repository_file(const std::string& name);
+
 // The id that a stream of this model begins with: the tokenizer's BOS, else the config's.
 std::optional<int32_t> bos_of(const Model& model);
 

@@ -1,15 +1,13 @@
-// sepllm demo: the model at hand under every policy, as a table and a page.
+// sepllm demo: one model under every policy, as a table and a page.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 
 #include "apps/commands.h"
 #include "apps/common.h"
 #include "apps/demo_page.h"
-#include "apps/demo_text.h"
 #include "apps/output.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -41,36 +39,24 @@ class TemporaryModel {
   std::string path_;
 };
 
+// What the repository has for the demo.
+constexpr const char* kModel = "models/sepllm-5m";
+constexpr const char* kText = "apps/alice.txt";
+
 struct Choice {
-  std::string model, tokenizer, title, note;
-  bool stories = false;
+  std::string model, title, note;
 };
-
-std::string data_folder() {
-  const char* given = std::getenv("SEPLLM_TEST_DATA");
-  return given != nullptr ? given : "../shared/data";
-}
-
-// The first folder of models/ that has a config.json; "" if there is none.
-std::string shipped_model() {
-  std::vector<std::string> found;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator("models", ignored)) {
-    if (file_exists(entry.path() / "config.json")) found.push_back(entry.path());
-  }
-  return found.empty() ? "" : *std::min_element(found.begin(), found.end());
-}
 
 class DemoCommand : public Command {
  public:
   DemoCommand() {
     own_.add_string("out", &out_, "the HTML page to write", "FILE");
-    own_.add_string("text", &text_, "text file to score (default: one at hand)", "FILE");
+    own_.add_string("text", &text_, "text file to score (default: the beginning of a book)", "FILE");
     common_.declare(&common_options_, true);
   }
   std::string name() const override { return "demo"; }
   std::string summary() const override {
-    return "Score and generate with the model at hand under every policy";
+    return "Score and generate with one model under every policy (default: the embedded one)";
   }
   std::string usage() const override { return "[MODEL] [--text F] [--out demo.html] [--json]"; }
   std::string positional() const override { return "model"; }
@@ -81,19 +67,21 @@ class DemoCommand : public Command {
     const Model model = load(choice);
     Runtime runtime(common_);
     const Context context = runtime.context();
-    std::string source;
     DemoPlan plan;
-    plan.settings = demo_settings(model.config().max_positions);
-    read_stream(model, choice, &plan, &source);
+    plan.settings = demo_settings(model);
+    const std::string source = read_stream(model, &plan);
     choose_lengths(model, context, &plan);
-    DemoReport report{.model = fmt::format("{} ({}, {} parameters)", choice.title, model.config().family,
-                                           parameter_count(model.decoder.weights())),
-                      .note = choice.note,
-                      .text = source,
-                      .common_tokens = plan.common_tokens,
-                      .prompt_tokens = plan.prompt_tokens,
-                      .kv_bytes_per_token = 0,
-                      .rows = {}};
+    const std::vector<int32_t> prompt(plan.ids.begin(), plan.ids.begin() + plan.prompt_tokens);
+    DemoReport report{
+        .model = fmt::format("{} ({}, {} parameters, {} positions)", choice.title, model.config().family,
+                             parameter_count(model.decoder.weights()), model.config().max_positions),
+        .note = choice.note,
+        .text = source,
+        .common_tokens = plan.common_tokens,
+        .prompt_tokens = plan.prompt_tokens,
+        .prompt = model.tokenizer == nullptr ? "" : model.tokenizer->decode(prompt),
+        .kv_bytes_per_token = 0,
+        .rows = {}};
     {
       Progress progress("demo", static_cast<int64_t>(plan.settings.size()));
       report.rows = run_demo(model, plan, context, [&](size_t done, const std::string& policy) {
@@ -112,53 +100,45 @@ class DemoCommand : public Command {
   }
 
  private:
-  // --model or --shape if one was given.
+  // --model or --shape if one was given, else the embedded model.
   Choice choose() {
     if (!common_.shape.empty())
-      return {"", "", common_.shape, "the weights are random: perplexities and texts say nothing", false};
-    if (!common_.model.empty()) return {common_.model, common_.tokenizer, common_.model, "", false};
-    if (const std::string shipped = shipped_model(); !shipped.empty()) {
-      return {shipped, common_.tokenizer, shipped, "", false};
-    }
-    const std::string stories = data_folder() + "/derived/stories260k-hf";
-    const std::string tokenizer = data_folder() + "/weights/stories260k/tok512.bin";
-    if (file_exists(stories + "/config.json") && file_exists(tokenizer)) {
-      return {stories, tokenizer, "stories260k", "", true};
-    }
+      return {"", common_.shape, "the weights are random: perplexities and texts say nothing"};
+    if (!common_.model.empty()) return {common_.model, common_.model, ""};
+    if (const auto embedded = repository_file(kModel)) return {*embedded, kModel, ""};
     random_model_.emplace();
-    return {random_model_->path(), "", "a tiny model with random weights",
-            "the weights are random, made on the spot: perplexities and texts say nothing, keys and bytes do",
-            false};
+    return {
+        random_model_->path(), "a tiny model with random weights",
+        "the weights are random, made on the spot: perplexities and texts say nothing, keys and bytes do"};
   }
 
   Model load(const Choice& choice) const {
     if (choice.model.empty()) return common_.load();
     CommonOptions chosen = common_;
     chosen.model = choice.model;
-    chosen.tokenizer = choice.tokenizer;
     return chosen.load();
   }
 
-  // The text's ids, BOS first where the model has one, and where the text is from.
-  void read_stream(const Model& model, const Choice& choice, DemoPlan* plan, std::string* source) const {
-    std::string text = kDemoText;
-    *source = "the beginning of Alice's Adventures in Wonderland";
-    const std::string tales = data_folder() + "/text/tinystories/tiny_stories.txt";
-    if (!text_.empty()) {
-      text = read_text(text_);
-      *source = text_;
-    } else if (choice.stories && file_exists(tales)) {
-      text = read_text(tales);
-      *source = "children's stories (tiny_stories.txt)";
+  // The text's ids, BOS first where the model has one; returns where the text is from.
+  std::string read_stream(const Model& model, DemoPlan* plan) const {
+    std::string file = text_, source = text_;
+    if (file.empty()) {
+      const std::optional<std::string> at_hand = repository_file(kText);
+      if (!at_hand) {
+        throw Error(ErrorCode::kNotFound, "no text at hand",
+                    {.expected = fmt::format("--text FILE, or {} above the program's folder", kText)});
+      }
+      file = *at_hand;
+      source = "Alice's Adventures in Wonderland, chapters I and II";
     }
-    plan->ids = model.encode(text, "auto");
+    plan->ids = model.encode(read_text(file), "auto");
     const std::optional<int32_t> bos = bos_of(model);
     plan->has_bos = !plan->ids.empty() && bos && plan->ids.front() == *bos;
     if (plan->ids.size() < 16) {
-      throw Error(
-          ErrorCode::kInvalidArgument, "too little text",
-          {.file = *source, .expected = "at least 16 tokens", .got = std::to_string(plan->ids.size())});
+      throw Error(ErrorCode::kInvalidArgument, "too little text",
+                  {.file = file, .expected = "at least 16 tokens", .got = std::to_string(plan->ids.size())});
     }
+    return source;
   }
 
   // As much text as the policies can show their difference on, in some seconds each.

@@ -39,6 +39,14 @@ std::string first_words(const std::string& text, size_t limit) {
   return out;
 }
 
+// The end of a text on one line, from a character on.
+std::string last_words(const std::string& text, size_t limit) {
+  if (text.size() <= limit) return first_words(text, limit);
+  size_t at = text.size() - limit;
+  while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0U) == 0x80U) ++at;
+  return "..." + first_words(text.substr(at), limit);
+}
+
 std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
 
 bool any_note(const DemoReport& report) { return !report.note.empty(); }
@@ -149,7 +157,8 @@ std::string demo_table(const DemoReport& report) {
   out += fmt::format("{:<12}{:>28}{:>40}\n", "", span, "as far as the policy goes");
   out += row_text({std::begin(kColumns), std::end(kColumns)});
   for (const DemoRow& row : report.rows) out += row_text(cells(row));
-  out += fmt::format("\nGreedy continuation of the first {} tokens\n", report.prompt_tokens);
+  out += fmt::format("\nGreedy continuation of the first {} tokens: {}\n", report.prompt_tokens,
+                     last_words(report.prompt, 70));
   for (const DemoRow& row : report.rows) {
     out += fmt::format("{:<12}{}\n", name_of(row), first_words(row.generated, 90));
   }
@@ -180,8 +189,9 @@ std::string demo_page(const DemoReport& report) {
                         html_escape(settings_text(row.settings)));
   }
   body += fmt::format(
-      "</table></div>\n<h2>Greedy continuation of the first {} tokens</h2>\n<div class=\"card\"><dl>\n",
-      report.prompt_tokens);
+      "</table></div>\n<h2>Greedy continuation of the first {} tokens</h2>\n<div "
+      "class=\"card\"><p>{}</p><dl>\n",
+      report.prompt_tokens, html_escape(last_words(report.prompt, 400)));
   for (const DemoRow& row : report.rows) {
     body += fmt::format("<dt>{}</dt><dd>{}</dd>\n", name_of(row), html_escape(row.generated));
   }

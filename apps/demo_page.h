@@ -9,11 +9,12 @@
 namespace sepllm {
 
 struct DemoReport {
-  std::string model;  // "stories260k-hf, 260,032 parameters"
+  std::string model;  // "models/sepllm-5m (llama, 5327616 parameters, 1024 positions)"
   std::string note;   // what the reader must know of the model; empty: nothing
   std::string text;   // where the text is from
   int64_t common_tokens = 0;
   int64_t prompt_tokens = 0;
+  std::string prompt;              // those tokens
   int64_t kv_bytes_per_token = 0;  // under full attention
   std::vector<DemoRow> rows;
 };

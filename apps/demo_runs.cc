@@ -50,17 +50,24 @@ void generate_words(const Model& model, const DemoPlan& plan, const Context& con
 
 }  // namespace
 
-std::vector<PolicySettings> demo_settings(int64_t limit) {
+std::vector<PolicySettings> demo_settings(const Model& model) {
+  const int64_t limit = model.config().max_positions;
+  PolicyOptions own;
+  own.options.set("policy", policy_name(PolicyKind::kSep));
+  own.finish(model);
+  const bool has_window = own.options.was_set("window"), has_init = own.options.was_set("init");
   std::vector<PolicySettings> out;
   for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream,
                                 PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed}) {
     PolicySettings s;
+    s.separators = own.settings.separators;
     Policy& p = s.policy;
     p.kind = kind;
-    p.init = std::min<int64_t>(4, std::max<int64_t>(1, limit / 64));
-    p.window = std::clamp<int64_t>(limit / 8, 1, 256);
+    p.init = std::min<int64_t>(has_init ? own.settings.policy.init : 4, std::max<int64_t>(1, limit / 64));
+    p.window = std::clamp<int64_t>(has_window ? own.settings.policy.window : limit / 8, 1,
+                                   std::clamp<int64_t>(limit / 8, 1, 256));
     p.seps = std::clamp<int64_t>(limit / 16, 1, 64);
-    p.capacity = std::clamp<int64_t>(3 * limit / 8, 8, 800);
+    p.capacity = std::max<int64_t>(8, p.init + p.seps + 2 * p.window);
     if (p.streaming()) p.positions = PositionMode::kCache;
     s.prefill_chunk = std::clamp<int64_t>(limit / 8, 16, 512);
     p.validate();

@@ -36,8 +36,9 @@ struct DemoRow {
   double decode_tokens_per_second = 0.0;
 };
 
-// The six policies, scaled to the model's position limit so that they differ within it.
-std::vector<PolicySettings> demo_settings(int64_t limit);
+// The six policies, scaled to the model's position limit so that they differ within it; initial tokens,
+// window and separators are those of its config.json where that has some.
+std::vector<PolicySettings> demo_settings(const Model& model);
 
 // `on_row` is told the policy before each run.
 std::vector<DemoRow> run_demo(const Model& model, const DemoPlan& plan, const Context& context,

@@ -31,6 +31,7 @@ class FileReader {
 bool is_regular_file(const std::string& path);  // or a link to one
 bool file_exists(const std::string& path);      // any kind of entry
 bool is_folder(const std::string& path);
+std::string program_folder();  // of the program that runs; "" where the system does not say
 
 // A read-only private map of a regular file. The size is taken once at open: a file that another process
 // shrinks afterwards can raise SIGBUS, which no check of ours can prevent (docs/ARCHITECTURE.md, "Mapped

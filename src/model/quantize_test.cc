@@ -67,15 +67,23 @@ TEST(Quantize, TheFolderGivesTheLogitsOfConversionAtLoad) {
   }
 }
 
+void expect_logits_of_conversion_at_load(const std::string& model) {
+  const TemporaryFolder folder;
+  for (const DType type : kBlockTypes) {
+    quantize(model, type, folder.file(dtype_name(type)));
+    EXPECT_EQ(logits(folder.file(dtype_name(type))), logits(model, {.type = type})) << model;
+  }
+}
+
 TEST(Quantize, ARealModel) {
   SEPLLM_DATA_OR_SKIP(data);
-  for (const char* name : {"/derived/stories260k-hf", "/derived/tiny-random-gpt2-hf"}) {
-    const TemporaryFolder folder;
-    for (const DType type : kBlockTypes) {
-      quantize(data + name, type, folder.file(dtype_name(type)));
-      EXPECT_EQ(logits(folder.file(dtype_name(type))), logits(data + name, {.type = type})) << name;
-    }
-  }
+  for (const char* name : {"/derived/stories260k-hf", "/derived/tiny-random-gpt2-hf"})
+    expect_logits_of_conversion_at_load(data + name);
+}
+
+TEST(Quantize, TheEmbeddedModel) {
+  SEPLLM_EMBEDDED_MODEL_OR_SKIP(model);
+  expect_logits_of_conversion_at_load(model);
 }
 
 TEST(Quantize, OtherFloatsToo) {

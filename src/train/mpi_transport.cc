@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
-#include <filesystem>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "train/mpi_calls.h"
 
 namespace sepllm {
@@ -15,14 +15,8 @@ namespace {
 // As CMake names the module; it lies in the program's folder.
 constexpr const char* kModule = "sepllm_mpi.so";
 
-std::string module_path() {
-  std::error_code code;
-  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", code);
-  return (program.parent_path() / kModule).string();
-}
-
 const sepllm_mpi_calls* load_module() {
-  const std::string path = module_path();
+  const std::string path = program_folder() + "/" + kModule;
   // Global: Open MPI loads parts of its own that look for its names.
   void* module = ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (module == nullptr) {

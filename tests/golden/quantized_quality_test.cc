@@ -17,7 +17,7 @@ struct Setting {
   std::optional<DType> weights;
   DType kv;
   BlockProducts products;
-  double stories, golden;  // bounds of the perplexity's change: of the trained model, of the random ones
+  double trained, golden;  // bounds of the perplexity's change: of trained models, of random ones
 };
 constexpr Setting kF32{"f32", std::nullopt, DType::kF32, BlockProducts::kInteger, 0, 0};
 // The random models' logits are large and their layers few: the 8 bits of the activations cost them as much
@@ -65,26 +65,36 @@ double perplexity(const Model& model, std::span<const int32_t> ids, const Policy
 
 class Quality : public testing::TestWithParam<PolicyCase> {};
 
-TEST_P(Quality, PerplexityOfStories) {
-  SEPLLM_DATA_OR_SKIP(data);
-  constexpr size_t kTokens = 12'000;
-  const Policy policy = policy_of(GetParam());
+// A trained model's perplexity of the first n tokens of a text, by what its weights and its cache are stored
+// in.
+void expect_little_loss(const std::string& folder, const std::string& tokenizer, const std::string& text,
+                        size_t n, const Policy& policy) {
   const auto load = [&](std::optional<DType> weights) {
-    return load_model(data + "/derived/stories260k-hf", data + "/weights/stories260k/tok512.bin",
-                      {.type = weights, .n_threads = 2});
+    return load_model(folder, tokenizer, {.type = weights, .n_threads = 2});
   };
   const Model model = load(std::nullopt);
-  const std::string text = read_file(data + "/text/tinystories/tiny_stories.txt").substr(0, 60'000);
   std::vector<int32_t> ids = model.encode(text, "off");
-  ASSERT_GE(ids.size(), kTokens);
-  ids.resize(kTokens);
+  ASSERT_GE(ids.size(), n);
+  ids.resize(n);
   const double exact = perplexity(model, ids, policy, kF32);
   for (const Setting& s : kSettings) {
     const double rounded = perplexity(load(s.weights), ids, policy, s);
-    EXPECT_NEAR(rounded / exact, 1.0, s.stories) << s.name << ": " << rounded << ", f32: " << exact;
+    EXPECT_NEAR(rounded / exact, 1.0, s.trained) << s.name << ": " << rounded << ", as stored: " << exact;
     EXPECT_NE(rounded, exact) << s.name;
-    RecordProperty(s.name, std::to_string(rounded / exact));
+    testing::Test::RecordProperty(s.name, std::to_string(rounded / exact));
   }
+}
+
+TEST_P(Quality, PerplexityOfStories) {
+  SEPLLM_DATA_OR_SKIP(data);
+  expect_little_loss(data + "/derived/stories260k-hf", data + "/weights/stories260k/tok512.bin",
+                     read_file(data + "/text/tinystories/tiny_stories.txt").substr(0, 60'000), 12'000,
+                     policy_of(GetParam()));
+}
+
+TEST_P(Quality, PerplexityOfTheEmbeddedModel) {
+  SEPLLM_EMBEDDED_MODEL_OR_SKIP(model);
+  expect_little_loss(model, "", read_file(demo_text_file()), 4'000, policy_of(GetParam()));
 }
 
 // The golden models' weights are random: no text is more likely to them than another, but the one that they

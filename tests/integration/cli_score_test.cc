@@ -1,5 +1,5 @@
-// `sepllm score`: its figures against what the definitions of the policies imply, on random weights and,
-// where the data folder is there, on a trained model and a book.
+// `sepllm score`: its figures against what the definitions of the policies imply, on random weights and on
+// the embedded model.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -267,32 +267,32 @@ TEST_F(CliScore, TheConfigsOwnPolicyHoldsUnlessAFlagSaysOtherwise) {
             "full");
 }
 
-// The acceptance run: a trained model of 512 positions over 6,000 tokens of a book.
+// A trained model over six times its positions.
 TEST(CliScoreBook, EveryPolicyGoesBeyondThePositionLimitWithOneWarning) {
-  SEPLLM_DATA_OR_SKIP(data);
-  std::vector<std::string> books;
-  for (const auto& entry : std::filesystem::directory_iterator(data + "/text/pg19/test"))
-    books.push_back(entry.path());
-  const std::string book = *std::min_element(books.begin(), books.end());
-  const std::string tokenizer_file = data + "/weights/stories260k/tok512.bin";
-  const auto tokenizer = load_tokenizer(tokenizer_file, 512);
-  std::vector<int32_t> all = tokenizer->encode(read_file(book));
-  all.insert(all.begin(), *tokenizer->bos_id());
+  SEPLLM_EMBEDDED_MODEL_OR_SKIP(model);
+  const auto tokenizer = load_tokenizer(model);
+  const std::vector<int32_t> all = tokenizer->encode(read_file(demo_text_file()));
   for (const PolicyKind kind : kKinds) {
     SCOPED_TRACE(policy_name(kind));
-    const int64_t tokens = kind == PolicyKind::kFull ? 511 : 6000;
-    const ProgramResult run = run_sepllm({"score", "--model", data + "/derived/stories260k-hf", "--tokenizer",
-                                          tokenizer_file, "--text", book, "--tokens", std::to_string(tokens),
-                                          "--policy", policy_name(kind), "--json"});
+    const int64_t tokens = kind == PolicyKind::kFull ? 1024 : 6000;
+    const PolicySettings settings = settings_of(kind);
+    std::vector<std::string> flags = {"--policy", policy_name(kind)};
+    // The model has a window of its own.
+    if (policy_json(settings).contains("window"))
+      flags.insert(flags.end(), {"--window", std::to_string(settings.policy.window)});
+    const ProgramResult run =
+        run_sepllm(std::vector<std::string>{"score", "--model", model, "--text", demo_text_file(), "--tokens",
+                                            std::to_string(tokens), "--json"} +
+                   flags);
     ASSERT_EQ(run.exit_code, 0) << run.err;
     const Json result = parse_json(run.out, "standard output");
     EXPECT_EQ(result["tokens"].get<int64_t>(), tokens);
     EXPECT_TRUE(std::isfinite(result["perplexity"].get<double>()));
-    const PolicySettings settings = settings_of(kind);
-    const std::vector<int32_t> ids(all.begin(), all.begin() + tokens + 1);
-    const TokenSet separators = make_separators(*tokenizer, "text", 512, settings.policy.streaming());
-    // 5 layers, 4 kv heads of 8 floats, keys and values.
-    expect_kv(result, expected_of(settings, ids, separators), int64_t{5} * 4 * 2 * 32);
+    const std::vector<int32_t> ids(all.begin(), all.begin() + tokens);
+    const TokenSet separators =
+        make_separators(*tokenizer, "text", tokenizer->vocab_size(), settings.policy.streaming());
+    // 5 layers, 8 kv heads of 32 floats, keys and values.
+    expect_kv(result, expected_of(settings, ids, separators), int64_t{5} * 8 * 2 * 128);
     const auto warnings = std::count(run.err.begin(), run.err.end(), '\n');
     EXPECT_EQ(warnings, kind == PolicyKind::kFull ? 0 : 1) << run.err;
   }

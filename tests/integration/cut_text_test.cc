@@ -65,6 +65,11 @@ TEST(CutText, TheByteTokenizerOfRandomModels) {
   expect_cuts(*load_tokenizer(folder.file("model")), "One line\nand another\r\n\r\nthe end\n");
 }
 
+TEST(CutText, TheEmbeddedModelsTokenizer) {
+  SEPLLM_EMBEDDED_MODEL_OR_SKIP(model);
+  expect_cuts(*load_tokenizer(model), read_file(test::demo_text_file()));
+}
+
 TEST(CutText, PublishedTokenizers) {
   SEPLLM_DATA_OR_SKIP(data);
   std::vector<std::string> books;

@@ -7,7 +7,9 @@ with transformers: AutoModelForCausalLM and AutoTokenizer, nothing told to them 
   logits     under the policy's [T, T] mask, given as a 4-D mask: the negative log-likelihood of every token of a text,
              and of 32 tokens of the vocabulary behind it, against `sepllm score --nll-out`, to 1e-4
 
-    check_trained_model.py [--text F] [--steps 60]
+    check_trained_model.py [--text F] [--steps 60] [--model DIR]
+
+--model: checks that folder, a Llama (models/sepllm-5m), and trains nothing; both sides compute in f32.
 
 Needs torch, transformers, safetensors (see tests/golden/README.md). Exit code 1 where something differs.
 """
@@ -55,7 +57,7 @@ def train(folder, family, policy, steps):
 def our_nll(folder, model, ids):
     """[T - 1]: of each id from the second on."""
     (folder / "ids").write_text(" ".join(map(str, ids)))
-    run("score", "--model", model, "--ids", folder / "ids", "--nll-out", folder / "nll")
+    run("score", "--model", model, "--weights", "f32", "--ids", folder / "ids", "--nll-out", folder / "nll")
     return torch.tensor([float(x) for x in (folder / "nll").read_text().split()])
 
 
@@ -63,13 +65,12 @@ def differing_weights(model, folder):
     theirs = model.state_dict()
     head = model.get_output_embeddings().weight  # whatever this version of transformers calls it
     stored = load_file(folder / "model.safetensors")
-    return [name for name, tensor in stored.items() if not torch.equal(theirs.get(name, head), tensor)]
+    return [name for name, tensor in stored.items() if not torch.equal(theirs.get(name, head), tensor.float())]
 
 
-def check(folder, family, policy, text, steps):
-    model_folder = train(folder, family, policy, steps)
+def check(folder, model_folder, family, policy, text, length=LENGTH):
     model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-        model_folder, attn_implementation="eager", output_loading_info=True)
+        model_folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
     model.eval()
     assert type(model).__name__ == FAMILIES[family], type(model).__name__
     wrong = [f"{key}: {sorted(names)[:3]}" for key, names in loading.items() if names]
@@ -81,21 +82,21 @@ def check(folder, family, policy, text, steps):
     if tokenizer(text)["input_ids"] != ids:
         wrong.append("AutoTokenizer gives other ids")
 
-    ids = ids[:LENGTH]
+    ids = ids[:length]
     settings = model.config.to_dict()["sepllm"]
     assert settings["policy"] == policy, settings
     mask = visible(ids, settings, separators_of(model_folder))
     logits = model(input_ids=torch.tensor([ids]), attention_mask=additive(mask), use_cache=False).logits[0]
     theirs = -torch.log_softmax(logits.double(), -1)
-    worst = (our_nll(folder, model_folder, ids) - theirs[torch.arange(LENGTH - 1), ids[1:]]).abs().max().item()
-    for token in range(0, VOCABULARY, VOCABULARY // 32):
+    worst = (our_nll(folder, model_folder, ids) - theirs[torch.arange(length - 1), ids[1:]]).abs().max().item()
+    for token in range(0, model.config.vocab_size, model.config.vocab_size // 32):
         ours = our_nll(folder, model_folder, ids[:-1] + [token])[-1]
-        worst = max(worst, abs(ours.item() - theirs[LENGTH - 2, token].item()))
+        worst = max(worst, abs(ours.item() - theirs[length - 2, token].item()))
     if worst > TOLERANCE:
         wrong.append(f"logits differ by {worst:.2e}")
-    share = mask.sum().item() / (LENGTH * (LENGTH + 1) / 2)
+    share = mask.sum().item() / (length * (length + 1) / 2)
     print(f"{FAMILIES[family]:<20} {policy:<5} {100 * share:5.1f} % visible, loss "
-          f"{theirs[torch.arange(LENGTH - 1), ids[1:]].mean():.3f}, largest difference {worst:.1e}"
+          f"{theirs[torch.arange(length - 1), ids[1:]].mean():.3f}, largest difference {worst:.1e}"
           + "".join(f"\n  WRONG: {w}" for w in wrong), flush=True)
     return not wrong
 
@@ -104,14 +105,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, default=TEXTS / "tinyshakespeare/input.txt")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--model", type=Path)
     options = parser.parse_args()
+    text = options.text.read_text()
     print(f"torch {torch.__version__}, transformers {transformers.__version__}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.model:
+            sys.exit(0 if check(folder, options.model, "llama", "sep", text[:4000], 800) else 1)
         run("prepare", "--train-tokenizer", "bpe", "--vocab-size", VOCABULARY, "--out", folder / "bpe", options.text)
         run("prepare", "--tokenizer", folder / "bpe", "--out", folder / "text", "--split-on", r"\n\n", options.text)
-        text = options.text.read_text()[:1000]
-        good = [check(folder, family, policy, text, options.steps) for family in FAMILIES for policy in POLICIES]
+        good = [check(folder, train(folder, family, policy, options.steps), family, policy, text[:1000])
+                for family in FAMILIES for policy in POLICIES]
     print(f"{sum(good)} of {len(good)} as transformers has them")
     sys.exit(0 if all(good) else 1)
 

@@ -20,6 +20,14 @@ std::optional<std::string> data_folder() {
   return path;
 }
 
+std::optional<std::string> embedded_model() {
+  const std::string path = std::string(SEPLLM_SOURCE_DIR) + "/models/sepllm-5m";
+  if (!file_exists(path + "/config.json")) return std::nullopt;
+  return path;
+}
+
+std::string demo_text_file() { return std::string(SEPLLM_SOURCE_DIR) + "/apps/alice.txt"; }
+
 TemporaryFolder::TemporaryFolder() {
   std::string pattern = std::filesystem::temp_directory_path() / "sepllm-test-XXXXXX";
   if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make a temporary folder");

@@ -11,6 +11,11 @@ namespace sepllm::test {
 // nullopt where there is none.
 std::optional<std::string> data_folder();
 
+// The folder of the model that the repository has with it, models/sepllm-5m; nullopt where it is not there.
+std::optional<std::string> embedded_model();
+// The text of the demo, which the embedded model was not trained on.
+std::string demo_text_file();
+
 // A new empty folder, removed with all its content at the end of its life.
 class TemporaryFolder {
  public:
@@ -41,4 +46,10 @@ ProgramResult run_sepllm(const std::vector<std::string>& arguments, const std::s
 #define SEPLLM_DATA_OR_SKIP(name)                                                           \
   const auto name##_optional = ::sepllm::test::data_folder();                               \
   if (!name##_optional) GTEST_SKIP() << "no test data: set SEPLLM_TEST_DATA to its folder"; \
+  const std::string name = *name##_optional
+
+// For tests that need the embedded model.
+#define SEPLLM_EMBEDDED_MODEL_OR_SKIP(name)                                                            \
+  const auto name##_optional = ::sepllm::test::embedded_model();                                       \
+  if (!name##_optional) GTEST_SKIP() << "no embedded model: models/sepllm-5m is not in this checkout"; \
   const std::string name = *name##_optional
