@@ -77,6 +77,8 @@ class DemoCommand : public Command {
                              parameter_count(model.decoder.weights()), model.config().max_positions),
         .note = choice.note,
         .text = source,
+        .positions = model.config().max_positions,
+        .stretch = plan.stretch,
         .common_tokens = plan.common_tokens,
         .prompt_tokens = plan.prompt_tokens,
         .prompt = model.tokenizer == nullptr ? "" : model.tokenizer->decode(prompt),
@@ -164,6 +166,7 @@ class DemoCommand : public Command {
     plan->long_tokens = std::max(plan->common_tokens, whole);
     plan->new_tokens = std::min<int64_t>(48, std::max<int64_t>(1, limit / 4));
     plan->prompt_tokens = std::min<int64_t>(plan->common_tokens / 2, 512);
+    plan->stretch = std::max<int64_t>(2, limit / 2);
   }
 
   OptionSet own_, common_options_;

@@ -93,6 +93,21 @@ Plot perplexity_plot(const DemoReport& report) {
   return plot;
 }
 
+Plot stretches_plot(const DemoReport& report) {
+  Plot plot{.title = "Perplexity as the text goes on",
+            .x_label = fmt::format("tokens (the model's positions end at {})", report.positions),
+            .y_label = fmt::format("perplexity of {} tokens", report.stretch),
+            .series = {},
+            .y_from_zero = false};
+  for (size_t i = 0; i < report.rows.size(); ++i) {
+    PlotSeries s = series(report.rows[i], i, true);
+    s.points = report.rows[i].perplexity_curve;
+    s.dots = true;
+    plot.series.push_back(std::move(s));
+  }
+  return plot;
+}
+
 Plot memory_plot(const DemoReport& report) {
   Plot plot{.title = "KV cache as the text goes on",
             .x_label = "tokens",
@@ -179,8 +194,10 @@ std::string demo_page(const DemoReport& report) {
       "positions "
       "that the model never saw; the streaming ones count slots of the cache and do not.</p>\n",
       report.common_tokens);
-  body += "<div class=\"plots\"><div class=\"card\">" + svg_plot(perplexity_plot(report)) +
-          "</div><div class=\"card\">" + svg_plot(memory_plot(report)) + "</div></div>\n";
+  body += "<div class=\"plots\">";
+  for (const Plot& plot : {perplexity_plot(report), stretches_plot(report), memory_plot(report)})
+    body += "<div class=\"card\">" + svg_plot(plot) + "</div>";
+  body += "</div>\n";
   body +=
       "<h2>Settings</h2>\n<div class=\"card scroll\"><table><tr><th>policy</th><th "
       "style=\"text-align:left\">settings</th></tr>\n";

@@ -9,9 +9,11 @@
 namespace sepllm {
 
 struct DemoReport {
-  std::string model;  // "models/sepllm-5m (llama, 5327616 parameters, 1024 positions)"
-  std::string note;   // what the reader must know of the model; empty: nothing
-  std::string text;   // where the text is from
+  std::string model;      // "models/sepllm-5m (llama, 5327616 parameters, 1024 positions)"
+  std::string note;       // what the reader must know of the model; empty: nothing
+  std::string text;       // where the text is from
+  int64_t positions = 0;  // that the model was trained for
+  int64_t stretch = 0;    // as in DemoPlan
   int64_t common_tokens = 0;
   int64_t prompt_tokens = 0;
   std::string prompt;              // those tokens

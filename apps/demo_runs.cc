@@ -1,6 +1,7 @@
 #include "apps/demo_runs.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "apps/common.h"
 #include "engine/generator.h"
@@ -18,7 +19,7 @@ bool within_limit_only(const ModelConfig& config, const Policy& policy) {
 struct Scored {
   ScoreResult result;
   KvStats kv;
-  std::vector<std::pair<double, double>> curve;
+  std::vector<std::pair<double, double>> curve, perplexity;
 };
 
 Scored score_first(const Model& model, const PolicySettings& settings, const DemoPlan& plan, int64_t tokens,
@@ -26,9 +27,15 @@ Scored score_first(const Model& model, const PolicySettings& settings, const Dem
   Scored out;
   Session session(model, settings, context);
   const std::span<const int32_t> ids(plan.ids.data(), static_cast<size_t>(plan.fed(tokens)));
+  ScoreResult before;  // at the last point
   out.result = score(session, ids, plan.has_bos, [&](std::span<const double>, const ScoreResult& so_far) {
-    out.curve.emplace_back(static_cast<double>(so_far.tokens),
-                           static_cast<double>(kv_bytes_held(session.cache())));
+    const auto at = static_cast<double>(so_far.tokens);
+    out.curve.emplace_back(at, static_cast<double>(kv_bytes_held(session.cache())));
+    const int64_t n = so_far.predicted - before.predicted;
+    if (n + 1 >= plan.stretch) {  // (The first token of a text without BOS is not predicted.)
+      out.perplexity.emplace_back(at, std::exp((so_far.nll_sum - before.nll_sum) / static_cast<double>(n)));
+      before = so_far;
+    }
     return true;
   });
   out.kv = session.cache().stats();
@@ -92,6 +99,7 @@ std::vector<DemoRow> run_demo(const Model& model, const DemoPlan& plan, const Co
     row.longest = longest.result;
     row.longest_kv = longest.kv;
     row.kv_curve = longest.curve;
+    row.perplexity_curve = longest.perplexity;
     generate_words(model, plan, context, &row);
     rows.push_back(std::move(row));
   }

@@ -19,6 +19,7 @@ struct DemoPlan {
   int64_t long_tokens = 0;    // scored where the policy allows it; >= common_tokens
   int64_t prompt_tokens = 0;  // of the text, for generation
   int64_t new_tokens = 0;
+  int64_t stretch = 0;  // tokens of a point of the perplexity's curve
 
   // Tokens that go through the model for this many tokens of text.
   int64_t fed(int64_t text_tokens) const { return text_tokens + (has_bos ? 1 : 0); }
@@ -32,6 +33,8 @@ struct DemoRow {
       longest;  // on as many of long_tokens as the policy allows; as `common` where those are more not
   KvStats longest_kv;
   std::vector<std::pair<double, double>> kv_curve;  // (tokens, bytes held) over the longest run
+  std::vector<std::pair<double, double>>
+      perplexity_curve;  // (tokens, perplexity of the last `stretch` of them) over the longest run
   std::string generated;
   double decode_tokens_per_second = 0.0;
 };

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Makes models/sepllm-5m from the run of `run.sh own`: weights in bf16, tokenizer, config.json with the policy,
-training.json, the settings file, samples.md and the card. Every figure is read from what the program says.
+training.json, the settings file, scores.json (what the program says of the demo's text, for the tests), samples.md and
+the card. Every figure is read from what the program says.
 
     ship_model.py --program build/release/bin/sepllm --run build/experiments/own HELD_OUT.txt...
 
@@ -17,6 +18,7 @@ import subprocess
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+DEMO_TEXT = os.path.join(HERE, "../../apps/alice.txt")
 LARGEST = 12_000_000  # bytes of the weights
 PROMPTS = ["The old man looked at the sea", "It was a dark night, and", "CHAPTER II.\n\n", "The King of France said to the",
            "KING RICHARD:\n", "In the year 1850 the city had"]
@@ -106,6 +108,16 @@ def score_table(program, model, settings, books, folder):
     return head + "\n".join(rows), tokens, n_bytes
 
 
+def demo_scores(program, model, settings):
+    """The loss of the demo's text as the tests compute it again: of the training length, or under the streams of all."""
+    rows = []
+    for policy, options, whole in policies(settings):
+        arguments = ["--policy", policy, *options, *([] if whole else ["--tokens", str(settings["seq_length"])])]
+        result = program("score", "--model", model, "--text", DEMO_TEXT, *arguments)
+        rows.append({"arguments": arguments, "nll_mean": result["nll_mean"], "mean_keys": result["kv"]["mean_keys"]})
+    return rows
+
+
 def samples(program, model):
     out = [f"# Samples\n\nThe first that came of each prompt, {SAMPLE_TOKENS} tokens, under the policy of `config.json`: neither chosen nor cut. "
            "The prompt is the first line.\n"]
@@ -180,7 +192,8 @@ The books were published before 1919 and are in the public domain in the USA, an
     bench/experiments/run.sh own
     bench/experiments/ship_model.py --program build/release/bin/sepllm --run build/experiments/own HELD_OUT.txt...
 
-[own_model.yaml](own_model.yaml) has the settings, [training.json](training.json) all that were in force.
+[own_model.yaml](own_model.yaml) has the settings, [training.json](training.json) all that were in force. [scores.json](scores.json) has losses
+of the demo's text (apps/alice.txt, not among the training texts), which the tests hold the program to.
 """
 
 
@@ -203,6 +216,8 @@ def main():
         facts = read_json(os.path.join(model, "training.json"))
         table, tokens, n_bytes = score_table(program, model, facts["settings"], options.books, folder)
         shutil.copy(options.config, os.path.join(model, "own_model.yaml"))
+        with open(os.path.join(model, "scores.json"), "w", encoding="utf-8") as file:
+            file.write(json.dumps(demo_scores(program, model, facts["settings"]), indent=1) + "\n")
         with open(os.path.join(model, "samples.md"), "w", encoding="utf-8") as file:
             file.write(samples(program, model))
         with open(os.path.join(model, "README.md"), "w", encoding="utf-8") as file:

@@ -113,6 +113,8 @@ TEST_F(CliInspect, DemoShowsEveryPolicy) {
     EXPECT_NE(html.find(policy), std::string::npos) << policy;
   }
   EXPECT_NE(html.find("<svg"), std::string::npos);
+  EXPECT_NE(html.find("positions end at 512)"), std::string::npos);
+  EXPECT_NE(html.find("perplexity of 256 tokens"), std::string::npos);
   EXPECT_EQ(html.find("http"), std::string::npos);
   EXPECT_EQ(html.find("nan"), std::string::npos);
 }

@@ -169,6 +169,18 @@ TEST_F(OwnModel, PredictsTheTextFromWhatCameBefore) {
   EXPECT_GT(mixed["nll_mean"].get<double>(), in_order + 1.0);
 }
 
+// What the program said of the text when the model's folder was made.
+TEST_F(OwnModel, ScoresTheTextAsWhenItWasMade) {
+  const Json rows = read_json(model_ + "/scores.json");
+  EXPECT_GE(rows.size(), 5U);
+  for (const Json& row : rows) {
+    SCOPED_TRACE(row["arguments"].dump());
+    const Json now = score(row["arguments"].get<Strings>());
+    EXPECT_NEAR(now["nll_mean"].get<double>(), row["nll_mean"].get<double>(), 1e-4);
+    EXPECT_EQ(now["kv"]["mean_keys"], row["mean_keys"]);
+  }
+}
+
 // Beyond the positions of its training, where the static policies go on counting and the streams do not.
 TEST_F(OwnModel, AStreamKeepsItsPerplexityBeyondTheTrainedLength) {
   const std::vector<double> nll =
