@@ -115,6 +115,7 @@ class TrainCommand : public Command {
     }
     const bool done = trainer.run();
     progress.reset();
+    comm.doing("writing report and model");
     if (comm.first()) write_report(config.save);
     if (!done) {
       callbacks.on_note(

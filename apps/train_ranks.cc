@@ -37,8 +37,8 @@ int with_ranks(const std::function<int(Comm&)>& train) {
   std::atomic<bool> lost = false;
   Comm comm(start_mpi, {.on_lost = [&lost](const std::string& what) {
               if (lost.exchange(true)) return;
+              end_soon();  // first: the line may have to wait for what hangs
               print_note("sepllm: error: " + what);
-              end_soon();
             }});
   try {
     const int code = train(comm);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/sign_of_life.h"
 #include "engine/generator.h"
 
 namespace sepllm {
@@ -39,7 +40,10 @@ std::string TextSampler::text() {
   Sampler sampler({.temperature = c.sample_temp, .seed = c.seed}, model_.config().vocab_size);
   std::string out = c.sample_prompt;
   try {
-    out += generate(session, sampler, request, [](const std::string&) { return true; }).text;
+    out += generate(session, sampler, request, [](const std::string&) {
+             sign_of_life();
+             return true;
+           }).text;
   } catch (const Error& e) {
     return fmt::format("[no text: {}]", e.what());
   }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/sign_of_life.h"
 
 namespace sepllm {
 namespace {
@@ -66,10 +67,11 @@ void Hash64::add(const void* from, uint64_t n) {
   while (n > 0) {
     const uint64_t held = n_ % kBlock;
     if (held == 0 && n >= kBlock) {
-      take(p);
-      p += kBlock;
-      n -= kBlock;
-      n_ += kBlock;
+      sign_of_life();  // the bytes may come from a slow disk
+      const uint64_t whole = std::min<uint64_t>(n, uint64_t{1} << 20) / kBlock * kBlock;
+      for (const unsigned char* end = p + whole; p < end; p += kBlock) take(p);
+      n -= whole;
+      n_ += whole;
       continue;
     }
     const uint64_t part = std::min(n, kBlock - held);

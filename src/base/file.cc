@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/sign_of_life.h"
 
 namespace sepllm {
 namespace {
@@ -101,6 +102,7 @@ std::string read_file(const std::string& path, uint64_t max_bytes) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail(path, "cannot read");
     if (n == 0) return out;
+    sign_of_life();
     if (out.size() + static_cast<size_t>(n) > max_bytes) throw too_large();
     out.append(block.data(), static_cast<size_t>(n));
   }
@@ -195,12 +197,24 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::string_view bytes) {
+  constexpr size_t kPiece = size_t{4} << 20;
+  constexpr int64_t kBehind = int64_t{64} << 20;
   synced_ = false;
   while (!bytes.empty()) {
-    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+    sign_of_life();
+    const ssize_t n = ::write(fd_, bytes.data(), std::min(bytes.size(), kPiece));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail(path_, "cannot write");
     bytes.remove_prefix(static_cast<size_t>(n));
+    written_ += n;
+    // What is not on the disk stays bounded: the sync at the end would take minutes without a sign of life.
+    // (A wish: a file system may not know it.)
+    for (; written_ - begun_ >= kBehind; begun_ += kBehind) {
+      if (begun_ > 0)
+        ::sync_file_range(fd_, begun_ - kBehind, kBehind,
+                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+      ::sync_file_range(fd_, begun_, kBehind, SYNC_FILE_RANGE_WRITE);
+    }
   }
 }
 

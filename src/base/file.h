@@ -76,6 +76,7 @@ class AtomicFile {
   std::string temporary_;
   int fd_ = -1;
   bool synced_ = false;
+  int64_t written_ = 0, begun_ = 0;  // bytes; of them, those on their way to the disk
 };
 
 // Makes the folder `path` whole or not at all: files are written into path(), a folder beside it, which takes

@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/sign_of_life.h"
 
 namespace sepllm {
 namespace {
@@ -58,6 +59,7 @@ struct ThreadPool::Impl {
     for (;;) {
       const int64_t t = next.fetch_add(1, std::memory_order_relaxed);
       if (t >= n_tasks || failed.load(std::memory_order_relaxed)) return;
+      sign_of_life();
       try {
         (*task)(t, worker);
       } catch (...) {
@@ -154,7 +156,10 @@ void ThreadPool::parallel_for(int64_t n_tasks, Task fn) {
       bool& flag;
       ~Reset() { flag = false; }
     } reset{p.running};
-    for (int64_t t = 0; t < n_tasks; ++t) fn(t, 0);
+    for (int64_t t = 0; t < n_tasks; ++t) {
+      sign_of_life();
+      fn(t, 0);
+    }
     return;
   }
   p.running = true;

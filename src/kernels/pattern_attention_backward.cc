@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/sign_of_life.h"
 #include "kernels/attention_backward_task.h"
 #include "kernels/parallel.h"
 #include "kernels/pattern_attention.h"
@@ -153,6 +154,7 @@ class Backward {
     }
     AttentionBackwardTask next{};
     for (int64_t i = 0; i < part.n_tasks; ++i) {
+      sign_of_life();  // a whole head of a long document may take a slow core minutes
       AttentionBackwardTask b = task_of(part, i);
       b.tile.scratch = scratch;
       b.key_gradients = of_spans;

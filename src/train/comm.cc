@@ -13,20 +13,20 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "train/beats.h"
 
 namespace sepllm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kData = 1, kBeat = 2;  // tags
-constexpr size_t kInFlight = 4;      // jobs whose messages are under way: bounds the memory of receivers
-constexpr double kBeatSeconds = 1;
-constexpr char kAlive = 'a', kLeaves = 'l';
+constexpr int kData = 1;         // tag
+constexpr size_t kInFlight = 4;  // jobs whose messages are under way: bounds the memory of receivers
 
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
@@ -132,7 +132,7 @@ struct Comm::Impl {
     changed.notify_all();
     if (connect_error) return;
     try {
-      start_beats();
+      beats.emplace(*transport, silence, [this](int r) { return name(r); });
       while (one_round()) {
       }
     } catch (const std::exception& e) {
@@ -182,9 +182,9 @@ struct Comm::Impl {
     bool moved = false;
     for (auto job = active.begin(); job != active.end();) {
       auto& open = job->open;
-      open.erase(std::remove_if(open.begin(), open.end(),
-                                [this](auto& request) { return transport->test(&request); }),
-                 open.end());
+      const size_t before = open.size();
+      std::erase_if(open, [this](auto& request) { return transport->test(&request); });
+      arrived = arrived || open.size() < before;
       if (!open.empty()) {
         ++job;
         continue;
@@ -217,73 +217,23 @@ struct Comm::Impl {
     }
   }
 
-  // Signs of life go from every rank to rank 0 and from there to every rank.
-  struct Partner {
-    int rank = 0;
-    char out = kAlive, in = 0;
-    Transport::Request sending = nullptr, receiving = nullptr;
-    bool is_sending = false, said_goodbye = false, left = false;
-    Clock::time_point heard;
-  };
-
-  void start_beats() {
-    const int from = transport->rank() == 0 ? 1 : 0, to = transport->rank() == 0 ? transport->size() : 1;
-    partners.resize(static_cast<size_t>(std::max(0, to - from)));
-    for (int r = from; r < to; ++r) {
-      Partner& p = partners[static_cast<size_t>(r - from)];
-      p.rank = r;
-      p.heard = Clock::now();
-      p.receiving = transport->receive(&p.in, 1, r, kBeat);
-    }
-    last_round = last_beat = Clock::now();
-  }
-
-  void hear(Partner& p) {
-    if (p.is_sending && transport->test(&p.sending)) p.is_sending = false;
-    if (p.left || !transport->test(&p.receiving)) return;
-    p.heard = Clock::now();
-    p.left = p.in == kLeaves;
-    if (!p.left) p.receiving = transport->receive(&p.in, 1, p.rank, kBeat);
-  }
-
   void beat() {
-    // A pause of our own (stopped and continued, a machine asleep) says nothing about the others.
-    const bool paused = seconds_since(last_round) > silence / 4;
-    last_round = Clock::now();
-    const bool send_now = seconds_since(last_beat) > std::min(kBeatSeconds, silence / 8);
-    if (!send_now && !paused && seconds_since(last_heard) < 0.02) return;
-    last_heard = Clock::now();
-    if (send_now) last_beat = Clock::now();
-    for (Partner& p : partners) {
-      if (paused) p.heard = Clock::now();
-      hear(p);
-      if (send_now && !p.is_sending && !p.said_goodbye) {
-        p.sending = transport->send(&p.out, 1, p.rank, kBeat);
-        p.is_sending = true;
-      }
-      if (!p.left && seconds_since(p.heard) > silence) {
-        fail(fmt::format(
-            "{} has not answered for {:.0f} seconds: it has died, hangs, or cannot be reached; the "
-            "run goes on from its last checkpoint",
-            name(p.rank), silence.load()));
-        return;
-      }
+    if (!beats->due()) return;
+    Beats::Caller caller;
+    {
+      const std::lock_guard lock(mutex);
+      caller.waits = leaving || (waited_for && (!pending.empty() || n_active > 0));
     }
+    caller.arrived = std::exchange(arrived, false);
+    const int64_t step = doing_step;
+    caller.doing = step > 0 ? fmt::format("{} {}", doing.load(), step) : doing.load();
+    if (const std::string lost = beats->round(caller); !lost.empty()) fail(lost);
   }
 
   // True when every partner has said it too.
   bool say_goodbye() {
-    bool all = true;
-    for (Partner& p : partners) {
-      hear(p);
-      if (!p.is_sending && !p.said_goodbye) {
-        p.out = kLeaves;
-        p.sending = transport->send(&p.out, 1, p.rank, kBeat);
-        p.is_sending = p.said_goodbye = true;
-      }
-      if (seconds_since(p.heard) > silence) fail(name(p.rank) + " does not end");
-      all = all && p.left && p.said_goodbye && !p.is_sending;
-    }
+    bool all = false;
+    if (const std::string lost = beats->goodbye(&all); !lost.empty()) fail(lost);
     if (!all) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     return all || failed;
   }
@@ -314,6 +264,8 @@ struct Comm::Impl {
   std::atomic<int64_t> sent = 0;
   std::atomic<bool> failed = false;
   std::atomic<double> silence;
+  std::atomic<const char*> doing = "starting";
+  std::atomic<int64_t> doing_step = 0;
 
   std::mutex mutex;
   std::condition_variable changed, ended;
@@ -326,9 +278,9 @@ struct Comm::Impl {
 
   std::list<Job> active;  // the thread's own
   std::vector<Job*> starting;
-  std::vector<Partner> partners;
+  std::optional<Beats> beats;
+  bool arrived = false;  // a message, since the last beat
   int rounds_in_vain = 0;
-  Clock::time_point last_round, last_beat, last_heard;
   std::thread thread;
 };
 
@@ -538,6 +490,13 @@ void Comm::together(const std::function<void()>& work) {
 
 void Comm::set_silence(double seconds) {
   if (impl_) impl_->silence = seconds;
+}
+
+void Comm::doing(const char* what, int64_t step) {
+  if (!impl_) return;
+  sign_of_life();
+  impl_->doing_step = step;
+  impl_->doing = what;
 }
 
 void Comm::leave() {

@@ -34,15 +34,17 @@ class SharedFailure : public std::exception {
 };
 
 // All ranks call the same operations in the same order. A thread of its own moves the bytes while the caller
-// computes, and notices ranks that have died or stand still. Where there is one rank, every call returns at
-// once.
+// computes, and notices ranks that have died or stand still (train/beats.h). Where there is one rank, every
+// call returns at once.
 class Comm {
  public:
   struct Options {
     // Called, from any thread, with a sentence for people, when a rank does not answer any more or the
     // transport fails. All ranks are ended after it.
     std::function<void(const std::string&)> on_lost = [](const std::string&) {};
-    double silence = 30;  // seconds without a sign of life after which a rank is taken for lost
+    // Seconds after which a rank is taken for lost that gives no sign of life, or whose caller neither gives
+    // one (base/sign_of_life.h) nor waits for others.
+    double silence = 30;
   };
 
   Comm();  // one rank
@@ -82,6 +84,9 @@ class Comm {
   void together(const std::function<void()>& work);
 
   void set_silence(double seconds);  // Options::silence, from now on
+  // What this rank's caller does from now on, for the sentence about a rank that stands still: a literal, as
+  // "computing step", and the step's number, if it is not 0.
+  void doing(const char* what, int64_t step = 0);
 
   // All ranks: the last call. Not after a failure of this rank alone: abort() then, which ends all ranks.
   void leave();

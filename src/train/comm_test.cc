@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "base/sign_of_life.h"
 #include "train/shards.h"
 
 namespace sepllm {
@@ -29,6 +30,7 @@ struct Hub {
   std::map<std::tuple<int, int, int>, Channel> channels;  // from, to, tag
   std::vector<std::atomic<bool>> stopped;                 // ranks that stand still
   std::atomic<int> broken = -1;                           // a rank whose transport fails
+  std::atomic<bool> cut = false;                          // rank 2 gets no data of rank 1's any more
 };
 
 class HubTransport : public Transport {
@@ -73,6 +75,7 @@ class HubTransport : public Transport {
     const std::lock_guard lock(hub_.mutex);
     Hub::Channel& c = hub_.channels[{open.partner, rank_, open.tag}];
     if (open.number >= c.n_sent) return false;
+    if (hub_.cut && open.tag == 1 && open.partner == 1 && rank_ == 2) return false;
     const std::string& message = c.sent[open.number];
     EXPECT_EQ(static_cast<int64_t>(message.size()), open.bytes);
     std::copy(message.begin(), message.end(), static_cast<char*>(open.to));
@@ -255,6 +258,112 @@ TEST(Comm, ARankThatStandsStillIsNamedByAllOthers) {
     EXPECT_NE(lost[0].find("rank " + std::to_string(stopped)), std::string::npos) << lost[0];
     EXPECT_NE(lost[0].find("not answered"), std::string::npos) << lost[0];
   }
+}
+
+// What was said, by whoever said it.
+class Lost {
+ public:
+  Comm::Options options(double silence) {
+    return {.on_lost =
+                [this](const std::string& what) {
+                  const std::lock_guard lock(mutex_);
+                  said_.push_back(what);
+                },
+            .silence = silence};
+  }
+  std::vector<std::string> said() {
+    const std::lock_guard lock(mutex_);
+    return said_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::string> said_;
+};
+
+void pause(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+
+TEST(Comm, ARankWhoseCallerStandsStillSaysSo) {
+  for (const int standing : {0, 2}) {
+    Hub hub(3);
+    Lost lost;
+    on_ranks(3, hub, lost.options(0.5), [&](Comm& comm) {
+      if (comm.rank() == standing) {
+        comm.doing("computing step", 12);
+        while (lost.said().empty()) pause(0.01);
+        return;
+      }
+      EXPECT_THROW((void)comm.any(true), Error);
+    });
+    ASSERT_GE(lost.said().size(), 1U);
+    const std::string text = lost.said()[0];
+    EXPECT_NE(text.find("rank " + std::to_string(standing)), std::string::npos) << text;
+    EXPECT_NE(text.find("no progress for 0 seconds while computing step 12"), std::string::npos) << text;
+  }
+}
+
+TEST(Comm, OthersSayItWhereTheRankCannot) {
+  Hub hub(2);
+  Lost lost;
+  std::atomic<bool> can_speak = false;
+  std::vector<std::thread> ranks;
+  for (int r = 0; r < 2; ++r) {
+    ranks.emplace_back([&, r] {
+      Comm::Options options = lost.options(0.5);
+      if (r == 1) {
+        options.on_lost = [&](const std::string&) {
+          while (!can_speak) pause(0.01);
+        };
+      }
+      Comm comm([&] { return std::make_unique<HubTransport>(hub, r); }, options);
+      if (r == 0) {
+        EXPECT_THROW((void)comm.any(true), Error);
+        can_speak = true;
+      } else {
+        comm.doing("saving");
+        while (!can_speak) pause(0.01);
+      }
+    });
+  }
+  for (std::thread& t : ranks) t.join();
+  ASSERT_GE(lost.said().size(), 1U);
+  EXPECT_NE(lost.said()[0].find("rank 1"), std::string::npos);
+  EXPECT_NE(lost.said()[0].find("no progress for 0 seconds while saving"), std::string::npos)
+      << lost.said()[0];
+}
+
+TEST(Comm, SlowWorkAndWaitingForItAreNoFault) {
+  Hub hub(3);
+  Lost lost;
+  on_ranks(3, hub, lost.options(1), [&](Comm& comm) {
+    for (int round = 0; round < 2; ++round) {
+      // Several times the limit, with signs of life; the others wait.
+      for (int i = 0; comm.rank() == round && i < 50; ++i) {
+        pause(0.05);
+        sign_of_life();
+      }
+      EXPECT_EQ(comm.any(comm.rank() == round), true);
+    }
+    comm.leave();
+  });
+  EXPECT_EQ(lost.said(), std::vector<std::string>());
+}
+
+TEST(Comm, RanksThatAllWaitForEachOtherEnd) {
+  Hub hub(3);
+  Lost lost;
+  on_ranks(3, hub, lost.options(0.5), [&](Comm& comm) {
+    EXPECT_THROW(
+        {
+          for (;;) {
+            (void)comm.any(true);
+            hub.cut = true;  // beats go by way of rank 0
+          }
+        },
+        Error);
+  });
+  ASSERT_GE(lost.said().size(), 1U);
+  EXPECT_NE(lost.said()[0].find("all ranks wait for each other"), std::string::npos) << lost.said()[0];
 }
 
 TEST(Comm, ABrokenNetworkEndsTheWait) {

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sign_of_life.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/weight_store.h"
 #include "kernels/rows.h"
@@ -29,6 +30,7 @@ void write_weights(const std::string& path, Parameters& parameters, DType type) 
         writer.write(parameters.values(p));
         continue;
       }
+      sign_of_life();
       rows.resize(static_cast<size_t>(p.size * dtype_size(type)));
       row_from_f32(type, parameters.values(p), p.size, rows.data());
       writer.write(rows.data());

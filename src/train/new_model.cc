@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "base/sign_of_life.h"
 
 namespace sepllm {
 namespace {
@@ -95,8 +96,10 @@ void initialise(Parameters* parameters, const ModelSpec& spec, const std::string
     float* values = parameters->values(p);
     if (p.decays) {
       const double deviation = to_residual.contains(p.name) ? residual : usual;
-      for (int64_t i = 0; i < p.size; ++i)
+      for (int64_t i = 0; i < p.size; ++i) {
+        if (i % 65'536 == 0) sign_of_life();
         values[i] = static_cast<float>(deviation * rng.normal(static_cast<uint64_t>(i)));
+      }
     } else {
       std::fill_n(values, p.size, norms.contains(p.name) ? 1.0F : 0.0F);
     }

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/sign_of_life.h"
 #include "checkpoint/weight_store.h"
 #include "kernels/rows.h"
 #include "model/tensor_list.h"
@@ -115,7 +116,12 @@ void Parameters::load(const std::string& folder, const ModelSpec& spec) {
     const SafetensorsEntry& entry = store.entry(name);
     const auto type = float_type(entry.dtype);
     SEPLLM_CHECK(type && entry.bytes == p.size * dtype_size(*type));
-    row_to_f32(*type, entry.data, p.size, values(p));
+    constexpr int64_t kPiece = int64_t{1} << 20;
+    for (int64_t from = 0; from < p.size; from += kPiece) {
+      sign_of_life();
+      row_to_f32(*type, static_cast<const char*>(entry.data) + from * dtype_size(*type),
+                 std::min(kPiece, p.size - from), values(p) + from);
+    }
     store.forget(name);  // its pages: the file need not lie in memory beside its copy
   }
 }

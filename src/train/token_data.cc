@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "base/sign_of_life.h"
 
 namespace sepllm {
 
@@ -94,6 +95,7 @@ size_t TokenData::choose() const {
 void TokenData::skip() { ++used_[choose()]; }
 
 void TokenData::next(Sample* sample) {
+  sign_of_life();
   const size_t f = choose();
   const File& file = *files_[f];
   const int64_t pass = used_[f] / file.count, place = used_[f] % file.count;

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/error.h"
+#include "base/sign_of_life.h"
 
 namespace sepllm {
 namespace {
@@ -18,6 +19,7 @@ constexpr std::string_view kMagic("MMIDIDX\x00\x00", 9);
 constexpr int64_t kHeader = 9 + 8 + 1 + 8 + 8;
 constexpr uint64_t kVersion = 1;
 constexpr int64_t kMostOfUint16 = 65'500;
+constexpr int64_t kItemsPerSign = 65'536;  // of an index that may be long, and its disk slow
 
 template <typename T>
 T at(const char* array, int64_t i) {
@@ -136,6 +138,7 @@ void TokenFile::check_items() {
   const auto size = static_cast<int64_t>(data_->bytes().size());
   int64_t end = 0;
   for (int64_t i = 0; i < n_items_; ++i) {
+    if (i % kItemsPerSign == 0) sign_of_life();
     const auto n = at<int32_t>(sizes_, i);
     if (n < 0) bad_index("an item of negative size", i);
     if (at<int64_t>(pointers_, i) != end)
@@ -151,6 +154,7 @@ void TokenFile::check_items() {
   }
   int64_t before = 0;
   for (int64_t d = 0; d <= n_documents_; ++d) {
+    if (d % kItemsPerSign == 0) sign_of_life();
     const auto item = at<int64_t>(documents_, d);
     const bool ends_right = (d != 0 || item == 0) && (d != n_documents_ || item == n_items_);
     if (item < before || item > n_items_ || !ends_right) bad_index("document bounds out of order", d);

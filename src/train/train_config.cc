@@ -143,8 +143,10 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
       "what products read: the weights, or copies in bf16 (faster with AMX, 2 bytes a weight more); "
       "those that are trained and saved are f32");
   o->add_int("threads", &c->threads, 0, 1024, "threads of a rank (default: all cores)");
-  o->add_int("rank_timeout", &c->rank_timeout, 1, 1'000'000,
-             "several ranks: seconds without a sign of life after which one is taken for lost");
+  o->add_int(
+      "rank_timeout", &c->rank_timeout, 1, 1'000'000,
+      "several ranks: seconds without a sign of life, or without progress in its own work, after which "
+      "one is taken for lost");
   o->add_int("later_policy_step", &c->later_policy_step, 0, kMany, "the step from which later_policy holds");
   o->add_string("save", &c->save, "folder of the run: checkpoints, metrics, the model (needed)", "DIR");
   o->add_int("save_interval", &c->save_interval, 1, kMany, "steps between checkpoints");

@@ -67,6 +67,7 @@ TrainingPatterns TrainInputs::patterns(const TrainConfig& config, const PolicySe
 
 TrainInputs open_train_inputs(const TrainConfig& config, Comm& comm) {
   TrainInputs inputs;
+  comm.doing("opening its data");
   comm.together([&] {
     if (config.global_batch_size < comm.size()) {
       throw Error(ErrorCode::kInvalidArgument, "fewer samples in a step than ranks",

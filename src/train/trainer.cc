@@ -85,6 +85,7 @@ void Trainer::make_learner() {
 
 void Trainer::compare_copies() {
   if (comm_.size() == 1) return;
+  comm_.doing("reading its data to compare it");
   Facts facts;
   const auto add_files = [&](const std::vector<TokenSource>& sources, const TokenData& data) {
     const std::vector<uint64_t> hashes = data.content_hashes();
@@ -126,6 +127,7 @@ std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
 }
 
 void Trainer::resume() {
+  comm_.doing("reading the last checkpoint");
   std::unique_ptr<OpenCheckpoint> found;
   comm_.together([&] {
     if (comm_.first()) found = newest_checkpoint();
@@ -199,7 +201,9 @@ StepMetrics Trainer::one_step() {
   double sum = 0;
   for (int64_t done = 0; done < own.n; done += static_cast<int64_t>(samples.size())) {
     samples.resize(static_cast<size_t>(std::min(micro, own.n - done)));
+    comm_.doing("reading the data of step", state_.step + 1);
     for (Sample& s : samples) inputs_.data->next(&s);
+    comm_.doing("computing step", state_.step + 1);
     sum += learner_->accumulate(samples, factor, done + static_cast<int64_t>(samples.size()) == own.n);
   }
   for (int64_t i = own.begin + own.n; i < batch; ++i) inputs_.data->skip();
@@ -239,6 +243,7 @@ StepMetrics Trainer::one_step() {
 }
 
 double Trainer::validate() {
+  comm_.doing("validating after step", state_.step);
   inputs_.valid->set_position(TokenData::Position(inputs_.valid->position().size(), 0));
   const int64_t n = std::min(config_.eval_samples, inputs_.valid->n_samples());
   const Part own = share_of(n, comm_.rank(), comm_.size());
@@ -257,11 +262,13 @@ double Trainer::validate() {
 
 void Trainer::write_metrics(const StepMetrics& m) {
   if (!comm_.first()) return;
+  comm_.doing("writing the metrics of step", state_.step);
   metrics_->write(metrics_json(m).dump() + "\n");
   metrics_->flush();
 }
 
 void Trainer::write_sample() {
+  comm_.doing("writing a sample of text after step", state_.step);
   const Json line = {{"step", state_.step}, {"text", callbacks_.sample_text()}};
   samples_->write(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   samples_->flush();
@@ -281,6 +288,7 @@ void Trainer::fill_state() {
 
 void Trainer::save() {
   fill_state();
+  comm_.doing("saving the checkpoint of step", state_.step);
   const std::string path = checkpoint_path(config_.save, state_.step);
   if (comm_.first()) {
     metrics_->sync();

@@ -1,15 +1,20 @@
 // Loaded before the C library (LD_PRELOAD) to let one call of the system fail, or the process die there.
 // SEPLLM_FAULT=CALL:N:WHAT with CALL write, fsync, rename, remove, mkdir, ftruncate, create (an open() for
-// writing) or MPI_Isend, N from 1 (standard output and error not counted) and WHAT
+// writing), open (for reading) or MPI_Isend, N from 1 (standard output and error not counted) and WHAT
 //   kill   SIGKILL instead of the call
+//   hang   the call never returns; the process's other threads go on
 //   half   half of a write is done, then SIGKILL
 //   term   SIGTERM, then the call is done
 //   short  this write and all later ones take half of what they are given
 //   a number: the call fails with this errno, as do all later ones of it
-// SEPLLM_FAULT_RANK: only in this rank of mpirun's.
+// or main:0:WHAT, for the thread of main() alone, with WHAT
+//   hang   it stands still for ever once the process gets SIGUSR2
+//   slow   it sleeps 0.5 s of every 0.51 s
+// SEPLLM_FAULT_RANK: only in this rank of mpirun's. SEPLLM_FAULT_PATH: only an open() of a path that ends so.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,6 +23,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 
 namespace {
 
@@ -35,13 +41,50 @@ struct Fault {
   }
 };
 
+const Fault& the_fault() {
+  static const Fault fault;
+  return fault;
+}
+
+[[noreturn]] void stand_still() {
+  for (;;) ::pause();
+}
+
+void arm_slowness() {
+  const itimerval soon{{0, 0}, {0, 10'000}};
+  ::setitimer(ITIMER_REAL, &soon, nullptr);
+}
+
+// The system hands a signal for a process to its first thread, where that takes it.
+__attribute__((constructor)) void prepare_main() {
+  const Fault& fault = the_fault();
+  if (std::strcmp(fault.call, "main") != 0) return;
+  struct sigaction action {};
+  action.sa_flags = SA_RESTART;
+  if (std::strcmp(fault.what, "hang") == 0) {
+    action.sa_handler = [](int) { stand_still(); };
+    ::sigaction(SIGUSR2, &action, nullptr);
+    return;
+  }
+  action.sa_handler = [](int) {
+    const int before = errno;
+    const timespec half{0, 500'000'000};
+    ::nanosleep(&half, nullptr);
+    errno = before;
+    arm_slowness();
+  };
+  ::sigaction(SIGALRM, &action, nullptr);
+  arm_slowness();
+}
+
 enum class Action { kNone, kHalf, kShort, kFail };
 
 Action next(const char* call) {
-  static const Fault fault;
+  const Fault& fault = the_fault();
   static long count = 0;
   if (std::strcmp(fault.call, call) != 0 || ++count < fault.n) return Action::kNone;
   if (std::strcmp(fault.what, "kill") == 0) ::kill(::getpid(), SIGKILL);
+  if (std::strcmp(fault.what, "hang") == 0) stand_still();
   if (std::strcmp(fault.what, "half") == 0) return Action::kHalf;
   if (std::strcmp(fault.what, "short") == 0) return Action::kShort;
   if (std::strcmp(fault.what, "term") == 0) {
@@ -112,6 +155,10 @@ __attribute__((visibility("default"))) int open(const char* path, int flags, ...
   const auto mode = (flags & O_CREAT) != 0 ? static_cast<mode_t>(va_arg(more, int)) : mode_t{0};
   va_end(more);
   const bool writes = (flags & (O_WRONLY | O_RDWR)) != 0;
-  return writes && next("create") == Action::kFail ? -1 : call(path, flags, mode);
+  static const char* chosen = std::getenv("SEPLLM_FAULT_PATH");
+  const size_t n = std::strlen(path), n_chosen = chosen == nullptr ? 0 : std::strlen(chosen);
+  if (n < n_chosen || (n_chosen > 0 && std::strcmp(path + n - n_chosen, chosen) != 0))
+    return call(path, flags, mode);
+  return next(writes ? "create" : "open") == Action::kFail ? -1 : call(path, flags, mode);
 }
 }
