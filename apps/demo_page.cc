@@ -111,7 +111,7 @@ Plot stretches_plot(const DemoReport& report) {
 Plot memory_plot(const DemoReport& report) {
   Plot plot{.title = "KV cache as the text goes on",
             .x_label = "tokens",
-            .y_label = "KiB held",
+            .y_label = "KiB held after a chunk",
             .series = {},
             .log_y = true};
   double longest = 0;

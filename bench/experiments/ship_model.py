@@ -222,9 +222,11 @@ def main():
             file.write(samples(program, model))
         with open(os.path.join(model, "README.md"), "w", encoding="utf-8") as file:
             file.write(card(facts, run, model, table, tokens, n_bytes, len(packed), options.books))
-        shutil.rmtree(options.to, ignore_errors=True)
-        shutil.copytree(model, options.to)
-    print(f"{os.path.normpath(options.to)}: step {facts['step']}, {sum(e.stat().st_size for e in os.scandir(options.to)):,} bytes")
+        to = os.path.normpath(options.to)
+        shutil.copytree(model, to + ".new")
+        shutil.rmtree(to, ignore_errors=True)
+        os.rename(to + ".new", to)
+    print(f"{to}: step {facts['step']}, {sum(entry.stat().st_size for entry in os.scandir(to)):,} bytes")
 
 
 if __name__ == "__main__":
