@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe"] if os.geteuid() == 0 else ["mpirun", "--oversubscribe"]
@@ -42,7 +43,12 @@ class Bench:
             "policy: {policy: sep, init: 4, window: 64}\nsave_interval: 100000\nthreads: 1\n")
 
     def run(self, name, ranks, launch, settings=()):
-        """Medians over the steps but the first: seconds, seconds waited for other ranks; parameters; memory of moments."""
+        """The fastest of --times runs, and the seconds of the others."""
+        runs = sorted((self.run_once(name, ranks, launch, settings) for _ in range(self.args.times)), key=lambda r: r["seconds"])
+        return runs[0] | {"others": [r["seconds"] for r in runs[1:]], "others_waited": [r["waited"] for r in runs[1:]]}
+
+    def run_once(self, name, ranks, launch, settings):
+        """Medians over the steps but the first: seconds, seconds waited for other ranks; parameters."""
         run = self.work / name
         shutil.rmtree(run, ignore_errors=True)
         command = [*launch, "-np", str(ranks), self.sepllm, "train", "--config", str(self.work / "run.yaml"), "--set", f"save={run}"]
@@ -53,14 +59,36 @@ class Bench:
             sys.exit(f"{name}: {' '.join(command)}\n{done.stderr}")
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][1:]
         shutil.rmtree(run)
-        moments = re.search(r"its shard of the moments ([\d.]+ \w+)", done.stderr)
         return {
             "seconds": statistics.median(m["seconds"] for m in lines),
-            "least": min(m["seconds"] for m in lines),
             "waited": statistics.median(m.get("seconds_waited", 0) for m in lines),
             "parameters": int(re.search(r"(\d+) parameters", done.stderr)[1]),
-            "moments": moments[1] if moments else "",
         }
+
+    def memory(self, ranks):
+        """Peak resident bytes of each rank's process, of a model whose parameters are most of what it takes."""
+        run = self.work / "memory"
+        shutil.rmtree(run, ignore_errors=True)
+        settings = ["n_layers=16", "hidden_size=512", "n_heads=8", "seq_length=64", "global_batch_size=4", "micro_batch_size=1", "train_steps=2"]
+        command = [*MPIRUN, "--bind-to", "none", "-np", str(ranks), self.sepllm, "train", "--config", str(self.work / "run.yaml"),
+                   "--set", f"save={run}"]
+        for setting in settings:
+            command += ["--set", setting]
+        peaks, text = {}, self.work / "memory.txt"
+        with text.open("w") as err, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=err) as process:
+            while process.poll() is None:
+                for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                    try:
+                        status = Path(f"/proc/{pid}/status").read_text()
+                    except OSError:
+                        continue
+                    if (peak := re.search(r"VmHWM:\s+(\d+) kB", status)) and "Name:\tsepllm" in status:
+                        peaks[pid] = 1024 * int(peak[1])
+                time.sleep(0.02)
+        shutil.rmtree(run, ignore_errors=True)
+        if process.returncode != 0 or len(peaks) != ranks:
+            sys.exit(f"memory of {ranks} ranks: {text.read_text()}")
+        return {"peaks": list(peaks.values()), "parameters": int(re.search(r"(\d+) parameters", text.read_text())[1])}
 
     # Two namespaces, a link, and mpirun in the first: its agent starts the daemon of the second.
     def link(self, mbit):
@@ -99,29 +127,48 @@ def predicted(compute, p, embedding, ranks, mbit, micro_steps):
     return compute + max(reduce - last - backward, 0) + last + gather
 
 
+def memory_table(memory):
+    mib = 1 / (1 << 20)
+    p, one = memory["1"]["parameters"], max(memory["1"]["peaks"])
+    text = (f"\nPeak resident memory of the ranks' processes, {p:,} parameters (16 layers of 512), 4 samples of 64 tokens a step, one at a time:\n\n"
+            "| ranks | moments of a rank (8 bytes a parameter / ranks) | peak of a rank's process | less than one rank's | expected: the moments it has not |\n"
+            "|---|---|---|---|---|\n")
+    for n, row in memory.items():
+        peaks = sorted(peak * mib for peak in row["peaks"])
+        among = f"{peaks[0]:.0f}" if len(peaks) == 1 else f"{peaks[0]:.0f} to {peaks[-1]:.0f}"
+        less = "" if n == "1" else f"{one * mib - peaks[-1]:.0f} to {one * mib - peaks[0]:.0f} MiB"
+        expected = "" if n == "1" else f"{8 * p * (1 - 1 / int(n)) * mib:.0f} MiB"
+        text += f"| {n} | {8 * p / int(n) * mib:.0f} MiB | {among} MiB | {less} | {expected} |\n"
+    return text
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sepllm", default="build/release/bin/sepllm")
     parser.add_argument("--text", required=True)
     parser.add_argument("--work", required=True)
     parser.add_argument("--out")
-    parser.add_argument("--part", choices=["all", "cores", "links"], default="all", help="results of parts are kept in --work")
+    parser.add_argument("--part", choices=["all", "cores", "links", "memory"], default="all", help="results of parts are kept in --work")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=192)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--micro", type=int, default=4)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--times", type=int, default=3, help="runs of each kind, of which the fastest counts")
     args = parser.parse_args()
     bench = Bench(args)
     kept = Path(args.work) / "results.json"
     results = json.loads(kept.read_text()) if kept.exists() else {}
-    if args.part != "links":
+    if args.part in ("all", "memory"):
+        bench.prepare()
+        results["memory"] = {n: bench.memory(int(n)) for n in ("1", "2", "4")}
+    if args.part in ("all", "cores"):
         bench.prepare()
         cores = [*MPIRUN, "--bind-to", "core"]
         results["one"] = bench.run("one", 1, cores)
         results["two"] = bench.run("two", 2, cores)
         results["half"] = bench.run("half", 1, cores, [f"global_batch_size={args.batch // 2}"])
-    if args.part != "cores":
+    if args.part in ("all", "links"):
         try:
             for mbit in (1000, 100):
                 results[str(mbit)] = bench.run(f"net{mbit}", 2, bench.link(mbit))
@@ -138,21 +185,31 @@ def main():
     # Two ranks of one machine share its memory, whatever links them.
     compute = results["two"]["seconds"] - results["two"]["waited"]
     rows = [("1 rank, a core", one, None), ("2 ranks, a core each, shared memory", results["two"], None)]
-    for mbit in (1000, 100):
+    for mbit, link in ((1000, "1 Gbit/s"), (100, "100 Mbit/s")):
         if str(mbit) in results:
-            rows.append((f"2 ranks, {mbit} Mbit/s", results[str(mbit)],
+            rows.append((f"2 ranks, two network namespaces, veth at {link}", results[str(mbit)],
                          predicted(compute, p, 4096 * args.hidden, 2, mbit, micro_steps)))
     refusal = results.get("refusal", "")
+
+    def and_others(row, key):
+        others = ", ".join(f"{x:.3f}" for x in row["others" if key == "seconds" else "others_waited"])
+        return f"{row[key]:.3f} ({others})" if others else f"{row[key]:.3f}"
+
     text = (
         f"{p:,} parameters ({args.layers} layers of {args.hidden}), {args.batch} samples of 512 tokens a step in micro-batches of "
-        f"{args.micro}, one thread a rank, medians of {args.steps - 1} steps. A rank's own half of a step takes {half['seconds']:.3f} s "
-        f"alone on the machine and {compute:.3f} s beside the other's, which is what the model begins with.\n\n"
-        "| | s/step | of them waiting (rank 0) | efficiency | predicted s/step | moments on a rank |\n|---|---|---|---|---|---|\n")
+        f"{args.micro}, one thread a rank, medians of {args.steps - 1} steps, the fastest of {args.times} runs (the others in brackets). "
+        f"A rank's own half of a step takes {half['seconds']:.3f} s alone on the machine and {compute:.3f} s beside the other's, which "
+        "is what the model of [TRAINING-MPI.md](../TRAINING-MPI.md) begins with.\n\n"
+        "| | s/step | of them waiting (rank 0) | efficiency | predicted s/step | predicted waiting |\n|---|---|---|---|---|---|\n")
     for name, row, model in rows:
         ranks = 1 if name.startswith("1 ") else 2
-        text += (f"| {name} | {row['seconds']:.3f} | {row['waited']:.3f} | {one['seconds'] / row['seconds'] / ranks:.2f} | "
-                 f"{'' if model is None else f'{model:.3f}'} | {row['moments']} |\n")
+        prediction = "| |" if model is None else f"{model:.3f} | {model - compute:.3f} |"
+        waited = "" if ranks == 1 else and_others(row, "waited")
+        text += (f"| {name} | {and_others(row, 'seconds')} | {waited} | {one['seconds'] / row['seconds'] / ranks:.2f} | "
+                 f"{prediction}\n")
     text += refusal
+    if "memory" in results:
+        text += memory_table(results["memory"])
     print(text)
     if args.out:
         Path(args.out).write_text("# Training on several ranks\n\nWritten by `bench/train_ranks.py`.\n\n" + text)

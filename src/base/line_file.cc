@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sign_of_life.h"
 
 namespace sepllm {
 
@@ -75,7 +76,10 @@ int64_t bytes_of_lines(const std::string& path, FunctionRef<bool(const std::stri
   if (!is_regular_file(path)) return bytes;
   std::ifstream in(path, std::ios::binary);
   std::string line;
-  while (std::getline(in, line) && !in.eof() && keep(line)) bytes += static_cast<int64_t>(line.size()) + 1;
+  while (std::getline(in, line) && !in.eof() && keep(line)) {
+    sign_of_life();
+    bytes += static_cast<int64_t>(line.size()) + 1;
+  }
   return bytes;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/sign_of_life.h"
 
 namespace sepllm {
 namespace {
@@ -152,6 +153,7 @@ void StateFile::read_floats(const std::string& name, uint64_t first, std::span<f
   reader.need(to.size_bytes());
   auto* next = reinterpret_cast<char*>(to.data());
   by_pieces(bytes, [&](std::string_view piece) {
+    sign_of_life();
     reader.bytes(next, piece.size());
     next += piece.size();
     map_.forget(piece);

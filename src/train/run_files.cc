@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sign_of_life.h"
 
 namespace sepllm {
 namespace {
@@ -18,6 +19,7 @@ int64_t for_each_line(const std::string& path, const Fn& fn) {
   int64_t unreadable = 0;
   std::ifstream in(path, std::ios::binary);
   for (std::string line; std::getline(in, line);) {
+    sign_of_life();
     if (line.empty()) continue;
     const Json json = Json::parse(line, nullptr, false);
     if (!fn(json) && !in.eof()) ++unreadable;
