@@ -147,7 +147,7 @@ struct Comm::Impl {
     {
       std::unique_lock lock(mutex);
       if (active.empty() && pending.empty() && !quit && !leaving && !aborting)
-        changed.wait_for(lock, std::chrono::milliseconds(100));
+        changed.wait_for(lock, std::chrono::milliseconds(50));
       if (quit || failed) return false;
       leave_now = leaving && active.empty() && pending.empty();
       abort_code = aborting.value_or(0);
