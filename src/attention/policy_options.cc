@@ -121,9 +121,12 @@ constexpr const char* kPolicyOptions[] = {"init",     "window",      "seps",    
 // The config's object without what does not apply to a policy that a flag chose instead of the config's own.
 Json applicable(const Json& config, const Policy& policy) {
   Json out = Json::object();
+  const auto named = config.find("policy");
+  const bool of_static = named != config.end() && *named != policy_name(PolicyKind::kSepStream) &&
+                         *named != policy_name(PolicyKind::kSinkStream);
   for (const auto& [key, value] : config.items()) {
-    // Static policies have only one kind of positions.
-    const bool left_out = key == "positions" && !policy.streaming();
+    // Static policies have only one kind of positions, which says nothing about those of a stream.
+    const bool left_out = key == "positions" && (!policy.streaming() || of_static);
     if (!left_out && applies(key, policy.kind)) out[key] = value;
   }
   return out;

@@ -68,6 +68,12 @@ TEST(Policy, FlagsWinOverTheConfig) {
                      {{"policy", "sep-stream"}, {"positions", "cache"}, {"init", 3}});
   EXPECT_EQ(still.settings.policy.positions, PositionMode::kOriginal);
   EXPECT_EQ(still.settings.policy.init, 3);
+  // What a model that was trained under sep says of positions is not meant for streams.
+  const Parsed stream(Flags{{"policy", "sep-stream"}}, policy_json(Parsed(Flags{}, config).settings));
+  EXPECT_EQ(stream.settings.policy.positions, PositionMode::kCache);
+  const Parsed original(Flags{{"policy", "sink-stream"}},
+                        {{"policy", "sep-stream"}, {"positions", "original"}});
+  EXPECT_EQ(original.settings.policy.positions, PositionMode::kOriginal);
 }
 
 TEST(Policy, RefusesWhatDoesNotFit) {
