@@ -39,7 +39,7 @@ std::optional<StepMetrics> parse_metrics(const Json& line) {
   };
   StepMetrics m;
   m.step = integer("step");
-  if (m.step < 1) return std::nullopt;
+  if (m.step < 0) return std::nullopt;
   m.loss = number("loss");
   m.lr = number("lr");
   m.gradient_norm = number("gradient_norm");

@@ -1,4 +1,4 @@
-// What a run says of each step: one line of metrics.jsonl.
+// What a run says of each step, and of a given model before the first: one line of metrics.jsonl.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct StepMetrics {
 Json metrics_json(const StepMetrics& m);
 
 // What metrics_json wrote, now or by an older version: what is missing or null is NaN, or -1 for `tokens`.
-// nullopt: no object with an integer "step" >= 1.
+// nullopt: no object with an integer "step" >= 0 (0: a validation before the first step).
 std::optional<StepMetrics> parse_metrics(const Json& line);
 
 }  // namespace sepllm

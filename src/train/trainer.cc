@@ -172,8 +172,8 @@ void Trainer::open_logs() {
   const auto open = [this](const std::string& path) {
     const int64_t keep = bytes_of_lines(path, [this](const std::string& line) {
       const Json json = Json::parse(line, nullptr, false);
-      return json.is_object() && json.contains("step") && json["step"].is_number_integer() &&
-             json["step"].get<int64_t>() <= state_.step;
+      return state_.step > 0 && json.is_object() && json.contains("step") &&
+             json["step"].is_number_integer() && json["step"].get<int64_t>() <= state_.step;
     });
     return std::make_unique<LineFile>(path, keep);
   };
@@ -313,8 +313,19 @@ void Trainer::delete_old() {
   }
 }
 
+// A model that goes on under another policy: what it begins with, before any training.
+void Trainer::validate_before() {
+  if (state_.step > 0 || !inputs_.valid || config_.init_from.empty()) return;
+  StepMetrics m{.loss = NAN, .lr = NAN, .gradient_norm = NAN, .visible_share = NAN};
+  m.valid_loss = valid_loss_ = validate();
+  m.elapsed = elapsed();
+  write_metrics(m);
+  callbacks_.on_note(fmt::format("before the first step: held-out loss {:.4f}", *valid_loss_));
+}
+
 bool Trainer::run() {
   begun_ = callbacks_.now();
+  validate_before();
   while (state_.step < config_.train_steps) {
     if (comm_.any(callbacks_.stop())) {
       if (saved_step_ != state_.step) save();

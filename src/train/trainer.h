@@ -54,6 +54,7 @@ class Trainer {
   const PolicySettings& policy() const { return later_ ? config_.later_policy : config_.policy; }
   const TrainPlan& plan() const { return plan_; }
   const TrainState& state() const { return state_; }  // after run()
+  void validate_before();
   double validate();  // mean loss of the held-out samples; only where there are any
   std::optional<double> last_valid_loss() const { return valid_loss_; }
 

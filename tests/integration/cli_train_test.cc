@@ -125,6 +125,35 @@ TEST_F(Train, WritesSamplesOfText) {
   EXPECT_EQ(trace("broken"), trace("whole"));
 }
 
+// What a model is under a policy that it was not trained with is the line of step 0, once, also after a
+// break.
+TEST_F(Train, AGivenModelIsValidatedBeforeItsFirstStep) {
+  ASSERT_EQ(shell().run("", train("full", {"--set", "policy=full"})), 0) << shell().err();
+  EXPECT_EQ(trace("full").front()["step"], 1);  // a new model has nothing to show
+  std::string config = read_file(config_);
+  config = "init_from: " + in("full/model") + "\n" + config.substr(config.find("tokenizer:"));
+  const auto go_on = [&](const std::string& run, const std::string& policy, const std::string& fault = "") {
+    const std::string file = write(run + ".yaml", config);
+    return shell().run(fault, {"train", "--config", file, "--set", "save=" + in(run), "--set", policy});
+  };
+  ASSERT_EQ(go_on("same", "policy=full"), 0) << shell().err();
+  ASSERT_EQ(go_on("sep", "policy.window=2"), 0) << shell().err();
+  const double before = trace("full").back()["valid_loss"], same = trace("same").front()["valid_loss"],
+               sep = trace("sep").front()["valid_loss"];
+  EXPECT_EQ(trace("same").front()["step"], 0);
+  EXPECT_EQ(trace("same").front()["tokens"], 0);
+  EXPECT_NEAR(same, before, 1e-6 * before);
+  EXPECT_GT(std::abs(sep - before), 1e-3);
+  EXPECT_LT(trace("sep").back()["valid_loss"].get<double>(), sep);
+  EXPECT_EQ(trace("sep").size(), 31U);
+  EXPECT_NE(read_file(in("sep") + "/report.html").find("held out"), std::string::npos);
+  // Killed before there is a checkpoint: the line does not come twice.
+  ASSERT_EQ(go_on("broken", "policy.window=2", ShellRun::with_fault("rename:2:kill")), 128 + SIGKILL);
+  EXPECT_EQ(trace("broken").front()["step"], 0);
+  ASSERT_EQ(go_on("broken", "policy.window=2"), 0) << shell().err();
+  EXPECT_EQ(trace("broken"), trace("sep"));
+}
+
 TEST_F(Train, TimeAddsUpOverTheParts) {
   const auto elapsed = [this] {
     std::vector<double> out;
