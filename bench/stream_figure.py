@@ -7,19 +7,11 @@ writes NAME.md and NAME.svg. The table has N lines at even distances and the las
 them. The log itself is raw data and is not kept."""
 
 import argparse
-import html
 import json
 import math
 import os
 
-WIDTH, PANEL, GAP, LEFT, RIGHT, TOP = 720, 130, 38, 70, 16, 34
-STYLE = """<style>
-  text { font: 12px sans-serif; fill: #333 } .title { font-weight: bold } .grid { stroke: #ddd }
-  .frame { fill: none; stroke: #999 } .a { fill: none; stroke: #1668b8; stroke-width: 1.5 }
-  .b { fill: none; stroke: #c04f15; stroke-width: 1.5 } .key-a { fill: #1668b8 } .key-b { fill: #c04f15 }
-  @media (prefers-color-scheme: dark) { text { fill: #ddd } .grid { stroke: #444 } .frame { stroke: #888 }
-    .a { stroke: #6db3f2 } .b { stroke: #f29a6d } .key-a { fill: #6db3f2 } .key-b { fill: #f29a6d } }
-</style>"""
+import figure as figures
 
 
 def read(path):
@@ -28,40 +20,6 @@ def read(path):
     if not lines:
         raise SystemExit(f"{path}: no lines")
     return lines
-
-
-def ticks(low, high, n=5):
-    """Round numbers from low to high."""
-    step = 10 ** math.floor(math.log10((high - low) / n))
-    step *= next(k for k in (1, 2, 5, 10) if (high - low) / (k * step) <= n)
-    first = math.ceil(low / step - 1e-9)
-    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def panel(top, title, x, series, from_zero=True):
-    """series: (name, values), of which None is left out."""
-    values = [v for _, row in series for v in row if v is not None]
-    low, high = min(values), max(values)
-    low = 0 if from_zero else low
-    spare = 0.15 * (high - low) or 0.1 * abs(high) or 1.0
-    low, high = (0 if from_zero else low - spare), high + spare
-    at_x = lambda v: LEFT + (WIDTH - LEFT - RIGHT) * v / x[-1]
-    at_y = lambda v: top + PANEL * (high - v) / (high - low)
-    out = [f'<text x="{LEFT}" y="{top - 8}" class="title">{html.escape(title)}</text>']
-    for v in ticks(low, high):
-        out.append(f'<path class="grid" d="M{LEFT} {at_y(v):.1f}H{WIDTH - RIGHT}"/>'
-                   f'<text x="{LEFT - 6}" y="{at_y(v) + 4:.1f}" text-anchor="end">{v:,.10g}</text>')
-    for v in ticks(0, x[-1], 8):
-        label = f"{v / 1e6:.10g}M" if x[-1] >= 1e6 else f"{v / 1e3:.10g}K"
-        out.append(f'<text x="{at_x(v):.1f}" y="{top + PANEL + 15}" text-anchor="middle">{label}</text>')
-    for k, (name, row) in enumerate(series):
-        points = " ".join(f"{at_x(a):.1f},{at_y(b):.1f}" for a, b in zip(x, row) if b is not None)
-        out.append(f'<polyline class="{"ab"[k]}" points="{points}"/>')
-        if name:
-            out.append(f'<text x="{WIDTH - RIGHT - 130 * (len(series) - 1 - k)}" y="{top - 8}" '
-                       f'text-anchor="end" class="key-{"ab"[k]}">{html.escape(name)}</text>')
-    out.append(f'<rect class="frame" x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PANEL}"/>')
-    return "\n".join(out)
 
 
 def figure(lines):
@@ -76,11 +34,8 @@ def figure(lines):
               ("Tokens per second", [("", speed)]),
               ("Memory of the process, MiB", [("", mib("rss_bytes"))]),
               ("Keys and values, MiB", [("", mib("kv_bytes"))])]
-    height = TOP + len(panels) * (PANEL + GAP + 12)
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}">', STYLE]
-    for k, (title, series) in enumerate(panels):
-        parts.append(panel(TOP + k * (PANEL + GAP + 12), title, x, series, from_zero=k > 0))
-    return "\n".join(parts + ["</svg>", ""])
+    return figures.figure([{"title": title, "series": [(name, x, row) for name, row in series], "from_zero": k > 0}
+                           for k, (title, series) in enumerate(panels)])
 
 
 def table(lines, rows):
