@@ -1,0 +1,72 @@
+"""The page of E2: speed of training, full against sep, by length."""
+
+import json
+import os
+import sys
+
+import runs as R
+
+SHAPES = [("pythia-160m", "Pythia-160M shape"), ("pythia-14m", "Pythia-14M shape")]
+TOKENS = (1024, 2048, 4096, 8192, 16384)
+
+
+def attention_share(row):
+    parts = row["breakdown"]
+    return sum(v for k, v in parts.items() if k.startswith("attention_")) / sum(parts.values())
+
+
+def page(runs, to):
+    rows = {}
+    for shape, _ in SHAPES:
+        for tokens in TOKENS:
+            for policy in ("full", "sep"):
+                path = os.path.join(runs, "e2", f"{shape}-{tokens}-{policy}.json")
+                if not os.path.isfile(path):
+                    print(f"no page: {path} is missing", file=sys.stderr)
+                    return
+                with open(path, encoding="utf-8") as file:
+                    rows[shape, tokens, policy] = json.load(file)[0]
+    text = []
+    for shape, title in SHAPES:
+        cells = []
+        for tokens in TOKENS:
+            full, sep = rows[shape, tokens, "full"], rows[shape, tokens, "sep"]
+            cells.append((f"{tokens:,}", f"{full['tokens_per_second']:.0f}", f"{sep['tokens_per_second']:.0f}",
+                          f"{sep['tokens_per_second'] / full['tokens_per_second']:.2f}",
+                          f"{100 * attention_share(full):.0f} %", f"{100 * attention_share(sep):.0f} %", f"{100 * sep['kept']:.1f} %"))
+        one = rows[shape, TOKENS[0], "full"]
+        text.append(f"""## {title} ({one['parameters']:,} parameters)
+
+{R.table(["T", "full, tokens/s", "sep, tokens/s", "ratio", "attention in full's step", "in sep's", "keys seen"], cells)}
+""")
+    ratio = {shape: [rows[shape, t, "sep"]["tokens_per_second"] / rows[shape, t, "full"]["tokens_per_second"] for t in TOKENS]
+             for shape, _ in SHAPES}
+    R.svg(to, "e2-speed.svg", [
+        {"title": "Tokens per second under sep, of those under full attention", "x_label": "tokens of a sample",
+         "series": [(title, list(TOKENS), ratio[shape]) for shape, title in SHAPES]},
+        {"title": "Attention's share of a step's time", "x_label": "tokens of a sample",
+         "series": [(f"{title}, {policy}", list(TOKENS), [attention_share(rows[shape, t, policy]) for t in TOKENS])
+                    for shape, title in SHAPES for policy in ("full", "sep")]}], height=180)
+
+    def reach(shape, goal):
+        found = [t for t, r in zip(TOKENS, ratio[shape]) if r >= goal]
+        return f"from T = {found[0]:,} on ({ratio[shape][TOKENS.index(found[0])]:.2f})" if found else "at none of these lengths"
+
+    said = "\n".join(f"- {title}: 1.26 x {reach(shape, 1.26)}; 1.53 x {reach(shape, 1.53)}." for shape, title in SHAPES)
+    R.write(to, "e2-speed.md", f"""# E2: speed of training, full attention against sep
+
+Whole steps (forward, backward, AdamW) of one sample of T tokens of random text whose separators are as frequent as those of books,
+random weights, a = 4, n = 64, activation checkpointing, {rows[SHAPES[0][0], TOKENS[0], 'full']['threads']} threads, by `sepllm bench train`, medians. On {R.machine()}.
+
+![Ratios](e2-speed.svg)
+
+{chr(10).join(text)}
+The paper has 1.53 x the throughput, and the same loss in 1/1.26 of the time, where both policies see as many tokens (GPUs, T = 2048). Here:
+
+{said}
+
+Where the ratio is small, attention is a small part of the step: the kernel of full attention is fast, and products weigh more.
+The same loss takes more tokens under sep or not as [E1](e1-policies.md) says.
+
+Made by `bench/experiments/run.sh e2`, on a machine with nothing else to do.
+""")

@@ -1,0 +1,96 @@
+"""E4: text much longer than the training length under full attention, sink-stream and sep-stream; rows are kept under
+e4/ of the runs (a row is measured again when its file is removed)."""
+
+import os
+
+import runs as R
+
+BOOK = "10146"  # held out; the text of the published streaming demo
+# name, run, what it is, options of sep-stream: spec.md's for T = 1024, half of them for T = 512.
+SMALL = ["--init", "4", "--seps", "32", "--window", "128", "--capacity", "400"]
+MODELS = [("llama", "own", "Llama style, trained under sep (n = 64)", ["--init", "4", "--seps", "64", "--window", "256", "--capacity", "800"]),
+          ("neox", "e1/full-1", "NeoX style, trained with full attention", SMALL),
+          ("neox-sep", "e1/sep-1", "NeoX style, trained under sep (n = 16)", SMALL),
+          ("gpt2", "e4/gpt2", "GPT-2 style, trained with full attention", SMALL),
+          ("falcon", "e4/falcon", "Falcon style, trained with full attention", SMALL)]
+ABLATIONS = [("no initial tokens", ["--init", "0"]), ("original positions", ["--positions", "original"]),
+             ("separators: full stops only", ["--separators", "strings:."]),
+             ("separators: newlines only", ["--separators", "strings:\n"]),
+             ("separators: the paper's characters", ["--separators", "strings:.,?!;: \t\n"])]
+PIECES = ["--prefill-chunk", "64"]  # a sink-stream holds its piece of text beside its slots
+POLICIES = [("full", "full attention"), ("sink-stream", "sink-stream, as many slots"),
+            ("sink-stream-mean", "sink-stream, as many mean keys"), ("sep-stream", "sep-stream")]
+
+
+def with_option(options, change):
+    """`options` with the value of an option of `change` in place of its own, or behind them."""
+    name, value = change
+    if name in options:
+        at = options.index(name)
+        return options[:at + 1] + [value] + options[at + 2:]
+    return options + change
+
+
+def page(runs, to, program, texts):
+    if R.need_runs(runs, [run for _, run, _, _ in MODELS]) is None:
+        return
+    text = os.path.join(texts, "pg19", "test", BOOK + ".txt")
+
+    def score(name, model, policy):
+        return R.kept_json(os.path.join(runs, "e4", f"rows/{name}.json"), program, "score", "--model",
+                           os.path.join(runs, model, "model"), "--text", text, "--json", *policy)
+
+    blocks, rows, length = [], {}, 0
+    for name, run, title, options in MODELS:
+        sep = score(f"{name}-sep-stream", run, ["--policy", "sep-stream", *options])
+        slots = options[options.index("--capacity") + 1]
+        mean = str(round(sep["kv"]["mean_keys"]))
+        rows[name] = {"sep-stream": sep, "full": score(f"{name}-full", run, ["--policy", "full"]),
+                      "sink-stream": score(f"{name}-sink-stream", run, ["--policy", "sink-stream", "--init", "4", "--capacity", slots, *PIECES]),
+                      "sink-stream-mean": score(f"{name}-sink-stream-mean", run,
+                                                ["--policy", "sink-stream", "--init", "4", "--capacity", mean, *PIECES])}
+        length = sep["tokens"]
+        settings = R.read_run(os.path.join(runs, run))["settings"]
+        cells = [cell(label, rows[name][key]) for key, label in POLICIES]
+        blocks.append(f"""## {title}
+
+Trained at T = {settings['seq_length']}; sep-stream with {setting_text(options)}.
+
+{R.table(COLUMNS, cells)}
+""")
+    name, run, title, options = MODELS[0]
+    cells = [cell("sep-stream", rows[name]["sep-stream"])]
+    for k, (label, change) in enumerate(ABLATIONS):
+        cells.append(cell(label, score(f"ablation-{k}", run, ["--policy", "sep-stream", *with_option(options, change)])))
+    R.write(to, "e4-streaming.md", f"""# E4: streams
+
+A held-out book (PG19 {BOOK}, {length:,} tokens) as one contiguous text, {length // 1024} and more times the length of training, with small models trained
+here. `full` keeps every key; `sink-stream` has as many slots as `sep-stream`, or as many keys as it has in the mean. Streams count
+slots of the cache as positions. The separators of sep-stream are those of the rule `text`. On {R.machine()}.
+
+{chr(10).join(blocks)}
+## What makes a stream work
+
+Ablations of sep-stream with the first model:
+
+{R.table(COLUMNS, cells)}
+
+Perplexity is per token of the models' own vocabulary (5,120), the same for all. Seconds: of the whole text, all cores.
+
+Made by `bench/experiments/run.sh e4` (needs own and e1).
+""")
+
+
+COLUMNS = ["", "perplexity", "mean keys", "peak keys", "KV at its peak", "seconds"]
+
+
+def setting_text(options):
+    a, s, w, c = (options[options.index(o) + 1] for o in ("--init", "--seps", "--window", "--capacity"))
+    return f"a = {a}, s = {s}, w = {w}, c = {c}"
+
+
+def cell(label, row):
+    if "error" in row:
+        return (label, f"refused: {row['error'].removeprefix('sepllm: error: ')}", "", "", "", "")
+    kv = row["kv"]
+    return (label, f"{row['perplexity']:.2f}", f"{kv['mean_keys']:.1f}", kv["peak_keys"], R.size(kv["peak_bytes"]), f"{row['seconds']:.1f}")
