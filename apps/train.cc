@@ -15,6 +15,7 @@
 #include "apps/train_samples.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/options.h"
 #include "kernels/machine_rates.h"
 #include "train/export_model.h"
 #include "train/run_files.h"
@@ -50,10 +51,23 @@ class TrainCommand : public Command {
       print(train_keys_markdown());
       return 0;
     }
-    return with_ranks([this](Comm& comm) { return train(comm); });
+    return with_ranks(start_limit(), [this](Comm& comm) { return train(comm); });
   }
 
  private:
+  // Seconds. The file of settings is rank 0's alone: what holds before the ranks have met is what the command
+  // says to all.
+  double start_limit() const {
+    constexpr double kUsual = 50;
+    for (const std::string& change : changes_) {
+      const std::string_view key = "rank_timeout=";
+      if (!change.starts_with(key)) continue;
+      if (const auto seconds = parse_integer(change.substr(key.size())))
+        return std::max(kUsual, static_cast<double>(*seconds));
+    }
+    return kUsual;
+  }
+
   // Rank 0's: the others need no file of settings.
   TrainConfig read_config(Comm& comm) const {
     Json settings;

@@ -4,8 +4,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstdlib>
+#include <mutex>
+#include <optional>
 #include <thread>
 
 #include "apps/output.h"
@@ -24,22 +27,56 @@ void end_soon() {
   }).detach();
 }
 
+// Until the ranks have met there are no signs of life by which to find one that does not come.
+class StartWatch {
+ public:
+  explicit StartWatch(double seconds) : thread_([this, seconds] { run(seconds); }) {}
+  ~StartWatch() {
+    {
+      const std::lock_guard lock(mutex_);
+      met_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+  StartWatch(const StartWatch&) = delete;
+  StartWatch& operator=(const StartWatch&) = delete;
+
+ private:
+  void run(double seconds) {
+    std::unique_lock lock(mutex_);
+    if (changed_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return met_; })) return;
+    print_note(
+        fmt::format("sepllm: error: not all ranks have come within {:.0f} seconds of the start: one "
+                    "hangs, or cannot be reached",
+                    seconds));
+    std::_Exit(1);
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool met_ = false;
+  std::thread thread_;
+};
+
 }  // namespace
 
 bool asked_to_save() { return save_seen != 0; }
 
-int with_ranks(const std::function<int(Comm&)>& train) {
+int with_ranks(double start_limit, const std::function<int(Comm&)>& train) {
   if (!started_by_mpi()) {
     Comm alone;
     return train(alone);
   }
   std::signal(SIGUSR1, [](int) { save_seen = 1; });
   std::atomic<bool> lost = false;
+  std::optional<StartWatch> watch(start_limit);
   Comm comm(start_mpi, {.on_lost = [&lost](const std::string& what) {
               if (lost.exchange(true)) return;
               end_soon();  // first: the line may have to wait for what hangs
               print_note("sepllm: error: " + what);
             }});
+  watch.reset();
   try {
     const int code = train(comm);
     comm.leave();

@@ -11,6 +11,7 @@
 // or main:0:WHAT, for the thread of main() alone, with WHAT
 //   hang   it stands still for ever once the process gets SIGUSR2
 //   slow   it sleeps 0.5 s of every 0.51 s
+//   never  it does not begin
 // SEPLLM_FAULT_RANK: only in this rank of mpirun's. SEPLLM_FAULT_PATH: only an open() of a path that ends so.
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -67,6 +68,7 @@ __attribute__((constructor)) void prepare_main() {
     ::sigaction(SIGUSR2, &action, nullptr);
     return;
   }
+  if (std::strcmp(fault.what, "never") == 0) stand_still();
   action.sa_handler = [](int) {
     const int before = errno;
     const timespec half{0, 500'000'000};

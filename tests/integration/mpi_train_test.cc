@@ -363,6 +363,16 @@ TEST_F(MpiFault, ARankThatHangs) {
   expect_named(0, "saving the checkpoint of step 4");
 }
 
+TEST_F(MpiFault, ARankThatNeverComes) {
+  if (!long_tests()) GTEST_SKIP() << "takes 50 seconds: set SEPLLM_LONG_TESTS=1";
+  for (const int rank : {0, 2}) {
+    faulty(mpirun(3, fault("main:0:never", rank)), train("none", steps(3)));
+    EXPECT_NE(shell().err().find("sepllm: error: not all ranks have come within 50 seconds"),
+              std::string::npos)
+        << shell().err();
+  }
+}
+
 TEST_F(MpiFault, ASlowRankIsWaitedFor) {
   // One micro-batch that takes it several times rank_timeout.
   const Strings settings = steps(1) + Strings{"--set", "seq_length=200",    "--set", "hidden_size=128",
