@@ -63,6 +63,22 @@ TEST(Hash64, DoesNotDependOnThePieces) {
   }
 }
 
+TEST(Hash64, LongOnesAreHashedToTheirEnd) {
+  std::string text((size_t{3} << 20) + 45, 'a');
+  for (size_t k = 0; k < text.size(); k += 997) text[k] = static_cast<char>(k / 997);
+  const auto by = [&](size_t piece, size_t from) {
+    Hash64 h;
+    h.add(text.data(), from);
+    for (size_t at = from; at < text.size(); at += piece)
+      h.add(text.data() + at, std::min(piece, text.size() - at));
+    return h.value();
+  };
+  const uint64_t plain = by(16, 0);  // never a whole block at once
+  EXPECT_EQ(by(text.size(), 0), plain);
+  EXPECT_EQ(by(text.size(), 7), plain);
+  EXPECT_EQ(by((size_t{1} << 20) + 1, 3), plain);
+}
+
 TEST(Hash64, EveryBitAndTheLengthCount) {
   std::string text(77, '\0');
   std::set<uint64_t> seen;

@@ -98,6 +98,20 @@ TEST(AtomicFile, IsThereWholeOrNotAtAll) {
   EXPECT_EQ(count_entries(folder.path()), 1U);
 }
 
+// Beyond the size from which on its bytes are sent to the disk while it is written.
+TEST(AtomicFile, LargeOnesAreWhole) {
+  const test::TemporaryFolder folder;
+  const std::string path = folder.file("f");
+  std::string bytes((size_t{70} << 20) + 13, '\0');
+  for (size_t k = 0; k < bytes.size(); k += 4093) bytes[k] = static_cast<char>(k / 4093);
+  AtomicFile file(path);
+  for (int part = 0; part < 2; ++part) file.write(bytes);
+  file.commit();
+  const std::string found = read_file(path);
+  ASSERT_EQ(found.size(), 2 * bytes.size());
+  EXPECT_TRUE(found == bytes + bytes);
+}
+
 TEST(AtomicFile, WritesAtTheSameTimeDoNotMix) {
   const test::TemporaryFolder folder;
   const std::string path = folder.file("f");

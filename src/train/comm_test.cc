@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/sign_of_life.h"
+#include "base/thread_pool.h"
 #include "train/shards.h"
 
 namespace sepllm {
@@ -300,6 +301,29 @@ TEST(Comm, ARankWhoseCallerStandsStillSaysSo) {
     EXPECT_NE(text.find("rank " + std::to_string(standing)), std::string::npos) << text;
     EXPECT_NE(text.find("no progress for 1 seconds while computing step 12"), std::string::npos) << text;
   }
+}
+
+TEST(Comm, AThreadOfThePoolThatStandsStillHoldsItsRank) {
+  Hub hub(2);
+  Lost lost;
+  on_ranks(2, hub, lost.options(1), [&](Comm& comm) {
+    if (comm.rank() == 0) {
+      EXPECT_THROW((void)comm.any(true), Error);
+      return;
+    }
+    comm.doing("computing step", 3);
+    ThreadPool pool(3);
+    std::atomic<int> done = 0;
+    pool.parallel_for(50, [&](int64_t task, int) {
+      while (task == 20 && lost.said().empty()) pause(0.01);
+      ++done;  // the others go on to the end
+    });
+    EXPECT_EQ(done, 50);
+  });
+  ASSERT_GE(lost.said().size(), 1U);
+  EXPECT_NE(lost.said()[0].find("rank 1"), std::string::npos);
+  EXPECT_NE(lost.said()[0].find("no progress for 1 seconds while computing step 3"), std::string::npos)
+      << lost.said()[0];
 }
 
 TEST(Comm, OthersSayItWhereTheRankCannot) {

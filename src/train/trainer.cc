@@ -243,7 +243,7 @@ StepMetrics Trainer::one_step() {
 }
 
 double Trainer::validate() {
-  comm_.doing("validating after step", state_.step);
+  comm_.doing(state_.step > 0 ? "validating after step" : "validating before the first step", state_.step);
   inputs_.valid->set_position(TokenData::Position(inputs_.valid->position().size(), 0));
   const int64_t n = std::min(config_.eval_samples, inputs_.valid->n_samples());
   const Part own = share_of(n, comm_.rank(), comm_.size());
