@@ -489,6 +489,7 @@ void Comm::together(const std::function<void()>& work) {
 }
 
 void Comm::set_silence(double seconds) {
+  sign_of_life();  // what was before has had another limit
   if (impl_) impl_->silence = seconds;
 }
 

@@ -10,7 +10,7 @@
 //   a number: the call fails with this errno, as do all later ones of it
 // or main:0:WHAT, for the thread of main() alone, with WHAT
 //   hang   it stands still for ever once the process gets SIGUSR2
-//   slow   it sleeps 0.5 s of every 0.51 s
+//   slow   it sleeps 0.5 s of every 0.51 s from then on
 //   never  it does not begin
 // SEPLLM_FAULT_RANK: only in this rank of mpirun's. SEPLLM_FAULT_PATH: only an open() of a path that ends so.
 #include <dlfcn.h>
@@ -77,7 +77,8 @@ __attribute__((constructor)) void prepare_main() {
     arm_slowness();
   };
   ::sigaction(SIGALRM, &action, nullptr);
-  arm_slowness();
+  action.sa_handler = [](int) { arm_slowness(); };
+  ::sigaction(SIGUSR2, &action, nullptr);
 }
 
 enum class Action { kNone, kHalf, kShort, kFail };
