@@ -14,7 +14,7 @@ import figure  # noqa: E402
 
 def machine():
     """The processor's name and the number of cores, as the pages say it."""
-    name = "a processor"
+    name = "an unknown processor"
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             if line.startswith("model name"):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes models/sepllm-5m from the run of `run.sh own`: weights in bf16, tokenizer, config.json with the policy,
+"""Makes models/sepllm-5m from the run of `run.sh own` (`run.sh ship` calls it): weights in bf16, tokenizer, config.json with the policy,
 training.json, the settings file, scores.json (what the program says of the demo's text, for the tests), samples.md and
 the card. Every figure is read from what the program says.
 
@@ -16,6 +16,8 @@ import re
 import shutil
 import subprocess
 import tempfile
+
+from runs import machine
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEMO_TEXT = os.path.join(HERE, "../../apps/alice.txt")
@@ -129,12 +131,6 @@ def samples(program, model):
     return "\n".join(out)
 
 
-def cpu_name():
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        found = re.search(r"model name\s*: (.*)", file.read())
-    return found.group(1) if found else "unknown CPU"
-
-
 def last_metrics(run, step):
     with open(os.path.join(run, "metrics.jsonl"), encoding="utf-8") as file:
         return [row for row in map(json.loads, file) if row["step"] == step][0]
@@ -166,7 +162,7 @@ It continues English prose of the 19th century: the form of it, with little sens
 | held out | {sum(h['documents'] for h in held)} books, {sum(h['tokens'] for h in held):,} tokens: {names} |
 | trained | {step} of {settings['train_steps']} steps of {settings['global_batch_size']} samples: {facts['tokens']:,} tokens, {facts['tokens'] / in_data:.2f} times over the data |
 | work | {facts['dense_flops'] + facts['attention_flops']:.2e} FLOPs, {100 * facts['attention_flops'] / (facts['dense_flops'] + facts['attention_flops']):.1f} % of them in attention |
-| time | {last['elapsed'] / 3600:.2f} hours by the clock, with all that ran beside, {ranks} rank{'s' if ranks > 1 else ''} on {os.cpu_count()} cores ({cpu_name()}) |
+| time | {last['elapsed'] / 3600:.2f} hours by the clock, with all that ran beside, {ranks} rank{'s' if ranks > 1 else ''} on {machine()} |
 | loss | {facts['loss']:.4f} in the last step, {facts['valid_loss']:.4f} on {settings['eval_samples']} held-out samples |
 
 ## On the held-out books
@@ -189,8 +185,7 @@ The books were published before 1919 and are in the public domain in the USA, an
 
 ## Making it again
 
-    bench/experiments/run.sh own
-    bench/experiments/ship_model.py --program build/release/bin/sepllm --run build/experiments/own HELD_OUT.txt...
+    bench/experiments/run.sh own ship
 
 [own_model.yaml](own_model.yaml) has the settings, [training.json](training.json) all that were in force. [scores.json](scores.json) has losses
 of the demo's text (apps/alice.txt, not among the training texts), which the tests hold the program to.
