@@ -33,7 +33,7 @@ TEST(Metrics, ALineIsReadAsItWasWritten) {
   EXPECT_FALSE(parse_metrics(Json::parse("[]")));
   EXPECT_FALSE(parse_metrics(Json::parse("{\"loss\": 1}")));
   EXPECT_FALSE(parse_metrics(Json::parse("{\"step\": \"1\"}")));
-  EXPECT_FALSE(parse_metrics(Json::parse("{\"step\": 0}")));
+  EXPECT_FALSE(parse_metrics(Json::parse("{\"step\": -1}")));
 }
 
 class RunFiles : public ::testing::Test {
