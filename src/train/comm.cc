@@ -336,6 +336,7 @@ void Comm::start_reduce(std::span<float> data) {
   job.finish = [this, data, part](Job& j) {
     const Part own = part(rank_);
     std::vector<const float*> sources;
+    sources.reserve(static_cast<size_t>(size_));
     for (int r = 0; r < size_; ++r) {
       sources.push_back(r == rank_ ? data.data() + own.begin : j.received[static_cast<size_t>(r)].data());
     }
