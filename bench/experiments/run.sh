@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The experiments of docs/results, each with its page: run.sh WHAT... where WHAT is
-#   own    trains the embedded model (1.5 hours of two cores)
+#   own    trains the embedded model (hours)
 #   ship   makes models/sepllm-5m of it (minutes)
-#   e1     policies from scratch (2 hours)
-#   e2     speed of training, full against sep, by length (half an hour, on a machine with nothing else to do)
-#   e3     post-training: e1's full model goes on under sep (10 minutes; needs e1)
-#   e4     streams, a family a row (half an hour; needs own and e1)
+#   e1     policies from scratch (about 2 hours of two cores)
+#   e2     speed of training, full against sep, by length (on a machine with nothing else to do)
+#   e3     post-training: e1's full model goes on under sep (needs e1)
+#   e4     streams, a family a row (about half an hour of training; needs own and e1)
 #   e5     where attention goes (minutes; needs e1 and e4)
 #   e6     one prefix, many continuations (minutes; needs e1)
 #   pages  makes all pages again from the runs that are there
