@@ -5,8 +5,8 @@ import statistics
 import runs as R
 
 POLICIES = [("full", 3, "full attention"), ("sep", 3, "sep, n = 16"), ("sep-H", 1, "sep-H: first layer full"),
-            ("sep-HT", 1, "sep-HT: first and last layer full"), ("sep-2n", 1, "sep, n = 32"), ("sink", 3, "sink, n = 16"),
-            ("fixed", 1, "fixed, every 6th token")]
+            ("sep-HT", 1, "sep-HT: first and last layer full"), ("sep-2n", 1, "sep, n = 32"), ("sink", 3, "sink, n = 16"), ("sink-57", 1, "sink, n = 57: as many keys as sep"),
+            ("fixed", 1, "fixed, n = 16 and every 6th token: as many keys as sep")]
 
 
 def difference(final, a, b, deviation):
@@ -40,7 +40,7 @@ def page(runs, to):
         cells.append((title, R.spread(final[key]), f"{100 * share:.1f} %", f"{last['dense_flops']:.3g}",
                       f"{last['attention_flops']:.3g}", f"{steps * seconds[key]:.0f}"))
     verdicts = [difference(final, a, b, deviation) for a, b in
-                (("sep", "sink"), ("sep", "fixed"), ("fixed", "sink"), ("full", "sep"), ("sep-2n", "sep"), ("sep-H", "sep"),
+                (("sep", "sink"), ("sep", "sink-57"), ("sep", "fixed"), ("fixed", "sink"), ("full", "sep"), ("sep-2n", "sep"), ("sep-H", "sep"),
                  ("sep-HT", "sep"), ("sep-HT", "sep-H"), ("full", "sep-HT"))]
     R.write(to, "e1-policies.md", f"""# E1: policies from scratch
 

@@ -6,7 +6,7 @@ import sys
 
 import runs as R
 
-SHAPES = [("pythia-160m", "Pythia-160M shape"), ("pythia-14m", "Pythia-14M shape")]
+SHAPES = [("pythia-160m", "Pythia-160M shape"), ("sepllm-5m", "shape of the embedded model")]
 TOKENS = (1024, 2048, 4096, 8192, 16384)
 
 

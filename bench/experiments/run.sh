@@ -85,7 +85,9 @@ declare -A policies=(
   [sep-H]='{policy: sep, init: 4, window: 16, layer-window: "0=full"}'
   [sep-HT]='{policy: sep, init: 4, window: 16, layer-window: "0=full,-1=full"}'
   [sep-2n]='{policy: sep, init: 4, window: 32}'
-  [fixed]='{policy: fixed, init: 4, window: 16, interval: 6}' # as many keys as sep, in the mean over the queries
+  # As many keys as sep, in the mean over the queries:
+  [fixed]='{policy: fixed, init: 4, window: 16, interval: 6}'
+  [sink-57]='{policy: sink, init: 4, window: 57}'
 )
 
 # Seeds change the weights and the order of the samples.
@@ -94,7 +96,7 @@ e1() {
   for seed in 1 2 3; do
     for policy in full sep sink; do start "$here/e1.yaml" "e1/$policy-$seed" "seed=$seed" "policy=${policies[$policy]}"; done
     if ((seed > 1)); then continue; fi
-    for policy in fixed sep-HT sep-H sep-2n; do start "$here/e1.yaml" "e1/$policy-1" seed=1 "policy=${policies[$policy]}"; done
+    for policy in fixed sink-57 sep-HT sep-H sep-2n; do start "$here/e1.yaml" "e1/$policy-1" seed=1 "policy=${policies[$policy]}"; done
   done
   all_ended
   # What a step takes when nothing else runs.
@@ -107,7 +109,7 @@ e1() {
 e2() {
   local shape tokens policy file
   mkdir -p e2
-  for shape in pythia-160m pythia-14m; do
+  for shape in pythia-160m sepllm-5m; do
     for tokens in 1024 2048 4096 8192 16384; do
       for policy in "full" "sep --init 4 --window 64"; do
         file=e2/$shape-$tokens-${policy%% *}.json
@@ -130,8 +132,8 @@ e3() {
 
 # Models of the other families, with full attention.
 e4() {
-  start "$here/e1.yaml" e4/gpt2 family=gpt2 init=gpt2 seed=1 "policy=${policies[full]}"
-  start "$here/e1.yaml" e4/falcon family=falcon init=gpt2 n_kv_heads=1 seed=1 "policy=${policies[full]}"
+  start "$here/e1.yaml" e4/gpt2 family=gpt2 init=gpt2 seed=1 train_steps=1200 "policy=${policies[full]}"
+  start "$here/e1.yaml" e4/falcon family=falcon init=gpt2 n_kv_heads=1 seed=1 train_steps=1200 "policy=${policies[full]}"
   all_ended
 }
 

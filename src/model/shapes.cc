@@ -38,6 +38,11 @@ constexpr Shape kShapes[] = {
          "hidden_act": "gelu", "layer_norm_eps": 1e-05, "rotary_emb_base": 10000, "rotary_pct": 0.25,
          "use_parallel_residual": true, "tie_word_embeddings": false,
          "bos_token_id": 0, "eos_token_id": 0})"},
+    {"sepllm-5m",  // models/sepllm-5m of this repository
+     R"({"model_type": "llama", "vocab_size": 5120, "hidden_size": 256, "num_hidden_layers": 5,
+         "num_attention_heads": 8, "num_key_value_heads": 8, "intermediate_size": 704,
+         "max_position_embeddings": 1024, "hidden_act": "silu", "rms_norm_eps": 1e-05,
+         "rope_theta": 10000.0, "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 0})"},
     {"llama-160m",
      R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 768, "num_hidden_layers": 12,
          "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 2048,

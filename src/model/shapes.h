@@ -12,7 +12,7 @@
 
 namespace sepllm {
 
-// "gpt2-124m", "pythia-14m", "pythia-160m", "llama-160m", "tinyllama-1.1b", "llama-3-8b".
+// "gpt2-124m", "pythia-14m", "pythia-160m", "sepllm-5m", "llama-160m", "tinyllama-1.1b", "llama-3-8b".
 std::vector<std::string> shape_names();
 
 // The published config.json of a shape, read. Error (kInvalidArgument) listing the names for another one.

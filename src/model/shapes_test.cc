@@ -38,10 +38,11 @@ TEST(Shapes, HaveThePublishedNumbersOfParameters) {
   EXPECT_EQ(parameters("gpt2-124m"), 124'439'808);
   EXPECT_EQ(parameters("pythia-14m"), 14'067'712);
   EXPECT_EQ(parameters("pythia-160m"), 162'322'944);
+  EXPECT_EQ(parameters("sepllm-5m"), 5'327'616);
   EXPECT_EQ(parameters("llama-160m"), 162'417'408);
   EXPECT_EQ(parameters("tinyllama-1.1b"), 1'100'048'384);
   EXPECT_EQ(parameters("llama-3-8b"), 8'030'261'248);
-  EXPECT_EQ(shape_names().size(), 6U);
+  EXPECT_EQ(shape_names().size(), 7U);
 }
 
 TEST(Shapes, AnUnknownNameIsAnError) {
