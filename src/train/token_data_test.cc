@@ -8,6 +8,7 @@
 
 #include "tests/support/expect_error.h"
 #include "tests/support/support.h"
+#include "train/training_data.h"
 
 namespace sepllm {
 namespace {
@@ -192,6 +193,37 @@ TEST(TokenData, TheHeldOutPartIsApartFromTheRest) {
         TokenData none({{folder.file("a"), -1}}, 10, 65'000, 3);
       },
       ErrorCode::kInvalidArgument, {"weights"});
+}
+
+TEST(TrainingData, SeedsChooseTheOrderOfTheSamplesButNotThoseHeldOut) {
+  const TemporaryFolder folder;
+  write_documents(folder.file("a"), {2001});
+  write_documents(folder.file("b"), {501}, 3000);
+  const auto first_samples = [](TokenData& data) {
+    std::vector<int32_t> begins;
+    Sample sample;
+    for (int k = 0; k < 5; ++k) {
+      data.next(&sample);
+      begins.push_back(sample.tokens[0]);
+    }
+    return begins;
+  };
+  for (const bool file_of_its_own : {false, true}) {
+    TrainConfig config;
+    config.seq_length = 10;
+    config.data = {{folder.file("a")}};
+    if (file_of_its_own) {
+      config.valid_data = {{folder.file("b")}};
+    } else {
+      config.valid_share = 0.3;
+    }
+    config.seed = 1;
+    const TrainingData one = open_training_data(config, 65'000);
+    config.seed = 2;
+    const TrainingData two = open_training_data(config, 65'000);
+    EXPECT_NE(first_samples(*one.train), first_samples(*two.train));
+    EXPECT_EQ(first_samples(*one.held_out), first_samples(*two.held_out));
+  }
 }
 
 }  // namespace

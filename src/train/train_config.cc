@@ -133,7 +133,8 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_double(
       "spike_z", &c->spike_z, 0, 1e6,
       "a step is left out whose gradient norm lies that many deviations above its mean; 0: none is");
-  o->add_int("seed", &c->seed, 0, kMany, "of the weights and the order of the samples");
+  o->add_int("seed", &c->seed, 0, kMany,
+             "of the weights and the order of the samples; those held out are always the same");
   o->add_flag("activation_checkpointing", &c->activation_checkpointing,
               "less memory: a layer's activations are made again in the backward pass");
   o->add_choice("activation_storage", &c->activation_storage, {"f32", "bf16"},
