@@ -37,8 +37,8 @@ def number(v, top):
     return f"{v:.4g}"
 
 
-def panel(top, height, title, series, from_zero=True, x_label=""):
-    """series: [(name, x values, y values[, dashed])]; y values that are None are left out. Names of one panel stand in
+def panel(top, height, title, series, from_zero=True, x_label="", x_low=0):
+    """series: [(name, x values, y values[, dashed])]; y values that are None are left out. x_low: the left edge. Names of one panel stand in
     its upper right corner, one below the other where they are many."""
     rows = [(s[0], s[1], s[2], len(s) > 3 and s[3]) for s in series]
     values = [v for _, _, row, _ in rows for v in row if v is not None]
@@ -47,13 +47,13 @@ def panel(top, height, title, series, from_zero=True, x_label=""):
     spare = 0.15 * (high - low) or 0.1 * abs(high) or 1.0
     low, high = (0 if from_zero else low - spare), high + spare
     x_high = max(x[-1] for _, x, _, _ in rows)
-    at_x = lambda v: LEFT + (WIDTH - LEFT - RIGHT) * v / x_high
+    at_x = lambda v: LEFT + (WIDTH - LEFT - RIGHT) * (v - x_low) / (x_high - x_low)
     at_y = lambda v: top + height * (high - v) / (high - low)
     out = [f'<text x="{LEFT}" y="{top - 8}" class="title">{html.escape(title)}</text>']
     for v in ticks(low, high):
         out.append(f'<path class="grid" d="M{LEFT} {at_y(v):.1f}H{WIDTH - RIGHT}"/>'
                    f'<text x="{LEFT - 6}" y="{at_y(v) + 4:.1f}" text-anchor="end">{v:,.10g}</text>')
-    for v in ticks(0, x_high, 8):
+    for v in ticks(x_low, x_high, 8):
         out.append(f'<text x="{at_x(v):.1f}" y="{top + height + 15}" text-anchor="middle">{number(v, x_high)}</text>')
     if x_label:
         out.append(f'<text x="{WIDTH - RIGHT}" y="{top + height + 30}" text-anchor="end">{html.escape(x_label)}</text>')
@@ -71,7 +71,7 @@ def panel(top, height, title, series, from_zero=True, x_label=""):
 
 
 def figure(panels, height=130, gap=50):
-    """panels: [{title, series, from_zero, x_label}], one below the other."""
+    """panels: [{title, series, from_zero, x_label, x_low}], one below the other."""
     total = TOP + len(panels) * (height + gap)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" width="{WIDTH}">', style()]
     for k, p in enumerate(panels):

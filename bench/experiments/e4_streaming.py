@@ -6,13 +6,13 @@ import os
 import runs as R
 
 BOOK = "10146"  # held out; the text of the published streaming demo
-# name, run, what it is, options of sep-stream: spec.md's for T = 1024, half of them for T = 512.
+# name, runs (of seeds), what it is, options of sep-stream: spec.md's for T = 1024, half of them for T = 512.
 SMALL = ["--init", "4", "--seps", "32", "--window", "128", "--capacity", "400"]
-MODELS = [("llama", "own", "Llama style, trained under sep (n = 64)", ["--init", "4", "--seps", "64", "--window", "256", "--capacity", "800"]),
-          ("neox", "e1/full-1", "NeoX style, trained with full attention", SMALL),
-          ("neox-sep", "e1/sep-1", "NeoX style, trained under sep (n = 16)", SMALL),
-          ("gpt2", "e4/gpt2", "GPT-2 style, trained with full attention", SMALL),
-          ("falcon", "e4/falcon", "Falcon style, trained with full attention", SMALL)]
+MODELS = [("llama", ["own"], "Llama style, trained under sep (n = 64)", ["--init", "4", "--seps", "64", "--window", "256", "--capacity", "800"]),
+          ("neox", ["e1/full-1", "e1/full-2", "e1/full-3"], "NeoX style, trained with full attention", SMALL),
+          ("neox-sep", ["e1/sep-1", "e1/sep-2", "e1/sep-3"], "NeoX style, trained under sep (n = 16)", SMALL),
+          ("gpt2", ["e4/gpt2"], "GPT-2 style, trained with full attention", SMALL),
+          ("falcon", ["e4/falcon"], "Falcon style, trained with full attention", SMALL)]
 ABLATIONS = [("no initial tokens", ["--init", "0"]), ("original positions", ["--positions", "original"]),
              ("separators: full stops only", ["--separators", "strings:."]),
              ("separators: newlines only", ["--separators", "strings:\n"]),
@@ -32,7 +32,7 @@ def with_option(options, change):
 
 
 def page(runs, to, program, texts):
-    if R.need_runs(runs, [run for _, run, _, _ in MODELS]) is None:
+    if R.need_runs(runs, [run for _, of, _, _ in MODELS for run in of]) is None:
         return
     text = os.path.join(texts, "pg19", "test", BOOK + ".txt")
 
@@ -41,27 +41,31 @@ def page(runs, to, program, texts):
                            os.path.join(runs, model, "model"), "--text", text, "--json", *policy)
 
     blocks, rows, length = [], {}, 0
-    for name, run, title, options in MODELS:
+    for name, of, title, options in MODELS:
+        run = of[0]
         sep = score(f"{name}-sep-stream", run, ["--policy", "sep-stream", *options])
         slots = options[options.index("--capacity") + 1]
         mean = str(round(sep["kv"]["mean_keys"]))
-        rows[name] = {"sep-stream": sep, "full": score(f"{name}-full", run, ["--policy", "full"]),
-                      "sink-stream": score(f"{name}-sink-stream", run, ["--policy", "sink-stream", "--init", "4", "--capacity", slots, *PIECES]),
-                      "sink-stream-mean": score(f"{name}-sink-stream-mean", run,
-                                                ["--policy", "sink-stream", "--init", "4", "--capacity", mean, *PIECES])}
+        policies = {"sep-stream": ["--policy", "sep-stream", *options],
+                    "sink-stream": ["--policy", "sink-stream", "--init", "4", "--capacity", slots, *PIECES],
+                    "sink-stream-mean": ["--policy", "sink-stream", "--init", "4", "--capacity", mean, *PIECES]}
+        rows[name] = {"full": [score(f"{name}-full", run, ["--policy", "full"])]}
+        for key, policy in policies.items():
+            rows[name][key] = [score(f"{name}-{key}" + (f"-seed{k + 1}" if k else ""), seed, policy) for k, seed in enumerate(of)]
         length = sep["tokens"]
         settings = R.read_run(os.path.join(runs, run))["settings"]
         cells = [cell(label, rows[name][key]) for key, label in POLICIES]
-        blocks.append(f"""## {title}
+        seeds = f" ({len(of)} seeds: mean and deviation; full attention, keys and seconds of the first)" if len(of) > 1 else ""
+        blocks.append(f"""## {title}{seeds}
 
 Trained at T = {settings['seq_length']}; sep-stream with {setting_text(options)}.
 
 {R.table(COLUMNS, cells)}
 """)
-    name, run, title, options = MODELS[0]
+    name, (run,), title, options = MODELS[0]
     cells = [cell("sep-stream", rows[name]["sep-stream"])]
     for k, (label, change) in enumerate(ABLATIONS):
-        cells.append(cell(label, score(f"ablation-{k}", run, ["--policy", "sep-stream", *with_option(options, change)])))
+        cells.append(cell(label, [score(f"ablation-{k}", run, ["--policy", "sep-stream", *with_option(options, change)])]))
     R.write(to, "e4-streaming.md", f"""# E4: streams
 
 A held-out book (PG19 {BOOK}, {length:,} tokens) as one contiguous text, {length // 1024} and more times the length of training, with small models trained
@@ -77,6 +81,8 @@ Ablations of sep-stream with the first model:
 
 Perplexity is per token of the models' own vocabulary (5,120), the same for all. Seconds: of the whole text, all cores.
 
+One book and, but for NeoX style, one seed: differences as small as those between the seeds say nothing.
+
 Made by `bench/experiments/run.sh e4` (needs own and e1).
 """)
 
@@ -89,8 +95,9 @@ def setting_text(options):
     return f"a = {a}, s = {s}, w = {w}, c = {c}"
 
 
-def cell(label, row):
+def cell(label, of):
+    row = of[0]
     if "error" in row:
-        return (label, f"refused: {row['error'].removeprefix('sepllm: error: ')}", "", "", "", "")
+        return (label, f"refused: {row['error'].removeprefix('sepllm: error: ').split(' (expected')[0]}", "", "", "", "")
     kv = row["kv"]
-    return (label, f"{row['perplexity']:.2f}", f"{kv['mean_keys']:.1f}", kv["peak_keys"], R.size(kv["peak_bytes"]), f"{row['seconds']:.1f}")
+    return (label, R.spread([one["perplexity"] for one in of], "{:.2f}"), f"{kv['mean_keys']:.1f}", kv["peak_keys"], R.size(kv["peak_bytes"]), f"{row['seconds']:.1f}")

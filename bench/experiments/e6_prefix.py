@@ -10,12 +10,14 @@ import statistics
 import runs as R
 
 CHUNK = 32
-PREFIX = 11 * CHUNK + 1  # tokens: whole chunks, and the one that the first continuation is predicted from
 CONTINUATION = 128
 N = 20
-POLICIES = [("full", ["--policy", "full"]), ("sep", ["--policy", "sep", "--init", "4", "--window", "16"]),
-            ("sink", ["--policy", "sink", "--init", "4", "--window", "16"])]
 SEEDS = (1, 2, 3)
+POLICIES = ("full", "sep", "sink")
+# Of each: tokens of the prefix (whole chunks, and the one that the first continuation is predicted from), the window,
+# and the runs of every policy. Prefix and continuation fit the length of training.
+GROUPS = {"e1": (11 * CHUNK + 1, 16, {name: [f"e1/{name}-{seed}" for seed in SEEDS] for name in POLICIES}),
+          "own": (25 * CHUNK + 1, 64, {name: ["own"] for name in POLICIES})}
 
 
 def ids_file(path, ids):
@@ -65,80 +67,108 @@ def one_model(program, model, policy, prefix, continuations, folder):
     return result
 
 
-def measure(runs, program):
-    """{policy: [[result of a prefix] of a seed]}, kept in e6/results.json."""
-    path = os.path.join(runs, "e6", "results.json")
+def measure(runs, program, key):
+    """{policy: [[result of a prefix] of a run]}, kept in e6/results-KEY.json."""
+    path = os.path.join(runs, "e6", f"results-{key}.json")
     if os.path.isfile(path):
         with open(path, encoding="utf-8") as file:
             return json.load(file)
+    n_prefix, window, models = GROUPS[key]
     books = [d for d in R.documents(os.path.join(runs, "valid")) if len(d) > 20000]
     tasks = []
     for book in books:
         begin = len(book) // 4
         # What follows the prefix itself is the first; the others are later places of the same book.
-        step = (len(book) - begin - PREFIX - CONTINUATION) // N
-        places = [begin + PREFIX + k * step for k in range(N)]
-        tasks.append((book[begin:begin + PREFIX], [book[p:p + CONTINUATION] for p in places]))
+        step = (len(book) - begin - n_prefix - CONTINUATION) // N
+        places = [begin + n_prefix + k * step for k in range(N)]
+        tasks.append((book[begin:begin + n_prefix], [book[p:p + CONTINUATION] for p in places]))
     out = {}
-    for name, policy in POLICIES:
-        out[name] = [[one_model(program, os.path.join(runs, "e1", f"{name}-{seed}", "model"), policy, prefix, continuations,
-                                os.path.join(runs, "e6", "work")) for prefix, continuations in tasks] for seed in SEEDS]
+    for name, of in models.items():
+        policy = ["--policy", name] + ([] if name == "full" else ["--init", "4", "--window", str(window)])
+        out[name] = [[one_model(program, os.path.join(runs, run, "model"), policy, prefix, continuations,
+                                os.path.join(runs, "e6", "work")) for prefix, continuations in tasks] for run in of]
     with open(path + ".part", "w", encoding="utf-8") as file:
         json.dump(out, file)
     os.replace(path + ".part", path)
     return out
 
 
-def page(runs, to, program, texts):
-    del texts
-    found = R.need_runs(runs, [f"e1/{name}-{seed}" for name, _ in POLICIES for seed in SEEDS])
-    if found is None:
-        return
-    results = measure(runs, program)
-    n_prefixes = len(results["full"][0])
-
-    # By seed: every continuation of every prefix.
+def tables(results):
+    """(what each policy saves, how it differs from full attention's, savings of the first prefix by continuation)"""
+    # By run: every continuation of every prefix.
     def each(name, key):
-        return [[v for prefix in seed for v in prefix[key]] for seed in results[name]]
+        return [[v for prefix in run for v in prefix[key]] for run in results[name]]
 
     cells, gains = [], {}
-    for name, _ in POLICIES:
+    for name in POLICIES:
         with_prefix, alone = each(name, "with_prefix"), each(name, "alone")
         gains[name] = [[b - a for a, b in zip(w, o)] for w, o in zip(with_prefix, alone)]
-        kept = statistics.mean(p["kept_bytes"] for seed in results[name] for p in seed)
-        helped = [sum(g > 0 for g in seed) for seed in gains[name]]
+        kept = statistics.mean(p["kept_bytes"] for run in results[name] for p in run)
+        helped = [sum(g > 0 for g in run) for run in gains[name]]
         cells.append((name, R.size(kept), R.spread([statistics.mean(s) for s in alone]), R.spread([statistics.mean(s) for s in with_prefix]),
                       R.spread([statistics.mean(s) for s in gains[name]]), f"{statistics.mean(helped):.1f} of {len(gains[name][0])}"))
-    # The same continuation under both policies: mean over seeds first.
-    mean_gain = {name: [statistics.mean(v) for v in zip(*gains[name])] for name, _ in POLICIES}
-    pairs = []
-    for name in ("sep", "sink"):
-        gap = [a - b for a, b in zip(mean_gain["full"], mean_gain[name])]
-        pairs.append((f"full - {name}", f"{statistics.mean(gap):+.4f}", f"{statistics.stdev(gap) / math.sqrt(len(gap)):.4f}",
-                      f"{statistics.stdev(gap):.4f}", f"{correlation(mean_gain['full'], mean_gain[name]):.2f}"))
-    R.svg(to, "e6-one-prefix.svg", [{
-        "title": "What the prefix saves, by continuation of the first book", "x_label": "continuation", "from_zero": False,
-        "series": [(name, list(range(N)), mean_gain[name][:N]) for name, _ in POLICIES]}], height=200)
+    # The same continuation under both policies: mean over the runs first.
+    mean_gain = {name: [statistics.mean(v) for v in zip(*gains[name])] for name in POLICIES}
+    pairs, said = [], []
+    for a, b in (("full", "sep"), ("full", "sink"), ("sep", "sink")):
+        gap = [x - y for x, y in zip(mean_gain[a], mean_gain[b])]
+        mean, error = statistics.mean(gap), statistics.stdev(gap) / math.sqrt(len(gap))
+        said.append(f"{a} and {b} cannot be told apart" if abs(mean) <= 2 * error else
+                    f"{a} saves more than {b}" if mean > 0 else f"{b} saves more than {a}")
+        pairs.append((f"{a} less {b}", f"{mean:+.4f}", f"{error:.4f}",
+                      f"{statistics.stdev(gap):.4f}", f"{correlation(mean_gain[a], mean_gain[b]):.2f}"))
+    return (R.table(["policy", "state of the prefix", "loss alone", "loss behind the prefix", "saved by the prefix", "continuations helped"], cells),
+            R.table(["saved", "mean difference", "standard error", "deviation over continuations", "correlation"], pairs) +
+            f"\n\nBeyond two standard errors: {'; '.join(said)}.",
+            [(name, list(range(N)), mean_gain[name][:N]) for name in POLICIES])
+
+
+def page(runs, to, program, texts):
+    del texts
+    found = R.need_runs(runs, sorted({run for _, _, models in GROUPS.values() for of in models.values() for run in of}))
+    if found is None:
+        return
+    results = {key: measure(runs, program, key) for key in GROUPS}
+    saved, pairs, series = {}, {}, {}
+    for key, of in results.items():
+        saved[key], pairs[key], series[key] = tables(of)
+    R.svg(to, "e6-one-prefix.svg", [{"title": f"What the prefix saves, by continuation of the first book: {label}",
+                                     "x_label": "continuation", "from_zero": False, "series": series[key]}
+                                    for key, label in (("own", "the embedded model"), ("e1", "E1's models"))], height=200)
+    tokens = found["own"]["steps"][-1]["tokens"]
     R.write(to, "e6-one-prefix.md", f"""# E6: one prefix, many continuations
 
-{n_prefixes} prefixes of {PREFIX} tokens, each from the middle of a held-out book, and {N} continuations of {CONTINUATION} tokens of each: what follows it, and {N - 1}
+{len(results['e1']['full'][0])} long prefixes, each from a held-out book, and {N} continuations of {CONTINUATION} tokens of each: what follows it, and {N - 1}
 places spread over the rest of the book. The prefix goes through the model once, what the cache keeps is saved
-(`score --state`), and every continuation begins from a copy of it: what is kept was chosen before anything was known of them. Models
-of [E1](e1-policies.md), each under the policy it was trained with, {len(SEEDS)} seeds. On {R.machine()}.
+(`score --state`), and every continuation begins from a copy of it: what is kept was chosen before anything was known of them. On
+{R.machine()}.
 
-{R.table(["policy", "state of the prefix", "loss alone", "loss behind the prefix", "saved by the prefix", "continuations helped"], cells)}
-
-Loss: mean over the continuations; mean and deviation over the seeds. Alone: behind only the prefix's last token.
+Losses: mean over the continuations. Alone: behind only the prefix's last token. Saved: the difference; below zero the prefix is in
+the way, also because a place elsewhere in the book breaks in upon it. The second table compares what
+the prefix saves the same continuation under two policies.
 
 ![Saved by the prefix](e6-one-prefix.svg)
 
-How differently policies use the prefix for the same continuation (mean over the seeds):
+## The embedded model under each policy
 
-{R.table(["saved", "mean difference", "standard error", "deviation over continuations", "correlation with full"], pairs)}
+Trained under sep (n = {GROUPS['own'][1]}) on {tokens:,} tokens; prefixes of {GROUPS['own'][0]} tokens.
+
+{saved['own']}
+
+{pairs['own']}
+
+## The models of E1, each under the policy that it was trained with
+
+{found['e1/full-1']['steps'][-1]['tokens']:,} tokens of training, n = {GROUPS['e1'][1]}; prefixes of {GROUPS['e1'][0]} tokens; mean and deviation over {len(SEEDS)} seeds. Where the prefix saves full attention
+nothing, models so little trained have no use for it yet, and the other rows say nothing about what is kept of it.
+
+{saved['e1']}
+
+{pairs['e1']}
 
 The state's continuation was checked to be, bit for bit, that of the whole text without a state.
 
-Made by `bench/experiments/run.sh e6` (needs e1).
+Made by `bench/experiments/run.sh e6` (needs own and e1).
 """)
 
 

@@ -2,12 +2,12 @@
 # The experiments of docs/results, each with its page: run.sh WHAT... where WHAT is
 #   own    trains the embedded model (hours)
 #   ship   makes models/sepllm-5m of it (minutes)
-#   e1     policies from scratch (about 2 hours of two cores)
+#   e1     policies from scratch (less than 2 hours of two cores)
 #   e2     speed of training, full against sep, by length (on a machine with nothing else to do)
 #   e3     post-training: e1's full model goes on under sep (needs e1)
-#   e4     streams, a family a row (about half an hour of training; needs own and e1)
+#   e4     streams, a family a row (a quarter of an hour; needs own and e1)
 #   e5     where attention goes (minutes; needs e1 and e4)
-#   e6     one prefix, many continuations (minutes; needs e1)
+#   e6     one prefix, many continuations (minutes; needs own and e1)
 #   pages  makes all pages again from the runs that are there
 # All of them can be broken off at any time and go on where they were: what is finished is not made again.
 # Text: $SEPLLM_TEXTS (default ../shared/data/text), with pg19/test/*.txt and tinyshakespeare/input.txt. Runs are kept
@@ -99,26 +99,40 @@ e1() {
     for policy in fixed sink-57 sep-HT sep-H sep-2n; do start "$here/e1.yaml" "e1/$policy-1" seed=1 "policy=${policies[$policy]}"; done
   done
   all_ended
+  # All of the held-out text, for all of them: while they train, only a part is looked at.
+  for policy in "${!policies[@]}"; do
+    for seed in 1 2 3; do
+      if [[ ! -d e1/$policy-$seed/model ]]; then continue; fi
+      start "$here/e3.yaml" "e1/whole-$policy-$seed" "init_from=e1/$policy-$seed/model" train_steps=1 "policy=${policies[$policy]}"
+    done
+  done
+  all_ended
   # What a step takes when nothing else runs.
   for policy in "${!policies[@]}"; do
     train "$here/e1.yaml" "e1/speed-$policy" seed=1 "policy=${policies[$policy]}" train_steps=12 warmup=2 eval_samples=1
   done
 }
 
-# A file for each row, so that a row can be measured again by removing its file.
+# The policies in turn, since a machine's speed changes by the minute. A file for each step, so that it can be measured
+# again by removing its file.
 e2() {
-  local shape tokens policy file
+  local shape tokens policy file round rounds repeats
   mkdir -p e2
   for shape in pythia-160m sepllm-5m; do
     for tokens in 1024 2048 4096 8192 16384; do
-      for policy in "full" "sep --init 4 --window 64"; do
-        file=e2/$shape-$tokens-${policy%% *}.json
-        if [[ -s $file ]]; then continue; fi
-        echo "$file"
-        # shellcheck disable=SC2086
-        "$program" bench train --shape $shape --tokens $tokens --policy $policy --activation-checkpointing --breakdown \
-          --repeats 2 --json >"$file.part"
-        mv "$file.part" "$file"
+      rounds=3 repeats=1
+      if [[ $shape == pythia-160m ]] && ((tokens >= 8192)); then rounds=1; fi # steps of minutes
+      if [[ $shape == sepllm-5m ]] && ((tokens <= 2048)); then repeats=9; fi    # steps of less than a second
+      for ((round = 1; round <= rounds; ++round)); do
+        for policy in "full" "sep --init 4 --window 64"; do
+          file=e2/$shape-$tokens-${policy%% *}-$round.json
+          if [[ -s $file ]]; then continue; fi
+          echo "$file"
+          # shellcheck disable=SC2086
+          "$program" bench train --shape $shape --tokens $tokens --policy $policy --activation-checkpointing --breakdown \
+            --repeats $repeats --json >"$file.part"
+          mv "$file.part" "$file"
+        done
       done
     done
   done
