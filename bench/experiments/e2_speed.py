@@ -46,11 +46,11 @@ def page(runs, to):
     ratio = {shape: [rows[shape, t, "sep"]["tokens_per_second"] / rows[shape, t, "full"]["tokens_per_second"] for t in TOKENS]
              for shape, _ in SHAPES}
     R.svg(to, "e2-speed.svg", [
-        {"title": "Tokens per second under sep, of those under full attention", "x_label": "tokens of a sample",
-         "series": [(title, list(TOKENS), ratio[shape]) for shape, title in SHAPES]},
+        {"title": "Tokens per second: sep / full", "x_label": "tokens of a sample",
+         "series": [(shape, list(TOKENS), ratio[shape]) for shape, _ in SHAPES]},
         {"title": "Attention's share of a step's time", "x_label": "tokens of a sample",
-         "series": [(f"{title}, {policy}", list(TOKENS), [attention_share(rows[shape, t, policy]) for t in TOKENS])
-                    for shape, title in SHAPES for policy in ("full", "sep")]}], height=180)
+         "series": [(f"{shape}, {policy}", list(TOKENS), [attention_share(rows[shape, t, policy]) for t in TOKENS])
+                    for shape, _ in SHAPES for policy in ("full", "sep")]}], height=180)
 
     def reach(shape, goal):
         found = [t for t, r in zip(TOKENS, ratio[shape]) if r >= goal]
