@@ -2,6 +2,7 @@
 e4/ of the runs (a row is measured again when its file is removed)."""
 
 import os
+import statistics
 
 import runs as R
 
@@ -22,6 +23,20 @@ POLICIES = [("full", "full attention"), ("sink-stream", "sink-stream, as many sl
             ("sink-stream-mean", "sink-stream, as many mean keys"), ("sep-stream", "sep-stream")]
 
 
+def loss_along(path, *command):
+    """(tokens, losses): the means over pieces of 2,048 tokens; the losses of single tokens are kept in `path`."""
+    if not os.path.isfile(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _, error = R.call(*command, "--nll-out", path + ".part")
+        if error is not None:
+            raise SystemExit(error)
+        os.replace(path + ".part", path)
+    with open(path, encoding="utf-8") as file:
+        values = [float(line) for line in file.read().split()]
+    ends = range(2048, len(values) + 1, 2048)
+    return list(ends), [statistics.mean(values[end - 2048:end]) for end in ends]
+
+
 def with_option(options, change):
     """`options` with the value of an option of `change` in place of its own, or behind them."""
     name, value = change
@@ -36,9 +51,11 @@ def page(runs, to, program, texts):
         return
     text = os.path.join(texts, "pg19", "test", BOOK + ".txt")
 
+    def command(model, policy):
+        return [program, "score", "--model", os.path.join(runs, model, "model"), "--text", text, "--json", *policy]
+
     def score(name, model, policy):
-        return R.kept_json(os.path.join(runs, "e4", f"rows/{name}.json"), program, "score", "--model",
-                           os.path.join(runs, model, "model"), "--text", text, "--json", *policy)
+        return R.kept_json(os.path.join(runs, "e4", f"rows/{name}.json"), *command(model, policy))
 
     blocks, rows, length = [], {}, 0
     for name, of, title, options in MODELS:
@@ -52,6 +69,11 @@ def page(runs, to, program, texts):
         rows[name] = {"full": [score(f"{name}-full", run, ["--policy", "full"])]}
         for key, policy in policies.items():
             rows[name][key] = [score(f"{name}-{key}" + (f"-seed{k + 1}" if k else ""), seed, policy) for k, seed in enumerate(of)]
+        if not length:
+            along = {"full": ["--policy", "full"], **policies}
+            R.svg(to, "e4-streaming.svg", [{
+                "title": "Loss along the book, the first model", "x_label": "tokens", "from_zero": False,
+                "series": [(key, *loss_along(os.path.join(runs, "e4", "along", key), *command(run, along[key]))) for key, _ in POLICIES]}])
         length = sep["tokens"]
         settings = R.read_run(os.path.join(runs, run))["settings"]
         cells = [cell(label, rows[name][key]) for key, label in POLICIES]
@@ -71,6 +93,8 @@ Trained at T = {settings['seq_length']}; sep-stream with {setting_text(options)}
 A held-out book (PG19 {BOOK}, {length:,} tokens) as one contiguous text, {length // 1024} and more times the length of training, with small models trained
 here. `full` keeps every key; `sink-stream` has as many slots as `sep-stream`, or as many keys as it has in the mean. Streams count
 slots of the cache as positions. The separators of sep-stream are those of the rule `text`. On {R.machine()}.
+
+![Loss along the book](e4-streaming.svg)
 
 {chr(10).join(blocks)}
 ## What makes a stream work
