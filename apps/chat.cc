@@ -5,9 +5,9 @@
 #include <iostream>
 #include <optional>
 
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/output.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/utf8.h"
 #include "engine/conversation.h"

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/demo_page.h"
-#include "apps/output.h"
+#include "apps/pages/demo_page.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "model/random_model.h"

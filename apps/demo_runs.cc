@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "apps/common.h"
+#include "apps/shell/common.h"
 #include "engine/generator.h"
 
 namespace sepllm {

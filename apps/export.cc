@@ -1,9 +1,9 @@
 // sepllm export: a checkpoint of a training run as a model.
 #include <fmt/format.h>
 
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/output.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 #include "model/config.h"
 #include "train/export_model.h"

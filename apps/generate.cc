@@ -1,10 +1,10 @@
 // sepllm generate: continues a prompt.
 #include <fmt/format.h>
 
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/output.h"
-#include "apps/prompt.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
+#include "apps/shell/prompt.h"
 #include "engine/generator.h"
 
 namespace sepllm {

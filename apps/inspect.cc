@@ -1,10 +1,10 @@
 // sepllm inspect: what a model is, which of its tokens separate, and the memory it will need.
 #include <fmt/format.h>
 
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/memory_plan.h"
-#include "apps/output.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/memory_plan.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 #include "text/chat_format.h"
 

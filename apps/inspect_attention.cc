@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "apps/attention_page.h"
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/output.h"
+#include "apps/pages/attention_page.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "engine/session.h"

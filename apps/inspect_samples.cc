@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "apps/commands.h"
-#include "apps/output.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 #include "train/training_data.h"
 

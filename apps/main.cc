@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "apps/cli.h"
-#include "apps/commands.h"
-#include "apps/output.h"
+#include "apps/shell/cli.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/output.h"
 #include "base/check.h"
 #include "base/error.h"
 

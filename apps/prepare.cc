@@ -5,9 +5,9 @@
 
 #include <chrono>
 
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/output.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "apps/train_tokenizer.h"
 #include "base/error.h"
 #include "base/file.h"

@@ -1,9 +1,9 @@
 // sepllm report: training runs as a page of curves.
 #include <fmt/format.h>
 
-#include "apps/commands.h"
-#include "apps/output.h"
-#include "apps/report_page.h"
+#include "apps/pages/report_page.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/file.h"
 

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <optional>
 
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/output.h"
 #include "apps/score_log.h"
 #include "apps/score_source.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "engine/scorer.h"

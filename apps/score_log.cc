@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "apps/common.h"
-#include "apps/output.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 
 namespace sepllm {

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "apps/common.h"
+#include "apps/shell/common.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/utf8.h"

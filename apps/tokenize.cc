@@ -1,9 +1,9 @@
 // sepllm tokenize: text to ids and pieces, or back.
 #include <fmt/format.h>
 
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/output.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "model/config.h"

@@ -5,11 +5,11 @@
 #include <cmath>
 #include <csignal>
 
-#include "apps/commands.h"
-#include "apps/common.h"
-#include "apps/output.h"
-#include "apps/report_page.h"
-#include "apps/report_plots.h"
+#include "apps/pages/report_page.h"
+#include "apps/pages/report_plots.h"
+#include "apps/shell/commands.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "apps/train_plan_text.h"
 #include "apps/train_ranks.h"
 #include "apps/train_samples.h"

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "apps/common.h"
-#include "apps/output.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 
 namespace sepllm {
 namespace {

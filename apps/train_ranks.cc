@@ -11,7 +11,7 @@
 #include <optional>
 #include <thread>
 
-#include "apps/output.h"
+#include "apps/shell/output.h"
 #include "train/mpi_transport.h"
 
 namespace sepllm {

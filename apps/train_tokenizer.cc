@@ -6,10 +6,10 @@
 #include <chrono>
 #include <filesystem>
 
-#include "apps/common.h"
-#include "apps/output.h"
+#include "apps/shell/common.h"
+#include "apps/shell/output.h"
 #include "base/error.h"
-#include "text/block_work.h"
+#include "text/corpus/block_work.h"
 #include "text/tokenizer.h"
 
 namespace sepllm {

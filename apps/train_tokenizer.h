@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string>
 
-#include "text/bpe_trainer.h"
-#include "text/document_reader.h"
+#include "text/corpus/bpe_trainer.h"
+#include "text/corpus/document_reader.h"
 
 namespace sepllm {
 

@@ -4,11 +4,11 @@
 
 #include <cmath>
 
+#include "apps/bench/data/separators.h"
+#include "apps/bench/pattern_operands.h"
 #include "attention/pattern.h"
-#include "bench/data/separators.h"
-#include "bench/pattern_operands.h"
 #include "bench_support.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
 namespace sepllm {
 namespace {

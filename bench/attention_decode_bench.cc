@@ -7,9 +7,9 @@
 #include <cstring>
 #include <memory>
 
-#include "bench/turns.h"
+#include "apps/bench/turns.h"
 #include "bench_support.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 #include "kernels/machine_rates.h"
 
 namespace sepllm {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "kernels/context.h"
-#include "kernels/element.h"
+#include "kernels/formats/element.h"
 #include "tensor/buffer.h"
 #include "tensor/matrix.h"
 

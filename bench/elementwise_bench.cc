@@ -1,6 +1,6 @@
 // Activations and residual additions (elements per second), stores and NLL (bytes per second).
 #include "bench_support.h"
-#include "kernels/elementwise.h"
+#include "kernels/rowwise/elementwise.h"
 
 namespace sepllm {
 namespace {

@@ -4,7 +4,7 @@
 #include <hwy/highway.h>
 
 #include "bench_support.h"
-#include "kernels/linear.h"
+#include "kernels/linear/linear.h"
 
 namespace sepllm {
 namespace {

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "bench_support.h"
-#include "kernels/block_matrix.h"
 #include "kernels/cpu_features.h"
-#include "kernels/linear.h"
+#include "kernels/formats/block_matrix_test_support.h"
+#include "kernels/linear/linear.h"
 
 namespace sepllm {
 namespace {

@@ -1,6 +1,6 @@
 // Normalisation of rows: bytes read and written per second.
 #include "bench_support.h"
-#include "kernels/norm.h"
+#include "kernels/rowwise/norm.h"
 
 namespace sepllm {
 namespace {

@@ -3,7 +3,7 @@
 #include <numeric>
 
 #include "bench_support.h"
-#include "kernels/rope.h"
+#include "kernels/rowwise/rope.h"
 
 namespace sepllm {
 namespace {

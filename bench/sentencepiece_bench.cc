@@ -8,9 +8,9 @@
 #include <filesystem>
 
 #include "base/file.h"
-#include "text/llama2c_tokenizer.h"
-#include "text/score_bpe.h"
-#include "text/sentencepiece_tokenizer.h"
+#include "text/bpe/score_bpe.h"
+#include "text/formats/llama2c_tokenizer.h"
+#include "text/formats/sentencepiece_tokenizer.h"
 
 namespace sepllm {
 namespace {

@@ -10,7 +10,7 @@ namespace sepllm {
 
 // kI8: integers; what uses them keeps a scale beside each row (value = scale * element). A type of cached
 // keys and values, not of weights. kQ8_0 and kQ4_0: blocks of 32 elements with one f16 scale (GGUF's; see
-// kernels/blocks.h). Types of weights alone.
+// kernels/formats/blocks.h). Types of weights alone.
 enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kQ8_0, kQ4_0 };
 
 inline constexpr int64_t kBlockElements = 32;

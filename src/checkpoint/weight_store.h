@@ -39,7 +39,7 @@ class WeightStore {
   TensorView take(const std::string& name, const std::vector<int64_t>& shape);
   // The same where it lies, aligned or not.
   TensorView take_unaligned(const std::string& name, const std::vector<int64_t>& shape);
-  // Rows of blocks (kernels/blocks.h) of a matrix [n_out, n_in]: bytes of dtype U8 and shape [n_out,
+  // Rows of blocks (kernels/formats/blocks.h) of a matrix [n_out, n_in]: bytes of dtype U8 and shape [n_out,
   // row_bytes(type, n_in)], not aligned. Errors as take().
   const void* take_blocks(const std::string& name, DType type, int64_t n_out, int64_t n_in);
   // The tensor has been read and is not needed in memory any more.

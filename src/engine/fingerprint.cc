@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/bytes.h"
-#include "kernels/panels.h"
+#include "kernels/formats/panels.h"
 
 namespace sepllm {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "kernels/linear.h"
+#include "kernels/linear/linear.h"
 
 namespace sepllm {
 namespace {

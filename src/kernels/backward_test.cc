@@ -4,11 +4,11 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/adamw.h"
-#include "kernels/elementwise_backward.h"
 #include "kernels/kernel_test_support.h"
-#include "kernels/linear_backward.h"
-#include "kernels/norm.h"
+#include "kernels/linear/linear_backward.h"
+#include "kernels/rowwise/adamw.h"
+#include "kernels/rowwise/elementwise_backward.h"
+#include "kernels/rowwise/norm.h"
 
 namespace sepllm {
 namespace {

@@ -14,7 +14,7 @@
 
 #include "kernels/context.h"
 #include "kernels/cpu_features.h"
-#include "kernels/element.h"
+#include "kernels/formats/element.h"
 #include "tensor/matrix.h"
 
 namespace sepllm::test {

@@ -7,9 +7,9 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "kernels/blocks.h"
-#include "kernels/panels.h"
-#include "kernels/rows.h"
+#include "kernels/formats/blocks.h"
+#include "kernels/formats/panels.h"
+#include "kernels/formats/rows.h"
 
 namespace sepllm {
 namespace {

@@ -14,7 +14,7 @@
 namespace sepllm {
 
 // A matrix [n_out, n_in] where it lies in a file, aligned or not: rows of floats or of blocks
-// (kernels/blocks.h), or floats stored as [n_in, n_out].
+// (kernels/formats/blocks.h), or floats stored as [n_in, n_out].
 struct StoredMatrix {
   DType type = DType::kF32;
   const void* data = nullptr;

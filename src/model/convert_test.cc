@@ -8,9 +8,9 @@
 
 #include "base/rng.h"
 #include "checkpoint/safetensors.h"
-#include "kernels/blocks.h"
-#include "kernels/panels.h"
-#include "kernels/rows.h"
+#include "kernels/formats/blocks.h"
+#include "kernels/formats/panels.h"
+#include "kernels/formats/rows.h"
 #include "tests/support/expect_error.h"
 
 namespace sepllm {

@@ -1,6 +1,6 @@
 #include "model/kv_moves.h"
 
-#include "kernels/rope.h"
+#include "kernels/rowwise/rope.h"
 
 namespace sepllm {
 namespace {

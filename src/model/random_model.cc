@@ -11,7 +11,7 @@
 #include "base/rng.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/weight_store.h"
-#include "kernels/rows.h"
+#include "kernels/formats/rows.h"
 #include "model/tensor_list.h"
 #include "tensor/buffer.h"
 

@@ -10,8 +10,8 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/rng.h"
-#include "kernels/panels.h"
-#include "kernels/rows.h"
+#include "kernels/formats/panels.h"
+#include "kernels/formats/rows.h"
 #include "model/tensor_list.h"
 
 namespace sepllm {

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <numeric>
 
-#include "kernels/panels.h"
-#include "kernels/rows.h"
+#include "kernels/formats/panels.h"
+#include "kernels/formats/rows.h"
 #include "model/decoder.h"
 #include "model/tensor_list.h"
 #include "tests/support/expect_error.h"

@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "kernels/panels.h"
-#include "kernels/rows.h"
+#include "kernels/formats/panels.h"
+#include "kernels/formats/rows.h"
 #include "model/convert.h"
 #include "model/tensor_list.h"
 

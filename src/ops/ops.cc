@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "kernels/elementwise_backward.h"
-#include "kernels/linear_backward.h"
-#include "kernels/norm.h"
-#include "kernels/rows.h"
+#include "kernels/formats/rows.h"
+#include "kernels/linear/linear_backward.h"
+#include "kernels/rowwise/elementwise_backward.h"
+#include "kernels/rowwise/norm.h"
 #include "ops/op_times.h"
 #include "tensor/tape.h"
 

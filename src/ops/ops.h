@@ -6,13 +6,13 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
+#include "kernels/attention/pattern_attention.h"
 #include "kernels/context.h"
-#include "kernels/elementwise.h"
-#include "kernels/linear.h"
-#include "kernels/linear_nll.h"
-#include "kernels/pattern_attention.h"
-#include "kernels/rope.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear/linear_nll.h"
+#include "kernels/rowwise/elementwise.h"
+#include "kernels/rowwise/rope.h"
 #include "tensor/matrix.h"
 #include "tensor/tape.h"
 #include "tensor/view.h"
@@ -32,16 +32,17 @@ struct NormOperands {
 void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
            bool accumulate = false);
 
-// y = x W^T + b for each part (kernels/linear.h).
+// y = x W^T + b for each part (kernels/linear/linear.h).
 void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 
 // x = f(x); x = f(x) * up. In place.
 void activate(const Context& ctx, ActivationFn f, const Matrix& x);
 void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up);
 
-// Training's loss (without a tape: kernels/linear_nll.h): nll[r] = that of the head's softmax at targets[r],
-// in blocks of rows (never rows x vocabulary at once). The gradient of sum_r factors[r] * nll[r] flows back
-// into hidden and head; rows with factor 0 do not count. factors: [n]; every target in [0, head.n_out).
+// Training's loss (without a tape: kernels/linear/linear_nll.h): nll[r] = that of the head's softmax at
+// targets[r], in blocks of rows (never rows x vocabulary at once). The gradient of sum_r factors[r] * nll[r]
+// flows back into hidden and head; rows with factor 0 do not count. factors: [n]; every target in [0,
+// head.n_out).
 struct CrossEntropyOperands {
   const Weight* head = nullptr;
   const float* bias = nullptr;  // or null

@@ -25,7 +25,7 @@ struct TensorView {
 // and packed types are added here.
 struct Weight {
   DType type = DType::kF32;
-  const void* data = nullptr;  // block types: panels (kernels/panels.h), never transposed
+  const void* data = nullptr;  // block types: panels (kernels/formats/panels.h), never transposed
   int64_t n_out = 0;
   int64_t n_in = 0;
   int64_t row_stride = 0;   // elements between consecutive stored rows; block types: unused

@@ -4,13 +4,13 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "text/gpt2_files.h"
-#include "text/llama2c_tokenizer.h"
-#include "text/sentencepiece_tokenizer.h"
-#include "text/tiktoken.h"
+#include "text/formats/gpt2_files.h"
+#include "text/formats/llama2c_tokenizer.h"
+#include "text/formats/sentencepiece_tokenizer.h"
+#include "text/formats/tiktoken.h"
+#include "text/formats/tokenizer_config.h"
+#include "text/formats/tokenizer_json.h"
 #include "text/tokenizer.h"
-#include "text/tokenizer_config.h"
-#include "text/tokenizer_json.h"
 
 namespace sepllm {
 namespace {

@@ -8,10 +8,10 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "tests/support/support.h"
-#include "text/byte_alphabet.h"
-#include "text/tiktoken.h"
+#include "text/formats/tiktoken.h"
+#include "text/formats/tokenizer_json.h"
+#include "text/steps/byte_alphabet.h"
 #include "text/tokenizer.h"
-#include "text/tokenizer_json.h"
 
 namespace sepllm {
 namespace {

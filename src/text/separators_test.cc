@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "tests/support/fake_tokenizer.h"
 #include "tests/support/support.h"
-#include "text/sentencepiece_tokenizer.h"
+#include "text/formats/sentencepiece_tokenizer.h"
 
 namespace sepllm {
 namespace {

@@ -5,8 +5,8 @@
 #include "base/utf8.h"
 #include "tests/support/fake_tokenizer.h"
 #include "tests/support/support.h"
-#include "text/llama2c_tokenizer.h"
-#include "text/sentencepiece_tokenizer.h"
+#include "text/formats/llama2c_tokenizer.h"
+#include "text/formats/sentencepiece_tokenizer.h"
 #include "text/tokenizer.h"
 
 namespace sepllm {

@@ -10,7 +10,7 @@
 #include "base/sign_of_life.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/weight_store.h"
-#include "kernels/rows.h"
+#include "kernels/formats/rows.h"
 #include "text/tokenizer.h"
 #include "train/train_config.h"
 

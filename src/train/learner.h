@@ -14,7 +14,7 @@
 #include "attention/policy.h"
 #include "base/thread_pool.h"
 #include "base/token_set.h"
-#include "kernels/adamw.h"
+#include "kernels/rowwise/adamw.h"
 #include "model/decoder.h"
 #include "tensor/tape.h"
 #include "train/comm.h"

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/sign_of_life.h"
 #include "checkpoint/weight_store.h"
-#include "kernels/rows.h"
+#include "kernels/formats/rows.h"
 #include "model/tensor_list.h"
 
 namespace sepllm {

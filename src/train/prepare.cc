@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "text/block_work.h"
+#include "text/corpus/block_work.h"
 
 namespace sepllm {
 namespace {

@@ -7,7 +7,7 @@
 #include "base/function_ref.h"
 #include "base/thread_pool.h"
 #include "base/token_set.h"
-#include "text/document_reader.h"
+#include "text/corpus/document_reader.h"
 #include "text/tokenizer.h"
 #include "train/token_file.h"
 

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
-#include "text/document_reader.h"
+#include "text/corpus/document_reader.h"
 
 namespace sepllm::test {
 

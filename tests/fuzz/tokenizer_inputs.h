@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "text/tokenizer_json.h"
+#include "text/formats/tokenizer_json.h"
 
 namespace sepllm::test {
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <filesystem>
 
+#include "kernels/attention/pattern_attention.h"
 #include "kernels/kernel_test_support.h"
-#include "kernels/pattern_attention.h"
 #include "tests/support/golden.h"
 
 namespace sepllm::test {

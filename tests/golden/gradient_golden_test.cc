@@ -5,7 +5,7 @@
 #include <cmath>
 #include <optional>
 
-#include "kernels/adamw.h"
+#include "kernels/rowwise/adamw.h"
 #include "ops/ops.h"
 #include "tests/support/golden.h"
 #include "train/parameters.h"

@@ -3,11 +3,11 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "apps/bench/data/separators.h"
+#include "apps/bench/pattern_operands.h"
+#include "apps/bench/turns.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "bench/data/separators.h"
-#include "bench/pattern_operands.h"
-#include "bench/turns.h"
 #include "tests/support/cli.h"
 #include "tests/support/expect_error.h"
 #include "text/separators.h"
@@ -487,7 +487,7 @@ TEST(BenchMemory, HasARowForEachNumberOfThreads) {
 TEST(BenchScripts, Compile) {
   if (std::system("python3 -c 'import ast' > /dev/null 2>&1") != 0) GTEST_SKIP() << "no python3";
   for (const char* script :
-       {"bench/data/make_separators.py", "bench/peers/attention.py", "bench/peers/llama_cpp.py"}) {
+       {"apps/bench/data/make_separators.py", "oracles/peers/attention.py", "oracles/peers/llama_cpp.py"}) {
     const std::string path = std::string(SEPLLM_SOURCE_DIR) + "/" + script;
     const std::string command = "python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' " + path;
     EXPECT_EQ(std::system(command.c_str()), 0) << script;

@@ -106,17 +106,17 @@ TEST(IncludeArrows, AWrongArrowIsFound) {
   EXPECT_FALSE(includes("src/base/x.h", "tensor/view.h").empty());
   EXPECT_FALSE(includes("src/attention/x.cc", "text/tokenizer.h").empty());
   EXPECT_FALSE(includes("src/text/x.cc", "tensor/view.h").empty());
-  EXPECT_FALSE(includes("src/cache/x.cc", "kernels/attention.h").empty());
+  EXPECT_FALSE(includes("src/cache/x.cc", "kernels/attention/attention.h").empty());
   EXPECT_FALSE(includes("src/checkpoint/x.cc", "attention/pattern.h").empty());
   EXPECT_FALSE(includes("src/model/x.cc", "text/tokenizer.h").empty());
   EXPECT_FALSE(includes("src/model/families/x.cc", "engine/session.h").empty());
   EXPECT_FALSE(includes("src/engine/x.cc", "server/http.h").empty());
   EXPECT_FALSE(includes("src/engine/x.cc", "train/trainer.h").empty());
   EXPECT_FALSE(includes("src/train/x.cc", "engine/session.h").empty());
-  EXPECT_FALSE(includes("src/engine/x.cc", "apps/common.h").empty());
+  EXPECT_FALSE(includes("src/engine/x.cc", "apps/shell/common.h").empty());
   EXPECT_FALSE(includes("src/base/x.cc", "tests/support/support.h").empty());
   EXPECT_FALSE(includes("apps/x.cc", "tests/support/support.h").empty());
-  EXPECT_FALSE(includes("src/kernels/x.cc", "bench/turns.h").empty());
+  EXPECT_FALSE(includes("src/kernels/x.cc", "apps/bench/turns.h").empty());
   EXPECT_FALSE(includes("src/base/x.cc", "x.h").empty());  // paths start at src/
   EXPECT_FALSE(includes("src/other/x.cc", "base/error.h").empty());
   EXPECT_FALSE(includes("src/x.cc", "base/error.h").empty());

@@ -1,0 +1,81 @@
+#include "apps/bench/bench_options.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <ctime>
+#include <fstream>
+
+#include "base/check.h"
+
+namespace sepllm {
+namespace {
+
+std::vector<int64_t> parse_list(const std::string& name, const std::string& text, int64_t min, int64_t max) {
+  std::vector<int64_t> out;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const auto value = parse_integer(std::string_view(text).substr(at, end - at));
+    if (!value || *value < min || *value > max) {
+      refuse_value(name, fmt::format("integers from {} to {} with commas between", min, max), text);
+    }
+    out.push_back(*value);
+    at = end + 1;
+  }
+  return out;
+}
+
+// What follows `key` and a colon in a file of such lines; empty where there is none.
+std::string line_value(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(':');
+    if (colon == std::string::npos || line.compare(0, key.size(), key) != 0) continue;
+    const size_t begin = line.find_first_not_of(" \t", colon + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
+}  // namespace
+
+Option list_option(const char* name, std::vector<int64_t>* target, int64_t min, int64_t max,
+                   const std::string& help) {
+  Option option;
+  option.name = name;
+  option.value_name = "N,...";
+  option.help = help;
+  option.set = [=](const std::string& text) { *target = parse_list(name, text, min, max); };
+  option.get = [=] { return Json(fmt::format("{}", fmt::join(*target, ","))); };
+  return option;
+}
+
+std::string cpu_name() {
+  const std::string name = line_value("/proc/cpuinfo", "model name");
+  return name.empty() ? "unknown" : name;
+}
+
+std::optional<int64_t> available_memory_bytes() {
+  const std::string text = line_value("/proc/meminfo", "MemAvailable");
+  const auto kib = parse_integer(text.substr(0, text.find(' ')));
+  return kib ? std::optional(*kib * 1024) : std::nullopt;
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+
+Spread spread(const std::vector<double>& values) {
+  SEPLLM_CHECK(!values.empty());
+  const auto n = static_cast<double>(values.size());
+  double sum = 0, squares = 0;
+  for (const double v : values) sum += v;
+  for (const double v : values) squares += (v - sum / n) * (v - sum / n);
+  return {sum / n, values.size() == 1 ? 0.0 : std::sqrt(squares / (n - 1))};
+}
+
+}  // namespace sepllm

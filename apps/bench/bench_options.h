@@ -1,0 +1,33 @@
+// What the commands `sepllm bench ...` share.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/options.h"
+
+namespace sepllm {
+
+// The most tokens that a command takes as a length.
+constexpr int64_t kMaxBenchTokens = int64_t{1} << 24;
+
+// Integers from min to max with commas between, at least one.
+Option list_option(const char* name, std::vector<int64_t>* target, int64_t min, int64_t max,
+                   const std::string& help);
+
+// The processor's name as the system gives it; "unknown" where it gives none.
+std::string cpu_name();
+// Memory that can be had without swapping; none where the system does not say.
+std::optional<int64_t> available_memory_bytes();
+// "2026-01-31T23:59:59Z".
+std::string utc_now();
+
+// Mean and standard deviation (of a sample; 0 for one value) of at least one value.
+struct Spread {
+  double mean, deviation;
+};
+Spread spread(const std::vector<double>& values);
+
+}  // namespace sepllm

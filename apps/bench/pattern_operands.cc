@@ -1,0 +1,103 @@
+#include "apps/bench/pattern_operands.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/rng.h"
+
+namespace sepllm::bench {
+namespace {
+
+// Normal values. They repeat, so that long sequences do not wait for the generator, with a period that shares
+// no factor with a row.
+Buffer random_values(int64_t n, uint64_t stream) {
+  constexpr int64_t kPeriod = 65537;
+  Buffer buffer(n * static_cast<int64_t>(sizeof(float)), "operands of the benchmark");
+  auto* values = buffer.as<float>();
+  const Rng rng(1, stream);
+  for (int64_t i = 0; i < std::min(n, kPeriod); ++i) {
+    values[i] = static_cast<float>(rng.normal(static_cast<uint64_t>(i)));
+  }
+  for (int64_t i = kPeriod; i < n; ++i) values[i] = values[i - kPeriod];
+  return buffer;
+}
+
+Buffer zeros(int64_t n) {
+  return Buffer(n * static_cast<int64_t>(sizeof(float)), "operands of the benchmark");
+}
+
+}  // namespace
+
+double attention_flops(const AttentionShape& shape, int64_t pairs, AttentionPass pass) {
+  const double per_pair =
+      (pass == AttentionPass::kForward ? 4.0 : 14.0) * static_cast<double>(shape.head_dim);
+  return per_pair * static_cast<double>(pairs) * static_cast<double>(shape.heads);
+}
+
+PatternOperands::PatternOperands(const AttentionShape& shape, bool backward) : shape_(shape) {
+  const int64_t n_q = shape.tokens * shape.heads * shape.head_dim;
+  const int64_t n_kv = shape.tokens * shape.kv_heads * shape.head_dim;
+  q_ = random_values(n_q, 0);
+  k_ = random_values(n_kv, 1);
+  v_ = random_values(n_kv, 2);
+  out_ = zeros(n_q);
+  if (!backward) return;
+  log_sum_exp_ = zeros(shape.tokens * shape.heads);
+  d_out_ = random_values(n_q, 3);
+  d_q_ = zeros(n_q);
+  d_k_ = zeros(n_kv);
+  d_v_ = zeros(n_kv);
+}
+
+PatternAttentionArgs PatternOperands::args(const PatternSequence& sequence, bool with_statistics) const {
+  PatternAttentionArgs args;
+  args.n_heads = shape_.heads;
+  args.n_kv_heads = shape_.kv_heads;
+  args.head_dim = shape_.head_dim;
+  args.scale = 1.0F / std::sqrt(static_cast<float>(shape_.head_dim));
+  args.q = q_.as<float>();
+  args.k = k_.as<float>();
+  args.v = v_.as<float>();
+  const int64_t group = shape_.heads / shape_.kv_heads * shape_.head_dim;
+  args.q_row_stride = shape_.heads_apart ? group : shape_.heads * shape_.head_dim;
+  args.q_group_stride = shape_.heads_apart ? shape_.tokens * group : group;
+  args.kv_row_stride = shape_.heads_apart ? shape_.head_dim : shape_.kv_heads * shape_.head_dim;
+  args.kv_head_stride = shape_.heads_apart ? shape_.tokens * shape_.head_dim : shape_.head_dim;
+  args.out = out_.as<float>();
+  args.out_row_stride = shape_.heads * shape_.head_dim;
+  args.log_sum_exp = with_statistics ? log_sum_exp_.as<float>() : nullptr;
+  args.sequences = {&sequence, 1};
+  return args;
+}
+
+void PatternOperands::run(const Context& ctx, const Pattern& pattern, AttentionPass pass) {
+  const PatternSequence sequence{.first_row = 0, .n_rows = shape_.tokens, .pattern = &pattern};
+  pattern_attention(ctx, args(sequence, pass == AttentionPass::kForwardBackward));
+  if (pass == AttentionPass::kForwardBackward) run_backward(ctx, pattern);
+}
+
+void PatternOperands::run_backward(const Context& ctx, const Pattern& pattern) {
+  SEPLLM_CHECK(d_out_.bytes() > 0);
+  const PatternSequence sequence{.first_row = 0, .n_rows = shape_.tokens, .pattern = &pattern};
+  const PatternAttentionArgs forward = args(sequence, true);
+  PatternAttentionGradients gradients;
+  gradients.d_out = d_out_.as<float>();
+  gradients.d_out_row_stride = forward.out_row_stride;
+  gradients.d_q = d_q_.as<float>();
+  gradients.d_k = d_k_.as<float>();
+  gradients.d_v = d_v_.as<float>();
+  gradients.d_q_row_stride = forward.q_row_stride;
+  gradients.d_q_group_stride = forward.q_group_stride;
+  gradients.d_kv_row_stride = forward.kv_row_stride;
+  gradients.d_kv_head_stride = forward.kv_head_stride;
+  pattern_attention_backward(ctx, forward, gradients);
+}
+
+int64_t PatternOperands::bytes(AttentionPass pass) const {
+  const int64_t forward = q_.bytes() + k_.bytes() + v_.bytes() + out_.bytes();
+  if (pass == AttentionPass::kForward) return forward;
+  return forward + log_sum_exp_.bytes() + d_out_.bytes() + d_q_.bytes() + d_k_.bytes() + d_v_.bytes();
+}
+
+}  // namespace sepllm::bench

@@ -1,0 +1,58 @@
+// Operands of attention by a pattern, to measure it on: random values.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "attention/pattern.h"
+#include "kernels/attention/pattern_attention.h"
+#include "kernels/context.h"
+#include "tensor/buffer.h"
+
+namespace sepllm::bench {
+
+struct AttentionShape {
+  int64_t tokens = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;  // divides heads
+  int64_t head_dim = 0;
+  // False: one row per token with its heads beside each other, as a model's projections write them. True:
+  // what belongs to one kv head lies together (but for the output).
+  bool heads_apart = false;
+};
+
+enum class AttentionPass { kForward, kForwardBackward };
+
+// Floating-point operations on `pairs` visible pairs (of one head): 2 products of head_dim in the forward
+// pass and 5 in the backward pass (the scores once more), each a multiplication and an addition.
+double attention_flops(const AttentionShape& shape, int64_t pairs, AttentionPass pass);
+
+class PatternOperands {
+ public:
+  // Error (kOutOfRange) where the machine has not that much memory. Without `backward` there are no
+  // gradients.
+  PatternOperands(const AttentionShape& shape, bool backward);
+
+  // One pass over a sequence of all tokens; forward + backward is both, one after the other.
+  void run(const Context& ctx, const Pattern& pattern, AttentionPass pass);
+  // Only the backward half, from what the last forward + backward left.
+  void run_backward(const Context& ctx, const Pattern& pattern);
+
+  // Bytes of the operands that a pass reads and writes.
+  int64_t bytes(AttentionPass pass) const;
+
+  // As rows of tokens: [tokens][heads][head_dim], out alike; [tokens][kv_heads][head_dim], v alike.
+  const float* q() const { return q_.as<float>(); }
+  const float* k() const { return k_.as<float>(); }
+  const float* v() const { return v_.as<float>(); }
+  const float* out() const { return out_.as<float>(); }
+
+ private:
+  PatternAttentionArgs args(const PatternSequence& sequence, bool with_statistics) const;
+
+  AttentionShape shape_;
+  Buffer q_, k_, v_, out_;
+  Buffer log_sum_exp_, d_out_, d_q_, d_k_, d_v_;
+};
+
+}  // namespace sepllm::bench

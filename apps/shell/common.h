@@ -1,0 +1,98 @@
+// What the subcommands share: the options of a model, threads and memory for the engine, prompts and texts.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/shell/cli.h"
+#include "attention/policy.h"
+#include "base/options.h"
+#include "base/thread_pool.h"
+#include "cache/kv_cache.h"
+#include "engine/model.h"
+#include "kernels/context.h"
+#include "tensor/arena.h"
+
+namespace sepllm {
+
+// --model --tokenizer --json, and where a model runs --shape --threads --attention-impl --weights
+// --exact.
+struct CommonOptions {
+  std::string model;
+  std::string shape;  // instead of a model
+  std::string tokenizer;
+  bool json = false;
+  int64_t threads = 0;  // 0: all
+  std::string attention = "simd";
+  std::string weights = "native";
+  bool exact = false;
+
+  void declare(OptionSet* options, bool runs_model);
+  // The model of --model or --shape. Error (kInvalidArgument) without either or with both.
+  Model load() const;
+  int n_threads() const;
+};
+
+// The type that --weights or --type names; none: "native".
+std::optional<DType> weight_type(const std::string& name);
+
+// Threads and scratch memory for one run of a command.
+class Runtime {
+ public:
+  explicit Runtime(const CommonOptions& options);
+  Context context();
+
+ private:
+  ThreadPool pool_;
+  Arena arena_;
+  AttentionImpl attention_;
+  BlockProducts block_products_;
+};
+
+// --policy and what belongs to it. `settings` is complete after finish().
+struct PolicyOptions {
+  OptionSet options;
+  PolicySettings settings;
+
+  PolicyOptions() { declare_policy_options(&options, &settings); }
+  PolicyOptions(const PolicyOptions&) = delete;
+  PolicyOptions& operator=(const PolicyOptions&) = delete;
+  // Takes the model's own policy where the flags leave it open. Error as finish_policy_options and
+  // Policy::validate_layers.
+  void finish(const Model& model);
+};
+
+void declare_bos_option(OptionSet* options, std::string* bos);
+
+// Error (kOutOfRange) naming the first id outside [0, vocab_size), its place and `source` (a flag or file).
+// `first`: the place of ids[0].
+void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size, const std::string& source,
+               int64_t first = 0);
+// Integers separated by commas, blanks or newlines. Error naming `source` and the place (`first`: that of the
+// first integer).
+std::vector<int32_t> parse_ids(const std::string& text, const std::string& source, int64_t first = 0);
+
+// A text file; Error (kInvalidArgument) with the byte offset if it is not UTF-8.
+std::string read_text(const std::string& path);
+
+// A file or folder of the repository that this program was built in, given as "models/NAME": looked for in
+// the folders above the program's own, so that it does not matter where it is started. nullopt: it is not
+// there.
+std::optional<std::string> repository_file(const std::string& name);
+
+// The id that a stream of this model begins with: the tokenizer's BOS, else the config's.
+std::optional<int32_t> bos_of(const Model& model);
+
+std::string human_bytes(int64_t bytes);
+// "keys: mean 97.3, peak 131 | KV: ...": what the closing lines of commands say of the cache.
+std::string kv_figures(const KvStats& kv);
+
+// Bytes of the keys and values held now, over all layers.
+int64_t kv_bytes_held(const KvCache& cache);
+
+// Peak and current memory of this process.
+int64_t peak_rss_bytes();
+int64_t rss_bytes();
+
+}  // namespace sepllm

@@ -1,0 +1,54 @@
+"""What the scripts here share: running the program, and the masks of its policies by their definition (a token sees
+the initial ones, the separators before it, and its window)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BINARY = REPOSITORY / "build/release/bin/sepllm"
+TEXTS = REPOSITORY.parent / "shared/data/text"
+
+
+def run(*arguments):
+    """Standard output of `sepllm ARGUMENTS`; ends this script with the program's error line where it fails."""
+    done = subprocess.run([str(BINARY), *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"sepllm {' '.join(map(str, arguments))}\n{done.stderr}")
+    return done.stdout
+
+
+def run_json(*arguments):
+    return json.loads(run(*arguments, "--json"))
+
+
+def separators_of(model):
+    return run_json("inspect", "--model", model)["separators"]["ids"]
+
+
+def visible(ids, policy, separators):
+    """bool [T, T], row = query i, column = key j, of these ids (list of T) under settings as config.json has them."""
+    total = len(ids)
+    i, j = torch.arange(total)[:, None], torch.arange(total)[None, :]
+    causal = j <= i
+    kind = policy["policy"]
+    if kind == "full":
+        return causal
+    kept = (j < policy["init"]) | (i - j < policy["window"])
+    if kind == "sep":
+        kept = kept | torch.isin(torch.tensor(ids), torch.tensor(separators))[None, :]
+    elif kind == "fixed":
+        kept = kept | ((j >= policy["init"]) & ((j - policy["init"] + 1) % policy["interval"] == 0))
+    else:
+        assert kind == "sink", kind
+    return causal & kept
+
+
+def additive(mask):
+    """The mask as transformers' models take it: 4-D, 0 where visible, else the least float. mask: bool [(B,) T, T]."""
+    mask = mask[None] if mask.dim() == 2 else mask
+    zero = torch.zeros(mask.shape, dtype=torch.float32)
+    return zero.masked_fill(~mask, torch.finfo(torch.float32).min)[:, None]

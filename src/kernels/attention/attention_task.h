@@ -1,0 +1,151 @@
+// The work of one task of attention(), as the vector kernels take it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numbers>
+
+#include "kernels/attention/attention.h"
+
+namespace sepllm {
+
+// Keys that a kernel takes at a time: K and V of a tile stay in cache.
+inline constexpr int64_t kAttentionKeyTile = 192;
+// The same for narrow tiles (below) in the forward pass: of a window's keys each query sees few.
+inline constexpr int64_t kAttentionNarrowKeyTile = 384;
+// Parts of spans that a block of keys may consist of.
+inline constexpr int64_t kAttentionBlockSegments = 8;
+// Query rows times heads that share a pass over the keys, about.
+inline constexpr int64_t kAttentionTileLanes = 256;
+// Results of a call from this many bytes on are not in cache any more when they are read.
+inline constexpr int64_t kAttentionStreamBytes = int64_t{4} << 20;
+// The same where queries see no more than kAttentionNarrowWindow keys besides the compact ones: every tile
+// reads its window anew, but less of it is seen by few queries only.
+inline constexpr int64_t kAttentionNarrowTileLanes = 128;
+inline constexpr int64_t kAttentionNarrowWindow = 512;
+// Two vectors of the widest instruction set.
+inline constexpr int64_t kAttentionMostGroupLanes = 32;
+// Floats that aligning the arrays of a task's scratch takes at most.
+inline constexpr int64_t kAttentionScratchSlack = 64 * 16;
+// Up to this many, vectors run along the head dimension; above, along the queries.
+inline constexpr int64_t kAttentionFewLanes = 8;
+
+inline constexpr float kLowest = -1e30F;  // the largest score where no key has been seen yet
+inline constexpr float kMasked = -3e38F;  // a score whose weight is zero
+
+// Elements between the key rows of a tile: one of few constants, for which there are kernels.
+inline int64_t attention_tile_stride(int64_t head_dim) {
+  for (const int64_t stride : {64, 128, 256}) {
+    if (head_dim <= stride) return stride;
+  }
+  return (head_dim + 15) / 16 * 16;
+}
+
+// Some rows of a sequence, some heads that read the same kv head, some of the keys.
+struct AttentionTask {
+  const AttentionArgs* args;
+  const AttentionSequence* sequence;
+  int64_t row, n_rows;         // of the sequence
+  int64_t head, n_heads;       // query heads [head, head + n_heads), all of one kv head
+  int64_t key_begin, key_end;  // among the keys that any of the rows sees, counted through the spans
+  // Null: the result goes to the output. Else, for row r and head h of the task at
+  // partial + (r * args->n_heads + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score
+  // (times log2 e) and the sum of the weights.
+  float* partial;
+  float* log_sum_exp;  // null, or [rows as in q][args->n_heads]: natural logarithm
+  bool stream_output;  // the output is written past the caches
+  // Null, or the task that this worker is likely to get next: its rows are fetched in advance.
+  const AttentionTask* next;
+  float* scratch;  // attention_*_scratch() floats, 64-byte aligned
+
+  int64_t lanes() const { return n_rows * n_heads; }
+  int64_t group() const { return args->n_heads / args->n_kv_heads; }
+  int64_t kv_head() const { return head / group(); }
+  // Row r and head h of the task.
+  const float* query(bool second, int64_t r, int64_t h) const {
+    const float* q = second && args->second_q != nullptr ? args->second_q : args->q;
+    return q + (sequence->first_row + row + r) * args->q_row_stride + kv_head() * args->q_group_stride +
+           (head % group() + h) * args->head_dim;
+  }
+  float* output(int64_t r, int64_t h) const {
+    return args->out + (sequence->first_row + row + r) * args->out_row_stride + (head + h) * args->head_dim;
+  }
+  float* partial_at(int64_t r, int64_t h) const {
+    return partial + (r * args->n_heads + h) * (args->head_dim + 2);
+  }
+  float* log_sum_exp_at(int64_t r, int64_t h) const {
+    return log_sum_exp + (sequence->first_row + row + r) * args->n_heads + head + h;
+  }
+  int64_t position(int64_t r) const { return sequence->first_position + row + r; }
+  // The place of the query for ALiBi, towards keys of spans with or without second_query.
+  int64_t place(bool second, int64_t r) const {
+    const bool other = second && sequence->second_encoded != nullptr;
+    return (other ? sequence->second_encoded : sequence->encoded)[row + r];
+  }
+  bool needs_second_query() const {
+    if (args->second_q == nullptr) return false;
+    return std::any_of(sequence->spans.begin(), sequence->spans.end(),
+                       [](const KeySpan& s) { return s.second_query; });
+  }
+  // Scores are kept times log2 e: the softmax works in powers of two.
+  float score_scale() const { return static_cast<float>(args->scale * std::numbers::log2e); }
+  float slope(int64_t h) const {
+    return static_cast<float>(args->alibi_slopes[head + h] * std::numbers::log2e);
+  }
+};
+
+// The query heads that read one kv head, in chunks that fit a tile; all of them, unless they alone are more.
+struct HeadChunks {
+  HeadChunks(int64_t n_heads, int64_t n_kv_heads) : group(n_heads / n_kv_heads), n_kv_heads(n_kv_heads) {
+    per_group = (group + kAttentionTileLanes - 1) / kAttentionTileLanes;
+    heads = (group + per_group - 1) / per_group;
+    per_group = (group + heads - 1) / heads;
+  }
+  int64_t count() const { return n_kv_heads * per_group; }
+  void set(int64_t chunk, AttentionTask* t) const {
+    const int64_t within = chunk % per_group * heads;
+    t->head = chunk / per_group * group + within;
+    t->n_heads = std::min(heads, group - within);
+  }
+  int64_t group, n_kv_heads;
+  int64_t heads;      // of a chunk, at most
+  int64_t per_group;  // chunks of one kv head
+};
+
+// Rows of a tile for a window and heads that share it.
+inline int64_t attention_tile_rows(int64_t window, int64_t heads) {
+  const int64_t lanes = window <= kAttentionNarrowWindow ? kAttentionNarrowTileLanes : kAttentionTileLanes;
+  return std::max<int64_t>(1, lanes / heads);
+}
+
+// Keys that any of the rows at positions [first, last] sees: the bounds of a row's range grow with its
+// position.
+inline KeySpan::Range range_of_rows(const KeySpan& span, int64_t first, int64_t last) {
+  return {span.range(first).lo, span.range(last).hi};
+}
+
+// Calls fn(span, lo, hi) for the keys of the task in each span.
+template <typename Fn>
+void for_each_range(const AttentionTask& t, const Fn& fn) {
+  int64_t before = 0;
+  for (const KeySpan& span : t.sequence->spans) {
+    const auto [lo, hi] = range_of_rows(span, t.position(0), t.position(t.n_rows - 1));
+    const int64_t begin = std::max(lo, lo + t.key_begin - before);
+    const int64_t end = std::min(hi, lo + t.key_end - before);
+    before += std::max<int64_t>(0, hi - lo);
+    if (begin < end) fn(span, begin, end);
+  }
+}
+
+// Any number of lanes, fast for many: vectors along the queries.
+void attention_many(const AttentionTask& t);
+int64_t attention_many_scratch(int64_t head_dim, int64_t lanes);
+// At most kAttentionFewLanes lanes: vectors along the head dimension.
+void attention_few(const AttentionTask& t);
+int64_t attention_few_scratch(int64_t head_dim);
+
+// One row and head whose keys were split: out[head_dim] from the partial results of its splits (as in
+// AttentionTask::partial), `step` floats apart.
+void combine_splits(const float* partials, int64_t step, int64_t n_splits, int64_t head_dim, float* out);
+
+}  // namespace sepllm

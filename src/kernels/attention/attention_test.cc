@@ -1,0 +1,410 @@
+#include "kernels/attention/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "attention/pattern.h"
+#include "kernels/kernel_test_support.h"
+
+namespace sepllm {
+namespace {
+
+using test::Rows;
+
+constexpr DType kKvTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8};
+
+struct Shape {
+  int64_t n_heads, n_kv_heads, head_dim;
+};
+
+// Keys and values that spans point into, and what they point to besides.
+struct Store {
+  DType type;
+  Shape shape;
+  int64_t slot_stride = 0, head_stride = 0;
+  std::deque<std::vector<char>> bytes;
+  std::deque<std::vector<float>> scales;
+  std::deque<std::vector<int64_t>> lists;
+  std::vector<KeySpan> spans;
+  uint32_t seed = 100;
+
+  Store(DType t, const Shape& s) : type(t), shape(s) {}
+
+  // n keys with some elements between rows and heads; positions and places are set by the caller.
+  KeySpan& add(int64_t n) {
+    KeySpan span;
+    span.n_keys = n;
+    span.slot_stride = shape.head_dim + 3;
+    span.head_stride = (n + 1) * span.slot_stride + 5;
+    const int64_t elements = shape.n_kv_heads * span.head_stride;
+    bytes.push_back(test::random_stored(type, elements, seed++));
+    span.k = bytes.back().data();
+    bytes.push_back(test::random_stored(type, elements, seed++));
+    span.v = bytes.back().data();
+    if (type == DType::kI8) {
+      span.scale_head_stride = n + 3;
+      span.k_scales = random_scales(shape.n_kv_heads * span.scale_head_stride);
+      span.v_scales = random_scales(shape.n_kv_heads * span.scale_head_stride);
+    }
+    return spans.emplace_back(span);
+  }
+  const float* random_scales(int64_t n) {
+    std::mt19937 rng(seed++);
+    std::uniform_real_distribution<float> value(0.001F, 0.01F);
+    std::vector<float>& list = scales.emplace_back(static_cast<size_t>(n));
+    for (float& x : list) x = value(rng);
+    return list.data();
+  }
+  const int64_t* keep(std::vector<int64_t> list) { return lists.emplace_back(std::move(list)).data(); }
+};
+
+// The two spans of a pattern: kept keys older than the window, and the band.
+void add_pattern(Store& store, const Pattern& pattern, int64_t n_tokens) {
+  const std::vector<int64_t> kept = pattern.kept(n_tokens);
+  KeySpan& compact = store.add(static_cast<int64_t>(kept.size()));
+  compact.positions = store.keep(kept);
+  compact.encoded = compact.positions;
+  compact.lag = pattern.window;
+  KeySpan& band = store.add(n_tokens);
+  band.window = pattern.window;
+}
+
+struct Query {
+  int64_t n_rows, first_position;
+  Store* store;
+};
+
+// Runs the fast kernel on every instruction set with one and three threads against the reference.
+void check(const Shape& s, const std::vector<Query>& queries, bool alibi, bool second, double tolerance) {
+  SCOPED_TRACE(testing::Message() << s.n_heads << "/" << s.n_kv_heads << " heads of " << s.head_dim << " "
+                                  << dtype_name(queries.front().store->type) << (alibi ? " alibi" : "")
+                                  << (second ? " second query" : "") << " rows " << queries.front().n_rows);
+  int64_t n_rows = 0;
+  for (const Query& q : queries) n_rows += q.n_rows;
+  const int64_t group = s.n_heads / s.n_kv_heads;
+  const int64_t group_stride = group * s.head_dim + 2 * s.head_dim + 1;  // as in a fused QKV row
+  Rows q(n_rows, s.n_kv_heads * group_stride, 3, 1), q2(n_rows, s.n_kv_heads * group_stride, 3, 1);
+  q.fill(1, -2, 2);
+  q2.fill(2, -2, 2);
+  std::vector<float> slopes;
+  for (int64_t h = 0; h < s.n_heads; ++h) slopes.push_back(std::exp2(-static_cast<float>(h + 1)));
+
+  std::deque<std::vector<int64_t>> places;
+  std::vector<AttentionSequence> sequences;
+  int64_t first_row = 0;
+  for (const Query& query : queries) {
+    AttentionSequence seq;
+    seq.first_row = first_row;
+    seq.n_rows = query.n_rows;
+    seq.first_position = query.first_position;
+    seq.kv_type = query.store->type;
+    seq.spans = query.store->spans;
+    std::vector<int64_t> own, other;
+    for (int64_t r = 0; r < query.n_rows; ++r) {
+      own.push_back(query.first_position + r);
+      other.push_back(query.first_position + 2 * r + 3);
+    }
+    seq.encoded = places.emplace_back(own).data();
+    if (second) seq.second_encoded = places.emplace_back(other).data();
+    sequences.push_back(seq);
+    first_row += query.n_rows;
+  }
+
+  AttentionArgs args;
+  args.n_heads = s.n_heads;
+  args.n_kv_heads = s.n_kv_heads;
+  args.head_dim = s.head_dim;
+  args.scale = 1.0F / std::sqrt(static_cast<float>(s.head_dim));
+  args.q = q.matrix().data;
+  args.second_q = second ? q2.matrix().data : nullptr;
+  args.q_row_stride = q.matrix().stride;
+  args.q_group_stride = group_stride;
+  args.alibi_slopes = alibi ? slopes.data() : nullptr;
+  args.sequences = sequences;
+
+  const auto run = [&](int threads, AttentionImpl impl) {
+    Rows out(n_rows, s.n_heads * s.head_dim, 7, 2);
+    test::Threads t(threads);
+    t.context.attention = impl;
+    AttentionArgs a = args;
+    a.out = out.matrix().data;
+    a.out_row_stride = out.matrix().stride;
+    attention(t.context, a);
+    return out;
+  };
+  const Rows expected = run(1, AttentionImpl::kReference);
+  EXPECT_EQ(expected.damaged(), 0);
+  test::for_each_target([&] {
+    const Rows one = run(1, AttentionImpl::kSimd);
+    EXPECT_LE(test::max_difference(one.matrix(), expected.matrix()), tolerance);
+    EXPECT_EQ(one.damaged(), 0);
+    EXPECT_TRUE(one.same_bits(run(3, AttentionImpl::kSimd)));
+  });
+}
+
+Pattern sep_pattern(int64_t n_tokens, int64_t window, uint32_t seed) {
+  Pattern p;
+  p.n_initial = 4;
+  p.window = window;
+  std::mt19937 rng(seed);
+  for (int64_t j = 0; j < n_tokens; ++j) {
+    if (rng() % 6 == 0) p.extra.push_back(j);
+  }
+  return p;
+}
+
+constexpr Shape kShapes[] = {{1, 1, 1},  {2, 2, 8},   {3, 1, 20},  {4, 2, 64}, {6, 6, 33},
+                             {5, 1, 65}, {8, 2, 128}, {71, 1, 16}, {3, 3, 80}, {2, 1, 257}};
+
+// First of all the reference: against the pattern itself, pair by pair.
+TEST(Attention, ReferenceSeesWhatThePatternShows) {
+  constexpr int64_t kTokens = 60;
+  const Shape s{1, 1, 4};
+  const Pattern p = sep_pattern(kTokens, 7, 3);
+  Store store(DType::kF32, s);
+  add_pattern(store, p, kTokens);
+  // Equal keys, and values that say which position they are of: the mean tells the set.
+  for (const KeySpan& span : store.spans) {
+    for (int64_t j = 0; j < span.n_keys; ++j) {
+      const int64_t position = span.positions != nullptr ? span.positions[j] : j;
+      for (int64_t d = 0; d < s.head_dim; ++d) {
+        const_cast<float*>(static_cast<const float*>(span.k))[j * span.slot_stride + d] = 0.5F;
+        const_cast<float*>(static_cast<const float*>(span.v))[j * span.slot_stride + d] =
+            static_cast<float>(position * (d + 1));
+      }
+    }
+  }
+  Rows q(kTokens, s.head_dim), out(kTokens, s.head_dim);
+  q.fill(1);
+  const AttentionSequence seq{.n_rows = kTokens, .spans = store.spans};
+  AttentionArgs args;
+  args.n_heads = args.n_kv_heads = 1;
+  args.head_dim = s.head_dim;
+  args.scale = 1;
+  args.q = q.matrix().data;
+  args.q_row_stride = args.q_group_stride = args.out_row_stride = s.head_dim;
+  args.out = out.matrix().data;
+  args.sequences = {&seq, 1};
+  test::Threads t(2);
+  attention_reference(t.context, args);
+  for (int64_t i = 0; i < kTokens; ++i) {
+    double sum = 0, count = 0;
+    for (int64_t j = 0; j < kTokens; ++j) {
+      if (p.visible(i, j)) sum += static_cast<double>(j), count += 1;
+    }
+    for (int64_t d = 0; d < s.head_dim; ++d) {
+      EXPECT_NEAR(out.at(i, d), sum / count * static_cast<double>(d + 1), 1e-3) << i;
+    }
+  }
+}
+
+TEST(Attention, PromptsOfAllShapes) {
+  for (const Shape& s : kShapes) {
+    for (const DType type : kKvTypes) {
+      Store store(type, s);
+      add_pattern(store, sep_pattern(150, 37, 5), 150);
+      check(s, {{150, 0, &store}}, false, false, 5e-6);
+    }
+  }
+}
+
+TEST(Attention, DecodeOfAllShapes) {
+  for (const Shape& s : kShapes) {
+    for (const DType type : kKvTypes) {
+      Store store(type, s);
+      add_pattern(store, sep_pattern(700, 290, 6), 700);
+      for (const int64_t n_rows : {1, 2, 5, 17})
+        check(s, {{n_rows, 700 - n_rows, &store}}, false, false, 5e-6);
+    }
+  }
+}
+
+TEST(Attention, FullAttentionOverManyKeysIsSplit) {
+  const Shape s{4, 2, 40};
+  for (const int64_t n_rows : {1, 3, 16, 40}) {
+    Store store(DType::kF32, s);
+    store.add(2100);
+    check(s, {{n_rows, 2100 - n_rows, &store}}, false, false, 5e-6);
+  }
+}
+
+TEST(Attention, DecodeOfAllHeadSizesAndLanes) {
+  for (int64_t head_dim = 8; head_dim <= 256; head_dim += 8) {
+    const int64_t lanes = 1 + head_dim / 8 % 8;
+    const Shape s{2 * lanes, 2, head_dim};
+    for (const DType type : kKvTypes) {
+      Store store(type, s);
+      store.add(67);
+      check(s, {{1, 66, &store}}, false, false, 5e-6);
+    }
+  }
+}
+
+// Tiles and splits end everywhere, streams are short or empty.
+TEST(Attention, DecodeOfAllLengths) {
+  int64_t n = 1;
+  for (int i = 0; n <= 5000; ++i) {
+    const DType type = kKvTypes[i % 4];
+    const Shape s{i % 5 + 1, 1, i % 2 == 0 ? 16 : 24};
+    Store store(type, s);
+    store.add(n);
+    check(s, {{1, n - 1, &store}}, i % 3 == 0, false, 5e-6);
+    n += n < 40 ? 1 : n % 97 + n / 8;
+  }
+}
+
+TEST(Attention, AFewRowsSeeDifferentKeys) {
+  for (const Shape& s : {Shape{1, 1, 64}, Shape{2, 1, 40}, Shape{4, 2, 17}}) {
+    for (const DType type : kKvTypes) {
+      for (const int64_t n_rows : {2, 3, 4}) {
+        Store store(type, s);
+        add_pattern(store, sep_pattern(900, 3, 11), 900);  // the window is as short as the rows are many
+        store.add(600).window = 550;
+        check(s, {{n_rows, 600 - n_rows, &store}}, true, false, 5e-6);
+      }
+    }
+  }
+}
+
+TEST(Attention, DecodeOfManySequencesOfDifferentLengths) {
+  const Shape s{8, 2, 64};
+  for (const DType type : kKvTypes) {
+    std::deque<Store> stores;
+    std::vector<Query> queries;
+    for (const int64_t n : {1, 5, 3000, 64, 511, 512, 513, 1, 1500, 17, 2048}) {
+      stores.emplace_back(type, s).add(n);
+      queries.push_back({1, n - 1, &stores.back()});
+    }
+    check(s, queries, false, false, 5e-6);
+  }
+}
+
+// A result does not depend on the other sequences of the batch.
+TEST(Attention, ASequenceAloneAndInABatch) {
+  const Shape s{4, 2, 32};
+  Store a(DType::kF16, s), b(DType::kF16, s);
+  a.add(3000);
+  b.add(700);
+  Rows q(2, 4 * 32);
+  q.fill(1);
+  AttentionSequence sequences[2] = {
+      {.n_rows = 1, .first_position = 2999, .kv_type = a.type, .spans = a.spans},
+      {.first_row = 1, .n_rows = 1, .first_position = 699, .kv_type = b.type, .spans = b.spans}};
+  AttentionArgs args;
+  args.n_heads = 4;
+  args.n_kv_heads = 2;
+  args.head_dim = 32;
+  args.scale = 0.2F;
+  args.q = q.matrix().data;
+  args.q_row_stride = args.out_row_stride = 4 * 32;
+  args.q_group_stride = 2 * 32;
+  test::Threads t(2);
+  Rows alone(2, 4 * 32), together(2, 4 * 32);
+  args.out = together.matrix().data;
+  args.sequences = sequences;
+  attention(t.context, args);
+  args.out = alone.matrix().data;
+  for (const AttentionSequence& one : sequences) {
+    args.sequences = {&one, 1};
+    attention(t.context, args);
+  }
+  EXPECT_TRUE(alone.same_bits(together));
+}
+
+// A row that could not be quantized shows, and only to those who see it.
+TEST(Attention, Int8RowsWithANanScaleAreSeen) {
+  const Shape s{2, 1, 16};
+  for (const bool keys : {true, false}) {
+    Store store(DType::kI8, s);
+    KeySpan& span = store.add(100);
+    const_cast<float*>(keys ? span.k_scales : span.v_scales)[60] = std::numeric_limits<float>::quiet_NaN();
+    Rows q(1, 32), out(1, 32);
+    q.fill(1);
+    for (const int64_t position : {59, 60}) {
+      const AttentionSequence one{
+          .n_rows = 1, .first_position = position, .kv_type = DType::kI8, .spans = store.spans};
+      AttentionArgs args;
+      args.n_heads = 2;
+      args.n_kv_heads = 1;
+      args.head_dim = 16;
+      args.scale = 0.2F;
+      args.q = q.matrix().data;
+      args.q_row_stride = args.q_group_stride = args.out_row_stride = 32;
+      args.out = out.matrix().data;
+      args.sequences = {&one, 1};
+      test::Threads t(1);
+      test::for_each_target([&] {
+        attention(t.context, args);
+        for (int64_t i = 0; i < 32; ++i) EXPECT_EQ(std::isnan(out.at(0, i)), position == 60) << i;
+      });
+    }
+  }
+}
+
+TEST(Attention, AlibiCountsPlacesFarFromTheOrigin) {
+  const Shape s{4, 4, 16};
+  for (const int64_t n_rows : {1, 90}) {
+    Store store(DType::kF32, s);
+    constexpr int64_t kFar = int64_t{1} << 33;
+    KeySpan& span = store.add(600);
+    span.first_position = kFar;
+    span.first_encoded = kFar;
+    check(s, {{n_rows, kFar + 600 - n_rows, &store}}, true, false, 5e-6);
+  }
+}
+
+TEST(Attention, SecondQueriesAndPlaces) {
+  for (const Shape& s : {Shape{4, 2, 32}, Shape{2, 2, 7}, Shape{1, 1, 64}}) {
+    for (const int64_t n_rows : {1, 4, 70}) {
+      for (const bool alibi : {false, true}) {
+        Store store(DType::kF16, s);
+        store.add(300).window = 100;
+        KeySpan& initial = store.add(5);
+        initial.second_query = true;
+        initial.lag = 100;
+        check(s, {{n_rows, 300 - n_rows, &store}}, alibi, true, 5e-6);
+        check(s, {{n_rows, 300 - n_rows, &store}}, alibi, false, 5e-6);
+      }
+    }
+  }
+}
+
+TEST(Attention, SequencesOfOneBatchKeepApart) {
+  const Shape s{6, 3, 24};
+  Store full(DType::kF32, s), sparse(DType::kBF16, s), small(DType::kF16, s);
+  full.add(90);
+  add_pattern(sparse, sep_pattern(1400, 600, 8), 1400);
+  small.add(1);
+  check(s, {{64, 0, &full}, {1, 1399, &sparse}, {1, 0, &small}, {0, 5, &small}, {9, 700, &sparse}}, false,
+        false, 5e-6);
+}
+
+TEST(Attention, RowsThatSeeNothingInSomeSpans) {
+  const Shape s{2, 2, 16};
+  Store store(DType::kF32, s);
+  add_pattern(store, sep_pattern(80, 1, 9), 80);  // the band is the query alone
+  store.add(0);
+  KeySpan& late = store.add(10);
+  late.first_position = 75;
+  check(s, {{80, 0, &store}}, true, false, 5e-6);
+}
+
+TEST(Attention, LargeScoresDoNotOverflow) {
+  const Shape s{2, 2, 16};
+  for (const int64_t n_rows : {1, 40}) {
+    Store store(DType::kF32, s);
+    const KeySpan& span = store.add(300);
+    auto* k = const_cast<float*>(static_cast<const float*>(span.k));
+    for (int64_t i = 0; i < s.n_kv_heads * span.head_stride; ++i) k[i] *= 300.0F;
+    check(s, {{n_rows, 300 - n_rows, &store}}, false, false, 1e-3);
+  }
+}
+
+}  // namespace
+}  // namespace sepllm

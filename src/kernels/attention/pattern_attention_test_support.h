@@ -1,0 +1,403 @@
+// Random cases of attention by a pattern for the tests: patterns of all kinds, operands laid out in all ways
+// that the interface admits, between words that must neither matter nor change.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/attention/pattern_attention.h"
+#include "kernels/kernel_test_support.h"
+
+namespace sepllm::test {
+
+using Random = std::mt19937;
+
+// Uniform in [low, high].
+inline int64_t draw(Random& rng, int64_t low, int64_t high) {
+  return low + static_cast<int64_t>(rng() % static_cast<uint32_t>(high - low + 1));
+}
+inline bool chance(Random& rng, int percent) { return draw(rng, 1, 100) <= percent; }
+
+// ---- Patterns ----
+
+inline std::vector<int64_t> random_positions(Random& rng, int64_t n, double share) {
+  std::vector<int64_t> out;
+  for (int64_t j = 0; j < n; ++j) {
+    if (static_cast<double>(rng()) < share * 4294967296.0) out.push_back(j);
+  }
+  return out;
+}
+
+inline std::vector<int64_t> every_kth(int64_t n, int64_t k, int64_t first) {
+  std::vector<int64_t> out;
+  for (int64_t j = first; j < n; j += k) out.push_back(j);
+  return out;
+}
+
+// Separators of a text of n_tokens; some lists go on beyond it.
+inline std::vector<int64_t> random_extra(Random& rng, int64_t n_tokens) {
+  const int64_t n = n_tokens + (chance(rng, 20) ? 9 : 0);
+  switch (draw(rng, 0, 5)) {
+    case 0:
+      return {};
+    case 1:
+      return every_kth(n, 1, 0);
+    case 2:
+      return every_kth(n, draw(rng, 2, 9), draw(rng, 0, 3));
+    case 3:
+      return random_positions(rng, n, 0.5);
+    case 4: {  // runs: dense here, empty there
+      std::vector<int64_t> out;
+      for (int64_t j = draw(rng, 0, 20); j < n; j += draw(rng, 1, 60)) {
+        for (int64_t end = j + draw(rng, 1, 20); j < std::min(end, n); ++j) out.push_back(j);
+      }
+      return out;
+    }
+    default:
+      return random_positions(rng, n, 0.165);  // as in English text
+  }
+}
+
+inline Pattern random_pattern(Random& rng, int64_t n_tokens) {
+  Pattern p;
+  p.n_initial = chance(rng, 25) ? 0 : draw(rng, 0, 10);
+  p.extra = random_extra(rng, n_tokens);
+  const int64_t windows[] = {1,
+                             draw(rng, 1, 8),
+                             draw(rng, 1, n_tokens),
+                             draw(rng, 1, n_tokens),
+                             draw(rng, 1, std::min<int64_t>(n_tokens, 64)),
+                             n_tokens,
+                             n_tokens + draw(rng, 1, 9),
+                             kUnlimited};
+  p.window = windows[draw(rng, 0, 7)];
+  if (chance(rng, 60)) return p;
+  const double shares[] = {0.01, 0.05, 0.3, 1.0};
+  p.document_starts = random_positions(rng, n_tokens + 2, shares[draw(rng, 0, 3)]);
+  const bool from_zero = chance(rng, 50);
+  if (from_zero && (p.document_starts.empty() || p.document_starts.front() != 0))
+    p.document_starts.insert(p.document_starts.begin(), 0);
+  return p;
+}
+
+inline std::string describe(const std::vector<int64_t>& list) {
+  std::string out = "[";
+  for (size_t i = 0; i < list.size() && i < 12; ++i) out += (i == 0 ? "" : " ") + std::to_string(list[i]);
+  return out + (list.size() > 12 ? " ... " + std::to_string(list.size()) + " in all]" : "]");
+}
+
+// ---- Where things lie ----
+
+// Floats of which some belong to tensors, and `filler` everywhere else.
+struct Storage {
+  explicit Storage(float f) : filler(f) {}
+  float filler;
+  std::vector<float> values{};
+  std::vector<char> owned{};
+
+  void grow(int64_t n) {
+    if (n <= static_cast<int64_t>(values.size())) return;
+    values.resize(static_cast<size_t>(n), filler);
+    values.shrink_to_fit();  // so that AddressSanitizer knows the end
+    owned.resize(static_cast<size_t>(n), 0);
+  }
+  int64_t damaged() const {
+    int64_t n = 0;
+    for (size_t i = 0; i < values.size(); ++i)
+      n += owned[i] == 0 && std::bit_cast<uint32_t>(values[i]) != std::bit_cast<uint32_t>(filler) ? 1 : 0;
+    return n;
+  }
+  bool same_bits(const Storage& other) const {
+    return std::equal(
+        values.begin(), values.end(), other.values.begin(), other.values.end(),
+        [](float a, float b) { return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b); });
+  }
+};
+
+// Row r of head h of a tensor, in elements of its storage.
+struct Places {
+  int64_t n_heads = 0, group = 1, head_dim = 0;
+  int64_t offset = 0, row_stride = 0, group_stride = 0;
+  int64_t at(int64_t r, int64_t h) const {
+    return offset + r * row_stride + h / group * group_stride + h % group * head_dim;
+  }
+};
+
+struct Tensor {
+  std::shared_ptr<Storage> storage;
+  Places places;
+  float* data() const { return storage->values.data() + places.offset; }
+  const float* row(int64_t r, int64_t h) const { return storage->values.data() + places.at(r, h); }
+  // Sets the rows of the list as the tensor's own: random values in [-size, size], or the filler.
+  void own(const std::vector<int64_t>& rows, Random* rng = nullptr, float size = 1.0F) {
+    const Places& p = places;
+    std::uniform_real_distribution<float> value(-size, size);
+    for (const int64_t r : rows) {
+      for (int64_t h = 0; h < p.n_heads; ++h) {
+        for (int64_t d = 0; d < p.head_dim; ++d) {
+          const auto at = static_cast<size_t>(p.at(r, h) + d);
+          storage->owned[at] = 1;
+          if (rng != nullptr) storage->values[at] = value(*rng);
+        }
+      }
+    }
+  }
+};
+
+struct AttentionShape {
+  int64_t n_heads, n_kv_heads, head_dim;
+};
+
+struct QkvTensors {
+  Tensor q, k, v;
+  std::vector<const Storage*> storages() const { return {q.storage.get(), k.storage.get(), v.storage.get()}; }
+  int64_t damaged() const {
+    int64_t n = 0;
+    for (const Storage* s : storages()) n += s->damaged();
+    return n;
+  }
+  bool same_bits(const QkvTensors& other) const {
+    return q.storage->same_bits(*other.q.storage) && k.storage->same_bits(*other.k.storage) &&
+           v.storage->same_bits(*other.v.storage);
+  }
+};
+
+inline Tensor make_tensor(const std::shared_ptr<Storage>& storage, const Places& places, int64_t n_rows,
+                          int64_t slack) {
+  const int64_t last = n_rows > 0 ? places.at(n_rows - 1, places.n_heads - 1) + places.head_dim : 0;
+  // The largest place need not be that of the last row and head, but it is in every layout here.
+  storage->grow(last + slack);
+  return {storage, places};
+}
+
+// One of the layouts that q, k and v are found in. `guard`: what fills the gaps; slack: words after the end.
+inline QkvTensors random_layout(Random& rng, const AttentionShape& s, int64_t n_rows, float filler,
+                                int64_t slack) {
+  const int64_t d = s.head_dim, n_kv = s.n_kv_heads, group = s.n_heads / n_kv;
+  Places q{.n_heads = s.n_heads, .group = group, .head_dim = d};
+  Places k{.n_heads = n_kv, .group = 1, .head_dim = d};
+  const int64_t lead = draw(rng, 0, 9);
+  const int64_t pad = chance(rng, 50) ? 0 : draw(rng, 1, 5);
+  const int64_t gap = chance(rng, 50) ? 0 : draw(rng, 1, 19);
+  auto first = std::make_shared<Storage>(filler);
+  q.offset = k.offset = lead;
+  int64_t v_offset = 0;
+  switch (draw(rng, 0, 3)) {
+    case 0:  // fused by group: q q .. k v | q q .. k v
+      q.group_stride = k.group_stride = (group + 2) * d + pad;
+      q.row_stride = k.row_stride = n_kv * q.group_stride + gap;
+      k.offset += group * d;
+      v_offset = k.offset + d;
+      break;
+    case 1:  // fused by kind: all q | all k | all v
+      q.group_stride = group * d;
+      k.group_stride = d;
+      q.row_stride = k.row_stride = (s.n_heads + 2 * n_kv) * d + gap;
+      k.offset += s.n_heads * d;
+      v_offset = k.offset + n_kv * d;
+      break;
+    case 2: {  // three matrices
+      q.group_stride = group * d + pad;
+      q.row_stride = n_kv * q.group_stride + gap;
+      k.offset = draw(rng, 0, 9);
+      k.group_stride = d + (chance(rng, 50) ? 0 : draw(rng, 1, 5));
+      k.row_stride = n_kv * k.group_stride + draw(rng, 0, 9);
+      Places v = k;
+      v.offset = draw(rng, 0, 9);
+      return {make_tensor(first, q, n_rows, slack),
+              make_tensor(std::make_shared<Storage>(filler), k, n_rows, slack),
+              make_tensor(std::make_shared<Storage>(filler), v, n_rows, slack)};
+    }
+    default: {  // head by head, each [rows][head_dim]
+      q.row_stride = group * d + pad;
+      q.group_stride = n_rows * q.row_stride + gap;
+      k.row_stride = d + pad;
+      k.group_stride = n_rows * k.row_stride + gap;
+      k.offset += n_kv * q.group_stride;
+      v_offset = k.offset + n_kv * k.group_stride;
+      break;
+    }
+  }
+  Places v = k;
+  v.offset = v_offset;
+  return {make_tensor(first, q, n_rows, slack), make_tensor(first, k, n_rows, slack),
+          make_tensor(first, v, n_rows, slack)};
+}
+
+// Rows of all heads side by side, as `out`.
+inline Tensor random_rows(Random& rng, int64_t n_heads, int64_t head_dim, int64_t n_rows, float filler,
+                          int64_t slack) {
+  const int64_t gap = chance(rng, 50) ? 0 : draw(rng, 1, 19);
+  const Places p{.n_heads = n_heads,
+                 .group = n_heads,
+                 .head_dim = head_dim,
+                 .offset = draw(rng, 0, 9),
+                 .row_stride = n_heads * head_dim + gap};
+  return make_tensor(std::make_shared<Storage>(filler), p, n_rows, slack);
+}
+
+// ---- A case ----
+
+inline constexpr float kGuard = -12345.5F;
+
+struct CaseOptions {
+  AttentionShape shape{1, 1, 8};
+  bool alibi = false;
+  float key_size = 1.0F;  // keys in [-key_size, key_size]: scores reach about as far
+  // Sequences lie in this order with up to 3 rows of nobody before each.
+  std::vector<Pattern> patterns{};
+  std::vector<int64_t> lengths{};
+  std::string seed{};  // for messages
+};
+
+// A call of forward and backward: operands with NaN in all gaps, and fresh outputs as often as wanted.
+class AttentionCase {
+ public:
+  struct Forward {
+    Tensor out, log_sum_exp;
+  };
+
+  AttentionCase(CaseOptions options, Random& rng) : options_(std::move(options)), layout_seed_(rng()) {
+    const AttentionShape& s = options_.shape;
+    for (size_t i = 0; i < options_.patterns.size(); ++i) {
+      n_rows_ += draw(rng, 0, 3);
+      sequences_.push_back({n_rows_, options_.lengths[i], &options_.patterns[i]});
+      for (int64_t r = 0; r < options_.lengths[i]; ++r) rows_.push_back(n_rows_++);
+    }
+    n_rows_ += draw(rng, 0, 2);
+    constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+    qkv_ = random_layout(rng, s, n_rows_, kNan, 0);
+    qkv_.q.own(rows_, &rng);
+    qkv_.k.own(rows_, &rng, options_.key_size);
+    qkv_.v.own(rows_, &rng);
+    d_out_ = random_rows(rng, s.n_heads, s.head_dim, n_rows_, kNan, 0);
+    d_out_.own(rows_, &rng);
+    for (int64_t h = 0; h < s.n_heads; ++h)
+      slopes_.push_back(std::exp2(-8.0F * static_cast<float>(h + 1) / static_cast<float>(s.n_heads)));
+  }
+  AttentionCase(const AttentionCase&) = delete;
+  AttentionCase& operator=(const AttentionCase&) = delete;
+
+  const CaseOptions& options() const { return options_; }
+  const std::vector<int64_t>& rows() const { return rows_; }
+  const std::vector<PatternSequence>& sequences() const { return sequences_; }
+  const QkvTensors& qkv() const { return qkv_; }
+  const Tensor& d_out() const { return d_out_; }
+  float slope(int64_t head) const { return options_.alibi ? slopes_[static_cast<size_t>(head)] : 0.0F; }
+  float scale() const { return 1.0F / std::sqrt(static_cast<float>(options_.shape.head_dim)); }
+
+  // `fn`: pattern_attention or its reference. The same layout of the outputs every time.
+  template <typename Fn>
+  Forward forward(const Context& ctx, const Fn& fn, bool statistics = true) const {
+    Random rng(layout_seed_);
+    const AttentionShape& s = options_.shape;
+    Forward f{random_rows(rng, s.n_heads, s.head_dim, n_rows_, kGuard, 16), {}};
+    f.out.own(rows_);
+    const Places p{
+        .n_heads = s.n_heads, .group = s.n_heads, .head_dim = 1, .offset = 8, .row_stride = s.n_heads};
+    f.log_sum_exp = make_tensor(std::make_shared<Storage>(kGuard), p, n_rows_, 16);
+    f.log_sum_exp.own(rows_);
+    PatternAttentionArgs a = args(f);
+    if (!statistics) a.log_sum_exp = nullptr;
+    fn(ctx, a);
+    return f;
+  }
+
+  template <typename Fn>
+  QkvTensors backward(const Context& ctx, const Fn& fn, const Forward& f, bool any_threads) const {
+    Random rng(layout_seed_ + 1);
+    QkvTensors g = random_layout(rng, options_.shape, n_rows_, kGuard, 16);
+    g.q.own(rows_);
+    g.k.own(rows_);
+    g.v.own(rows_);
+    fn(ctx, args(f),
+       PatternAttentionGradients{.d_out = d_out_.data(),
+                                 .d_out_row_stride = d_out_.places.row_stride,
+                                 .d_q = g.q.data(),
+                                 .d_k = g.k.data(),
+                                 .d_v = g.v.data(),
+                                 .d_q_row_stride = g.q.places.row_stride,
+                                 .d_q_group_stride = g.q.places.group_stride,
+                                 .d_kv_row_stride = g.k.places.row_stride,
+                                 .d_kv_head_stride = g.k.places.group_stride,
+                                 .same_for_any_threads = any_threads});
+    return g;
+  }
+
+  std::string describe() const {
+    const AttentionShape& s = options_.shape;
+    std::string out = "seed " + options_.seed + ": " + std::to_string(s.n_heads) + "/" +
+                      std::to_string(s.n_kv_heads) + " heads of " + std::to_string(s.head_dim) +
+                      (options_.alibi ? ", ALiBi" : "") + ", keys to " + std::to_string(options_.key_size);
+    for (const PatternSequence& q : sequences_) {
+      const Pattern& p = *q.pattern;
+      out += "\n  " + std::to_string(q.n_rows) + " tokens: initial " + std::to_string(p.n_initial) +
+             ", window " + std::to_string(p.window) + ", extra " + test::describe(p.extra) + ", documents " +
+             test::describe(p.document_starts);
+    }
+    return out;
+  }
+
+ private:
+  PatternAttentionArgs args(const Forward& f) const {
+    const AttentionShape& s = options_.shape;
+    return {.n_heads = s.n_heads,
+            .n_kv_heads = s.n_kv_heads,
+            .head_dim = s.head_dim,
+            .scale = scale(),
+            .q = qkv_.q.data(),
+            .k = qkv_.k.data(),
+            .v = qkv_.v.data(),
+            .q_row_stride = qkv_.q.places.row_stride,
+            .q_group_stride = qkv_.q.places.group_stride,
+            .kv_row_stride = qkv_.k.places.row_stride,
+            .kv_head_stride = qkv_.k.places.group_stride,
+            .out = f.out.data(),
+            .out_row_stride = f.out.places.row_stride,
+            .log_sum_exp = f.log_sum_exp.data(),
+            .alibi_slopes = options_.alibi ? slopes_.data() : nullptr,
+            .sequences = sequences_};
+  }
+
+  CaseOptions options_;
+  uint32_t layout_seed_;
+  int64_t n_rows_ = 0;
+  std::vector<PatternSequence> sequences_;
+  std::vector<int64_t> rows_;  // that belong to a sequence
+  QkvTensors qkv_;
+  Tensor d_out_;
+  std::vector<float> slopes_;
+};
+
+// ---- Comparison ----
+
+// The largest difference over the rows of the case, infinite where there is a NaN; and the largest value of
+// `b`.
+struct Difference {
+  double worst = 0, largest = 0;
+};
+
+inline Difference difference(const Tensor& a, const Tensor& b, const std::vector<int64_t>& rows) {
+  Difference out;
+  for (const int64_t r : rows) {
+    for (int64_t h = 0; h < a.places.n_heads; ++h) {
+      for (int64_t d = 0; d < a.places.head_dim; ++d) {
+        const double expected = b.row(r, h)[d];
+        const double error = std::abs(static_cast<double>(a.row(r, h)[d]) - expected);
+        if (std::isnan(error)) return {std::numeric_limits<double>::infinity(), 0};
+        out.worst = std::max(out.worst, error);
+        out.largest = std::max(out.largest, std::abs(expected));
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace sepllm::test

@@ -1,0 +1,37 @@
+// Products of few rows with 8- and 4-bit weights: bound by reading the panels, each line once for all rows.
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "kernels/formats/quantized_rows.h"
+
+namespace sepllm {
+
+inline constexpr int kPanelStreams = 4;
+
+// Up to 4 panels, which lie far from each other (so that the processor's prefetchers follow them side by
+// side), times all rows: sums[s][r][o] += the product of output o of panel s with row r, o < 16.
+struct PanelRun {
+  DType type;
+  int n_streams = 0;
+  const char* panels[kPanelStreams] = {};
+  int64_t n_pairs;
+  int64_t n_rows;
+  float* sums;  // [n_streams, n_rows, 16], 64-byte aligned
+
+  float* sum(int64_t stream, int64_t row) const { return sums + (stream * n_rows + row) * 16; }
+};
+
+// In integers, in the order of linear_blocks_reference.
+void run_panels(const PanelRun& run, const QuantizedRows& x);
+// Exactly: with each weight as f32. x: [n_rows, 64 n_pairs], rows `stride` apart, zeros beyond n_in.
+void run_panels_exact(const PanelRun& run, const float* x, int64_t stride);
+
+// The kernels that run_panels chooses from: AVX-512 with VNNI (kernels/cpu_features.h), AVX2, and the
+// definition for any machine. All give the same bits.
+void run_panels_vnni(const PanelRun& run, const QuantizedRows& x);
+void run_panels_avx2(const PanelRun& run, const QuantizedRows& x);
+void run_panels_plain(const PanelRun& run, const QuantizedRows& x);
+
+}  // namespace sepllm

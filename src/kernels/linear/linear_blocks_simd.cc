@@ -1,0 +1,170 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/linear/linear_blocks_simd.cc"
+#include <hwy/foreach_target.h>  // must come first
+
+#include "kernels/cpu_features.h"
+#include "kernels/formats/panels.h"
+#include "kernels/linear/linear_blocks.h"
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sepllm {
+namespace HWY_NAMESPACE {
+namespace {
+
+using VU = hn::Vec<DU>;
+
+void RunPanels(const PanelRun& run, const QuantizedRows& x) {
+#if HWY_TARGET == HWY_AVX3
+  if ((cpu_features() & kVnni) != 0) return run_panels_vnni(run, x);
+#endif
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  return run_panels_avx2(run, x);
+#else
+  return run_panels_plain(run, x);
+#endif
+}
+
+// The exact product: sums of a block from weights without their scale.
+
+// Registers for the sums: 32 with AVX-512, else 16.
+constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;
+constexpr int64_t kAhead = 2048;  // bytes of a panel that are fetched ahead
+
+// The unsigned values in the bits from kShift on of each word, less what stands for zero.
+template <int kShift>
+HWY_INLINE VF q8_weights(VU w) {
+  // Bits of a float: 2^23 + value.
+  const VU bits = hn::And(hn::ShiftRight<kShift>(w), hn::Set(DU(), 255U));
+  return hn::Sub(hn::BitCast(DF(), hn::Or(bits, hn::Set(DU(), 0x4B000000U))),
+                 hn::Set(DF(), 8388608.0F + 128));
+}
+template <int kShift>
+HWY_INLINE VF q4_weights(VU w) {
+#if HWY_TARGET == HWY_AVX3
+  // The instruction looks at the lowest 4 bits alone.
+  const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+  return VF{_mm512_permutexvar_ps(hn::ShiftRight<kShift>(w).raw, values)};
+#else
+  const VU bits = hn::And(hn::ShiftRight<kShift>(w), hn::Set(DU(), 15U));
+  return hn::Sub(hn::BitCast(DF(), hn::Or(bits, hn::Set(DU(), 0x4B000000U))), hn::Set(DF(), 8388608.0F + 8));
+#endif
+}
+
+// Two sums for each row, of even and of odd inputs: shorter chains of additions.
+template <int kRows>
+struct BlockSums {
+  VF even[kRows], odd[kRows];
+
+  HWY_INLINE void clear() {
+    for (int r = 0; r < kRows; ++r) even[r] = odd[r] = hn::Zero(DF());
+  }
+  // Adds 4 inputs.
+  HWY_INLINE void add(VF w0, VF w1, VF w2, VF w3, const float* x, int64_t stride) {
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r, x += stride) {
+      even[r] = hn::MulAdd(w0, hn::Set(DF(), x[0]), even[r]);
+      odd[r] = hn::MulAdd(w1, hn::Set(DF(), x[1]), odd[r]);
+      even[r] = hn::MulAdd(w2, hn::Set(DF(), x[2]), even[r]);
+      odd[r] = hn::MulAdd(w3, hn::Set(DF(), x[3]), odd[r]);
+    }
+  }
+  HWY_INLINE void scale_into(VF scale, float* sums) const {
+    for (int r = 0; r < kRows; ++r) {
+      float* at = sums + r * kPanelOutputs;
+      store(hn::MulAdd(hn::Add(even[r], odd[r]), scale, load(at)), at);
+    }
+  }
+};
+
+// Fetches ahead, a line for each that is read: in a burst they would wait for each other. `first`: of a
+// pair's groups of rows.
+HWY_INLINE void fetch_ahead(bool first, const char* line) {
+  if (first) __builtin_prefetch(line + kAhead);
+}
+
+template <int kRows>
+HWY_INLINE void exact_q8_pair(const char* pair, bool first, const float* x, int64_t stride, float* sums) {
+  fetch_ahead(first, pair + 16 * 64);
+  for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
+    for (int64_t b = 0; b < 2; ++b) {
+      BlockSums<kRows> sum;
+      sum.clear();
+      for (int64_t j = 8 * b; j < 8 * b + 8; ++j) {
+        fetch_ahead(first && o == 0, pair + 64 * j);
+        const VU w = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * j) + o);
+        sum.add(q8_weights<0>(w), q8_weights<8>(w), q8_weights<16>(w), q8_weights<24>(w), x + 4 * j, stride);
+      }
+      sum.scale_into(load(reinterpret_cast<const f16*>(pair + 16 * 64 + 32 * b) + o), sums + o);
+    }
+  }
+}
+
+template <int kRows>
+HWY_INLINE void exact_q4_pair(const char* pair, bool first, const float* x, int64_t stride, float* sums) {
+  fetch_ahead(first, pair + 8 * 64);
+  for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
+    BlockSums<kRows> low, high;
+    low.clear();
+    high.clear();
+    for (int64_t j = 0; j < 8; ++j) {
+      fetch_ahead(first && o == 0, pair + 64 * j);
+      const VU w = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * j) + o);
+      low.add(q4_weights<0>(w), q4_weights<8>(w), q4_weights<16>(w), q4_weights<24>(w), x + 4 * j, stride);
+      high.add(q4_weights<4>(w), q4_weights<12>(w), q4_weights<20>(w), q4_weights<28>(w), x + 32 + 4 * j,
+               stride);
+    }
+    const auto* scales = reinterpret_cast<const f16*>(pair + 8 * 64);
+    low.scale_into(load(scales + o), sums + o);
+    high.scale_into(load(scales + kPanelOutputs + o), sums + o);
+  }
+}
+
+template <bool kQ8, int kRows>
+HWY_INLINE void exact_pair(const char* pair, bool first, const float* x, int64_t stride, float* sums) {
+  kQ8 ? exact_q8_pair<kRows>(pair, first, x, stride, sums)
+      : exact_q4_pair<kRows>(pair, first, x, stride, sums);
+}
+
+template <bool kQ8>
+void exact_pairs(const PanelRun& a, const float* x, int64_t stride) {
+  constexpr int64_t kBytes = kQ8 ? 17 * 64 : 9 * 64;
+  for (int64_t p = 0; p < a.n_pairs; ++p) {
+    for (int s = 0; s < a.n_streams; ++s) {
+      const char* pair = a.panels[s] + p * kBytes;
+      const float* at = x + p * kPairElements;
+      int64_t r = 0;
+      for (; r + kMaxRows <= a.n_rows; r += kMaxRows)
+        exact_pair<kQ8, kMaxRows>(pair, r == 0, at + r * stride, stride, a.sum(s, r));
+      if (kMaxRows > 2 && r + 2 <= a.n_rows) {
+        exact_pair<kQ8, 2>(pair, r == 0, at + r * stride, stride, a.sum(s, r));
+        r += 2;
+      }
+      if (r < a.n_rows) exact_pair<kQ8, 1>(pair, r == 0, at + r * stride, stride, a.sum(s, r));
+    }
+  }
+}
+
+void RunPanelsExact(const PanelRun& run, const float* x, int64_t stride) {
+  run.type == DType::kQ8_0 ? exact_pairs<true>(run, x, stride) : exact_pairs<false>(run, x, stride);
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sepllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sepllm {
+namespace {
+HWY_EXPORT(RunPanels);
+HWY_EXPORT(RunPanelsExact);
+}  // namespace
+
+void run_panels(const PanelRun& run, const QuantizedRows& x) { HWY_DYNAMIC_DISPATCH(RunPanels)(run, x); }
+void run_panels_exact(const PanelRun& run, const float* x, int64_t stride) {
+  HWY_DYNAMIC_DISPATCH(RunPanelsExact)(run, x, stride);
+}
+
+}  // namespace sepllm
+#endif  // HWY_ONCE

@@ -1,0 +1,223 @@
+#include "kernels/linear/linear_many_blocks.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu_features.h"
+#include "kernels/formats/panels.h"
+#include "kernels/formats/quantized_rows.h"
+#include "kernels/linear/linear_blocks.h"
+#include "kernels/parallel.h"
+
+namespace sepllm {
+namespace {
+
+// Blocks whose weights are in L1 at a time.
+constexpr int64_t kChunkBlocks = 16;
+// A block of rows: at most so many tiles (sums of 66 KB) and so many bytes of L2, but not so few tiles that
+// the unpacking of weights counts.
+constexpr int64_t kMostTiles = 43;
+constexpr int64_t kLeastTiles = 12;
+constexpr int64_t kRowsBytes = 1400 * 1024;
+
+struct Kernel {
+  bool as_signed;
+  void (*begin)();
+  void (*run)(const TileRun&);
+  void (*end)();
+};
+void nothing() {}
+constexpr Kernel kAmx{true, begin_tiles_amx, run_tiles_amx, end_tiles_amx};
+constexpr Kernel kVnniTiles{false, nothing, run_tiles_vnni, nothing};
+
+// Rows in tiles: blocks of rows; in them chunks of inputs; in them [tile, block of inputs].
+class TiledRows {
+ public:
+  TiledRows(const Context& ctx, const Matrix& x)
+      : n_rows_(x.n_rows),
+        n_blocks_(2 * panel_pairs(x.n_cols)),
+        n_tiles_((x.n_rows + kTileRows - 1) / kTileRows) {
+    const int64_t of_tile = n_blocks_ * static_cast<int64_t>(sizeof(RowsRecord));
+    const int64_t most = std::clamp(kRowsBytes / of_tile, kLeastTiles, kMostTiles);
+    const int64_t n = (n_tiles_ + most - 1) / most;
+    block_tiles_ = (n_tiles_ + n - 1) / n;
+    records_ = ctx.arena.allocate<RowsRecord>(n_tiles_ * n_blocks_);
+  }
+
+  int64_t n_inputs() const { return n_blocks_; }  // in blocks of 32
+  int64_t n_tiles() const { return n_tiles_; }
+  int64_t block_tiles() const { return block_tiles_; }
+  int64_t n_row_blocks() const { return (n_tiles_ + block_tiles_ - 1) / block_tiles_; }
+  int64_t tiles_of(int64_t row_block) const {
+    return std::min(block_tiles_, n_tiles_ - row_block * block_tiles_);
+  }
+  // The records of a chunk of inputs that begins with block `first`, of all tiles of a block of rows.
+  RowsRecord* chunk(int64_t row_block, int64_t first) const {
+    return records_ + row_block * block_tiles_ * n_blocks_ + tiles_of(row_block) * first;
+  }
+
+  // Rounds the rows of a tile. `starts` as in QuantizedRows.
+  void fill(const Matrix& x, int64_t tile, int zero) const {
+    constexpr int64_t kMost = kChunkBlocks;
+    alignas(64) int8_t values[kMost * kBlockElements];
+    float scales[kMost];
+    int32_t starts[kMost];
+    const int64_t row_block = tile / block_tiles_;
+    for (int64_t first = 0; first < n_blocks_; first += kChunkBlocks) {
+      const int64_t n = std::min(kChunkBlocks, n_blocks_ - first);
+      RowsRecord* to = chunk(row_block, first) + (tile % block_tiles_) * n;
+      for (int64_t r = 0; r < kTileRows; ++r) {
+        const int64_t row = tile * kTileRows + r;
+        if (row < n_rows_) {
+          const int64_t column = first * kBlockElements;
+          quantize_row_blocks(x.row(row) + column, x.n_cols - column, n, zero, values, scales, starts);
+        } else {
+          std::fill_n(values, n * kBlockElements, int8_t{0});
+          std::fill_n(scales, n, 0.0F);
+          std::fill_n(starts, n, 0);
+        }
+        for (int64_t b = 0; b < n; ++b) {
+          std::memcpy(to[b].values[r], values + b * kBlockElements, kBlockElements);
+          to[b].scales[r] = scales[b];
+          to[b].starts[r] = starts[b];
+        }
+      }
+    }
+  }
+
+ private:
+  int64_t n_rows_, n_blocks_, n_tiles_, block_tiles_;
+  RowsRecord* records_;
+};
+
+// Scratch memory of a thread.
+struct Scratch {
+  WeightsRecord* weights;  // [kChunkBlocks]
+  float* sums;             // [block_tiles, kTileSums]
+};
+
+// Panels 2 * pair and 2 * pair + 1 of a part times a block of rows.
+void run_pair(const LinearPart& part, const TiledRows& rows, int64_t row_block, int64_t pair,
+              const Kernel& kernel, const Scratch& scratch) {
+  const Weight& w = *part.w;
+  const int64_t bytes = panel_bytes(w.type, w.n_in), n_tiles = rows.tiles_of(row_block);
+  const char* panels[kTilePanels];
+  for (int64_t p = 0; p < kTilePanels; ++p) {
+    const int64_t panel = pair * kTilePanels + p;
+    panels[p] = panel < n_panels(w.n_out) ? static_cast<const char*>(w.data) + panel * bytes : nullptr;
+  }
+  for (int64_t first = 0; first < rows.n_inputs(); first += kChunkBlocks) {
+    const int64_t n = std::min(kChunkBlocks, rows.n_inputs() - first);
+    unpack_panels(w.type, panels, first, n, kernel.as_signed, scratch.weights);
+    TileRun run{.rows = rows.chunk(row_block, first),
+                .n_tiles = n_tiles,
+                .weights = scratch.weights,
+                .n_blocks = n,
+                .sums = scratch.sums,
+                .first = first == 0,
+                .ahead = {},
+                .ahead_lines = 0};
+    // What follows in the panels: the next chunk, or (two panels on) the first one of the next pair.
+    const int64_t lines = kChunkBlocks / 2 * pair_bytes(w.type) / 64;
+    const int64_t done = (first + n) / 2 * pair_bytes(w.type);
+    const bool more = first + n < rows.n_inputs();
+    for (int64_t p = 0; p < kTilePanels; ++p)
+      run.ahead[p] = panels[panels[p] != nullptr ? p : 0] + (more ? done : kTilePanels * bytes);
+    run.ahead_lines = (lines + n_tiles - 1) / n_tiles;
+    kernel.run(run);
+  }
+  const int64_t row = row_block * rows.block_tiles() * kTileRows;
+  finish_tiles(part, row, std::min(n_tiles * kTileRows, part.y.n_rows - row), pair * kTileOutputs,
+               scratch.sums);
+}
+
+int64_t panel_pairs_of(const Weight& w) { return (n_panels(w.n_out) + kTilePanels - 1) / kTilePanels; }
+
+void run_tiles(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts, const Kernel& kernel) {
+  const Arena::Scope scope(ctx.arena);
+  const TiledRows rows(ctx, x);
+  const Scratch all{ctx.arena.allocate<WeightsRecord>(kChunkBlocks * ctx.pool.size()),
+                    ctx.arena.allocate<float>(rows.block_tiles() * kTileSums * ctx.pool.size())};
+  int filled_for = 0;
+  for (const LinearPart& part : parts) {
+    const int zero = panel_zero(part.w->type);
+    if (filled_for == 0 || (!kernel.as_signed && filled_for != zero)) {
+      parallel_for(ctx, rows.n_tiles(), x.n_rows * x.n_cols,
+                   [&](int64_t tile, int) { rows.fill(x, tile, zero); });
+      filled_for = zero;
+    }
+    // Small enough pieces for all threads to be done at about the same time.
+    const int64_t n_pairs = panel_pairs_of(*part.w);
+    const int64_t step = std::clamp<int64_t>(n_pairs * rows.n_row_blocks() / (8 * ctx.pool.size()), 1, 8);
+    const int64_t n_steps = (n_pairs + step - 1) / step;
+    const int64_t work = x.n_rows * x.n_cols * part.w->n_out / 8;
+    parallel_for(ctx, rows.n_row_blocks() * n_steps, work, [&](int64_t task, int worker) {
+      const Scratch mine{all.weights + worker * kChunkBlocks,
+                         all.sums + worker * rows.block_tiles() * kTileSums};
+      kernel.begin();
+      const int64_t begin = task % n_steps * step, end = std::min(n_pairs, begin + step);
+      for (int64_t pair = begin; pair < end; ++pair) run_pair(part, rows, task / n_steps, pair, kernel, mine);
+      kernel.end();
+    });
+  }
+}
+
+// Anywhere else: the kernels of few rows, for as many rows as stay in L2 while all panels pass.
+constexpr int64_t kPanelRows = 64;
+
+void run_panel_rows(const LinearPart& part, const QuantizedRows& q, int64_t row, int64_t panel) {
+  const Weight& w = *part.w;
+  const int64_t n_rows = std::min(kPanelRows, q.n_rows - row);
+  const int64_t block = row * q.n_blocks;
+  alignas(64) float sums[kPanelRows * kPanelOutputs] = {};
+  const PanelRun run{.type = w.type,
+                     .n_streams = 1,
+                     .panels = {static_cast<const char*>(w.data) + panel * panel_bytes(w.type, w.n_in)},
+                     .n_pairs = panel_pairs(w.n_in),
+                     .n_rows = n_rows,
+                     .sums = sums};
+  run_panels(run, {.n_rows = n_rows,
+                   .n_blocks = q.n_blocks,
+                   .values = q.values + block * kBlockElements,
+                   .scales = q.scales + block,
+                   .starts = q.starts + block});
+  const int64_t first = panel * kPanelOutputs, n = std::min(kPanelOutputs, w.n_out - first);
+  for (int64_t r = 0; r < n_rows; ++r) {
+    float* y = part.y.row(row + r) + first;
+    for (int64_t o = 0; o < n; ++o) {
+      float sum = sums[r * kPanelOutputs + o];
+      if (part.bias != nullptr) sum += part.bias[first + o];
+      y[o] = part.accumulate ? y[o] + sum : sum;
+    }
+  }
+}
+
+void run_panels_of_rows(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
+  const Arena::Scope scope(ctx.arena);
+  QuantizedRows q;
+  int quantized_for = 0;
+  for (const LinearPart& part : parts) {
+    const int zero = panel_zero(part.w->type);
+    if (quantized_for != zero) q = quantize_rows(ctx, x, zero);
+    quantized_for = zero;
+    const int64_t n = n_panels(part.w->n_out);
+    parallel_for(ctx, (x.n_rows + kPanelRows - 1) / kPanelRows * n, x.n_rows * x.n_cols * part.w->n_out / 4,
+                 [&](int64_t task, int) { run_panel_rows(part, q, task / n * kPanelRows, task % n); });
+  }
+}
+
+}  // namespace
+
+bool block_rows_are_many(int64_t n_rows) {
+  constexpr int64_t kFewForAmx = 16;
+  return n_rows > ((cpu_features() & kAmxInt8) != 0 ? kFewForAmx : kFewRows);
+}
+
+void linear_many_blocks(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
+  const unsigned features = cpu_features();
+  if ((features & kAmxInt8) != 0) return run_tiles(ctx, x, parts, kAmx);
+  if ((features & kVnni) != 0) return run_tiles(ctx, x, parts, kVnniTiles);
+  run_panels_of_rows(ctx, x, parts);
+}
+
+}  // namespace sepllm

@@ -1,0 +1,209 @@
+#include "kernels/linear/linear_many_split.h"
+
+#include <algorithm>
+
+#include "kernels/cpu_features.h"
+#include "kernels/formats/element.h"
+#include "kernels/formats/panels.h"
+#include "kernels/linear/linear_many.h"
+#include "kernels/parallel.h"
+#include "kernels/prefetch.h"
+
+namespace sepllm {
+namespace {
+
+// Blocks at a time: the rows of a group stay in L1 (24 KB) while the outputs of a task pass.
+constexpr int64_t kChunk = 4;
+// Pairs of panels between prefetches.
+constexpr int64_t kAtOnce = 4;
+// Rows of a pass and outputs of a task: its sums stay in L2 (1 MB at most). The split rows do not; they are
+// read once for a task and fetched ahead.
+constexpr int64_t kPassRows = 1024;
+constexpr int64_t kTaskPairs = 8;
+// Inputs of a pass: the split rows, three times their size, need not be larger than that.
+constexpr int64_t kMostInputs = 4096;
+
+struct SplitRows {
+  int64_t n_blocks, n_groups;
+  uint16_t* values;  // [group][block][part][tile of rows][row][input]
+  bool* plain;       // [row]
+
+  const uint16_t* at(int64_t group, int64_t block) const {
+    return values + (group * n_blocks + block) * kSplitRowsBlock;
+  }
+};
+
+SplitRows split_pass(const Context& ctx, const SplitOperand& x) {
+  const int64_t n_groups = (x.n_rows() + kSplitGroup - 1) / kSplitGroup;
+  const int64_t n_blocks = panel_pairs(x.n_in()) * 2;
+  const SplitRows rows{n_blocks, n_groups,
+                       ctx.arena.allocate<uint16_t>(n_groups * n_blocks * kSplitRowsBlock),
+                       ctx.arena.allocate<bool>(n_groups * kSplitGroup)};
+  std::fill_n(rows.plain, n_groups * kSplitGroup, true);  // also where no thread looks (ThreadPool::Idle)
+  parallel_for(ctx, n_groups, x.n_rows() * x.n_in() * 2, [&](int64_t g, int) {
+    const int64_t row = g * kSplitGroup;
+    split_rows(x.rows(row, std::min(kSplitGroup, x.n_rows() - row)), n_blocks,
+               rows.values + g * n_blocks * kSplitRowsBlock, rows.plain + row);
+  });
+  return rows;
+}
+
+// Fetches what share / n_shares of the weights of the blocks [first, first + n) of the outputs [out, end) is.
+void fetch_weights(const Weight& w, int64_t out, int64_t end, int64_t first, int64_t n, int64_t share,
+                   int64_t n_shares) {
+  const auto* data = static_cast<const char*>(w.data);
+  int64_t stride = 0, n_streams = 0, bytes = 0;
+  if (is_block_type(w.type)) {
+    stride = panel_bytes(w.type, w.n_in);
+    n_streams = n_panels(end - out);
+    data += out / kPanelOutputs * stride + first / 2 * pair_bytes(w.type);
+    bytes = n / 2 * pair_bytes(w.type);
+  } else {
+    const int64_t in = first * kSplitBlock, n_in = std::min(w.n_in - in, n * kSplitBlock);
+    stride = w.row_stride * dtype_size(w.type);
+    n_streams = w.transposed ? n_in : end - out;
+    data += (w.transposed ? in : out) * stride + (w.transposed ? out : in) * dtype_size(w.type);
+    bytes = (w.transposed ? end - out : n_in) * dtype_size(w.type);
+  }
+  for (int64_t s = n_streams * share / n_shares; s < n_streams * (share + 1) / n_shares; ++s)
+    prefetch_row(data + s * stride, bytes);
+}
+
+struct Scratch {
+  uint16_t* weights;  // [pair][block of a chunk]
+  float* sums;        // [group][pair]
+};
+
+// The outputs [out, end) of all rows of a pass.
+void run_task(const LinearPart& part, const SplitRows& rows, const Matrix& y, int64_t out, int64_t end,
+              const Scratch& mine) {
+  const Weight& w = *part.w;
+  const int64_t n_pairs = (end - out + kSplitPair - 1) / kSplitPair;
+  const int64_t pair_values = kChunk * split_weights_block(w.type);
+  for (int64_t first = 0; first < rows.n_blocks; first += kChunk) {
+    const int64_t n = std::min(kChunk, rows.n_blocks - first);
+    for (int64_t p = 0; p < n_pairs; ++p)
+      split_weights(w, out + p * kSplitPair, first, n, mine.weights + p * pair_values);
+    const int64_t next = first + n;
+    for (int64_t g = 0; g < rows.n_groups; ++g) {
+      if (next < rows.n_blocks) {
+        fetch_weights(w, out, end, next, std::min(kChunk, rows.n_blocks - next), g, rows.n_groups);
+      }
+      // The rows that come next: another group, or the first one's next blocks.
+      const bool last = g + 1 == rows.n_groups;
+      const int64_t n_ahead = !last ? n : std::min(kChunk, rows.n_blocks - next);
+      const auto* ahead = reinterpret_cast<const char*>(last ? rows.at(0, next) : rows.at(g + 1, first));
+      const int64_t lines = n_ahead * kSplitRowsBlock * 2 / kCacheLine;
+      for (int64_t p = 0; p < n_pairs; p += kAtOnce) {
+        const int64_t n_here = std::min(kAtOnce, n_pairs - p);
+        const int64_t line = lines * p / n_pairs;
+        prefetch_row(ahead + line * kCacheLine, (lines * (p + n_here) / n_pairs - line) * kCacheLine);
+        multiply_split(w.type, rows.at(g, first), y.n_rows - g * kSplitGroup,
+                       {mine.weights + p * pair_values, n_here, pair_values}, n, /*add=*/first > 0,
+                       mine.sums + (g * n_pairs + p) * kSplitSums);
+      }
+    }
+  }
+  for (int64_t g = 0; g < rows.n_groups; ++g) {
+    const int64_t row = g * kSplitGroup;
+    const Matrix group = y.rows(row, std::min(kSplitGroup, y.n_rows - row));
+    for (int64_t p = 0; p < n_pairs; ++p) {
+      const int64_t o = out + p * kSplitPair;
+      finish_split(mine.sums + (g * n_pairs + p) * kSplitSums, rows.plain + row,
+                   part.bias != nullptr ? part.bias + o : nullptr,
+                   group.columns(o, std::min(kSplitPair, end - o)), part.accumulate);
+    }
+  }
+}
+
+// The rows that tiles cannot make.
+void run_other_rows(const Context& ctx, const SplitOperand& x, const LinearPart& part, const Matrix& y,
+                    const bool* plain) {
+  for (int64_t r = 0, end = 0; r < x.n_rows(); r = end) {
+    for (end = r + 1; end < x.n_rows() && plain[end] == plain[r];) ++end;
+    if (plain[r]) continue;
+    const Arena::Scope scope(ctx.arena);
+    Matrix rows = x.rows(r, end - r).matrix;
+    if (x.transposed) {
+      const Matrix columns = rows;
+      rows = {ctx.arena.allocate<float>((end - r) * x.n_in()), end - r, x.n_in(), x.n_in()};
+      for (int64_t i = 0; i < x.n_in(); ++i) {
+        for (int64_t c = 0; c < rows.n_rows; ++c) rows.row(c)[i] = columns.row(i)[c];
+      }
+    }
+    linear_through_blas(ctx, rows, {part.w, part.bias, y.rows(r, end - r), part.accumulate});
+  }
+}
+
+void run_pass(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts,
+              int64_t first_row) {
+  const Arena::Scope scope(ctx.arena);
+  const SplitRows rows = split_pass(ctx, x);
+  int64_t most_weights = 0;
+  for (const LinearPart& p : parts)
+    most_weights = std::max(most_weights, kTaskPairs * kChunk * split_weights_block(p.w->type));
+  const int64_t n_sums = rows.n_groups * kTaskPairs * kSplitSums;
+  const Scratch all{ctx.arena.allocate<uint16_t>(most_weights * ctx.pool.size()),
+                    ctx.arena.allocate<float>(n_sums * ctx.pool.size())};
+  for (const LinearPart& part : parts) {
+    const Weight& w = *part.w;
+    if (w.n_out == 0) continue;
+    const Matrix y = part.y.rows(first_row, x.n_rows());
+    // About as many tasks for each thread, and several.
+    const int64_t n_pairs = (w.n_out + kSplitPair - 1) / kSplitPair, n_threads = ctx.pool.size();
+    const int64_t shares =
+        n_threads == 1 ? 1 : n_threads * std::max<int64_t>(2, n_pairs / (kTaskPairs * n_threads));
+    const int64_t pairs = std::clamp<int64_t>((n_pairs + shares - 1) / shares, 1, kTaskPairs);
+    const int64_t step = pairs * kSplitPair;
+    parallel_for(ctx, (n_pairs + pairs - 1) / pairs, x.n_rows() * w.n_in * w.n_out / 4,
+                 [&](int64_t task, int worker) {
+                   const Scratch mine{all.weights + worker * most_weights, all.sums + worker * n_sums};
+                   begin_split_tiles();
+                   run_task(part, rows, y, task * step, std::min(w.n_out, (task + 1) * step), mine);
+                   end_split_tiles();
+                 });
+    run_other_rows(ctx, x, part, y, rows.plain);
+  }
+}
+
+void run_passes(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts) {
+  const int64_t n_passes = (x.n_rows() + kPassRows - 1) / kPassRows;
+  const int64_t n_groups = (x.n_rows() + kSplitGroup - 1) / kSplitGroup;
+  const int64_t pass = (n_groups + n_passes - 1) / n_passes * kSplitGroup;
+  for (int64_t row = 0; row < x.n_rows(); row += pass)
+    run_pass(ctx, x.rows(row, std::min(pass, x.n_rows() - row)), parts, row);
+}
+
+// The inputs [in, in + n) of W.
+Weight inputs_of(const Weight& w, int64_t in, int64_t n) {
+  Weight part = w;
+  part.data = element_at(w.type, w.data, w.transposed ? in * w.row_stride : in);
+  part.n_in = n;
+  return part;
+}
+
+}  // namespace
+
+bool by_split(const Context& ctx, const Weight& w, int64_t n_rows) {
+  if ((cpu_features() & kAmxBf16) == 0) return false;
+  if (is_block_type(w.type)) return ctx.block_products == BlockProducts::kExact;
+  return n_rows >= (w.type == DType::kF32 ? 512 : w.type == DType::kF16 ? 128 : 0);
+}
+
+void linear_many_split(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts) {
+  if (x.n_in() <= kMostInputs) return run_passes(ctx, x, parts);
+  for (const LinearPart& part : parts) {
+    if (is_block_type(part.w->type)) {  // panels are not cut
+      run_passes(ctx, x, {&part, 1});
+      continue;
+    }
+    for (int64_t in = 0; in < x.n_in(); in += kMostInputs) {
+      const int64_t n = std::min(kMostInputs, x.n_in() - in);
+      const Weight w = inputs_of(*part.w, in, n);
+      const LinearPart piece{&w, in == 0 ? part.bias : nullptr, part.y, part.accumulate || in > 0};
+      run_passes(ctx, x.inputs(in, n), {&piece, 1});
+    }
+  }
+}
+
+}  // namespace sepllm

@@ -1,0 +1,102 @@
+#include "kernels/rowwise/elementwise.h"
+
+#include "base/check.h"
+#include "kernels/formats/element.h"
+#include "kernels/formats/panels.h"
+#include "kernels/formats/rows.h"
+#include "kernels/parallel.h"
+#include "kernels/rowwise/elementwise_rows.h"
+
+namespace sepllm {
+namespace {
+
+// Rows are cut into pieces of this many elements, so that one long row feeds all threads too.
+constexpr int64_t kPiece = 4096;
+// exp and its like cost as much as this many multiply-adds.
+constexpr int64_t kExpWork = 16;
+
+// fn(row, first column, number of columns) for all pieces of a matrix of this shape.
+template <typename Fn>
+void for_pieces(const Context& ctx, int64_t n_rows, int64_t n_cols, int64_t work, const Fn& fn) {
+  const int64_t per_row = (n_cols + kPiece - 1) / kPiece;
+  parallel_for(ctx, n_rows * per_row, work, [&](int64_t task, int) {
+    const int64_t begin = task % per_row * kPiece;
+    fn(task / per_row, begin, begin + kPiece < n_cols ? kPiece : n_cols - begin);
+  });
+}
+
+void check_same(const Matrix& a, const Matrix& b) {
+  SEPLLM_CHECK(a.n_rows == b.n_rows && a.n_cols == b.n_cols);
+}
+
+}  // namespace
+
+void activate(const Context& ctx, ActivationFn f, const Matrix& x) {
+  for_pieces(ctx, x.n_rows, x.n_cols, x.n_rows * x.n_cols * kExpWork,
+             [&](int64_t r, int64_t c, int64_t n) { activate_row(f, x.row(r) + c, nullptr, n); });
+}
+
+void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up) {
+  check_same(x, up);
+  for_pieces(ctx, x.n_rows, x.n_cols, x.n_rows * x.n_cols * kExpWork,
+             [&](int64_t r, int64_t c, int64_t n) { activate_row(f, x.row(r) + c, up.row(r) + c, n); });
+}
+
+void add(const Context& ctx, const Matrix& x, const Matrix& y) {
+  check_same(x, y);
+  for_pieces(ctx, x.n_rows, x.n_cols, x.n_rows * x.n_cols, [&](int64_t r, int64_t c, int64_t n) {
+    add_row_to_f32(DType::kF32, y.row(r) + c, n, x.row(r) + c);
+  });
+}
+
+void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
+           bool accumulate) {
+  SEPLLM_CHECK(!table.transposed && table.n_in == y.n_cols && static_cast<int64_t>(ids.size()) == y.n_rows);
+  for (const int64_t id : ids) SEPLLM_CHECK(id >= 0 && id < table.n_out);
+  for_pieces(ctx, y.n_rows, y.n_cols, y.n_rows * y.n_cols, [&](int64_t r, int64_t c, int64_t n) {
+    const int64_t row = ids[static_cast<size_t>(r)];
+    if (is_block_type(table.type)) {
+      SEPLLM_CHECK(!accumulate);  // only token embeddings are quantised
+      return panel_row_to_f32(table, row, c, n, y.row(r) + c);
+    }
+    const void* from = element_at(table.type, table.data, row * table.row_stride + c);
+    if (accumulate) {
+      add_row_to_f32(table.type, from, n, y.row(r) + c);
+    } else {
+      row_to_f32(table.type, from, n, y.row(r) + c);
+    }
+  });
+}
+
+void store_rows(const Context& ctx, const Matrix& x, const HeadRows& heads, DType type, void* const* rows,
+                int64_t head_stride, float* const* scales, int64_t scale_head_stride) {
+  const bool quantized = type == DType::kI8;
+  SEPLLM_CHECK(quantized == (scales != nullptr));
+  const int64_t n = heads.head_dim;
+  parallel_blocks(ctx, x.n_rows, 16, x.n_rows * heads.n_heads * n, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t g = 0; g < heads.n_heads; ++g) {
+        const float* from = x.row(r) + heads.offset + g * heads.head_step;
+        void* to = element_at(type, rows[r], g * head_stride);
+        if (quantized) {
+          scales[r][g * scale_head_stride] = quantize_row(from, n, static_cast<int8_t*>(to));
+        } else {
+          row_from_f32(type, from, n, to);
+        }
+      }
+    }
+  });
+}
+
+void nll_rows(const Context& ctx, const Matrix& logits, std::span<const int32_t> targets, double* out) {
+  SEPLLM_CHECK(static_cast<int64_t>(targets.size()) == logits.n_rows);
+  for (const int32_t t : targets) SEPLLM_CHECK(t >= 0 && t < logits.n_cols);
+  parallel_for(ctx, logits.n_rows, logits.n_rows * logits.n_cols * kExpWork, [&](int64_t r, int) {
+    const float* row = logits.row(r);
+    LogSum sum;
+    add_to_log_sum(row, logits.n_cols, &sum);
+    out[r] = sum.value() - row[targets[static_cast<size_t>(r)]];
+  });
+}
+
+}  // namespace sepllm

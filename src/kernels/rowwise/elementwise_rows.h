@@ -1,0 +1,23 @@
+// The vector loops under elementwise.h, one row at a time.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/rowwise/elementwise.h"
+
+namespace sepllm {
+
+// x[i] = f(x[i]) * up[i]; up may be null (1).
+void activate_row(ActivationFn f, float* x, const float* up, int64_t n);
+
+// The sum of exp(x) over parts of a row that come one after the other.
+struct LogSum {
+  float top = -std::numeric_limits<float>::max();  // the maximum so far
+  double total = 0.0;                              // of exp(x - top)
+  double value() const { return std::log(total) + top; }
+};
+void add_to_log_sum(const float* x, int64_t n, LogSum* sum);
+
+}  // namespace sepllm

@@ -1,0 +1,127 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/rowwise/norm_backward_simd.cc"
+#include <hwy/foreach_target.h>  // must come first
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "kernels/parallel.h"
+#include "kernels/rowwise/norm.h"
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sepllm {
+namespace HWY_NAMESPACE {
+namespace {
+
+// fn(i, n): lanes [i, i + n) of a row, n < kLanes at its end only.
+template <typename Fn>
+HWY_INLINE void for_lanes(int64_t n, const Fn& fn) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) fn(i, kLanes);
+  if (i < n) fn(i, n - i);
+}
+HWY_INLINE VF load_some(const float* p, int64_t n) { return n == kLanes ? load(p) : load_n(p, n); }
+HWY_INLINE void store_some(VF v, float* p, int64_t n) { n == kLanes ? store(v, p) : store_n(v, p, n); }
+HWY_INLINE VF first_lanes(VF v, int64_t n) {
+  return n == kLanes ? v : hn::IfThenElseZero(hn::FirstN(DF(), static_cast<size_t>(n)), v);
+}
+
+// Rows are at most a few thousand wide: sums in float lanes, ended in double.
+void NormBackwardRow(const NormBackwardRowArgs& a) {
+  const DF d;
+  const auto count = static_cast<double>(a.n);
+  double mean = 0;
+  if (!a.rms) {
+    VF sum = hn::Zero(d);
+    for_lanes(a.n, [&](int64_t i, int64_t n) { sum = hn::Add(sum, load_some(a.x + i, n)); });
+    mean = reduce_sum(sum) / count;
+  }
+  const auto shift = static_cast<float>(mean);
+  const VF s = hn::Set(d, shift);
+  VF squares = hn::Zero(d), products = hn::Zero(d), sum = hn::Zero(d);
+  for_lanes(a.n, [&](int64_t i, int64_t n) {
+    const VF centred = first_lanes(hn::Sub(load_some(a.x + i, n), s), n);
+    const VF g = hn::Mul(load_some(a.dy + i, n), load_some(a.weight + i, n));
+    squares = hn::MulAdd(centred, centred, squares);
+    products = hn::MulAdd(g, centred, products);
+    sum = hn::Add(sum, g);
+  });
+  const double variance = reduce_sum(squares) / count - (mean - shift) * (mean - shift);
+  const double inverse = 1.0 / std::sqrt(variance + a.eps);
+  // dx = inverse * (g - mean(g) - xhat * mean(g * xhat)); the root of the squares has no mean(g).
+  const VF r = hn::Set(d, static_cast<float>(inverse));
+  const VF mean_g = hn::Set(d, a.rms ? 0.0F : static_cast<float>(reduce_sum(sum) / count));
+  const VF slope = hn::Set(d, static_cast<float>(reduce_sum(products) * inverse / count));
+  for_lanes(a.n, [&](int64_t i, int64_t n) {
+    const VF dy = load_some(a.dy + i, n);
+    const VF xhat = hn::Mul(hn::Sub(load_some(a.x + i, n), s), r);
+    const VF g = hn::Mul(dy, load_some(a.weight + i, n));
+    const VF dx = hn::Mul(r, hn::Sub(hn::Sub(g, mean_g), hn::Mul(xhat, slope)));
+    store_some(a.accumulate ? hn::Add(load_some(a.dx + i, n), dx) : dx, a.dx + i, n);
+    if (a.dweight != nullptr) store_some(hn::MulAdd(dy, xhat, load_some(a.dweight + i, n)), a.dweight + i, n);
+    if (a.dbias != nullptr) store_some(hn::Add(load_some(a.dbias + i, n), dy), a.dbias + i, n);
+  });
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sepllm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sepllm {
+namespace {
+HWY_EXPORT(NormBackwardRow);
+
+// Rows whose parts of the weights' gradients are summed by one task: fixed, so that the sum does not depend
+// on the number of threads.
+constexpr int64_t kBlockRows = 64;
+
+// to[i] += the sum over parts of part[p * n + i]
+void add_parts(const float* parts, int64_t n_parts, int64_t n, float* to) {
+  if (to == nullptr) return;
+  for (int64_t p = 0; p < n_parts; ++p) {
+    for (int64_t i = 0; i < n; ++i) to[i] += parts[p * n + i];
+  }
+}
+
+}  // namespace
+
+void norm_backward(const Context& ctx, const Matrix& x, const NormBackward& norm, const Matrix& dy,
+                   const Matrix& dx, bool accumulate) {
+  SEPLLM_CHECK(x.n_rows == dy.n_rows && x.n_cols == dy.n_cols && x.n_rows == dx.n_rows &&
+               x.n_cols == dx.n_cols);
+  const Arena::Scope scope(ctx.arena);
+  const int64_t n = x.n_cols, n_blocks = (x.n_rows + kBlockRows - 1) / kBlockRows;
+  float* weights = norm.dweight != nullptr ? ctx.arena.allocate<float>(n_blocks * n) : nullptr;
+  float* biases = norm.dbias != nullptr ? ctx.arena.allocate<float>(n_blocks * n) : nullptr;
+  parallel_blocks(ctx, x.n_rows, kBlockRows, x.n_rows * n * 4, [&](int64_t begin, int64_t end, int) {
+    const auto part = [&](float* parts) -> float* {
+      if (parts == nullptr) return nullptr;
+      float* own = parts + begin / kBlockRows * n;
+      std::fill_n(own, n, 0.0F);
+      return own;
+    };
+    float *dweight = part(weights), *dbias = part(biases);
+    for (int64_t r = begin; r < end; ++r) {
+      HWY_DYNAMIC_DISPATCH(NormBackwardRow)
+      ({.n = n,
+        .rms = norm.rms,
+        .accumulate = accumulate,
+        .eps = norm.eps,
+        .x = x.row(r),
+        .weight = norm.weight,
+        .dy = dy.row(r),
+        .dx = dx.row(r),
+        .dweight = dweight,
+        .dbias = dbias});
+    }
+  });
+  add_parts(weights, n_blocks, n, norm.dweight);
+  add_parts(biases, n_blocks, n, norm.dbias);
+}
+
+}  // namespace sepllm
+#endif  // HWY_ONCE

@@ -1,0 +1,82 @@
+// Byte pair encoding: the tokens of one word.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "text/bpe/merge_table.h"
+#include "text/bpe/piece_table.h"
+#include "text/bpe/word_cache.h"
+
+namespace sepllm {
+
+using MergePair = std::pair<std::string, std::string>;
+
+struct BpeSettings {
+  bool bytes = false;          // words are bytes, pieces are written in the byte alphabet
+  bool byte_fallback = false;  // a character without a piece becomes <0xNN> tokens
+  bool ignore_merges = false;  // a word that is a piece is that token, whatever the merges
+  bool fuse_unk = false;       // unknown characters in a row are one unknown token
+  std::string unk_token{};     // empty: unknown characters are dropped
+};
+
+// What one thread needs while it encodes.
+struct BpeScratch {
+  WordCache cache;
+  std::string text;
+  std::vector<int32_t> symbols;
+  std::vector<Merge> merges;
+  std::vector<int32_t> previous, next;
+};
+
+class BpeModel {
+ public:
+  BpeModel() = default;
+  // Error (kBadFile) for merges of or into pieces that do not exist, and an unknown unk_token.
+  BpeModel(PieceTable pieces, const std::vector<MergePair>& merges, BpeSettings settings,
+           const std::string& file);
+  // tiktoken's form: pieces join in the order of their ids, whatever two pieces they consist of.
+  static BpeModel from_ranks(PieceTable pieces, BpeSettings settings, const std::string& file);
+
+  // Appends the tokens of `word` (valid UTF-8; any bytes in byte mode) to `out`; time n log n. Error
+  // (kOutOfRange) for a single word of 2^31 characters or more that cannot be cut.
+  void encode_word(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& out) const;
+
+  const PieceTable& pieces() const { return pieces_; }
+  const BpeSettings& settings() const { return settings_; }
+
+ private:
+  BpeModel(PieceTable pieces, BpeSettings settings, const std::string& file);
+  void index_units(const std::string& file);
+  void index_neighbours();
+  int32_t unit_id(char32_t unit) const;
+  bool may_cut(char32_t left, char32_t right) const;
+  void encode_long_word(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& out) const;
+  void encode_part(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& out) const;
+  void encode_uncached(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& out) const;
+  void append_units(std::string_view part, std::vector<int32_t>& symbols) const;
+  bool append_fallback(std::string_view character, std::vector<int32_t>& symbols) const;
+  int32_t whole_piece(std::string_view word, std::string& buffer) const;
+
+  PieceTable pieces_;
+  MergeTable merges_;
+  BpeSettings settings_;
+  int32_t unk_id_ = -1;
+  std::vector<int32_t> units_;                        // bytes, or characters below U+10000: id or -1
+  std::unordered_map<char32_t, int32_t> rare_units_;  // characters from U+10000 on
+  std::vector<int32_t> fallback_;                     // <0xNN>: id or -1
+  std::vector<bool> neighbours_;                      // hashed pairs of units that occur within some piece
+};
+
+// Merges `symbols` to the end; both forms give the same result. The first is quadratic and fast for short
+// words, the second takes n log n. Exposed for tests.
+void merge_short(const MergeTable& table, std::vector<int32_t>& symbols, std::vector<Merge>& scratch);
+void merge_long(const MergeTable& table, BpeScratch& scratch);  // on scratch.symbols
+
+}  // namespace sepllm

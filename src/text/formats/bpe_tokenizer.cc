@@ -1,0 +1,199 @@
+#include "text/formats/bpe_tokenizer.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/utf8.h"
+
+namespace sepllm {
+namespace {
+
+constexpr size_t kMaxReserve = size_t{1} << 26;  // tokens
+
+bool begins_with(const std::vector<int32_t>& ids, std::optional<int32_t> id) {
+  return id && !ids.empty() && ids.front() == *id;
+}
+
+bool ends_with(const std::vector<int32_t>& ids, std::optional<int32_t> id) {
+  return id && !ids.empty() && ids.back() == *id;
+}
+
+}  // namespace
+
+class BpeTokenizer::Loan {
+ public:
+  explicit Loan(const BpeTokenizer& owner) : owner_(owner) {
+    const std::lock_guard lock(owner_.mutex_);
+    if (!owner_.idle_.empty()) {
+      scratch_ = std::move(owner_.idle_.back());
+      owner_.idle_.pop_back();
+    }
+  }
+  ~Loan() {
+    if (scratch_ == nullptr) return;
+    const std::lock_guard lock(owner_.mutex_);
+    owner_.idle_.push_back(std::move(scratch_));
+  }
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+  Scratch& get() {
+    if (scratch_ == nullptr) scratch_ = std::make_unique<Scratch>();
+    return *scratch_;
+  }
+
+ private:
+  const BpeTokenizer& owner_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+BpeTokenizer::BpeTokenizer(BpeParts parts, const TokenizerConfig& config, const std::string& file)
+    : parts_(std::move(parts)) {
+  check_added_tokens(file);
+  vocab_size_ = parts_.model.pieces().size();
+  for (const AddedToken& token : parts_.added.tokens()) {
+    vocab_size_ = std::max(vocab_size_, int64_t{token.id} + 1);
+  }
+  bytes_.resize(static_cast<size_t>(vocab_size_));
+  for (int64_t id = 0; id < vocab_size_; ++id) {
+    const AddedToken* token = parts_.added.by_id(static_cast<int32_t>(id));
+    bytes_[static_cast<size_t>(id)] =
+        token != nullptr ? token->content
+                         : parts_.decoder.token_bytes(piece(static_cast<int32_t>(id)), false);
+  }
+  choose_special_ids(config);
+  adapt_frame(config);
+  if (config.chat_template) set_chat_template(*config.chat_template);
+}
+
+void BpeTokenizer::check_added_tokens(const std::string& file) const {
+  const PieceTable& pieces = parts_.model.pieces();
+  for (const AddedToken& token : parts_.added.tokens()) {
+    const auto fail = [&](const std::string& expected) {
+      throw Error(ErrorCode::kBadFile, "added token contradicts the vocabulary",
+                  {.file = file,
+                   .place = "added_tokens",
+                   .expected = expected,
+                   .got = "\"" + token.content + "\" with id " + std::to_string(token.id)});
+    };
+    const int32_t id = pieces.find(token.content);
+    if (id >= 0 && id != token.id) fail("id " + std::to_string(id));
+    if (id < 0 && token.id < pieces.size() && !pieces.piece(token.id).empty()) {
+      fail("\"" + pieces.piece(token.id) + "\"");
+    }
+  }
+}
+
+std::optional<int32_t> BpeTokenizer::choose_id(const SpecialTokenChoice& choice, const char* role,
+                                               std::initializer_list<const char*> usual_names) const {
+  if (choice.text) {
+    if (const auto id = find(*choice.text)) return id;
+    log_warning(std::string(role) + " \"" + *choice.text + "\" is not in the tokenizer's vocabulary");
+  }
+  if (choice.id && *choice.id >= 0 && *choice.id < vocab_size_) return static_cast<int32_t>(*choice.id);
+  for (const char* name : usual_names) {
+    const AddedToken* token = parts_.added.by_content(name);
+    if (token != nullptr && token->special) return token->id;
+  }
+  return std::nullopt;
+}
+
+void BpeTokenizer::choose_special_ids(const TokenizerConfig& config) {
+  bos_ = choose_id(config.bos, "bos_token", {"<|begin_of_text|>", "<s>", "<|endoftext|>"});
+  if (!bos_ && parts_.frame.before.size() == 1) bos_ = parts_.frame.before.front();
+  eos_ = choose_id(config.eos, "eos_token", {"<|end_of_text|>", "</s>", "<|endoftext|>"});
+}
+
+void BpeTokenizer::adapt_frame(const TokenizerConfig& config) {
+  TextFrame& frame = parts_.frame;
+  if (config.add_bos && bos_ && *config.add_bos != begins_with(frame.before, bos_)) {
+    if (*config.add_bos) {
+      frame.before.insert(frame.before.begin(), *bos_);
+    } else {
+      frame.before.erase(frame.before.begin());
+    }
+  }
+  if (config.add_eos && eos_ && *config.add_eos != ends_with(frame.after, eos_)) {
+    if (*config.add_eos) {
+      frame.after.push_back(*eos_);
+    } else {
+      frame.after.pop_back();
+    }
+  }
+}
+
+bool BpeTokenizer::adds_bos() const { return begins_with(parts_.frame.before, bos_); }
+
+bool BpeTokenizer::cuts_before_line_break() const {
+  return parts_.normalizer.cuts_before_line_break() && parts_.pre_tokenizer.cuts_before_line_break() &&
+         parts_.added.cuts_before_line_break();
+}
+
+std::vector<int32_t> BpeTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  if (const auto bad = utf8_find_invalid(text)) {
+    throw Error(ErrorCode::kInvalidArgument, "text is not valid UTF-8",
+                {.place = "byte " + std::to_string(*bad)});
+  }
+  std::vector<int32_t> out;
+  out.reserve(std::min(text.size() / 4 + 8, kMaxReserve));
+  if (options.add_special) out = parts_.frame.before;
+  Loan loan(*this);
+  Scratch& scratch = loan.get();
+  parts_.added.split(text, false, options.parse_special, [&](const Section& section) {
+    if (section.id >= 0) return out.push_back(section.id);
+    const bool first = !options.continues && section.text.data() == text.data();
+    encode_section(section.text, first, options.parse_special, scratch, out);
+  });
+  if (options.add_special) out.insert(out.end(), parts_.frame.after.begin(), parts_.frame.after.end());
+  return out;
+}
+
+void BpeTokenizer::encode_section(std::string_view text, bool first, bool parse_special, Scratch& scratch,
+                                  std::vector<int32_t>& out) const {
+  const std::string_view normal = parts_.normalizer.apply(text, scratch.normalizer);
+  parts_.added.split(normal, true, parse_special, [&](const Section& section) {
+    if (section.id >= 0) return out.push_back(section.id);
+    const bool section_first = first && section.text.data() == normal.data();
+    parts_.pre_tokenizer.run(section.text, section_first, scratch.pre_tokenizer, [&](const Piece& word) {
+      parts_.model.encode_word(word.text, scratch.bpe, out);
+    });
+  });
+}
+
+std::string BpeTokenizer::token_bytes(int32_t id) const {
+  return id >= 0 && id < vocab_size_ ? bytes_[static_cast<size_t>(id)] : std::string();
+}
+
+std::string BpeTokenizer::piece(int32_t id) const {
+  if (const AddedToken* token = parts_.added.by_id(id)) return token->content;
+  return id >= 0 && id < parts_.model.pieces().size() ? parts_.model.pieces().piece(id) : std::string();
+}
+
+std::string BpeTokenizer::decode(const std::vector<int32_t>& ids, bool skip_special) const {
+  std::string out;
+  bool first = true;
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocab_size_ || (skip_special && is_special(id))) continue;
+    if (first && parts_.decoder.first_differs() && parts_.added.by_id(id) == nullptr) {
+      out += parts_.decoder.token_bytes(piece(id), true);
+    } else {
+      out += bytes_[static_cast<size_t>(id)];
+    }
+    first = false;
+  }
+  parts_.decoder.strip_start(out);
+  return out;
+}
+
+bool BpeTokenizer::is_special(int32_t id) const {
+  const AddedToken* token = parts_.added.by_id(id);
+  return token != nullptr && token->special;
+}
+
+std::optional<int32_t> BpeTokenizer::find(std::string_view piece) const {
+  if (const AddedToken* token = parts_.added.by_content(piece)) return token->id;
+  const int32_t id = parts_.model.pieces().find(piece);
+  return id < 0 ? std::nullopt : std::optional<int32_t>(id);
+}
+
+}  // namespace sepllm

@@ -1,0 +1,77 @@
+// A BPE tokenizer put together from its parts; one class for tokenizer.json, GPT-2's two files and tiktoken.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "text/bpe/bpe_model.h"
+#include "text/formats/tokenizer_config.h"
+#include "text/steps/added_tokens.h"
+#include "text/steps/normalizer.h"
+#include "text/steps/pre_tokenizer.h"
+#include "text/steps/token_decoder.h"
+#include "text/tokenizer.h"
+
+namespace sepllm {
+
+// Tokens that the post-processor puts around a text.
+struct TextFrame {
+  std::vector<int32_t> before, after;
+};
+
+struct BpeParts {
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  BpeModel model;
+  AddedTokens added;
+  TokenDecoder decoder;
+  TextFrame frame;
+  std::string format;
+};
+
+class BpeTokenizer : public Tokenizer {
+ public:
+  // Error (kBadFile) if added tokens contradict the model's vocabulary.
+  BpeTokenizer(BpeParts parts, const TokenizerConfig& config, const std::string& file);
+
+  std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const override;
+  std::string token_bytes(int32_t id) const override;
+  std::string piece(int32_t id) const override;
+  std::string decode(const std::vector<int32_t>& ids, bool skip_special = false) const override;
+  int64_t vocab_size() const override { return vocab_size_; }
+  bool is_special(int32_t id) const override;
+  std::optional<int32_t> find(std::string_view piece) const override;
+  std::optional<int32_t> bos_id() const override { return bos_; }
+  std::optional<int32_t> eos_id() const override { return eos_; }
+  bool adds_bos() const override;
+  bool cuts_before_line_break() const override;
+  std::string format() const override { return parts_.format; }
+
+ private:
+  struct Scratch {
+    NormalizerScratch normalizer;
+    PreTokenizerScratch pre_tokenizer;
+    BpeScratch bpe;
+  };
+  // A scratch for one call, kept for the next one.
+  class Loan;
+
+  void encode_section(std::string_view text, bool first, bool parse_special, Scratch& scratch,
+                      std::vector<int32_t>& out) const;
+  void check_added_tokens(const std::string& file) const;
+  void choose_special_ids(const TokenizerConfig& config);
+  std::optional<int32_t> choose_id(const SpecialTokenChoice& choice, const char* role,
+                                   std::initializer_list<const char*> usual_names) const;
+  void adapt_frame(const TokenizerConfig& config);
+
+  BpeParts parts_;
+  int64_t vocab_size_ = 0;
+  std::vector<std::string> bytes_;  // of each token
+  std::optional<int32_t> bos_, eos_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Scratch>> idle_;
+};
+
+}  // namespace sepllm

@@ -1,0 +1,23 @@
+// SentencePiece models (tokenizer.model of Llama-2 and its kin).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "text/formats/sentencepiece_model.h"  // looks_like_sentencepiece
+#include "text/tokenizer.h"
+
+namespace sepllm {
+
+// Models of Llama-2's kind (BPE, byte fallback, no normalisation) are encoded by our own code, with the
+// library's result and without its times; others (unigram, NFKC, user-defined pieces) by the library. Error
+// (kBadFile) for any fault of the file.
+//
+// Special strings (<s>, </s>, <unk> and other control pieces) in a text are parsed where parse_special is on,
+// as Hugging Face's LlamaTokenizer does with legacy = false: the text's blank in front is added at its start
+// only, not after a special string.
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path);
+// The same from the bytes of such a file; `file` is its name in errors.
+std::unique_ptr<Tokenizer> parse_sentencepiece(const std::string& bytes, const std::string& file);
+
+}  // namespace sepllm

@@ -1,0 +1,17 @@
+// Tokenizers in the `tokenizers` library's own format, tokenizer.json, with a BPE model.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "text/formats/bpe_tokenizer.h"
+
+namespace sepllm {
+
+// `bytes`: the content of `file` (its name, for messages). Error (kBadFile) for content that contradicts
+// itself, (kUnsupported) for whatever this program does not know, naming the key.
+std::unique_ptr<Tokenizer> parse_tokenizer_json(std::string_view bytes, const std::string& file,
+                                                const TokenizerConfig& config = {});
+
+}  // namespace sepllm

@@ -1,0 +1,89 @@
+// Added tokens of a tokenizer.json: strings that become tokens by themselves, wherever they stand in a text.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/function_ref.h"
+#include "base/json.h"
+#include "text/steps/normalizer.h"
+
+namespace sepllm {
+
+struct AddedToken {
+  int32_t id = -1;
+  std::string content;
+  bool special = false;
+  bool single_word = false;  // only between non-word characters
+  bool lstrip = false;       // takes the white space before it
+  bool rstrip = false;       // ... behind it
+  bool normalized = false;   // looked for in the normalized text
+};
+
+// A part of a text: an added token (id >= 0) or what lies between two of them.
+struct Section {
+  std::string_view text;
+  int32_t id;
+};
+using SectionSink = FunctionRef<void(const Section&)>;
+
+// Finds a set of strings in a text: leftmost first, the longest of those that start at the same place.
+class StringMatcher {
+ public:
+  // Error (kOutOfRange) if `text` is longer than 1024 bytes; the longest one bounds the work at each place.
+  void add(std::string_view text, int32_t value);
+  bool empty() const { return nodes_.empty(); }
+  struct Match {
+    size_t begin, end;
+    int32_t value;
+  };
+  std::optional<Match> find(std::string_view text, size_t from) const;
+
+ private:
+  int32_t child(int32_t node, char byte) const;
+  std::optional<Match> longest_at(std::string_view text, size_t at) const;
+
+  std::vector<int32_t> nodes_;  // value of the string that ends in a node, or -1
+  std::unordered_map<uint64_t, int32_t> edges_;
+  std::array<bool, 256> first_{};                           // bytes that a string begins with
+  std::array<bool, 256> one_byte_{};                        // strings of one byte
+  std::vector<bool> first_two_ = std::vector<bool>(65536);  // first two bytes of the longer ones
+};
+
+class AddedTokens {
+ public:
+  AddedTokens() = default;
+  // Error (kBadFile) for ids or contents that occur twice, empty contents, contents that are not UTF-8.
+  AddedTokens(std::vector<AddedToken> tokens, const Normalizer& normalizer, const std::string& file);
+
+  const std::vector<AddedToken>& tokens() const { return tokens_; }
+  const AddedToken* by_id(int32_t id) const;
+  const AddedToken* by_content(std::string_view content) const;
+
+  // No added token reaches over the place between an ASCII letter and a line break behind it.
+  bool cuts_before_line_break() const;
+
+  // Cuts `text` at the added tokens that are looked for before (normalized = false) or after normalization.
+  // Special ones are plain text unless `parse_special`.
+  void split(std::string_view text, bool normalized, bool parse_special, SectionSink sink) const;
+
+ private:
+  bool accepts(const AddedToken& token, std::string_view text, const StringMatcher::Match& match,
+               bool parse_special) const;
+
+  std::vector<AddedToken> tokens_;
+  std::unordered_map<int32_t, size_t> by_id_;
+  std::unordered_map<std::string, size_t> by_content_;
+  StringMatcher raw_, normalized_;
+};
+
+// The list under "added_tokens". Error naming the entry and key.
+std::vector<AddedToken> parse_added_tokens(const JsonObject& document, int64_t max_id);
+
+}  // namespace sepllm

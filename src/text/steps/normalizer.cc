@@ -1,0 +1,155 @@
+#include "text/steps/normalizer.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/utf8.h"
+#include "text/steps/json_step.h"
+#include "text/steps/split_pattern.h"
+#include "text/steps/unicode_class.h"
+
+namespace sepllm {
+namespace {
+
+// A chain of replacements can grow a text without bound.
+constexpr size_t kMaxGrowth = 64;
+constexpr size_t kFreeGrowth = size_t{1} << 20;
+
+class Prepend : public NormalizerStep {
+ public:
+  explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
+  bool apply(std::string_view in, std::string& out, RegexScratch&) const override {
+    if (in.empty()) return false;
+    out = prefix_;
+    out += in;
+    return true;
+  }
+
+ private:
+  std::string prefix_;
+};
+
+class Replace : public NormalizerStep {
+ public:
+  Replace(std::unique_ptr<SplitPattern> pattern, std::string content)
+      : pattern_(std::move(pattern)), content_(std::move(content)) {}
+
+  bool apply(std::string_view in, std::string& out, RegexScratch& scratch) const override {
+    std::optional<Span> match = pattern_->find(in, 0, scratch);
+    if (!match) return false;
+    out.clear();
+    size_t done = 0;
+    while (match) {
+      out += in.substr(done, match->begin - done);
+      out += content_;
+      done = match->end;
+      size_t from = match->end;
+      if (match->begin == match->end) {  // an empty match: go on behind the next character
+        if (from >= in.size()) break;
+        int length = 0;
+        decode_valid_utf8(in.data() + from, length);
+        from += static_cast<size_t>(length);
+      }
+      match = pattern_->find(in, from, scratch);
+    }
+    out += in.substr(done);
+    return true;
+  }
+
+ private:
+  std::unique_ptr<SplitPattern> pattern_;
+  std::string content_;
+};
+
+class Lowercase : public NormalizerStep {
+ public:
+  bool cuts_before_line_break() const override { return true; }
+  bool apply(std::string_view in, std::string& out, RegexScratch&) const override {
+    out.clear();
+    int length = 0;
+    for (size_t at = 0; at < in.size(); at += static_cast<size_t>(length)) {
+      const char32_t c = decode_valid_utf8(in.data() + at, length);
+      if (c == 0x130) {  // the one character whose lower case is two
+        out += "i\xCC\x87";
+      } else {
+        utf8_append(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+      }
+    }
+    return true;
+  }
+};
+
+class Strip : public NormalizerStep {
+ public:
+  Strip(bool left, bool right) : left_(left), right_(right) {}
+  bool apply(std::string_view in, std::string& out, RegexScratch&) const override {
+    const uint8_t* classes = unicode_classes();
+    const char* begin = in.data();
+    const char* end = in.data() + in.size();
+    if (left_) begin = skip_class(begin, end, classes, kSpace);
+    while (right_ && end > begin) {
+      const char* last = previous_char(end);
+      int length = 0;
+      if ((classes[decode_valid_utf8(last, length)] & kSpace) == 0) break;
+      end = last;
+    }
+    out.assign(begin, end);
+    return true;
+  }
+
+ private:
+  bool left_, right_;
+};
+
+std::unique_ptr<NormalizerStep> make_step(const JsonObject& step, const std::string& type) {
+  if (type == "Prepend") {
+    refuse_unknown_keys(step, {"type", "prepend"});
+    return std::make_unique<Prepend>(step.string("prepend"));
+  }
+  if (type == "Replace") {
+    refuse_unknown_keys(step, {"type", "pattern", "content"});
+    return std::make_unique<Replace>(parse_pattern(step, "pattern"), step.string("content"));
+  }
+  if (type == "Strip") {
+    refuse_unknown_keys(step, {"type", "strip_left", "strip_right"});
+    return std::make_unique<Strip>(step.boolean_or("strip_left", true), step.boolean_or("strip_right", true));
+  }
+  refuse_unknown_keys(step, {"type"});
+  if (type == "NFC") return make_unicode_normalizer(NormalForm::kNfc);
+  if (type == "NFD") return make_unicode_normalizer(NormalForm::kNfd);
+  if (type == "NFKC") return make_unicode_normalizer(NormalForm::kNfkc);
+  if (type == "NFKD") return make_unicode_normalizer(NormalForm::kNfkd);
+  if (type == "Lowercase") return std::make_unique<Lowercase>();
+  unknown_step(step, type);
+}
+
+}  // namespace
+
+Normalizer::Normalizer(const JsonObject& document) {
+  for_each_step(document, "normalizer", "normalizers", [&](const JsonObject& step, const std::string& type) {
+    steps_.push_back(make_step(step, type));
+  });
+}
+
+bool Normalizer::cuts_before_line_break() const {
+  return std::all_of(steps_.begin(), steps_.end(),
+                     [](const auto& step) { return step->cuts_before_line_break(); });
+}
+
+std::string_view Normalizer::apply(std::string_view text, NormalizerScratch& scratch) const {
+  std::string_view current = text;
+  for (const auto& step : steps_) {
+    if (!step->apply(current, scratch.next, scratch.regex)) continue;
+    std::swap(scratch.current, scratch.next);
+    current = scratch.current;
+    if (current.size() > kMaxGrowth * text.size() + kFreeGrowth) {
+      throw Error(ErrorCode::kOutOfRange, "the tokenizer's normalizers make the text too long",
+                  {.expected = "at most " + std::to_string(kMaxGrowth) + " times its size"});
+    }
+  }
+  return current;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,52 @@
+// Normalizers of a tokenizer.json: what is done to the text before anything else.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "text/steps/regex.h"
+
+namespace sepllm {
+
+class NormalizerStep {
+ public:
+  virtual ~NormalizerStep() = default;
+  // Writes the normal form of `in` (valid UTF-8) to `out`, or returns false if it is `in` itself.
+  virtual bool apply(std::string_view in, std::string& out, RegexScratch& scratch) const = 0;
+  // Whether the normal form of a text is that of its parts if it is cut before a line break after an ASCII
+  // letter.
+  virtual bool cuts_before_line_break() const { return false; }
+};
+
+// Buffers of a normalization, reused between texts.
+struct NormalizerScratch {
+  RegexScratch regex;
+  std::string current, next;
+};
+
+class Normalizer {
+ public:
+  Normalizer() = default;
+  // NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, Replace and sequences of them, under the key
+  // "normalizer" of `document`. Error (kUnsupported) for any other.
+  explicit Normalizer(const JsonObject& document);
+
+  // The normal form, in `scratch` or `text` itself.
+  std::string_view apply(std::string_view text, NormalizerScratch& scratch) const;
+  bool cuts_before_line_break() const;
+
+ private:
+  std::vector<std::unique_ptr<NormalizerStep>> steps_;
+};
+
+enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
+// A normal form of Unicode. Characters that no neighbour can change are passed by without a look-up.
+std::unique_ptr<NormalizerStep> make_unicode_normalizer(NormalForm form);
+// Whether `c` is its own NFC, starts a new unit there and never joins the character before it: text may be
+// cut in front of it. True for most characters of running text, not for all of which it holds.
+bool is_nfc_inert(char32_t c);
+
+}  // namespace sepllm

@@ -1,0 +1,162 @@
+#include "text/steps/pre_tokenizer.h"
+
+#include "base/error.h"
+#include "text/steps/byte_alphabet.h"
+#include "text/steps/json_step.h"
+#include "text/steps/unicode_class.h"
+
+namespace sepllm {
+namespace {
+
+constexpr size_t kMaxSteps = 64;
+
+class PrefixSpace : public PreTokenizerStep {
+ public:
+  void run(const Piece& piece, RegexScratch&, std::string& buffer, PieceSink next) const override {
+    int length = 0;
+    if ((unicode_classes()[decode_valid_utf8(piece.text.data(), length)] & kSpace) != 0) return next(piece);
+    buffer.assign(1, ' ');
+    buffer += piece.text;
+    next({buffer, piece.first});
+  }
+};
+
+class ByteEncode : public PreTokenizerStep {
+ public:
+  void run(const Piece& piece, RegexScratch&, std::string& buffer, PieceSink next) const override {
+    buffer.clear();
+    append_byte_level(buffer, piece.text);
+    next({buffer, piece.first});
+  }
+};
+
+// Blanks become `mark`, which also goes before the text as `scheme` says.
+class Metaspace : public PreTokenizerStep {
+ public:
+  enum class Scheme { kAlways, kFirst, kNever };
+  Metaspace(std::string mark, Scheme scheme) : mark_(std::move(mark)), scheme_(scheme) {}
+
+  void run(const Piece& piece, RegexScratch&, std::string& buffer, PieceSink next) const override {
+    buffer.clear();
+    const bool marked = piece.text[0] == ' ' || piece.text.starts_with(mark_);
+    if (!marked && (scheme_ == Scheme::kAlways || (scheme_ == Scheme::kFirst && piece.first)))
+      buffer += mark_;
+    for (const char c : piece.text) {
+      if (c == ' ') {
+        buffer += mark_;
+      } else {
+        buffer += c;
+      }
+    }
+    next({buffer, piece.first});
+  }
+
+ private:
+  std::string mark_;
+  Scheme scheme_;
+};
+
+Metaspace::Scheme parse_scheme(const JsonObject& step) {
+  const bool add = step.boolean_or("add_prefix_space", true);
+  const std::string name = step.string_or("prepend_scheme", add ? "always" : "never");
+  if (!add && name != "never") {
+    throw Error(ErrorCode::kBadFile, "add_prefix_space is false but prepend_scheme is not \"never\"",
+                {.file = step.file(), .place = step.path_of("prepend_scheme"), .got = name});
+  }
+  if (name == "always") return Metaspace::Scheme::kAlways;
+  if (name == "first") return Metaspace::Scheme::kFirst;
+  if (name == "never") return Metaspace::Scheme::kNever;
+  throw Error(ErrorCode::kUnsupported, "unknown prepend scheme",
+              {.file = step.file(), .place = step.path_of("prepend_scheme"), .got = name});
+}
+
+}  // namespace
+
+PreTokenizer::PreTokenizer(const JsonObject& document) {
+  for_each_step(document, "pre_tokenizer", "pretokenizers",
+                [&](const JsonObject& step, const std::string& type) { add_step(step, type); });
+}
+
+PreTokenizer PreTokenizer::byte_level(const char* pattern) {
+  PreTokenizer result;
+  result.add_words(make_regex_pattern(pattern, "", ""), SplitBehavior::kIsolated, false);
+  result.ends_in_bytes_ = result.has_byte_level_ = true;
+  return result;
+}
+
+void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
+  if (steps_.size() >= kMaxSteps) {  // each is a call deep on the stack
+    throw Error(ErrorCode::kOutOfRange, "too many pre-tokenizers",
+                {.file = step.file(), .place = step.path_of("type")});
+  }
+  if (ends_in_bytes_) {  // what follows sees the alphabet, so it must be written after all
+    steps_.push_back(std::make_unique<ByteEncode>());
+    ends_in_bytes_ = local_ = false;
+  }
+  if (type == "ByteLevel") {
+    refuse_unknown_keys(step, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
+    if (has_byte_level_) {  // each would double the text
+      throw Error(ErrorCode::kUnsupported, "more than one ByteLevel pre-tokenizer",
+                  {.file = step.file(), .place = step.path_of("type")});
+    }
+    add_byte_level(step.boolean_or("add_prefix_space", true), step.boolean_or("use_regex", true));
+  } else if (type == "Split") {
+    refuse_unknown_keys(step, {"type", "pattern", "behavior", "invert"});
+    const SplitBehavior behavior = parse_behavior(step, "behavior", "");
+    add_words(parse_pattern(step, "pattern"), behavior, step.boolean_or("invert", false));
+  } else if (type == "Digits") {
+    refuse_unknown_keys(step, {"type", "individual_digits"});
+    const auto behavior =
+        step.boolean_or("individual_digits", false) ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
+    steps_.push_back(make_split(make_class_pattern(kNumber), behavior, false));
+  } else if (type == "Punctuation") {
+    refuse_unknown_keys(step, {"type", "behavior"});
+    const SplitBehavior behavior = parse_behavior(step, "behavior", "Isolated");
+    steps_.push_back(make_split(make_class_pattern(kPunctuation), behavior, false));
+  } else if (type == "Metaspace") {
+    refuse_unknown_keys(step,
+                        {"type", "replacement", "str_rep", "add_prefix_space", "prepend_scheme", "split"});
+    const std::string mark = single_character(step, "replacement");
+    local_ = false;
+    steps_.push_back(std::make_unique<Metaspace>(mark, parse_scheme(step)));
+    if (step.boolean_or("split", true)) {
+      steps_.push_back(make_split(make_string_pattern(mark), SplitBehavior::kMergedWithNext, false));
+    }
+  } else {
+    unknown_step(step, type);
+  }
+}
+
+void PreTokenizer::add_byte_level(bool add_prefix_space, bool use_regex) {
+  if (add_prefix_space) steps_.push_back(std::make_unique<PrefixSpace>());
+  if (use_regex) {
+    add_words(make_regex_pattern(kGpt2Pattern, "", ""), SplitBehavior::kIsolated, false);
+  }
+  ends_in_bytes_ = has_byte_level_ = true;
+}
+
+// The patterns with a scanner end every word of letters before a line break, without looking at what follows.
+void PreTokenizer::add_words(std::unique_ptr<SplitPattern> pattern, SplitBehavior behavior, bool invert) {
+  if (pattern->scanner() == nullptr || behavior != SplitBehavior::kIsolated) {
+    local_ = false;
+  } else if (local_) {
+    cuts_before_line_break_ = true;
+  }
+  steps_.push_back(make_split(std::move(pattern), behavior, invert));
+}
+
+void PreTokenizer::run(std::string_view text, bool first, PreTokenizerScratch& scratch,
+                       PieceSink sink) const {
+  if (text.empty()) return;
+  scratch.buffers.resize(steps_.size());
+  run_from(0, {text, first}, scratch, sink);
+}
+
+void PreTokenizer::run_from(size_t step, const Piece& piece, PreTokenizerScratch& scratch,
+                            PieceSink sink) const {
+  if (step == steps_.size()) return sink(piece);
+  steps_[step]->run(piece, scratch.regex, scratch.buffers[step],
+                    [&](const Piece& part) { run_from(step + 1, part, scratch, sink); });
+}
+
+}  // namespace sepllm

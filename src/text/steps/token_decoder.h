@@ -1,0 +1,49 @@
+// Decoders of a tokenizer.json: from a token's piece to its bytes.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "text/steps/split_pattern.h"
+
+namespace sepllm {
+
+class DecoderStep {
+ public:
+  virtual ~DecoderStep() = default;
+  // The text of a token after this step; `first`: it is the first one of the sequence.
+  virtual std::string apply(std::string token, bool first) const = 0;
+  // The first token of a sequence may come out differently from the same token elsewhere.
+  virtual bool first_differs() const { return false; }
+};
+
+class TokenDecoder {
+ public:
+  // ByteLevel alone, for tokenizers without a tokenizer.json.
+  static TokenDecoder byte_level();
+  // ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace and sequences of them, under the key "decoder"
+  // of `document`. Without one, tokens are joined as they are, or as bytes where `pieces_are_bytes`. Error
+  // (kUnsupported) for any other, and for what changes a text across its tokens, except the blank that Strip
+  // takes from its start.
+  TokenDecoder(const JsonObject& document, bool pieces_are_bytes);
+
+  // The bytes of a token.
+  std::string token_bytes(std::string_view piece, bool first) const;
+  bool first_differs() const;
+  // Takes off the start of a whole text what Strip (after Fuse) says.
+  void strip_start(std::string& text) const;
+
+ private:
+  TokenDecoder() = default;
+  void add_step(const JsonObject& step, const std::string& type);
+
+  std::vector<std::unique_ptr<DecoderStep>> steps_;
+  bool fused_ = false;
+  std::string strip_;       // character that is taken off the start of the text ...
+  size_t strip_count_ = 0;  // ... at most so many times
+};
+
+}  // namespace sepllm
