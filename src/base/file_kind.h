@@ -1,0 +1,77 @@
+// What a file is, by its first bytes. Names are no proof: a file that was downloaded, packed or renamed
+// wrongly is to be called by its kind, with what to do about it, and not to be read as something else.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace sepllm {
+
+enum class FileKind {
+  kUnknown,  // none of those below: plain text, or something that is not known here
+  kEmpty,
+  kZeros,  // only zeros where it begins
+  // Packed: one file within.
+  kGzip,
+  kZstd,
+  kXz,
+  kBzip2,
+  kLz4,
+  kLzip,
+  kLzma,
+  kCompress,  // .Z
+  kSnappy,
+  // Archives: several files within.
+  kZip,  // also PyTorch's .bin and .pt, NumPy's .npz, .docx, .epub
+  kTar,
+  k7z,
+  kRar,
+  // Tables and arrays.
+  kParquet,
+  kArrow,  // file, stream or Feather
+  kAvro,
+  kHdf5,
+  kSqlite,
+  kNumpy,
+  kPickle,
+  // Models and token files.
+  kSafetensors,
+  kGguf,
+  kGgml,  // what came before GGUF
+  kTokenIndex,
+  // Stand-ins for a file that is not there.
+  kGitLfsPointer,
+  kGitAnnexPointer,
+  // Documents, pages, other encodings.
+  kPdf,
+  kOffice,  // .doc, .xls
+  kRtf,
+  kHtml,
+  kXml,
+  kUtf16,
+  kUtf32,
+  kJson,  // an object, or an array of objects or arrays
+  // Others.
+  kMedia,  // images, sound, film
+  kProgram
+};
+
+// As many of a file's first bytes as file_kind() may look at.
+inline constexpr size_t kFileKindBytes = 512;
+
+// The kind of the file that begins with these bytes. Give the first kFileKindBytes, or all where it has
+// fewer; with less, kinds that are told further on are missed.
+FileKind file_kind(std::string_view start);
+
+// The kind of a regular file; kUnknown for pipes and devices, of which nothing is taken. Error as FileReader.
+FileKind file_kind_of(const std::string& path);
+
+// With an article, to stand behind "this is": "a Parquet file", "a file packed by xz".
+std::string file_kind_name(FileKind kind);
+
+// What to do about a file that is not what it stands for, whatever it was to be ("run git lfs pull"); empty
+// where that depends on its use.
+std::string file_kind_remedy(FileKind kind);
+
+}  // namespace sepllm
