@@ -7,6 +7,7 @@
 
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/utf8.h"

@@ -134,7 +134,7 @@ class DemoCommand : public Command {
       source = "Alice's Adventures in Wonderland, chapters I and II";
     }
     plan->ids = model.encode(read_text(file), "auto");
-    const std::optional<int32_t> bos = bos_of(model);
+    const std::optional<int32_t> bos = model.bos_id();
     plan->has_bos = !plan->ids.empty() && bos && plan->ids.front() == *bos;
     if (plan->ids.size() < 16) {
       throw Error(ErrorCode::kInvalidArgument, "too little text",

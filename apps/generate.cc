@@ -3,6 +3,7 @@
 
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 #include "apps/shell/prompt.h"
 #include "engine/generator.h"

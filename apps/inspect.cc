@@ -3,6 +3,7 @@
 
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/memory_plan.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
@@ -102,7 +103,7 @@ Json memory_json(const MemoryPlan& plan) {
           {"activation_bytes", plan.activation_bytes}};
 }
 
-std::string counted(const Json& dtypes) {
+std::string dtype_counts(const Json& dtypes) {
   std::string out;
   for (const auto& [name, count] : dtypes.items()) {
     out += fmt::format("{}{} x {}", out.empty() ? "" : ", ", count.get<int64_t>(), name);
@@ -182,7 +183,7 @@ class InspectCommand : public Command {
                                           c["tied_embeddings"].get<bool>() ? ", tied to the head" : ""));
     out += line("weights", fmt::format("{} parameters, {} in {} tensors ({})", w["parameters"].get<int64_t>(),
                                        human_bytes(w["bytes"].get<int64_t>()), w["tensors"].get<int64_t>(),
-                                       counted(w["dtypes"])));
+                                       dtype_counts(w["dtypes"])));
     return out;
   }
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "engine/session.h"
+#include "text/token_ids.h"
 
 namespace sepllm {
 namespace {

@@ -5,12 +5,14 @@
 #include <optional>
 
 #include "apps/score_log.h"
-#include "apps/score_source.h"
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/process.h"
+#include "engine/file_stream.h"
 #include "engine/scorer.h"
 
 namespace sepllm {
@@ -203,7 +205,7 @@ class ScoreCommand : public Command {
   OptionSet own_, common_options_;
   PolicyOptions policy_;
   CommonOptions common_;
-  ScoreInput input_;
+  TextInput input_;
   std::string nll_out_, log_, state_;
   int64_t state_every_ = ScoreLog::kInterval;
   std::optional<int64_t> resumed_from_;

@@ -7,6 +7,7 @@
 #include "apps/shell/common.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
+#include "base/process.h"
 
 namespace sepllm {
 namespace {

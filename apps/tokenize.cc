@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "model/config.h"
+#include "text/token_ids.h"
 
 namespace sepllm {
 namespace {

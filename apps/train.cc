@@ -6,9 +6,9 @@
 #include <csignal>
 
 #include "apps/pages/report_page.h"
-#include "apps/pages/report_plots.h"
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 #include "apps/train_plan_text.h"
 #include "apps/train_ranks.h"
@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/options.h"
+#include "base/process.h"
 #include "kernels/machine_rates.h"
 #include "train/export_model.h"
 #include "train/run_files.h"

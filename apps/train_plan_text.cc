@@ -5,6 +5,7 @@
 #include <string>
 
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 
 namespace sepllm {

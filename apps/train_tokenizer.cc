@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
 #include "text/corpus/block_work.h"

@@ -7,6 +7,7 @@
 #include "apps/bench/turns.h"
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 #include "kernels/machine_rates.h"
 

@@ -9,6 +9,7 @@
 #include "apps/bench/turns.h"
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/memory_plan.h"
 #include "apps/shell/output.h"
 #include "base/error.h"

@@ -12,6 +12,7 @@
 #include "apps/bench/turns.h"
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/rng.h"

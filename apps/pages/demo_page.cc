@@ -7,6 +7,7 @@
 #include "apps/pages/html_page.h"
 #include "apps/pages/svg_plot.h"
 #include "apps/shell/common.h"
+#include "apps/shell/figures.h"
 
 namespace sepllm {
 namespace {

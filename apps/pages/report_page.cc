@@ -9,6 +9,7 @@
 #include "apps/pages/html_page.h"
 #include "apps/pages/report_plots.h"
 #include "apps/pages/svg_plot.h"
+#include "apps/shell/figures.h"
 #include "base/file.h"
 
 namespace sepllm {
@@ -30,14 +31,6 @@ td.setting { text-align: left; white-space: normal; overflow-wrap: anywhere; max
 // "-" for what is not known.
 std::string figure(const char* form, double value) {
   return std::isfinite(value) ? fmt::format(fmt::runtime(form), value) : "-";
-}
-
-std::string counted(double n) {
-  if (!std::isfinite(n) || n <= 0) return "-";
-  for (const auto& [size, unit] : {std::pair{1e9, "G"}, {1e6, "M"}, {1e4, "k"}}) {
-    if (n >= size) return fmt::format("{:.3g} {}", n / (size == 1e4 ? 1e3 : size), unit);
-  }
-  return fmt::format("{:.0f}", n);
 }
 
 std::string steps_text(const RunRecord& run, const RunSummary& s) {

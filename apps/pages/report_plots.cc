@@ -229,14 +229,6 @@ std::string course_plots(const std::vector<RunRecord>& runs) {
 
 int run_colour(size_t index) { return static_cast<int>(index % 5) + 1; }
 
-std::string duration_text(double seconds) {
-  if (!std::isfinite(seconds)) return "-";
-  const auto whole = static_cast<int64_t>(std::llround(seconds));
-  if (whole < 100) return seconds < 10 ? fmt::format("{:.1f} s", seconds) : fmt::format("{} s", whole);
-  if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
-  return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
-}
-
 std::optional<CommonLoss> common_loss(const std::vector<RunRecord>& runs) {
   CommonLoss goal{-INFINITY, true};
   for (const RunRecord& run : runs) goal.held_out &= std::isfinite(summarise(run).best_valid_loss);

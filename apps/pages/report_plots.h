@@ -13,8 +13,7 @@ namespace sepllm {
 // plots, empty where no run has done a step. As large for a million steps as for a thousand.
 std::string report_plots(const std::vector<RunRecord>& runs);
 
-int run_colour(size_t index);               // 1 to 5, of the page's colours
-std::string duration_text(double seconds);  // "34 s", "2 h 05 min"
+int run_colour(size_t index);  // 1 to 5, of the page's colours
 
 // The lowest loss that all runs reach: held out where all have it, else the smoothed training loss. None
 // where a run has neither.

@@ -1,13 +1,9 @@
 #include "apps/shell/common.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
-#include <fstream>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -73,39 +69,6 @@ void declare_bos_option(OptionSet* options, std::string* bos) {
                       "begin with the BOS token; auto: iff the tokenizer's files say so");
 }
 
-void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size, const std::string& source,
-               int64_t first) {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] >= 0 && ids[i] < vocab_size) continue;
-    throw Error(ErrorCode::kOutOfRange, "token id outside the vocabulary",
-                {.file = source,
-                 .place = fmt::format("position {}", first + static_cast<int64_t>(i)),
-                 .expected = fmt::format("an id from 0 to {}", vocab_size - 1),
-                 .got = std::to_string(ids[i])});
-  }
-}
-
-std::vector<int32_t> parse_ids(const std::string& text, const std::string& source, int64_t first) {
-  const std::string blanks = ", \t\r\n";
-  std::vector<int32_t> ids;
-  size_t at = text.find_first_not_of(blanks);
-  while (at != std::string::npos) {
-    const size_t end = std::min(text.find_first_of(blanks, at), text.size());
-    int32_t id = 0;
-    const auto [stop, code] = std::from_chars(text.data() + at, text.data() + end, id);
-    if (code != std::errc() || stop != text.data() + end) {
-      throw Error(ErrorCode::kInvalidArgument, "not a token id",
-                  {.file = source,
-                   .place = fmt::format("position {}", first + static_cast<int64_t>(ids.size())),
-                   .expected = "integers separated by commas or blanks",
-                   .got = "'" + text.substr(at, end - at) + "'"});
-    }
-    ids.push_back(id);
-    at = text.find_first_not_of(blanks, end);
-  }
-  return ids;
-}
-
 std::string read_text(const std::string& path) {
   std::string text = read_file(path);
   if (const auto bad = utf8_find_invalid(text)) {
@@ -122,47 +85,10 @@ std::optional<std::string> repository_file(const std::string& name) {
   return std::nullopt;
 }
 
-std::optional<int32_t> bos_of(const Model& model) {
-  if (model.tokenizer != nullptr && model.tokenizer->bos_id()) return model.tokenizer->bos_id();
-  return model.config().bos_token_id;
-}
-
-std::string human_bytes(int64_t bytes) {
-  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024 && unit < 4) {
-    value /= 1024;
-    ++unit;
-  }
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, units[unit]);
-}
-
-std::string kv_figures(const KvStats& kv) {
-  const double share = kv.full_bytes > 0
-                           ? 100.0 * static_cast<double>(kv.peak_bytes) / static_cast<double>(kv.full_bytes)
-                           : 100.0;
-  return fmt::format("keys: mean {:.1f}, peak {} | KV: {} at the peak, {:.0f} % of full", kv.mean_keys(),
-                     kv.peak_keys, human_bytes(kv.peak_bytes), share);
-}
-
 int64_t kv_bytes_held(const KvCache& cache) {
   int64_t slots = 0;
   for (int64_t layer = 0; layer < cache.layout().n_layers; ++layer) slots += cache.n_slots(layer);
   return slots * 2 * cache.layout().n_kv_heads * cache.row_bytes();
-}
-
-int64_t peak_rss_bytes() {
-  struct rusage usage {};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
-}
-
-int64_t rss_bytes() {
-  std::ifstream file("/proc/self/statm");
-  int64_t total = 0, resident = 0;
-  file >> total >> resident;
-  return resident * ::sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace sepllm

@@ -65,14 +65,6 @@ struct PolicyOptions {
 
 void declare_bos_option(OptionSet* options, std::string* bos);
 
-// Error (kOutOfRange) naming the first id outside [0, vocab_size), its place and `source` (a flag or file).
-// `first`: the place of ids[0].
-void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size, const std::string& source,
-               int64_t first = 0);
-// Integers separated by commas, blanks or newlines. Error naming `source` and the place (`first`: that of the
-// first integer).
-std::vector<int32_t> parse_ids(const std::string& text, const std::string& source, int64_t first = 0);
-
 // A text file; Error (kInvalidArgument) with the byte offset if it is not UTF-8.
 std::string read_text(const std::string& path);
 
@@ -81,18 +73,7 @@ std::string read_text(const std::string& path);
 // there.
 std::optional<std::string> repository_file(const std::string& name);
 
-// The id that a stream of this model begins with: the tokenizer's BOS, else the config's.
-std::optional<int32_t> bos_of(const Model& model);
-
-std::string human_bytes(int64_t bytes);
-// "keys: mean 97.3, peak 131 | KV: ...": what the closing lines of commands say of the cache.
-std::string kv_figures(const KvStats& kv);
-
 // Bytes of the keys and values held now, over all layers.
 int64_t kv_bytes_held(const KvCache& cache);
-
-// Peak and current memory of this process.
-int64_t peak_rss_bytes();
-int64_t rss_bytes();
 
 }  // namespace sepllm

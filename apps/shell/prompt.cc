@@ -2,6 +2,7 @@
 
 #include "apps/shell/common.h"
 #include "base/error.h"
+#include "text/token_ids.h"
 
 namespace sepllm {
 

@@ -38,10 +38,13 @@ TokenSet Model::separators(const PolicySettings& settings) const {
   return make_separators(tokenizer_or_error(), settings.separators, vocab_size, settings.policy.streaming());
 }
 
+std::optional<int32_t> Model::bos_id() const {
+  if (tokenizer && tokenizer->bos_id()) return tokenizer->bos_id();
+  return config().bos_token_id;
+}
+
 int32_t Model::start_token() const {
-  std::optional<int32_t> bos;
-  if (tokenizer) bos = tokenizer->bos_id();
-  if (!bos) bos = config().bos_token_id;
+  const std::optional<int32_t> bos = bos_id();
   if (!bos) {
     throw Error(ErrorCode::kInvalidArgument,
                 "the model has no BOS token for an empty prompt or --bos on to start from",

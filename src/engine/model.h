@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,9 @@ struct Model {
   const Tokenizer& tokenizer_or_error() const;
   // The separator set of these settings; empty where the policy needs none.
   TokenSet separators(const PolicySettings& settings) const;
-  // First token of an empty prompt: the tokenizer's BOS, else the config's bos_token_id. Error
-  // (kInvalidArgument) where there is neither.
+  // The tokenizer's BOS, else the config's bos_token_id.
+  std::optional<int32_t> bos_id() const;
+  // bos_id(), as the first token of an empty prompt. Error (kInvalidArgument) where there is none.
   int32_t start_token() const;
   // Ids of a text as the flags say: `bos` "auto" (iff the tokenizer's files say so), "on" or "off". Error: a
   // tokenizer larger than the embedding, no BOS to add.

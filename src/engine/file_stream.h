@@ -1,4 +1,4 @@
-// The text of `score` as one stream of ids: files are read and tokenised one after the other, as the ids are
+// The text of files as one stream of ids: files are read and tokenised one after the other, as the ids are
 // needed, so that neither a text nor its ids are in memory as a whole.
 #pragma once
 
@@ -12,7 +12,7 @@
 
 namespace sepllm {
 
-struct ScoreInput {
+struct TextInput {
   std::vector<std::string> texts{};  // each tokenised alone, joined with nothing between; or
   std::string ids{};                 // a file of ids
   std::string bos = "auto";          // before the first text
@@ -27,7 +27,7 @@ class FileStream : public TokenStream {
   // Reads the beginning, to know has_bos(). Errors, here and later, name the file: missing, not UTF-8 (with
   // the byte's place), no ids, ids outside the vocabulary. References are kept. A file that the tokenizer
   // cannot cut (Tokenizer::cuts_before_line_break) is read as a whole; of a pipe at most 3 GiB then.
-  FileStream(const Model& model, const ScoreInput& input);
+  FileStream(const Model& model, const TextInput& input);
 
   std::span<const int32_t> peek(int64_t n) override;
   void take(int64_t n) override;
@@ -47,7 +47,7 @@ class FileStream : public TokenStream {
   size_t cut() const;
 
   const Model& model_;
-  const ScoreInput& input_;
+  const TextInput& input_;
   std::vector<std::string> files_;
   size_t next_file_ = 0;
   std::string file_;  // the open one
@@ -65,8 +65,8 @@ class FileStream : public TokenStream {
 
 // Text tokens of the input, at most input.tokens. Error where it has fewer than it asks for, or too few to
 // score: before a long run, so only for regular() input.
-int64_t count_tokens(const Model& model, const ScoreInput& input);
+int64_t count_tokens(const Model& model, const TextInput& input);
 // The same checks after a run that has read all there is.
-void check_count(const ScoreInput& input, int64_t tokens, bool has_bos);
+void check_count(const TextInput& input, int64_t tokens, bool has_bos);
 
 }  // namespace sepllm

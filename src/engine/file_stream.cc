@@ -1,13 +1,13 @@
-#include "apps/score_source.h"
+#include "engine/file_stream.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "apps/shell/common.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/utf8.h"
+#include "text/token_ids.h"
 
 namespace sepllm {
 namespace {
@@ -19,17 +19,17 @@ bool is_blank(char c) { return c == ' ' || c == ',' || c == '\t' || c == '\r' ||
 
 }  // namespace
 
-bool ScoreInput::regular() const {
+bool TextInput::regular() const {
   return ids.empty() ? std::all_of(texts.begin(), texts.end(), is_regular_file) : is_regular_file(ids);
 }
 
-FileStream::FileStream(const Model& model, const ScoreInput& input)
+FileStream::FileStream(const Model& model, const TextInput& input)
     : model_(model),
       input_(input),
       files_(input.ids.empty() ? input.texts : std::vector<std::string>{input.ids}) {
   if (input.ids.empty()) ids_ = model.encode("", input.bos);
   const std::span<const int32_t> first = peek(1);
-  const std::optional<int32_t> bos = bos_of(model);
+  const std::optional<int32_t> bos = model.bos_id();
   has_bos_ = !first.empty() && bos && first[0] == *bos;
   if (input.tokens > 0 && input.tokens < INT64_MAX) limit_ = input.tokens + (has_bos_ ? 1 : 0);
 }
@@ -112,7 +112,7 @@ void FileStream::add_ids(size_t end) {
   done_ += ids.size();
 }
 
-void check_count(const ScoreInput& input, int64_t tokens, bool has_bos) {
+void check_count(const TextInput& input, int64_t tokens, bool has_bos) {
   const std::string source = input.ids.empty() ? input.texts.front() : input.ids;
   const int64_t least = has_bos ? 1 : 2;
   if (tokens < least && (input.tokens == 0 || input.tokens >= least)) {
@@ -129,7 +129,7 @@ void check_count(const ScoreInput& input, int64_t tokens, bool has_bos) {
                .got = std::to_string(input.tokens)});
 }
 
-int64_t count_tokens(const Model& model, const ScoreInput& input) {
+int64_t count_tokens(const Model& model, const TextInput& input) {
   FileStream stream(model, input);
   constexpr int64_t kAtOnce = 65536;
   for (;;) {

@@ -1,4 +1,4 @@
-#include "apps/score_source.h"
+#include "engine/file_stream.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -13,7 +13,7 @@
 namespace sepllm {
 namespace {
 
-class ScoreSource : public ::testing::Test {
+class FileStreamTest : public ::testing::Test {
  protected:
   void SetUp() override {
     write_random_model(folder_.file("model"), {});
@@ -23,7 +23,7 @@ class ScoreSource : public ::testing::Test {
     }
   }
   // All ids, read in steps of this size with the next ones looked at too.
-  std::vector<int32_t> all(const ScoreInput& input, int64_t step) const {
+  std::vector<int32_t> all(const TextInput& input, int64_t step) const {
     FileStream stream(*model_, input);
     std::vector<int32_t> out;
     for (;;) {
@@ -34,7 +34,7 @@ class ScoreSource : public ::testing::Test {
       stream.take(n);
     }
   }
-  std::string message_of(const ScoreInput& input) const {
+  std::string message_of(const TextInput& input) const {
     try {
       count_tokens(*model_, input);
     } catch (const Error& error) {
@@ -48,9 +48,9 @@ class ScoreSource : public ::testing::Test {
   std::string text_;
 };
 
-TEST_F(ScoreSource, FilesOfManyBlocksAreTheIdsOfTheWhole) {
-  const ScoreInput input{.texts = {folder_.write("a.txt", text_), folder_.write("b.txt", "x\ny"),
-                                   folder_.write("c.txt", ""), folder_.write("d.txt", text_)}};
+TEST_F(FileStreamTest, FilesOfManyBlocksAreTheIdsOfTheWhole) {
+  const TextInput input{.texts = {folder_.write("a.txt", text_), folder_.write("b.txt", "x\ny"),
+                                  folder_.write("c.txt", ""), folder_.write("d.txt", text_)}};
   std::vector<int32_t> expected = model_->encode(text_, "auto");
   for (const std::string& text : {std::string("x\ny"), text_}) {
     const auto ids = model_->encode(text, "off");
@@ -60,8 +60,8 @@ TEST_F(ScoreSource, FilesOfManyBlocksAreTheIdsOfTheWhole) {
   EXPECT_EQ(count_tokens(*model_, input), static_cast<int64_t>(expected.size()));
 }
 
-TEST_F(ScoreSource, TheFirstTokensWithTheirBos) {
-  ScoreInput input{.texts = {folder_.write("a.txt", text_)}, .bos = "on", .tokens = 300000};
+TEST_F(FileStreamTest, TheFirstTokensWithTheirBos) {
+  TextInput input{.texts = {folder_.write("a.txt", text_)}, .bos = "on", .tokens = 300000};
   auto expected = model_->encode(text_, "on");
   expected.resize(300001);
   EXPECT_EQ(all(input, 1000), expected);
@@ -71,7 +71,7 @@ TEST_F(ScoreSource, TheFirstTokensWithTheirBos) {
   EXPECT_NE(message_of(input).find("to " + std::to_string(text_.size())), std::string::npos);
 }
 
-TEST_F(ScoreSource, IdsOfManyBlocks) {
+TEST_F(FileStreamTest, IdsOfManyBlocks) {
   std::string list;
   std::vector<int32_t> expected;
   for (int32_t k = 0; list.size() < 600000; ++k) {
@@ -86,17 +86,17 @@ TEST_F(ScoreSource, IdsOfManyBlocks) {
             std::string::npos);
 }
 
-TEST_F(ScoreSource, APipeIsReadAsItComes) {
+TEST_F(FileStreamTest, APipeIsReadAsItComes) {
   const std::string pipe = folder_.file("pipe");
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   std::thread writer([&] { std::ofstream(pipe) << text_; });
-  const ScoreInput input{.texts = {pipe}};
+  const TextInput input{.texts = {pipe}};
   EXPECT_FALSE(input.regular());
   EXPECT_EQ(all(input, 1000), model_->encode(text_, "auto"));
   writer.join();
 }
 
-TEST_F(ScoreSource, WrongFilesAreNamedWithThePlace) {
+TEST_F(FileStreamTest, WrongFilesAreNamedWithThePlace) {
   std::string bad = text_;
   bad[700001] = '\xFF';
   const std::string message =
