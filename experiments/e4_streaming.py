@@ -7,7 +7,7 @@ import statistics
 import runs as R
 
 BOOK = "10146"  # held out; the text of the published streaming demo
-# name, runs (of seeds), what it is, options of sep-stream: spec.md's for T = 1024, half of them for T = 512.
+# name, runs (of seeds), what it is, options of sep-stream: docs/METHOD.md's for T = 1024, half of them for T = 512.
 SMALL = ["--init", "4", "--seps", "32", "--window", "128", "--capacity", "400"]
 MODELS = [("llama", ["own"], "Llama style, trained under sep (n = 64)", ["--init", "4", "--seps", "64", "--window", "256", "--capacity", "800"]),
           ("neox", ["e1/full-1", "e1/full-2", "e1/full-3"], "NeoX style, trained with full attention", SMALL),

@@ -1,5 +1,5 @@
-// What a query sees, as a definition: the object that masks, kernels and caches must agree with (spec.md,
-// section 2).
+// What a query sees, as a definition: the object that masks, kernels and caches must agree with
+// (docs/METHOD.md#visibility).
 #pragma once
 
 #include <cstdint>

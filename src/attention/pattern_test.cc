@@ -9,7 +9,7 @@
 namespace sepllm {
 namespace {
 
-// spec.md, section 2, written out: who sees whom, with the documents' starts found by counting.
+// docs/METHOD.md#visibility, written out: who sees whom, with the documents' starts found by counting.
 bool sees(const Pattern& p, int64_t i, int64_t j) {
   int64_t start = 0;
   for (const int64_t s : p.document_starts) {

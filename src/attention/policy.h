@@ -1,4 +1,4 @@
-// Which keys a model keeps: every policy of the paper as a value of one type (spec.md, sections 2 and 3).
+// Which keys a model keeps: every policy of the paper as a value of one type (docs/METHOD.md#policies).
 #pragma once
 
 #include <cstdint>

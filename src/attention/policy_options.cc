@@ -80,7 +80,8 @@ Option seps_option(Policy* policy) {
   option.name = "seps";
   option.value_name = "S|unbounded";
   option.help =
-      "sep-stream: separators kept (spec: s); unbounded: this block and the capacity grow (default 64)";
+      "sep-stream: separators kept (s in METHOD.md); unbounded: this block and the capacity grow (default "
+      "64)";
   option.set = [=](const std::string& text) {
     policy->seps_unbounded = text == "unbounded";
     if (policy->seps_unbounded) return;
@@ -139,12 +140,13 @@ void declare_policy_options(OptionSet* options, PolicySettings* settings) {
   std::vector<std::pair<const char*, PolicyKind>> kinds;
   for (const PolicyKind kind : kKinds) kinds.emplace_back(policy_name(kind), kind);
   options->add(named("policy", &p->kind, kinds, "which keys attention keeps (default full)"));
-  options->add_int("init", &p->init, 0, kMaxSize, "initial tokens kept for ever (spec: a; default 4)", "A");
+  options->add_int("init", &p->init, 0, kMaxSize, "initial tokens kept for ever (a in METHOD.md; default 4)",
+                   "A");
   options->add_int("window", &p->window, 1, kMaxSize,
-                   "neighbouring window (spec: n, or w of sep-stream; default 256)");
+                   "neighbouring window (n in METHOD.md, w of sep-stream; default 256)");
   options->add(seps_option(p));
   options->add_int("capacity", &p->capacity, 1, kMaxSize,
-                   "streaming: slots of the cache (spec: c; default 800)", "C");
+                   "streaming: slots of the cache (c in METHOD.md; default 800)", "C");
   options->add_int("interval", &p->interval, 1, kMaxSize, "fixed: every k-th token is kept (default 8)", "K");
   options->add_flag("sep-replace", &p->sep_replace,
                     "sep-stream: a compression keeps only the newest batch of separators");

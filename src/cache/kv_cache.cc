@@ -273,8 +273,8 @@ std::span<const Move> KvCache::end_chunk() {
   return moves_;
 }
 
-// spec.md section 3, step 3: the separators of the past window join the separator block, the rest of it is
-// dropped.
+// docs/METHOD.md#streaming, step 3: the separators of the past window join the separator block, the rest of
+// it is dropped.
 void KvCache::compress(Group& g) {
   const bool rotate = policy_.positions == PositionMode::kCache;
   const auto old_compact = static_cast<int64_t>(g.compact_positions.size());

@@ -4,8 +4,8 @@
 // Per layer two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
 // recent tokens, a ring). Under a static policy a token enters the band; when it falls out of the window it
 // is dropped, or moved to the compact part if the policy keeps it. Under sep-stream the two parts are the
-// four blocks of spec.md section 3: Initial | Separator (compact), Past | Local (band). Layers of equal
-// window share one plan.
+// four blocks of docs/METHOD.md#streaming: Initial | Separator (compact), Past | Local (band). Layers of
+// equal window share one plan.
 #pragma once
 
 #include <cstdint>

@@ -161,7 +161,7 @@ TEST(KvCache, DecodingHoldsExactlyWhatTheQuerySees) {
   EXPECT_EQ(cache.stats().full_bytes, 100 * 2 * kHeads * kDim * 4);
 }
 
-// spec.md section 3 by a list of positions.
+// docs/METHOD.md#streaming by a list of positions.
 struct PlainStream {
   const Policy& policy;
   const std::vector<int32_t>& tokens;

@@ -1,5 +1,6 @@
 // Where attention goes: weights of chosen heads, and the share of attention that initial tokens, separators,
-// neighbours and the others receive in each layer (spec.md, section 1: the observation behind the method).
+// neighbours and the others receive in each layer (docs/METHOD.md#why-it-works: the observation behind the
+// method).
 #pragma once
 
 #include <array>

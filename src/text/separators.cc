@@ -34,7 +34,7 @@ std::optional<std::u32string> code_points(std::string_view text) {
   return out;
 }
 
-// The text rule of spec.md, section 5. A blank or closing character that is itself a mark is not trimmed, so
+// The text rule of docs/METHOD.md#separators. A blank or closing character that is itself a mark is not trimmed, so
 // that it can be found at the end.
 struct TextRule {
   std::u32string_view marks = kMarks;

@@ -1,5 +1,5 @@
 // Which tokens are separators: by text rule, by the reference's id lists, by given characters or ids
-// (spec.md, section 5).
+// (docs/METHOD.md#separators).
 #pragma once
 
 #include <string>

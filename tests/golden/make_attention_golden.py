@@ -1,5 +1,5 @@
 """Attention by a pattern and its gradients as PyTorch's autograd computes them, in float64 through the explicit
-T x T mask. The mask is written here from the sentence that defines it (spec: a key is visible if it is not later than
+T x T mask. The mask is written here from the sentence that defines it (docs/METHOD.md#visibility: a key is visible if it is not later than
 the query, in its document, and initial, a separator or within the window), as a loop over pairs.
 
 Writes attention/<case>.safetensors: `settings` (int32: heads, kv heads, head_dim, tokens, initial, window or -1, ALiBi),

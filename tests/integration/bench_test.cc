@@ -158,7 +158,8 @@ TEST(BenchAttention, CtrlCEndsItWithTheRowsSoFar) {
   EXPECT_NE(read_file(err).find("interrupted"), std::string::npos);
 }
 
-// spec.md, section 4: 16.5 % of the tokens; visible shares .22 (2048, 64), .18 (8192, 64), .22 (8192, 256).
+// docs/METHOD.md#training: 16.5 % of the tokens; visible shares .22 (2048, 64), .18 (8192, 64), .22 (8192,
+// 256).
 TEST(BookSeparators, AreAsDenseAsInTheBook) {
   const std::vector<int64_t> all = bench::book_separators("paper", bench::kBookTokens);
   const double share = static_cast<double>(all.size()) / static_cast<double>(bench::kBookTokens);

@@ -21,7 +21,7 @@ struct Expected {
   int64_t peak_slots = 0;  // of a layer, the chunk in flight included
 };
 
-// sep-stream token by token, straight from spec.md section 3.
+// sep-stream token by token, straight from docs/METHOD.md#streaming.
 Expected simulate_sep_stream(const Policy& policy, const std::vector<int32_t>& ids,
                              const TokenSet& separators) {
   Expected out;

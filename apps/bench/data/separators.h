@@ -12,7 +12,7 @@ namespace sepllm::bench {
 inline constexpr int64_t kBookTokens = 128 * 1024;
 
 // Positions below `n_tokens` of the book's separators, ascending, by the rule "paper" (the nine ids that the
-// paper trains GPT-NeoX models with) or "text" (spec.md, section 5). Error (kInvalidArgument) for another
+// paper trains GPT-NeoX models with) or "text" (docs/METHOD.md#separators). Error (kInvalidArgument) for another
 // rule, (kOutOfRange) for more tokens than known.
 std::vector<int64_t> book_separators(const std::string& rule, int64_t n_tokens);
 

@@ -1,6 +1,6 @@
 // Sep-Attention: softmax attention of whole sequences to themselves by a Pattern, forward and backward
-// (spec.md, section 4). What a pattern keeps beyond its window is gathered once into dense rows, so that the
-// work is that of the visible pairs and no T x T array exists.
+// (docs/METHOD.md#training). What a pattern keeps beyond its window is gathered once into dense rows, so that
+// the work is that of the visible pairs and no T x T array exists.
 #pragma once
 
 #include <cstdint>
