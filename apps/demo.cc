@@ -9,6 +9,7 @@
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
 #include "apps/shell/output.h"
+#include "apps/shell/provenance.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "model/random_model.h"
@@ -83,7 +84,8 @@ class DemoCommand : public Command {
         .prompt_tokens = plan.prompt_tokens,
         .prompt = model.tokenizer == nullptr ? "" : model.tokenizer->decode(prompt),
         .kv_bytes_per_token = 0,
-        .rows = {}};
+        .rows = {},
+        .program = provenance(common_.n_threads())};
     {
       Progress progress("demo", static_cast<int64_t>(plan.settings.size()));
       report.rows = run_demo(model, plan, context, [&](size_t done, const std::string& policy) {

@@ -6,6 +6,7 @@
 #include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 #include "apps/shell/prompt.h"
+#include "apps/shell/provenance.h"
 #include "engine/generator.h"
 
 namespace sepllm {
@@ -81,6 +82,7 @@ class GenerateCommand : public Command {
             {"prompt_tokens", result.prompt_tokens},
             {"prefill_tokens_per_second", result.prefill_tokens_per_second()},
             {"decode_tokens_per_second", result.decode_tokens_per_second()},
+            {"program", provenance(common_.n_threads(), sampling_.seed)},
             {"policy", policy_json(policy_.settings)},
             {"kv", session.cache().stats().json()}};
   }

@@ -8,6 +8,7 @@
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
 #include "apps/shell/output.h"
+#include "apps/shell/provenance.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "engine/session.h"
@@ -111,6 +112,7 @@ class InspectAttentionCommand : public Command {
                         .init = init_,
                         .window = window_,
                         .separators = separators_,
+                        .program = provenance(common_.n_threads()),
                         .maps = map.maps(),
                         .shares = map.shares()};
     const int64_t drawn = std::min(drawn_, static_cast<int64_t>(ids.size()));
@@ -137,7 +139,8 @@ class InspectAttentionCommand : public Command {
                         {"tokens", shares_json(map.shares()[l].tokens)}});
     }
     return {{"tokens", ids.size()},      {"init", init_}, {"window", window_},
-            {"separators", separators_}, {"out", out_},   {"layers", layers}};
+            {"separators", separators_}, {"out", out_},   {"program", provenance(common_.n_threads())},
+            {"layers", layers}};
   }
 
   static std::string table(const AttentionMap& map) {

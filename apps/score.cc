@@ -9,6 +9,7 @@
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"
 #include "apps/shell/output.h"
+#include "apps/shell/provenance.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/process.h"
@@ -185,6 +186,7 @@ class ScoreCommand : public Command {
                   {"seconds", result.seconds},
                   {"tokens_per_second", result.tokens_per_second()},
                   {"peak_rss_bytes", peak_rss_bytes()},
+                  {"program", provenance(common_.n_threads())},
                   {"policy", policy_json(policy_.settings)},
                   {"kv", kv.json()}};
       if (resumed_from_) out["resumed_from"] = *resumed_from_;

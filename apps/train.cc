@@ -10,6 +10,7 @@
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"
 #include "apps/shell/output.h"
+#include "apps/shell/provenance.h"
 #include "apps/train_plan_text.h"
 #include "apps/train_ranks.h"
 #include "apps/train_samples.h"
@@ -102,6 +103,7 @@ class TrainCommand : public Command {
     if (comm.first()) progress.emplace("training", config.train_steps);
     std::optional<TextSampler> sampler;
     Trainer::Callbacks callbacks;
+    callbacks.program = provenance(threads, config.seed);
     callbacks.gemm_flops = rate;
     callbacks.sample_text = [&] { return sampler->text(); };
     callbacks.now = seconds_now;
@@ -178,6 +180,7 @@ class TrainCommand : public Command {
                   {"valid_loss", valid ? Json(*valid) : Json()},
                   {"tokens", last_.tokens},
                   {"peak_rss_bytes", peak_rss_bytes()},
+                  {"program", trainer.program()},
                   {"model", model}});
       return;
     }

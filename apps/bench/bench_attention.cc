@@ -13,6 +13,7 @@
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"
 #include "apps/shell/output.h"
+#include "apps/shell/provenance.h"
 #include "base/error.h"
 #include "kernels/machine_rates.h"
 #include "text/separators.h"
@@ -221,7 +222,7 @@ class BenchAttentionCommand : public Command {
     Json row = {{"policy", policy_name_},    {"tokens", shape.tokens},     {"window", window},
                 {"heads", shape.heads},      {"kv_heads", shape.kv_heads}, {"head_dim", shape.head_dim},
                 {"threads", threads},        {"pass", pass_name(pass)},    {"init", policy_.init},
-                {"separators", separators_}, {"layout", layout_}};
+                {"separators", separators_}, {"layout", layout_},          {"program", provenance(threads)}};
     if (policy_.kind == PolicyKind::kFull) row["init"] = nullptr;
     if (policy_.kind != PolicyKind::kSep) row["separators"] = nullptr;
     if (policy_.kind == PolicyKind::kFixed) row["interval"] = policy_.interval;

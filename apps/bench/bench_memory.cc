@@ -9,6 +9,8 @@
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"
 #include "apps/shell/output.h"
+#include "apps/shell/provenance.h"
+#include "base/build_info.h"
 #include "kernels/machine_rates.h"
 
 namespace sepllm {
@@ -56,7 +58,8 @@ class BenchMemoryCommand : public Command {
 
  private:
   static Json row(int n_threads, int64_t bytes, const std::vector<double>& rates) {
-    return {{"cpu_info", cpu_name()},
+    return {{"program", provenance(n_threads)},
+            {"cpu_info", cpu_name()},
             {"n_threads", n_threads},
             {"bytes", bytes},
             {"read_bandwidth", *std::max_element(rates.begin(), rates.end())},

@@ -4,8 +4,8 @@
 
 #include <cmath>
 #include <ctime>
-#include <fstream>
 
+#include "base/build_info.h"
 #include "base/check.h"
 
 namespace sepllm {
@@ -25,18 +25,6 @@ std::vector<int64_t> parse_list(const std::string& name, const std::string& text
   return out;
 }
 
-// What follows `key` and a colon in a file of such lines; empty where there is none.
-std::string line_value(const char* path, const std::string& key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    const size_t colon = line.find(':');
-    if (colon == std::string::npos || line.compare(0, key.size(), key) != 0) continue;
-    const size_t begin = line.find_first_not_of(" \t", colon + 1);
-    return begin == std::string::npos ? "" : line.substr(begin);
-  }
-  return "";
-}
-
 }  // namespace
 
 Option list_option(const char* name, std::vector<int64_t>* target, int64_t min, int64_t max,
@@ -50,13 +38,8 @@ Option list_option(const char* name, std::vector<int64_t>* target, int64_t min, 
   return option;
 }
 
-std::string cpu_name() {
-  const std::string name = line_value("/proc/cpuinfo", "model name");
-  return name.empty() ? "unknown" : name;
-}
-
 std::optional<int64_t> available_memory_bytes() {
-  const std::string text = line_value("/proc/meminfo", "MemAvailable");
+  const std::string text = system_value("/proc/meminfo", "MemAvailable");
   const auto kib = parse_integer(text.substr(0, text.find(' ')));
   return kib ? std::optional(*kib * 1024) : std::nullopt;
 }

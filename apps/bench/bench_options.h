@@ -17,8 +17,6 @@ constexpr int64_t kMaxBenchTokens = int64_t{1} << 24;
 Option list_option(const char* name, std::vector<int64_t>* target, int64_t min, int64_t max,
                    const std::string& help);
 
-// The processor's name as the system gives it; "unknown" where it gives none.
-std::string cpu_name();
 // Memory that can be had without swapping; none where the system does not say.
 std::optional<int64_t> available_memory_bytes();
 // "2026-01-31T23:59:59Z".

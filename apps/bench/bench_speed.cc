@@ -12,6 +12,8 @@
 #include "apps/shell/figures.h"
 #include "apps/shell/memory_plan.h"
 #include "apps/shell/output.h"
+#include "apps/shell/provenance.h"
+#include "base/build_info.h"
 #include "base/error.h"
 #include "kernels/machine_rates.h"
 
@@ -167,7 +169,9 @@ class BenchSpeedCommand : public Command {
     const Json settings = policy_json(policy_.settings);
     const std::string kv = settings["kv"];
     const int64_t chunk = policy_.settings.prefill_chunk;
-    Json out = {{"build_version", SEPLLM_VERSION},
+    Json out = {{"build_version", build_version()},
+                {"build_commit", build_commit()},
+                {"program", provenance(context.pool.size())},
                 {"cpu_info", cpu_name()},
                 {"backends", "CPU"},
                 {"model_filename", model.folder},

@@ -14,6 +14,8 @@
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"
 #include "apps/shell/output.h"
+#include "apps/shell/provenance.h"
+#include "base/build_info.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "kernels/machine_rates.h"
@@ -266,6 +268,7 @@ class BenchTrainCommand : public Command {
                 {"weight_storage", weights_},
                 {"activation_storage", activations_},
                 {"threads", context.pool.size()},
+                {"program", provenance(context.pool.size())},
                 {"cpu_info", cpu_name()},
                 {"seconds", seconds},
                 {"tokens_per_second", per_step / seconds},

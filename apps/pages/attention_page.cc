@@ -201,7 +201,8 @@ std::string attention_page(const AttentionReport& report) {
       "shade the passage by what that query attends to.</p>\n",
       report.pieces.size());
   body += legend() + passage(report) + "<p></p>\n" + map_figures(report);
-  body += "<div id=\"tip\"></div>\n" + data_element(report) + "<script>" + kScript + "</script>\n";
+  body += "<div id=\"tip\"></div>\n" + data_element(report) + "<script>" + kScript + "</script>\n" +
+          provenance_html(report.program);
   return html_page("Where attention goes", kStyle, body);
 }
 

@@ -18,6 +18,7 @@ struct AttentionReport {
   int64_t init = 0;
   int64_t window = 0;
   std::string separators;  // the rule
+  Json program;            // provenance() of the run
   std::vector<HeadMap> maps;
   std::vector<ClassShares> shares;
 };

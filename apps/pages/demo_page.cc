@@ -214,7 +214,7 @@ std::string demo_page(const DemoReport& report) {
     body += fmt::format("<dt>{}</dt><dd>{}</dd>\n", name_of(row), html_escape(row.generated));
   }
   return html_page("SepLLM: one model, six policies", std::string(kPlotStyle) + kDemoStyle,
-                   body + "</dl></div>\n");
+                   body + "</dl></div>\n" + provenance_html(report.program));
 }
 
 Json demo_json(const DemoReport& report) {
@@ -232,7 +232,11 @@ Json demo_json(const DemoReport& report) {
                     {"decode_tokens_per_second", row.decode_tokens_per_second},
                     {"text", row.generated}});
   }
-  return {{"model", report.model}, {"note", report.note}, {"text", report.text}, {"rows", rows}};
+  return {{"model", report.model},
+          {"note", report.note},
+          {"text", report.text},
+          {"program", report.program},
+          {"rows", rows}};
 }
 
 }  // namespace sepllm

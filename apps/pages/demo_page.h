@@ -19,6 +19,7 @@ struct DemoReport {
   std::string prompt;              // those tokens
   int64_t kv_bytes_per_token = 0;  // under full attention
   std::vector<DemoRow> rows;
+  Json program;  // provenance() of the run
 };
 
 std::string demo_table(const DemoReport& report);

@@ -1,5 +1,6 @@
 #include "apps/pages/html_page.h"
 
+#include "apps/shell/provenance.h"
 #include "base/utf8.h"
 
 namespace sepllm {
@@ -79,6 +80,11 @@ std::string base64(std::string_view bytes) {
     for (size_t d = 0; d < 4; ++d) out += d <= n ? kDigits[group >> (18 - 6 * d) & 63U] : '=';
   }
   return out;
+}
+
+std::string provenance_html(const Json& program) {
+  if (program.is_null()) return "";
+  return "<p class=\"note\">" + html_escape(provenance_line(program)) + "</p>\n";
 }
 
 std::string html_page(const std::string& title, const std::string& style, const std::string& body) {

@@ -244,6 +244,7 @@ std::string report_page(const std::vector<RunRecord>& runs) {
       runs.size() == 1 ? "Training run: " + runs[0].name : fmt::format("{} training runs", runs.size());
   std::string body = warnings_html(runs) + summary_html(runs);
   body += report_plots(runs) + same_loss_html(runs) + samples_html(runs) + settings_html(runs);
+  for (const RunRecord& run : runs) body += provenance_html(run.program);
   return html_page(title, std::string(kPlotStyle) + kReportStyle, body);
 }
 

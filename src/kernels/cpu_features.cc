@@ -1,6 +1,9 @@
 #include "kernels/cpu_features.h"
 
+#include <hwy/highway.h>
+
 #include <atomic>
+#include <utility>
 
 #if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
@@ -52,5 +55,16 @@ unsigned cpu_features() {
 }
 
 void allow_cpu_features(unsigned features) { g_allowed.store(features, std::memory_order_relaxed); }
+
+std::string instruction_sets() {
+  const int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
+  std::string out = hwy::TargetName(targets & -targets);  // the best one is the lowest bit
+  constexpr std::pair<CpuFeature, const char*> kNames[] = {
+      {kVnni, " VNNI"}, {kAmxInt8, " AMX_INT8"}, {kAmxBf16, " AMX_BF16"}};
+  for (const auto& [feature, name] : kNames) {
+    if ((cpu_features() & feature) != 0) out += name;
+  }
+  return out;
+}
 
 }  // namespace sepllm

@@ -1,6 +1,8 @@
 // Instructions that some kernels use beyond Highway's targets.
 #pragma once
 
+#include <string>
+
 namespace sepllm {
 
 enum CpuFeature : unsigned {
@@ -15,5 +17,8 @@ unsigned cpu_features();
 // Only these from now on, as far as the machine has them: for tests and benchmarks.
 void allow_cpu_features(unsigned features);
 inline constexpr unsigned kAllCpuFeatures = ~0U;
+// The instruction sets that kernels run with, such as "AVX3 VNNI AMX_INT8 AMX_BF16": Highway's name of its
+// target, then the features above.
+std::string instruction_sets();
 
 }  // namespace sepllm

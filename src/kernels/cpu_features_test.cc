@@ -27,5 +27,16 @@ TEST(CpuFeatures, TestsPassThroughEveryOne) {
   EXPECT_EQ(all, cpu_features());
 }
 
+TEST(CpuFeatures, InstructionSetsNameOnlyWhatIsAllowed) {
+  const unsigned has = cpu_features();
+  EXPECT_EQ(instruction_sets().find(" VNNI") != std::string::npos, (has & kVnni) != 0);
+  allow_cpu_features(0);
+  const std::string plain = instruction_sets();
+  EXPECT_FALSE(plain.empty());
+  EXPECT_EQ(plain.find(' '), std::string::npos) << plain;
+  allow_cpu_features(kAllCpuFeatures);
+  EXPECT_TRUE(instruction_sets().starts_with(plain));
+}
+
 }  // namespace
 }  // namespace sepllm

@@ -88,6 +88,7 @@ RunRecord read_run(const std::string& folder) {
     const JsonObject object(facts, file);
     run.parameters = object.integer_or("parameters", 0, 0, INT64_MAX);
     if (object.has("settings")) run.settings = object.object("settings").json();
+    if (object.has("program")) run.program = object.object("program").json();
   }
   return run;
 }

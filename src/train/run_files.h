@@ -12,8 +12,9 @@ namespace sepllm {
 
 std::string metrics_path(const std::string& run);  // metrics.jsonl: a line per step (train/metrics.h)
 std::string samples_path(const std::string& run);  // samples.jsonl: {"step": .., "text": ..}
-std::string facts_path(const std::string& run);    // run.json: {"settings": .., "parameters": ..}
-std::string model_path(const std::string& run);    // the finished model
+std::string facts_path(
+    const std::string& run);  // run.json: {"settings": .., "parameters": .., "program": ..}
+std::string model_path(const std::string& run);  // the finished model
 std::string report_path(const std::string& run);
 
 struct TextSample {
@@ -26,6 +27,7 @@ struct RunRecord {
   std::string name;                // of its folder, or as much of the path as tells it from others'
   Json settings;                   // null: not known
   int64_t parameters = 0;          // 0: not known
+  Json program;                    // which program ran on what; null: not known
   std::vector<StepMetrics> steps;  // ascending; `elapsed` is always there, other fields may be NaN
   std::vector<TextSample> samples;
   int64_t unreadable_lines = 0;

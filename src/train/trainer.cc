@@ -163,6 +163,7 @@ void Trainer::resume() {
 // For those who read the folder: what the run is.
 void Trainer::write_run_file() const {
   const Json facts = {{"parameters", learner_->parameters().count()},
+                      {"program", callbacks_.program},
                       {"settings", train_config_json(config_)}};
   write_file_atomically(facts_path(config_.save), facts.dump(1) + "\n");
 }

@@ -31,6 +31,7 @@ class Trainer {
     std::function<double()> now = [] { return 0.0; };                             // seconds
     // A text by the model as it is; none: no samples are written.
     std::function<std::string()> sample_text{};
+    Json program{};         // which program runs on what, for run.json
     double gemm_flops = 0;  // the machine's rate of products, for gemm_share; 0: not known
   };
 
@@ -48,6 +49,7 @@ class Trainer {
 
   int64_t step() const { return state_.step; }
   const TrainConfig& config() const { return config_; }
+  const Json& program() const { return callbacks_.program; }
   Learner& learner() { return *learner_; }
   const Tokenizer* tokenizer() const { return inputs_.tokenizer.get(); }
   // In force at the next step (later_policy from its step on); of a complete run: at the last.

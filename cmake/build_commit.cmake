@@ -1,0 +1,20 @@
+# Writes OUT, a source file that says which commit of SOURCE is built; called on every build, but the file changes only
+# where the commit does. "-changed": files differ from the commit's.
+set(commit "unknown")
+execute_process(COMMAND git -C "${SOURCE}" rev-parse --short=12 HEAD OUTPUT_VARIABLE found OUTPUT_STRIP_TRAILING_WHITESPACE
+                ERROR_QUIET RESULT_VARIABLE failed)
+if(NOT failed)
+  set(commit "${found}")
+  execute_process(COMMAND git -C "${SOURCE}" diff --quiet HEAD -- src apps ERROR_QUIET RESULT_VARIABLE changed)
+  if(changed)
+    string(APPEND commit "-changed")
+  endif()
+endif()
+set(text "namespace sepllm {\nextern const char* const kBuildCommit;\nconst char* const kBuildCommit = \"${commit}\";\n}  // namespace sepllm\n")
+set(before "")
+if(EXISTS "${OUT}")
+  file(READ "${OUT}" before)
+endif()
+if(NOT before STREQUAL text)
+  file(WRITE "${OUT}" "${text}")
+endif()
