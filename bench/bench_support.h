@@ -8,9 +8,9 @@
 #include <random>
 #include <vector>
 
-#include "kernels/context.h"
 #include "kernels/formats/element.h"
 #include "tensor/buffer.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 
 namespace sepllm::bench {

@@ -14,7 +14,7 @@ void BM_ActivateGated(benchmark::State& state) {
   const bench::Rows source(kRows, kCols), x(kRows, kCols), up(kRows, kCols);
   for (auto _ : state) {
     std::copy_n(source.matrix.data, kRows * kCols, x.matrix.data);
-    activate_gated(t.context, static_cast<ActivationFn>(state.range(0)), x.matrix, up.matrix);
+    activate_gated(t.context, static_cast<Activation>(state.range(0)), x.matrix, up.matrix);
   }
   state.SetItemsProcessed(state.iterations() * kRows * kCols);
 }

@@ -20,7 +20,7 @@
 #include "base/rng.h"
 #include "kernels/machine_rates.h"
 #include "model/shapes.h"
-#include "ops/op_times.h"
+#include "tensor/op_times.h"
 #include "train/learner.h"
 #include "train/new_model.h"
 

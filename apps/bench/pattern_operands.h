@@ -6,8 +6,8 @@
 
 #include "attention/pattern.h"
 #include "kernels/attention/pattern_attention.h"
-#include "kernels/context.h"
 #include "tensor/buffer.h"
+#include "tensor/context.h"
 
 namespace sepllm::bench {
 

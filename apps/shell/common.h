@@ -11,8 +11,8 @@
 #include "base/thread_pool.h"
 #include "cache/kv_cache.h"
 #include "engine/model.h"
-#include "kernels/context.h"
 #include "tensor/arena.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 

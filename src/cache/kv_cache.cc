@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "base/check.h"
 
@@ -30,7 +31,7 @@ KvCache::KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& s
   SEPLLM_CHECK(!is_block_type(layout.type));
   policy_.validate();
   policy_.validate_layers(layout.n_layers);
-  layers_.resize(static_cast<size_t>(layout.n_layers));
+  layers_.resize(layout.n_layers);
   for (int64_t l = 0; l < layout.n_layers; ++l) {
     const int64_t window =
         policy_.kind == PolicyKind::kSepStream ? kUnlimited : policy_.window_of(l, layout.n_layers);
@@ -47,7 +48,7 @@ KvCache::KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& s
 }
 
 int64_t KvCache::n_separators() const {
-  const auto n = static_cast<int64_t>(groups_[0].compact_positions.size());
+  const auto n = std::ssize(groups_[0].compact_positions);
   return std::max<int64_t>(0, n - policy_.init);
 }
 
@@ -58,29 +59,26 @@ int64_t KvCache::max_chunk() const {
   return effective_capacity() + 1 - held(groups_[0]);
 }
 
-int64_t KvCache::n_slots(int64_t layer) const {
-  return held(groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])]);
-}
+int64_t KvCache::n_slots(int64_t layer) const { return held(group_at(layer)); }
 
 std::vector<int64_t> KvCache::slot_positions(int64_t layer) const {
-  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  const Group& g = group_at(layer);
   std::vector<int64_t> out = g.compact_positions;
   for (int64_t k = 0; k < g.band_size; ++k) out.push_back(g.band_begin + k);
   return out;
 }
 
 std::vector<int32_t> KvCache::slot_tokens(int64_t layer) const {
-  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  const Group& g = group_at(layer);
   std::vector<int32_t> out = g.compact_tokens;
-  for (int64_t k = 0; k < g.band_size; ++k)
-    out.push_back(g.band_tokens[static_cast<size_t>(g.slot_of(g.band_begin + k))]);
+  for (int64_t k = 0; k < g.band_size; ++k) out.push_back(g.band_tokens[g.slot_of(g.band_begin + k)]);
   return out;
 }
 
 // --- A chunk ---
 
 void KvCache::begin_chunk(std::span<const int32_t> tokens) {
-  const auto n = static_cast<int64_t>(tokens.size());
+  const auto n = std::ssize(tokens);
   SEPLLM_CHECK(in_flight_ == 0 && n >= 1 && n <= max_chunk());
   in_flight_ = n;
   set_encoded(n);
@@ -94,15 +92,15 @@ void KvCache::begin_chunk(std::span<const int32_t> tokens) {
     count(group, n);
   }
   int64_t slots = 0;
-  for (const Group& group : groups_) slots += held(group) * static_cast<int64_t>(group.layers.size());
+  for (const Group& group : groups_) slots += held(group) * std::ssize(group.layers);
   stats_.peak_bytes = std::max(stats_.peak_bytes, slots * slot_bytes());
 }
 
 void KvCache::set_encoded(int64_t n) {
   const bool slots = policy_.positions == PositionMode::kCache;
   const int64_t first = slots && policy_.kind == PolicyKind::kSepStream ? held(groups_[0]) : length_;
-  encoded_.resize(static_cast<size_t>(n));
-  for (int64_t t = 0; t < n; ++t) encoded_[static_cast<size_t>(t)] = first + t;
+  encoded_.resize(n);
+  for (int64_t t = 0; t < n; ++t) encoded_[t] = first + t;
   second_encoded_.clear();
   if (!slots || policy_.kind != PolicyKind::kSinkStream) return;
   for (const int64_t place : encoded_) second_encoded_.push_back(std::min(place, policy_.capacity));
@@ -117,14 +115,14 @@ int64_t KvCache::last_place(int64_t n) const {
 // The band loses what no query of this chunk can see there; what the policy keeps of it, and of the tokens
 // that leave the window within the chunk, goes to the compact part (the latter after their rows are written).
 void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
-  const auto n = static_cast<int64_t>(tokens.size());
+  const auto n = std::ssize(tokens);
   const int64_t last = length_ + n - 1;
   while (g.band_size > 0 && g.band_begin <= length_ - g.window) {
     const int64_t slot = g.ring_start;
-    const int32_t token = g.band_tokens[static_cast<size_t>(slot)];
+    const int32_t token = g.band_tokens[slot];
     if (g.band_begin >= g.promoted && policy_.keeps(g.band_begin, token, separators_)) {
       push_compact(g, g.band_begin, token);
-      const SlotRef to{false, static_cast<int64_t>(g.compact_positions.size()) - 1};
+      const SlotRef to{false, std::ssize(g.compact_positions) - 1};
       for (const int64_t layer : g.layers) copy_slot(layer, {true, slot}, to);
     }
     ++g.band_begin;
@@ -133,9 +131,9 @@ void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
     g.promoted = std::max(g.promoted, g.band_begin);
   }
   append_to_band(g, tokens);
-  g.first_late = static_cast<int64_t>(g.compact_positions.size());
+  g.first_late = std::ssize(g.compact_positions);
   for (int64_t j = std::max(g.promoted, g.band_begin); j <= last - g.window; ++j) {
-    const int32_t token = g.band_tokens[static_cast<size_t>(g.slot_of(j))];
+    const int32_t token = g.band_tokens[g.slot_of(j)];
     if (policy_.keeps(j, token, separators_)) push_compact(g, j, token);
     g.promoted = j + 1;
   }
@@ -143,40 +141,37 @@ void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
 
 // The first tokens of the stream go straight to their block; all others to the band.
 void KvCache::plan_stream(Group& g, std::span<const int32_t> tokens) {
-  const int64_t n_initial =
-      std::clamp<int64_t>(policy_.init - length_, 0, static_cast<int64_t>(tokens.size()));
-  for (int64_t t = 0; t < n_initial; ++t) push_compact(g, length_ + t, tokens[static_cast<size_t>(t)]);
-  g.first_late = static_cast<int64_t>(g.compact_positions.size());
+  const int64_t n_initial = std::clamp<int64_t>(policy_.init - length_, 0, std::ssize(tokens));
+  for (int64_t t = 0; t < n_initial; ++t) push_compact(g, length_ + t, tokens[t]);
+  g.first_late = std::ssize(g.compact_positions);
   if (g.band_size == 0) g.band_begin = length_ + n_initial;
-  append_to_band(g, tokens.subspan(static_cast<size_t>(n_initial)));
+  append_to_band(g, tokens.subspan(n_initial));
 }
 
 void KvCache::append_to_band(Group& g, std::span<const int32_t> tokens) {
-  const auto n = static_cast<int64_t>(tokens.size());
+  const auto n = std::ssize(tokens);
   int64_t limit = kUnlimited;
   if (policy_.kind == PolicyKind::kSepStream) {
-    limit = std::max(g.band_size + n,
-                     effective_capacity() + 1 - static_cast<int64_t>(g.compact_positions.size()));
+    limit = std::max(g.band_size + n, effective_capacity() + 1 - std::ssize(g.compact_positions));
   } else if (g.window < kUnlimited) {
     limit = g.window - 1 + n;
   }
   grow_band(g, g.band_size + n, limit);
   for (int64_t t = 0; t < n; ++t) {
-    g.band_tokens[static_cast<size_t>(g.slot_of(g.band_begin + g.band_size + t))] =
-        tokens[static_cast<size_t>(t)];
+    g.band_tokens[g.slot_of(g.band_begin + g.band_size + t)] = tokens[t];
   }
   g.band_size += n;
 }
 
 void KvCache::push_compact(Group& g, int64_t position, int32_t token) {
-  grow_compact(g, static_cast<int64_t>(g.compact_positions.size()) + 1);
+  grow_compact(g, std::ssize(g.compact_positions) + 1);
   g.compact_positions.push_back(position);
   g.compact_tokens.push_back(token);
 }
 
 void KvCache::set_spans(Group& g) {
   g.spans.clear();
-  const auto n_compact = static_cast<int64_t>(g.compact_positions.size());
+  const auto n_compact = std::ssize(g.compact_positions);
   const bool stream = policy_.kind == PolicyKind::kSepStream;
   const bool slots = stream && policy_.positions == PositionMode::kCache;
   if (n_compact > 0) {
@@ -203,7 +198,7 @@ void KvCache::set_spans(Group& g) {
 }
 
 void KvCache::count(const Group& g, int64_t n) {
-  const auto n_layers = static_cast<int64_t>(g.layers.size());
+  const auto n_layers = std::ssize(g.layers);
   for (int64_t i = length_; i < length_ + n; ++i) {
     int64_t keys = 0;
     for (const KeySpan& s : g.spans) keys += s.range(i).size();
@@ -214,40 +209,41 @@ void KvCache::count(const Group& g, int64_t n) {
   stats_.queries += n * n_layers;
 }
 
+SlotRef KvCache::entry_of(const Group& g, int64_t position) {
+  const bool band = position >= g.band_begin;
+  return {band, band ? g.slot_of(position) : position};
+}
+
 void KvCache::chunk_rows(int64_t layer, void** key_rows, void** value_rows, int64_t* head_strides) {
-  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  const Group& g = group_at(layer);
   for (int64_t t = 0; t < in_flight_; ++t) {
-    const int64_t position = length_ + t;
-    const bool band = position >= g.band_begin;
-    const SlotRef slot{band, band ? g.slot_of(position) : position};
+    const SlotRef slot = entry_of(g, length_ + t);
     key_rows[t] = key_row(layer, 0, slot);
     value_rows[t] = value_row(layer, 0, slot);
-    head_strides[t] = part(layer, band).capacity * (row_bytes_ / dtype_size(layout_.type));
+    head_strides[t] = part(layer, slot.band).capacity * (row_bytes_ / dtype_size(layout_.type));
   }
 }
 
 void KvCache::chunk_scales(int64_t layer, float** key_scales, float** value_scales, int64_t* head_strides) {
   SEPLLM_CHECK(layout_.type == DType::kI8);
-  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  const Group& g = group_at(layer);
   for (int64_t t = 0; t < in_flight_; ++t) {
-    const int64_t position = length_ + t;
-    const bool band = position >= g.band_begin;
-    const SlotRef slot{band, band ? g.slot_of(position) : position};
+    const SlotRef slot = entry_of(g, length_ + t);
     key_scales[t] = key_scale(layer, 0, slot);
     value_scales[t] = value_scale(layer, 0, slot);
-    head_strides[t] = part(layer, band).capacity;
+    head_strides[t] = part(layer, slot.band).capacity;
   }
 }
 
 void KvCache::rows_written(int64_t layer) {
-  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
-  for (auto k = g.first_late; k < static_cast<int64_t>(g.compact_positions.size()); ++k) {
-    copy_slot(layer, {true, g.slot_of(g.compact_positions[static_cast<size_t>(k)])}, {false, k});
+  const Group& g = group_at(layer);
+  for (auto k = g.first_late; k < std::ssize(g.compact_positions); ++k) {
+    copy_slot(layer, {true, g.slot_of(g.compact_positions[k])}, {false, k});
   }
 }
 
 std::span<const KeySpan> KvCache::spans(int64_t layer) {
-  const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(layer)])];
+  const Group& g = group_at(layer);
   layer_spans_ = g.spans;
   const int64_t row_elements = row_bytes_ / dtype_size(layout_.type);
   for (KeySpan& s : layer_spans_) {
@@ -274,24 +270,28 @@ std::span<const Move> KvCache::end_chunk() {
 }
 
 // docs/METHOD.md#streaming, step 3: the separators of the past window join the separator block, the rest of
-// it is dropped.
+// it is dropped. Before: compact = [initial a | separators m], band = [past n_past | local w]; after: compact
+// = [initial | the newest of (m + joining), at most s], band = [local].
 void KvCache::compress(Group& g) {
   const bool rotate = policy_.positions == PositionMode::kCache;
-  const auto old_compact = static_cast<int64_t>(g.compact_positions.size());
+  const auto old_compact = std::ssize(g.compact_positions);
   const int64_t n_past = g.band_size - policy_.window;
+  // Which tokens of the past are separators, as offsets in the band.
   joining_.clear();
   for (int64_t b = 0; b < n_past; ++b) {
-    if (separators_.contains(g.band_tokens[static_cast<size_t>(g.slot_of(g.band_begin + b))]))
-      joining_.push_back(b);
+    if (separators_.contains(g.band_tokens[g.slot_of(g.band_begin + b)])) joining_.push_back(b);
   }
+  // How many of the m + n_joining separators must go, the oldest first: of the old ones `dropped_old`, the
+  // rest of those that would join.
   const int64_t m = n_separators();
-  const auto n_joining = static_cast<int64_t>(joining_.size());
+  const auto n_joining = std::ssize(joining_);
   int64_t dropped = policy_.sep_replace ? m : 0;
   if (!policy_.seps_unbounded) dropped = std::max(dropped, m + n_joining - policy_.seps);
   const int64_t dropped_old = std::min(dropped, m);
   joining_.erase(joining_.begin(), joining_.begin() + (std::min(dropped, m + n_joining) - dropped_old));
 
-  grow_compact(g, old_compact - dropped_old + static_cast<int64_t>(joining_.size()));
+  // Old separators close the gap that the dropped ones leave behind the initial tokens.
+  grow_compact(g, old_compact - dropped_old + std::ssize(joining_));
   for (int64_t k = policy_.init + dropped_old; dropped_old > 0 && k < old_compact; ++k) {
     moves_.push_back({{false, k}, {false, k - dropped_old}, rotate ? -dropped_old : 0});
   }
@@ -300,15 +300,18 @@ void KvCache::compress(Group& g) {
   };
   erase_from(g.compact_positions);
   erase_from(g.compact_tokens);
+  // The joining ones follow them. A key's place was old_compact + b, and will be its slot.
   for (const int64_t b : joining_) {
     const int64_t slot = g.slot_of(g.band_begin + b);
-    const auto to = static_cast<int64_t>(g.compact_positions.size());
+    const auto to = std::ssize(g.compact_positions);
     moves_.push_back({{true, slot}, {false, to}, rotate ? to - (old_compact + b) : 0});
     g.compact_positions.push_back(g.band_begin + b);
-    g.compact_tokens.push_back(g.band_tokens[static_cast<size_t>(slot)]);
+    g.compact_tokens.push_back(g.band_tokens[slot]);
   }
   if (policy_.seps_unbounded) excess_ = std::max(excess_, n_separators() - policy_.seps);
-  const int64_t shift = static_cast<int64_t>(g.compact_positions.size()) - old_compact - n_past;
+  // The local window stays where it is in the ring; its places move by what the slots before it have become
+  // fewer.
+  const int64_t shift = std::ssize(g.compact_positions) - old_compact - n_past;
   g.band_begin += n_past;
   g.band_size -= n_past;
   g.ring_start = (g.ring_start + n_past) % g.ring_capacity;
@@ -345,9 +348,8 @@ float* KvCache::value_scale(int64_t layer, int64_t kv_head, SlotRef slot) {
 }
 
 void KvCache::copy_row(int64_t layer, int64_t kv_head, SlotRef from, SlotRef to) {
-  std::memcpy(key_row(layer, kv_head, to), key_row(layer, kv_head, from), static_cast<size_t>(row_bytes_));
-  std::memcpy(value_row(layer, kv_head, to), value_row(layer, kv_head, from),
-              static_cast<size_t>(row_bytes_));
+  std::memcpy(key_row(layer, kv_head, to), key_row(layer, kv_head, from), row_bytes_);
+  std::memcpy(value_row(layer, kv_head, to), value_row(layer, kv_head, from), row_bytes_);
   if (layout_.type != DType::kI8) return;
   *key_scale(layer, kv_head, to) = *key_scale(layer, kv_head, from);
   *value_scale(layer, kv_head, to) = *value_scale(layer, kv_head, from);
@@ -375,9 +377,8 @@ void KvCache::grow(Part& p, int64_t capacity, int64_t used, int64_t start) {
       int n = 0;
       for_each_array(p, head, slot, [&](const char* at, int64_t) { from[n++] = at; });
       n = 0;
-      for_each_array(next, head, done, [&](char* to, int64_t bytes) {
-        std::memcpy(to, from[n++], static_cast<size_t>(run * bytes));
-      });
+      for_each_array(next, head, done,
+                     [&](char* to, int64_t bytes) { std::memcpy(to, from[n++], run * bytes); });
       done += run;
     }
   }
@@ -388,9 +389,9 @@ void KvCache::grow_band(Group& g, int64_t n_slots, int64_t limit) {
   if (n_slots <= g.ring_capacity) return;
   const int64_t capacity = std::max(n_slots, std::min(limit, g.ring_capacity + g.ring_capacity / 2));
   for (const int64_t layer : g.layers) grow(part(layer, true), capacity, g.band_size, g.ring_start);
-  std::vector<int32_t> tokens(static_cast<size_t>(capacity));
+  std::vector<int32_t> tokens(capacity);
   for (int64_t k = 0; k < g.band_size; ++k) {
-    tokens[static_cast<size_t>(k)] = g.band_tokens[static_cast<size_t>((g.ring_start + k) % g.ring_capacity)];
+    tokens[k] = g.band_tokens[(g.ring_start + k) % g.ring_capacity];
   }
   g.band_tokens = std::move(tokens);
   g.ring_start = 0;
@@ -404,7 +405,7 @@ void KvCache::grow_compact(Group& g, int64_t n_slots) {
     capacity = std::max(n_slots, std::min(capacity, policy_.init + policy_.seps));
   if (policy_.kind == PolicyKind::kSink || policy_.kind == PolicyKind::kSinkStream)
     capacity = std::max(n_slots, std::min(capacity, policy_.init));
-  const int64_t used = std::min(static_cast<int64_t>(g.compact_positions.size()), g.compact_capacity);
+  const int64_t used = std::min(std::ssize(g.compact_positions), g.compact_capacity);
   for (const int64_t layer : g.layers) grow(part(layer, false), capacity, used, 0);
   g.compact_capacity = capacity;
 }

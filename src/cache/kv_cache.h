@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <vector>
 
@@ -76,10 +77,11 @@ class KvCache {
   std::vector<int32_t> slot_tokens(int64_t layer) const;
   int64_t n_separators() const;  // sep-stream: m
 
-  // A chunk: begin_chunk; then for each layer write the rows of key_rows()/value_rows(), rows_written(),
-  // attend over spans(); then end_chunk, whose moves are to be carried out in all layers, in order, before
-  // the next chunk. 1 <= tokens.size() <= max_chunk(). Error (kOutOfRange) out of memory: a cache whose chunk
-  // did not come to its end is of no more use, and refuses the next one (a check).
+  // A chunk: begin_chunk; then for each layer write the rows that chunk_rows() (and chunk_scales()) name,
+  // rows_written(), attend over spans(); then end_chunk, whose moves must be carried out in all layers, in
+  // order, before the next chunk (ops/cached_attention.h does all of it). 1 <= tokens.size() <= max_chunk().
+  // Error (kOutOfRange) out of memory: after a failed chunk the cache is unusable, and the next begin_chunk
+  // fails a check.
   void begin_chunk(std::span<const int32_t> tokens);
   // Where the chunk's tokens go in this layer: per token the row of kv head 0; head g lies head_stride(part)
   // further. Tokens of one chunk may lie in both parts (sep-stream's initial tokens), hence one stride per
@@ -177,6 +179,10 @@ class KvCache {
     std::vector<Group> groups;
   };
 
+  Group& group_at(int64_t layer) { return groups_[group_of_[layer]]; }
+  const Group& group_at(int64_t layer) const { return groups_[group_of_[layer]]; }
+  // Where the token at this position of the chunk in flight enters.
+  static SlotRef entry_of(const Group& group, int64_t position);
   void plan_static(Group& group, std::span<const int32_t> tokens);
   void plan_stream(Group& group, std::span<const int32_t> tokens);
   void append_to_band(Group& group, std::span<const int32_t> tokens);
@@ -216,14 +222,10 @@ class KvCache {
   void for_each_run(const Part& part, int64_t used, int64_t start, const Fn& fn) const;
   void write_rows(ByteWriter& out, const Part& part, int64_t used, int64_t start) const;
   void read_rows(ByteReader& in, Part& part, int64_t used, int64_t start) const;
-  Part& part(int64_t layer, bool band) {
-    return band ? layers_[static_cast<size_t>(layer)].band : layers_[static_cast<size_t>(layer)].compact;
-  }
+  Part& part(int64_t layer, bool band) { return band ? layers_[layer].band : layers_[layer].compact; }
   int64_t effective_capacity() const;
   int64_t scale_bytes() const { return layout_.type == DType::kI8 ? int64_t{sizeof(float)} : 0; }
-  int64_t held(const Group& group) const {
-    return static_cast<int64_t>(group.compact_positions.size()) + group.band_size;
-  }
+  int64_t held(const Group& group) const { return std::ssize(group.compact_positions) + group.band_size; }
 
   KvLayout layout_;
   Policy policy_;

@@ -52,7 +52,7 @@ void KvCache::fill(int64_t depth, FunctionRef<int32_t(int64_t position)> token_a
   while (length_ < depth) {
     // The last one alone: what leaves the window goes when the next chunk begins.
     const int64_t n = std::min({kChunk, std::max<int64_t>(1, depth - 1 - length_), max_chunk()});
-    for (int64_t t = 0; t < n; ++t) tokens[static_cast<size_t>(t)] = token_at(length_ + t);
+    for (int64_t t = 0; t < n; ++t) tokens[t] = token_at(length_ + t);
     begin_chunk({tokens.data(), static_cast<size_t>(n)});
     end_chunk();  // its moves would carry rows that are written below
   }
@@ -76,7 +76,7 @@ void KvCache::fill(int64_t depth, FunctionRef<int32_t(int64_t position)> token_a
   };
   for (const Group& g : groups_) {
     for (const int64_t l : g.layers) {
-      fill_rows(part(l, false), static_cast<int64_t>(g.compact_positions.size()));
+      fill_rows(part(l, false), std::ssize(g.compact_positions));
       fill_rows(part(l, true), g.ring_capacity);  // wherever the ring begins
     }
   }

@@ -43,8 +43,8 @@ void KvCache::save(ByteWriter& out, bool whole) const {
   }
   for (const Group& g : groups_) {
     // (A cache that drops nothing has a ring of any size, without a seam.)
-    for (const int64_t v : {static_cast<int64_t>(g.compact_positions.size()), g.band_begin, g.band_size,
-                            g.ring_start, appends_band(g) ? g.band_size : g.ring_capacity, g.promoted}) {
+    for (const int64_t v : {std::ssize(g.compact_positions), g.band_begin, g.band_size, g.ring_start,
+                            appends_band(g) ? g.band_size : g.ring_capacity, g.promoted}) {
       out.value(v);
     }
     if (whole || !appends_compact()) {
@@ -52,14 +52,12 @@ void KvCache::save(ByteWriter& out, bool whole) const {
       out.list(std::span<const int32_t>(g.compact_tokens));
     }
     if (!whole && appends_band(g)) continue;
-    for (int64_t k = 0; k < g.band_size; ++k)
-      out.value(g.band_tokens[static_cast<size_t>(g.slot_of(g.band_begin + k))]);
+    for (int64_t k = 0; k < g.band_size; ++k) out.value(g.band_tokens[g.slot_of(g.band_begin + k)]);
   }
   for (int64_t l = 0; l < layout_.n_layers; ++l) {
-    const Group& g = groups_[static_cast<size_t>(group_of_[static_cast<size_t>(l)])];
-    const Layer& layer = layers_[static_cast<size_t>(l)];
-    if (whole || !appends_compact())
-      write_rows(out, layer.compact, static_cast<int64_t>(g.compact_positions.size()), 0);
+    const Group& g = group_at(l);
+    const Layer& layer = layers_[l];
+    if (whole || !appends_compact()) write_rows(out, layer.compact, std::ssize(g.compact_positions), 0);
     if (whole || !appends_band(g)) write_rows(out, layer.band, g.band_size, g.ring_start);
   }
 }
@@ -78,19 +76,19 @@ void KvCache::restore(ByteReader& in, int64_t max_chunk) {
   SEPLLM_CHECK(in_flight_ == 0);
   State s = read_state(in, /*whole=*/true, max_chunk);
   int64_t rows = 0;
-  for (const Group& g : s.groups) rows += held(g) * static_cast<int64_t>(g.layers.size());
+  for (const Group& g : s.groups) rows += held(g) * std::ssize(g.layers);
   in.need(static_cast<uint64_t>(rows * slot_bytes()));
   std::vector<Layer> layers(layers_.size());
   for (Group& g : s.groups) {
     if (appends_band(g)) g.ring_capacity = g.band_size;
-    g.compact_capacity = static_cast<int64_t>(g.compact_positions.size());
+    g.compact_capacity = std::ssize(g.compact_positions);
     for (const int64_t l : g.layers) {
-      layers[static_cast<size_t>(l)] = {make_part(g.compact_capacity), make_part(g.ring_capacity)};
+      layers[l] = {make_part(g.compact_capacity), make_part(g.ring_capacity)};
     }
   }
   for (size_t l = 0; l < layers.size(); ++l) {
-    const Group& g = s.groups[static_cast<size_t>(group_of_[l])];
-    read_rows(in, layers[l].compact, static_cast<int64_t>(g.compact_positions.size()), 0);
+    const Group& g = s.groups[group_of_[l]];
+    read_rows(in, layers[l].compact, std::ssize(g.compact_positions), 0);
     read_rows(in, layers[l].band, g.band_size, g.ring_start);
   }
   in.finish();
@@ -110,9 +108,8 @@ void KvCache::rewind(ByteReader& in) {
   }
   for (auto& [l, band] : other) part(l, true) = std::move(band);
   for (int64_t l = 0; l < layout_.n_layers; ++l) {
-    const Group& g = s.groups[static_cast<size_t>(group_of_[static_cast<size_t>(l)])];
-    if (!appends_compact())
-      read_rows(in, part(l, false), static_cast<int64_t>(g.compact_positions.size()), 0);
+    const Group& g = s.groups[group_of_[l]];
+    if (!appends_compact()) read_rows(in, part(l, false), std::ssize(g.compact_positions), 0);
     if (!appends_band(g)) read_rows(in, part(l, true), g.band_size, g.ring_start);
   }
   take(std::move(s));
@@ -154,7 +151,7 @@ void KvCache::read_group(ByteReader& in, bool whole, int64_t max_chunk, const St
   const int64_t most = std::min(s.length, stream ? policy_.capacity + s.excess : s.length);
   const bool compact_there = whole || !appends_compact();
   const bool band_there = whole || !appends_band(*g);
-  const int64_t kept = compact_there ? most : static_cast<int64_t>(g->compact_positions.size());
+  const int64_t kept = compact_there ? most : std::ssize(g->compact_positions);
   const int64_t n_compact = in.integer("number of compact slots", 0, kept);
   g->band_begin = in.integer("begin of the band", 0, kMaxPosition);
   g->band_size = in.integer("size of the band", 0, stream ? most - n_compact : most);
@@ -180,12 +177,12 @@ void KvCache::read_group(ByteReader& in, bool whole, int64_t max_chunk, const St
   g->ring_capacity = endless ? g->band_size : ring_capacity;
   g->band_tokens.assign(static_cast<size_t>(g->ring_capacity), 0);
   for (int64_t k = 0; k < g->band_size; ++k)
-    g->band_tokens[static_cast<size_t>(g->slot_of(g->band_begin + k))] = in.value<int32_t>();
+    g->band_tokens[g->slot_of(g->band_begin + k)] = in.value<int32_t>();
 }
 
 // What the plan of a chunk relies on.
 void KvCache::check_group(const ByteReader& in, const State& s, const Group& g) const {
-  const auto n_compact = static_cast<int64_t>(g.compact_positions.size());
+  const auto n_compact = std::ssize(g.compact_positions);
   const auto require = [&](bool holds) {
     if (!holds) in.refuse("positions that no cache has");
   };
@@ -203,7 +200,7 @@ void KvCache::check_group(const ByteReader& in, const State& s, const Group& g) 
   }
   const int64_t n_initial = std::min(s.length, policy_.init);
   require(n_compact >= n_initial && n_compact - n_initial <= policy_.seps + s.excess);
-  for (int64_t k = 0; k < n_initial; ++k) require(g.compact_positions[static_cast<size_t>(k)] == k);
+  for (int64_t k = 0; k < n_initial; ++k) require(g.compact_positions[k] == k);
   if (g.band_size == 0) {
     require(n_compact == n_initial);
   } else {

@@ -13,7 +13,7 @@
 #include "checkpoint/state_file.h"
 #include "engine/marks.h"
 #include "engine/model.h"
-#include "kernels/context.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 

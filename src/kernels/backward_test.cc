@@ -64,8 +64,8 @@ TEST(NormBackward, AgreesWithTheDefinition) {
 
 TEST(ActivationBackward, AgreesWithTheDefinition) {
   constexpr int64_t kRows = 5, kCols = 203;
-  for (const ActivationFn f :
-       {ActivationFn::kGelu, ActivationFn::kGeluTanh, ActivationFn::kRelu, ActivationFn::kSilu}) {
+  for (const Activation f :
+       {Activation::kGelu, Activation::kGeluTanh, Activation::kRelu, Activation::kSilu}) {
     Rows x(kRows, kCols, 1), up(kRows, kCols, 2), d(kRows, kCols, 3), d_up(kRows, kCols);
     x.fill(1, -12, 12);
     x.at(0, 0) = -1e6F;
@@ -94,7 +94,7 @@ TEST(ActivationBackward, AgreesWithTheDefinition) {
 
 // The derivative that the references state, against differences of the forward definition.
 TEST(ActivationBackward, DefinitionsAreTheSlopesOfTheForwardOnes) {
-  for (const ActivationFn f : {ActivationFn::kGelu, ActivationFn::kGeluTanh, ActivationFn::kSilu}) {
+  for (const Activation f : {Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
     for (const float at : {-3.0F, -0.75F, 0.0F, 0.5F, 2.0F}) {
       float x = at, d = 1, low = at - 1e-2F, high = at + 1e-2F;
       const auto one = [](float* p) { return Matrix{p, 1, 1, 1}; };

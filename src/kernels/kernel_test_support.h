@@ -12,9 +12,9 @@
 #include <random>
 #include <vector>
 
-#include "kernels/context.h"
 #include "kernels/cpu_features.h"
 #include "kernels/formats/element.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 
 namespace sepllm::test {

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "kernels/context.h"
 #include "tensor/buffer.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 

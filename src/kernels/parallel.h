@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/context.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 

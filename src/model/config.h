@@ -10,13 +10,12 @@
 #include "base/bytes.h"
 #include "base/dtype.h"
 #include "base/json.h"
+#include "kernels/rowwise/kinds.h"
 
 namespace sepllm {
 
 enum class NormType { kLayerNorm, kRmsNorm };
-enum class Activation { kGelu, kGeluTanh, kRelu, kSilu };
 enum class PositionType { kRope, kAlibi, kLearned };
-enum class RopePairing { kHalf, kInterleaved };  // (x_i, x_{i+d/2}) or (x_2i, x_2i+1)
 
 // One transformer block: how the residual stream runs through it.
 enum class BlockType {

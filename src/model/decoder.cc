@@ -18,21 +18,6 @@
 namespace sepllm {
 namespace {
 
-ActivationFn activation_fn(Activation activation) {
-  switch (activation) {
-    case Activation::kGelu:
-      return ActivationFn::kGelu;
-    case Activation::kGeluTanh:
-      return ActivationFn::kGeluTanh;
-    case Activation::kRelu:
-      return ActivationFn::kRelu;
-    case Activation::kSilu:
-      return ActivationFn::kSilu;
-  }
-  SEPLLM_CHECK(false);
-  return ActivationFn::kGelu;
-}
-
 // An activation: with a tape it stays until the backward pass and has a gradient.
 Matrix allocate(const Context& ctx, int64_t n_rows, int64_t n_cols) {
   if (ctx.tape != nullptr) return ctx.tape->activation(n_rows, n_cols);
@@ -199,7 +184,7 @@ class Pass {
     if (!w.mlp_gate) {
       const LinearPart part{&w.mlp_up.weight, w.mlp_up.bias, up};
       ops::linear(ctx_, normed_, {&part, 1});
-      ops::activate(ctx_, activation_fn(config_.activation), up);
+      ops::activate(ctx_, config_.activation, up);
       project(w.mlp_down, up, x);
       return;
     }
@@ -207,7 +192,7 @@ class Pass {
     const LinearPart parts[] = {{&w.mlp_gate->weight, w.mlp_gate->bias, gate},
                                 {&w.mlp_up.weight, w.mlp_up.bias, up}};
     ops::linear(ctx_, normed_, parts);
-    ops::activate_gated(ctx_, activation_fn(config_.activation), gate, up);
+    ops::activate_gated(ctx_, config_.activation, gate, up);
     project(w.mlp_down, gate, x);
   }
 

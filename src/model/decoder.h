@@ -1,4 +1,4 @@
-// The one forward pass: decoding, scoring, serving and (with a tape, later) training.
+// The one forward pass: decoding, scoring, serving and, with a tape, training.
 #pragma once
 
 #include <atomic>
@@ -10,9 +10,9 @@
 
 #include "attention/pattern.h"
 #include "cache/kv_cache.h"
-#include "kernels/context.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 
 namespace sepllm {

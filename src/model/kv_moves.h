@@ -5,8 +5,8 @@
 #include <span>
 
 #include "cache/kv_cache.h"
-#include "kernels/context.h"
 #include "model/config.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 

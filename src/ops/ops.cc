@@ -7,7 +7,7 @@
 #include "kernels/linear/linear_backward.h"
 #include "kernels/rowwise/elementwise_backward.h"
 #include "kernels/rowwise/norm.h"
-#include "ops/op_times.h"
+#include "tensor/op_times.h"
 #include "tensor/tape.h"
 
 namespace sepllm::ops {
@@ -59,7 +59,7 @@ void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> par
   }
 }
 
-void activate(const Context& ctx, ActivationFn f, const Matrix& x) {
+void activate(const Context& ctx, Activation f, const Matrix& x) {
   const OpTimer timer(ctx, OpKind::kActivation, /*backward=*/false);
   if (ctx.tape != nullptr) {
     ctx.tape->record([f, before = saved(ctx, x), slot = ctx.tape->slot(x)](const Context& c) {
@@ -70,7 +70,7 @@ void activate(const Context& ctx, ActivationFn f, const Matrix& x) {
   sepllm::activate(ctx, f, x);
 }
 
-void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up) {
+void activate_gated(const Context& ctx, Activation f, const Matrix& x, const Matrix& up) {
   const OpTimer timer(ctx, OpKind::kActivation, /*backward=*/false);
   if (ctx.tape != nullptr) {
     const Tape::Slot gate = ctx.tape->slot(x), factor = ctx.tape->slot(up);

@@ -8,11 +8,11 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/pattern_attention.h"
-#include "kernels/context.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_nll.h"
 #include "kernels/rowwise/elementwise.h"
 #include "kernels/rowwise/rope.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 #include "tensor/tape.h"
 #include "tensor/view.h"
@@ -36,8 +36,8 @@ void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids
 void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 
 // x = f(x); x = f(x) * up. In place.
-void activate(const Context& ctx, ActivationFn f, const Matrix& x);
-void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up);
+void activate(const Context& ctx, Activation f, const Matrix& x);
+void activate_gated(const Context& ctx, Activation f, const Matrix& x, const Matrix& up);
 
 // Training's loss (without a tape: kernels/linear/linear_nll.h): nll[r] = that of the head's softmax at
 // targets[r], in blocks of rows (never rows x vocabulary at once). The gradient of sum_r factors[r] * nll[r]

@@ -128,7 +128,7 @@ TEST(IncludeArrows, RightArrowsPass) {
   };
   EXPECT_TRUE(passes("src/base/x.cc", "base/error.h"));
   EXPECT_TRUE(passes("src/model/families/x.cc", "model/config.h"));
-  EXPECT_TRUE(passes("src/model/x.cc", "kernels/context.h"));  // through ops
+  EXPECT_TRUE(passes("src/model/x.cc", "tensor/context.h"));  // through ops
   EXPECT_TRUE(passes("src/engine/x.cc", "text/tokenizer.h"));
   EXPECT_TRUE(passes("apps/x.cc", "engine/session.h"));
   EXPECT_TRUE(passes("src/text/x_test.cc", "tests/support/support.h"));

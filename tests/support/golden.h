@@ -11,8 +11,8 @@
 #include "base/token_set.h"
 #include "cache/kv_cache.h"
 #include "checkpoint/safetensors.h"
-#include "kernels/context.h"
 #include "model/decoder.h"
+#include "tensor/context.h"
 
 namespace sepllm::test {
 

@@ -6,7 +6,7 @@
 
 #include "attention/key_span.h"
 #include "base/dtype.h"
-#include "kernels/context.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 

@@ -7,7 +7,7 @@
 #include <span>
 
 #include "attention/pattern.h"
-#include "kernels/context.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
-#include "kernels/context.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 
 namespace sepllm {

@@ -1,7 +1,7 @@
 // The gradients of y = x W^T + b.
 #pragma once
 
-#include "kernels/context.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 #include "tensor/view.h"
 

@@ -8,8 +8,8 @@
 #include <span>
 
 #include "base/dtype.h"
-#include "kernels/context.h"
 #include "kernels/linear/linear.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 

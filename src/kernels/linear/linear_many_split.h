@@ -21,8 +21,8 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/context.h"
 #include "kernels/linear/linear.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 #include "tensor/view.h"
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/context.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 #include "tensor/view.h"
 

@@ -86,15 +86,15 @@ void backward_row(const float* x, const float* up, float* d, float* d_up, int64_
   }
 }
 
-void ActivateBackwardRow(ActivationFn f, const float* x, const float* up, float* d, float* d_up, int64_t n) {
+void ActivateBackwardRow(Activation f, const float* x, const float* up, float* d, float* d_up, int64_t n) {
   switch (f) {
-    case ActivationFn::kGelu:
+    case Activation::kGelu:
       return backward_row<Gelu>(x, up, d, d_up, n);
-    case ActivationFn::kGeluTanh:
+    case Activation::kGeluTanh:
       return backward_row<GeluTanh>(x, up, d, d_up, n);
-    case ActivationFn::kRelu:
+    case Activation::kRelu:
       return backward_row<Relu>(x, up, d, d_up, n);
-    case ActivationFn::kSilu:
+    case Activation::kSilu:
       return backward_row<Silu>(x, up, d, d_up, n);
   }
 }
@@ -122,8 +122,7 @@ HWY_EXPORT(ActivateBackwardRow);
 HWY_EXPORT(SoftmaxRow);
 }  // namespace
 
-void activate_backward_row(ActivationFn f, const float* x, const float* up, float* d, float* d_up,
-                           int64_t n) {
+void activate_backward_row(Activation f, const float* x, const float* up, float* d, float* d_up, int64_t n) {
   HWY_DYNAMIC_DISPATCH(ActivateBackwardRow)(f, x, up, d, d_up, n);
 }
 void softmax_row(float* x, int64_t n, float shift, float factor) {

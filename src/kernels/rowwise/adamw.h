@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/context.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 

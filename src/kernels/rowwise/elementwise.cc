@@ -31,12 +31,12 @@ void check_same(const Matrix& a, const Matrix& b) {
 
 }  // namespace
 
-void activate(const Context& ctx, ActivationFn f, const Matrix& x) {
+void activate(const Context& ctx, Activation f, const Matrix& x) {
   for_pieces(ctx, x.n_rows, x.n_cols, x.n_rows * x.n_cols * kExpWork,
              [&](int64_t r, int64_t c, int64_t n) { activate_row(f, x.row(r) + c, nullptr, n); });
 }
 
-void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up) {
+void activate_gated(const Context& ctx, Activation f, const Matrix& x, const Matrix& up) {
   check_same(x, up);
   for_pieces(ctx, x.n_rows, x.n_cols, x.n_rows * x.n_cols * kExpWork,
              [&](int64_t r, int64_t c, int64_t n) { activate_row(f, x.row(r) + c, up.row(r) + c, n); });

@@ -4,18 +4,17 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/context.h"
+#include "kernels/rowwise/kinds.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 #include "tensor/view.h"
 
 namespace sepllm {
 
-enum class ActivationFn { kGelu, kGeluTanh, kRelu, kSilu };  // kGelu: by erf
-
 // x = f(x), in place.
-void activate(const Context& ctx, ActivationFn f, const Matrix& x);
+void activate(const Context& ctx, Activation f, const Matrix& x);
 // x = f(x) * up, in place (SwiGLU with kSilu).
-void activate_gated(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up);
+void activate_gated(const Context& ctx, Activation f, const Matrix& x, const Matrix& up);
 // x += y
 void add(const Context& ctx, const Matrix& x, const Matrix& y);
 
@@ -39,6 +38,6 @@ void store_rows(const Context& ctx, const Matrix& x, const HeadRows& heads, DTyp
 // Natural-log NLL of target[r] under softmax(logits[r]); in double inside. logits: [n, vocab], out: [n].
 void nll_rows(const Context& ctx, const Matrix& logits, std::span<const int32_t> targets, double* out);
 
-void activate_reference(ActivationFn f, const Matrix& x);
+void activate_reference(Activation f, const Matrix& x);
 
 }  // namespace sepllm

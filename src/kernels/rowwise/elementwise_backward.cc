@@ -22,20 +22,20 @@ struct ValueAndSlope {
   double value, slope;
 };
 
-ValueAndSlope at(ActivationFn f, double x) {
+ValueAndSlope at(Activation f, double x) {
   switch (f) {
-    case ActivationFn::kGelu: {
+    case Activation::kGelu: {
       const double share = 0.5 * std::erfc(-x / std::numbers::sqrt2);
       return {x * share, share + x * std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi)};
     }
-    case ActivationFn::kGeluTanh: {
+    case Activation::kGeluTanh: {
       const double c = std::sqrt(2.0 / std::numbers::pi);
       const double t = std::tanh(c * (x + 0.044715 * x * x * x));
       return {0.5 * x * (1 + t), 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)};
     }
-    case ActivationFn::kRelu:
+    case Activation::kRelu:
       return {std::max(x, 0.0), x > 0 ? 1.0 : 0.0};
-    case ActivationFn::kSilu: {
+    case Activation::kSilu: {
       const double s = 1.0 / (1.0 + std::exp(-x));
       return {x * s, s + x * s * (1 - s)};
     }
@@ -45,14 +45,14 @@ ValueAndSlope at(ActivationFn f, double x) {
 
 }  // namespace
 
-void activate_backward(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& d) {
+void activate_backward(const Context& ctx, Activation f, const Matrix& x, const Matrix& d) {
   check_same(x, d);
   parallel_for(ctx, x.n_rows, x.n_rows * x.n_cols * kExpWork, [&](int64_t r, int) {
     activate_backward_row(f, x.row(r), nullptr, d.row(r), nullptr, x.n_cols);
   });
 }
 
-void activate_gated_backward(const Context& ctx, ActivationFn f, const Matrix& x, const Matrix& up,
+void activate_gated_backward(const Context& ctx, Activation f, const Matrix& x, const Matrix& up,
                              const Matrix& d, const Matrix& d_up) {
   check_same(x, d);
   check_same(x, up);
@@ -88,7 +88,7 @@ void cross_entropy_rows(const Context& ctx, const Matrix& logits, std::span<cons
   });
 }
 
-void activate_backward_reference(ActivationFn f, const Matrix& x, const Matrix* up, const Matrix& d,
+void activate_backward_reference(Activation f, const Matrix& x, const Matrix* up, const Matrix& d,
                                  const Matrix* d_up) {
   for (int64_t r = 0; r < x.n_rows; ++r) {
     for (int64_t c = 0; c < x.n_cols; ++c) {

@@ -7,17 +7,17 @@
 namespace sepllm {
 namespace {
 
-double activation(ActivationFn f, double x) {
+double activation(Activation f, double x) {
   switch (f) {
-    case ActivationFn::kGelu:
+    case Activation::kGelu:
       return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
-    case ActivationFn::kGeluTanh: {
+    case Activation::kGeluTanh: {
       const double inner = std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x);
       return x / (1.0 + std::exp(-2.0 * inner));  // 0.5 x (1 + tanh(inner)) without cancellation
     }
-    case ActivationFn::kRelu:
+    case Activation::kRelu:
       return std::max(x, 0.0);
-    case ActivationFn::kSilu:
+    case Activation::kSilu:
       return x / (1.0 + std::exp(-x));
   }
   return x;
@@ -25,7 +25,7 @@ double activation(ActivationFn f, double x) {
 
 }  // namespace
 
-void activate_reference(ActivationFn f, const Matrix& x) {
+void activate_reference(Activation f, const Matrix& x) {
   for (int64_t r = 0; r < x.n_rows; ++r) {
     for (int64_t i = 0; i < x.n_cols; ++i) x.row(r)[i] = static_cast<float>(activation(f, x.row(r)[i]));
   }

@@ -10,7 +10,7 @@
 namespace sepllm {
 
 // x[i] = f(x[i]) * up[i]; up may be null (1).
-void activate_row(ActivationFn f, float* x, const float* up, int64_t n);
+void activate_row(Activation f, float* x, const float* up, int64_t n);
 
 // The sum of exp(x) over parts of a row that come one after the other.
 struct LogSum {

@@ -66,15 +66,15 @@ void activate_row(float* x, const float* up, int64_t n) {
   }
 }
 
-void ActivateRow(ActivationFn f, float* x, const float* up, int64_t n) {
+void ActivateRow(Activation f, float* x, const float* up, int64_t n) {
   switch (f) {
-    case ActivationFn::kGelu:
+    case Activation::kGelu:
       return activate_row<Gelu>(x, up, n);
-    case ActivationFn::kGeluTanh:
+    case Activation::kGeluTanh:
       return activate_row<GeluTanh>(x, up, n);
-    case ActivationFn::kRelu:
+    case Activation::kRelu:
       return activate_row<Relu>(x, up, n);
-    case ActivationFn::kSilu:
+    case Activation::kSilu:
       return activate_row<Silu>(x, up, n);
   }
 }
@@ -115,7 +115,7 @@ HWY_EXPORT(ActivateRow);
 HWY_EXPORT(AddToLogSum);
 }  // namespace
 
-void activate_row(ActivationFn f, float* x, const float* up, int64_t n) {
+void activate_row(Activation f, float* x, const float* up, int64_t n) {
   HWY_DYNAMIC_DISPATCH(ActivateRow)(f, x, up, n);
 }
 void add_to_log_sum(const float* x, int64_t n, LogSum* sum) { HWY_DYNAMIC_DISPATCH(AddToLogSum)(x, n, sum); }

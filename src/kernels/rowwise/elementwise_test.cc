@@ -16,8 +16,8 @@ namespace {
 
 using test::Rows;
 
-constexpr ActivationFn kActivations[] = {ActivationFn::kGelu, ActivationFn::kGeluTanh, ActivationFn::kRelu,
-                                         ActivationFn::kSilu};
+constexpr Activation kActivations[] = {Activation::kGelu, Activation::kGeluTanh, Activation::kRelu,
+                                       Activation::kSilu};
 
 TEST(Elementwise, ActivationsOverTheWholeRange) {
   // From -30 to 30 in small steps, and what lies far outside.
@@ -26,7 +26,7 @@ TEST(Elementwise, ActivationsOverTheWholeRange) {
   for (int64_t i = 0; i < kSteps; ++i) x.at(0, i) = static_cast<float>(i - 30'000) * 1e-3F;
   const float far[] = {-1e30F, 1e30F, -200.0F, 200.0F, -1e-30F, -0.0F};
   for (int64_t i = 0; i < 6; ++i) x.at(0, kSteps + i) = far[i];
-  for (const ActivationFn f : kActivations) {
+  for (const Activation f : kActivations) {
     SCOPED_TRACE(static_cast<int>(f));
     Rows expected = x;
     activate_reference(f, expected.matrix());
@@ -49,7 +49,7 @@ TEST(Elementwise, GatedAndAddOfOddShapes) {
       Rows x(n_rows, n_cols, 3, 1), up(n_rows, n_cols, 5, 2);
       x.fill(1, -4, 4);
       up.fill(2);
-      for (const ActivationFn f : kActivations) {
+      for (const Activation f : kActivations) {
         Rows expected = x;
         activate_reference(f, expected.matrix());
         for (int64_t r = 0; r < n_rows; ++r) {

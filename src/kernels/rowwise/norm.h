@@ -1,7 +1,7 @@
 // Normalisation of rows.
 #pragma once
 
-#include "kernels/context.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 
 namespace sepllm {

@@ -5,7 +5,7 @@
 #include <span>
 
 #include "base/dtype.h"
-#include "kernels/context.h"
+#include "tensor/context.h"
 #include "tensor/matrix.h"
 
 namespace sepllm {

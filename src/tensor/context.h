@@ -1,4 +1,4 @@
-// What a kernel needs beside its operands: threads and scratch memory.
+// What every operator and kernel needs next to its operands: threads and scratch memory.
 #pragma once
 
 #include "base/thread_pool.h"
@@ -23,7 +23,7 @@ struct Context {
   BlockProducts block_products = BlockProducts::kInteger;
   // Where the ops record their backward (tensor/tape.h); null: inference. Kernels do not look at it.
   Tape* tape = nullptr;
-  // Where the ops add up the seconds they take (ops/op_times.h); null: nowhere.
+  // Where the ops add up the seconds they take (tensor/op_times.h); null: nowhere.
   OpTimes* times = nullptr;
 };
 

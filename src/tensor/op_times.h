@@ -5,7 +5,7 @@
 #include <chrono>
 #include <cstddef>
 
-#include "kernels/context.h"
+#include "tensor/context.h"
 
 namespace sepllm {
 
