@@ -1,7 +1,5 @@
 #include "text/steps/normalizer.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 
 #include "base/error.h"
@@ -74,7 +72,7 @@ class Lowercase : public NormalizerStep {
       if (c == 0x130) {  // the one character whose lower case is two
         out += "i\xCC\x87";
       } else {
-        utf8_append(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+        utf8_append(out, to_lower_case(c));
       }
     }
     return true;

@@ -43,7 +43,7 @@ class Normalizer {
 };
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
-// A normal form of Unicode. Characters that no neighbour can change are passed by without a look-up.
+// A normal form of Unicode 9.0. Characters that no neighbour can change are passed by without a look-up.
 std::unique_ptr<NormalizerStep> make_unicode_normalizer(NormalForm form);
 // Whether `c` is its own NFC, starts a new unit there and never joins the character before it: text may be
 // cut in front of it. True for most characters of running text, not for all of which it holds.

@@ -108,7 +108,7 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
     refuse_unknown_keys(step, {"type", "individual_digits"});
     const auto behavior =
         step.boolean_or("individual_digits", false) ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
-    steps_.push_back(make_split(make_class_pattern(kNumber), behavior, false));
+    steps_.push_back(make_split(make_class_pattern(kNumeric), behavior, false));
   } else if (type == "Punctuation") {
     refuse_unknown_keys(step, {"type", "behavior"});
     const SplitBehavior behavior = parse_behavior(step, "behavior", "Isolated");

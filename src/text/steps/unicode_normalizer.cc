@@ -25,6 +25,8 @@ int options_of(NormalForm form) {
   SEPLLM_CHECK(false);
 }
 
+// The characters of Unicode 9.0 have the same normal form in every later version, by the standard's stability
+// policy. Newer ones, which utf8proc knows, are cut out before it sees the text.
 class UnicodeNormalizer : public NormalizerStep {
  public:
   explicit UnicodeNormalizer(NormalForm form)
@@ -37,9 +39,7 @@ class UnicodeNormalizer : public NormalizerStep {
     out.clear();
     size_t done = 0;
     while (unsafe < in.size()) {
-      // A unit begins at the character before, which the unsafe one may join.
-      size_t begin = unsafe;
-      if (begin > done) begin = static_cast<size_t>(previous_char(in.data() + unsafe) - in.data());
+      const size_t begin = unit_begin(in, done, unsafe);
       const size_t end = next_safe(in, unsafe);
       out += in.substr(done, begin - done);
       append_normal_form(in.substr(begin, end - begin), out);
@@ -51,7 +51,18 @@ class UnicodeNormalizer : public NormalizerStep {
   }
 
  private:
-  bool safe(char32_t c) const { return c < 0x80 || (composed_ && is_nfc_inert(c)); }
+  bool safe(char32_t c) const {
+    return c < 0x80 || (composed_ && is_nfc_inert(c)) || (classes_[c] & kNotNormalized) != 0;
+  }
+
+  // A unit begins at the character before `unsafe`, which it may join, unless that is done or too new.
+  size_t unit_begin(std::string_view text, size_t done, size_t unsafe) const {
+    if (unsafe == done) return unsafe;
+    const char* before = previous_char(text.data() + unsafe);
+    int length = 0;
+    if ((classes_[decode_valid_utf8(before, length)] & kNotNormalized) != 0) return unsafe;
+    return static_cast<size_t>(before - text.data());
+  }
 
   size_t next_unsafe(std::string_view text, size_t at) const {
     // Below U+0300 (lead byte 0xCC) everything is safe in NFC, below U+0080 in all forms.
@@ -93,6 +104,7 @@ class UnicodeNormalizer : public NormalizerStep {
 
   utf8proc_option_t options_;
   bool composed_;
+  const uint8_t* classes_ = normalizer_classes();
 };
 
 }  // namespace
