@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "model/random_model.h"
 #include "tests/support/support.h"
+#include "text/steps/word_scanners.h"
 #include "text/tokenizer.h"
 
 namespace sepllm {
@@ -84,15 +85,45 @@ TEST(CutText, PublishedTokenizers) {
   }
 }
 
+// A changed copy of a random model's tokenizer.json, in `folder`.
+std::unique_ptr<Tokenizer> changed_tokenizer(const test::TemporaryFolder& folder, const Json& change) {
+  write_random_model(folder.file("model"), {});
+  const std::string path = folder.file("model") + "/tokenizer.json";
+  Json json = parse_json(read_file(path), path);
+  json.merge_patch(change);
+  return load_tokenizer(folder.write("changed.json", json.dump()));
+}
+
+TEST(CutText, AByteLevelBlankGoesBeforeTheTextAndNotBeforeItsParts) {
+  const test::TemporaryFolder folder;
+  const Json blank = {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}};
+  const Json digits = {{"type", "Digits"}, {"individual_digits", true}};
+  const Json words = {
+      {"type", "Split"}, {"pattern", {{"Regex", kGpt2Pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
+  Json bytes = blank;
+  bytes["use_regex"] = false;
+  const auto sequence = [](const Json& steps) {
+    return Json{{"type", "Sequence"},
+                {"pretokenizers", steps},
+                {"add_prefix_space", nullptr},
+                {"trim_offsets", nullptr},
+                {"use_regex", nullptr}};
+  };
+  for (const Json& steps :
+       {Json::array({blank}), Json::array({digits, blank}), Json::array({words, bytes})}) {
+    SCOPED_TRACE(steps.dump());
+    expect_cuts(*changed_tokenizer(folder, {{"pre_tokenizer", sequence(steps)}}),
+                "One\nand another\r\n\r\nthe end\n");
+  }
+  // Behind a token that ends in a letter the blank stands again, cut or not.
+  const Json added = {{"id", 300}, {"content", "end"}, {"special", true}};
+  const Json change = {{"pre_tokenizer", sequence(Json::array({blank}))}, {"added_tokens", {added}}};
+  EXPECT_FALSE(changed_tokenizer(folder, change)->cuts_before_line_break());
+}
+
 TEST(CutText, WhereATokenReachesOverTheLineBreakItIsNotCut) {
   const test::TemporaryFolder folder;
-  const auto with = [&](const Json& change) {
-    write_random_model(folder.file("model"), {});
-    const std::string path = folder.file("model") + "/tokenizer.json";
-    Json json = parse_json(read_file(path), path);
-    json.merge_patch(change);
-    return load_tokenizer(folder.write("changed.json", json.dump()));
-  };
+  const auto with = [&](const Json& change) { return changed_tokenizer(folder, change); };
   EXPECT_TRUE(with({{"normalizer", {{"type", "NFC"}}}})->cuts_before_line_break());
   EXPECT_FALSE(with({{"normalizer", {{"type", "Prepend"}, {"prepend", "_"}}}})->cuts_before_line_break());
   EXPECT_FALSE(with({{"pre_tokenizer", nullptr}})->cuts_before_line_break());

@@ -126,7 +126,8 @@ bool BpeTokenizer::adds_bos() const { return begins_with(parts_.frame.before, bo
 
 bool BpeTokenizer::cuts_before_line_break() const {
   return parts_.normalizer.cuts_before_line_break() && parts_.pre_tokenizer.cuts_before_line_break() &&
-         parts_.added.cuts_before_line_break();
+         parts_.added.cuts_before_line_break() &&
+         !(parts_.pre_tokenizer.blank_before_sections() && parts_.added.any_ends_in_letter());
 }
 
 std::vector<int32_t> BpeTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
@@ -141,20 +142,22 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, const EncodeOpt
   Scratch& scratch = loan.get();
   parts_.added.split(text, false, options.parse_special, [&](const Section& section) {
     if (section.id >= 0) return out.push_back(section.id);
-    const bool first = !options.continues && section.text.data() == text.data();
-    encode_section(section.text, first, options.parse_special, scratch, out);
+    const bool at_start = section.text.data() == text.data();
+    encode_section({section.text, at_start && !options.continues, at_start && options.continues},
+                   options.parse_special, scratch, out);
   });
   if (options.add_special) out.insert(out.end(), parts_.frame.after.begin(), parts_.frame.after.end());
   return out;
 }
 
-void BpeTokenizer::encode_section(std::string_view text, bool first, bool parse_special, Scratch& scratch,
+void BpeTokenizer::encode_section(const Piece& part, bool parse_special, Scratch& scratch,
                                   std::vector<int32_t>& out) const {
-  const std::string_view normal = parts_.normalizer.apply(text, scratch.normalizer);
+  const std::string_view normal = parts_.normalizer.apply(part.text, scratch.normalizer);
   parts_.added.split(normal, true, parse_special, [&](const Section& section) {
     if (section.id >= 0) return out.push_back(section.id);
-    const bool section_first = first && section.text.data() == normal.data();
-    parts_.pre_tokenizer.run(section.text, section_first, scratch.pre_tokenizer, [&](const Piece& word) {
+    const bool at_start = section.text.data() == normal.data();
+    const Piece piece{section.text, part.first && at_start, part.continued && at_start};
+    parts_.pre_tokenizer.run(piece, scratch.pre_tokenizer, [&](const Piece& word) {
       parts_.model.encode_word(word.text, scratch.bpe, out);
     });
   });

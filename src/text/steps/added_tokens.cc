@@ -138,6 +138,13 @@ bool AddedTokens::cuts_before_line_break() const {
   });
 }
 
+bool AddedTokens::any_ends_in_letter() const {
+  return std::any_of(tokens_.begin(), tokens_.end(), [](const AddedToken& token) {
+    const char last = static_cast<char>(token.content.back() | 0x20);
+    return last >= 'a' && last <= 'z';
+  });
+}
+
 bool AddedTokens::accepts(const AddedToken& token, std::string_view text, const StringMatcher::Match& match,
                           bool parse_special) const {
   if (token.special && !parse_special) return false;

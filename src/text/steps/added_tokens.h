@@ -68,6 +68,8 @@ class AddedTokens {
 
   // No added token reaches over the place between an ASCII letter and a line break behind it.
   bool cuts_before_line_break() const;
+  // Some token ends in an ASCII letter: a text may be cut right behind it.
+  bool any_ends_in_letter() const;
 
   // Cuts `text` at the added tokens that are looked for before (normalized = false) or after normalization.
   // Special ones are plain text unless `parse_special`.

@@ -10,15 +10,22 @@ namespace {
 
 constexpr size_t kMaxSteps = 64;
 
+// ByteLevel's blank, before everything that does not begin with one (U+0020: other white space is no blank).
 class PrefixSpace : public PreTokenizerStep {
  public:
+  // `words`: an earlier step ends a word where texts may be cut, so that each part begins a piece in the
+  // whole text, too.
+  explicit PrefixSpace(bool words) : words_(words) {}
+
   void run(const Piece& piece, RegexScratch&, std::string& buffer, PieceSink next) const override {
-    int length = 0;
-    if ((unicode_classes()[decode_valid_utf8(piece.text.data(), length)] & kSpace) != 0) return next(piece);
+    if (piece.text[0] == ' ' || (piece.continued && !words_)) return next(piece);
     buffer.assign(1, ' ');
     buffer += piece.text;
     next({buffer, piece.first});
   }
+
+ private:
+  bool words_;
 };
 
 class ByteEncode : public PreTokenizerStep {
@@ -128,7 +135,10 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
 }
 
 void PreTokenizer::add_byte_level(bool add_prefix_space, bool use_regex) {
-  if (add_prefix_space) steps_.push_back(std::make_unique<PrefixSpace>());
+  if (add_prefix_space) {
+    blank_before_sections_ = !cuts_before_line_break_;
+    steps_.push_back(std::make_unique<PrefixSpace>(cuts_before_line_break_));
+  }
   if (use_regex) {
     add_words(make_regex_pattern(kGpt2Pattern, "", ""), SplitBehavior::kIsolated, false);
   }
@@ -145,11 +155,10 @@ void PreTokenizer::add_words(std::unique_ptr<SplitPattern> pattern, SplitBehavio
   steps_.push_back(make_split(std::move(pattern), behavior, invert));
 }
 
-void PreTokenizer::run(std::string_view text, bool first, PreTokenizerScratch& scratch,
-                       PieceSink sink) const {
-  if (text.empty()) return;
+void PreTokenizer::run(const Piece& text, PreTokenizerScratch& scratch, PieceSink sink) const {
+  if (text.text.empty()) return;
   scratch.buffers.resize(steps_.size());
-  run_from(0, {text, first}, scratch, sink);
+  run_from(0, text, scratch, sink);
 }
 
 void PreTokenizer::run_from(size_t step, const Piece& piece, PreTokenizerScratch& scratch,

@@ -15,8 +15,9 @@
 namespace sepllm {
 
 struct Piece {
-  std::string_view text;  // valid UTF-8, not empty
-  bool first;             // begins at the first character of the whole input
+  std::string_view text;   // valid UTF-8, not empty
+  bool first;              // begins at the first character of the whole input
+  bool continued = false;  // begins where an earlier part of the input was cut off
 };
 using PieceSink = FunctionRef<void(const Piece&)>;
 
@@ -45,13 +46,15 @@ class PreTokenizer {
   // GPT-2's and Llama-3's: cut by a known pattern, then bytes.
   static PreTokenizer byte_level(const char* pattern);
 
-  // Calls `sink` for each word of `text` (valid UTF-8), in order.
-  void run(std::string_view text, bool first, PreTokenizerScratch& scratch, PieceSink sink) const;
+  // Calls `sink` for each word of `text`, a part of the input without added tokens, in order.
+  void run(const Piece& text, PreTokenizerScratch& scratch, PieceSink sink) const;
 
   // The last step is ByteLevel: its alphabet is left out, the model works on the bytes themselves.
   bool ends_in_bytes() const { return ends_in_bytes_; }
   // No word reaches over the place between an ASCII letter and a line break behind it, whatever is around.
   bool cuts_before_line_break() const { return cuts_before_line_break_; }
+  // A blank goes before the text behind each added token, and nowhere else.
+  bool blank_before_sections() const { return blank_before_sections_; }
   // There is a ByteLevel step somewhere.
   bool has_byte_level() const { return has_byte_level_; }
 
@@ -64,6 +67,7 @@ class PreTokenizer {
   std::vector<std::unique_ptr<PreTokenizerStep>> steps_;
   bool ends_in_bytes_ = false;
   bool has_byte_level_ = false;
+  bool blank_before_sections_ = false;
   bool local_ = true;  // the steps so far treat a text cut there as they treat the whole
   bool cuts_before_line_break_ = false;
 };

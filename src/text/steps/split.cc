@@ -50,7 +50,9 @@ class Joiner {
 
   void emit(Span span) {
     if (span.begin == span.end) return;
-    next_({piece_.text.substr(span.begin, span.end - span.begin), piece_.first && span.begin == 0});
+    const bool at_start = span.begin == 0;
+    next_({piece_.text.substr(span.begin, span.end - span.begin), piece_.first && at_start,
+           piece_.continued && at_start});
   }
 
   const Piece& piece_;
@@ -97,7 +99,7 @@ class Split : public PreTokenizerStep {
     size_t at = 0;
     while (at < piece.text.size()) {
       const size_t end = scanner_(piece.text, at);
-      next({piece.text.substr(at, end - at), piece.first && at == 0});
+      next({piece.text.substr(at, end - at), piece.first && at == 0, piece.continued && at == 0});
       at = end;
     }
   }
