@@ -32,9 +32,8 @@ std::string joined_format_names() { return fmt::format("{}", fmt::join(chat_form
 class ChatCommand : public Command {
  public:
   ChatCommand() {
-    own_.add_string("chat-format", &format_,
-                    "format of the turns (default: as the model's template says; plain where there is none)",
-                    joined_format_names());
+    own_.add_string("chat-format", &format_, "format of the turns", joined_format_names()).default_note =
+        "as the model's template says; plain where there is none";
     own_.add_string("system", &settings_.system, "system message");
     own_.add_int("n", &settings_.max_new_tokens, 1, INT64_MAX, "tokens of an answer at most");
     own_.add_strings("stop", &settings_.stops, "end an answer before this string; may be given several times",

@@ -52,7 +52,7 @@ class DemoCommand : public Command {
  public:
   DemoCommand() {
     own_.add_string("out", &out_, "the HTML page to write", "FILE");
-    own_.add_string("text", &text_, "text file to score (default: the beginning of a book)", "FILE");
+    own_.add_string("text", &text_, "text file to score", "FILE").default_note = "the beginning of a book";
     common_.declare(&common_options_, true);
   }
   std::string name() const override { return "demo"; }

@@ -16,8 +16,8 @@ class ExportCommand : public Command {
  public:
   ExportCommand() {
     own_.add_string("run", &run_, "folder of the training run", "DIR");
-    own_.add_int("step", &step_, 0, INT64_MAX,
-                 "the checkpoint of this step (default: the newest that is whole)");
+    own_.add_int("step", &step_, 0, INT64_MAX, "the checkpoint of this step").default_note =
+        "the newest that is whole";
     own_.add_string("out", &out_, "the folder to write: a new one, or an empty one", "DIR");
     own_.add_choice("type", &type_, {"f32", "bf16", "f16"}, "type of the weights");
     own_.add_string("tokenizer", &tokenizer_, "folder or file of the tokenizer, where it has moved since",

@@ -118,8 +118,8 @@ std::string line(const char* label, const std::string& text) {
 class InspectCommand : public Command {
  public:
   InspectCommand() {
-    own_.add_int("tokens", &tokens_, 1, int64_t{1} << 40,
-                 "plan the memory for a stream of this length (default: the model's position limit)");
+    own_.add_int("tokens", &tokens_, 1, int64_t{1} << 40, "plan the memory for a stream of this length")
+        .default_note = "the model's position limit";
     own_.add_double("separator-share", &separator_share_, 0.0, 1.0,
                     "share of separators in the text, for the plan");
     own_.add_flag("check", &check_, "read every weight; an error names the first that is NaN or infinite");

@@ -40,8 +40,8 @@ class InspectAttentionCommand : public Command {
   InspectAttentionCommand() {
     own_.add_string("text", &text_, "text file whose beginning is read", "FILE");
     own_.add_string("out", &out_, "the HTML page to write", "FILE");
-    own_.add_string("layers", &layers_, "layers to draw, as in 0,2 (default: up to 6, spread)", "LIST");
-    own_.add_string("heads", &heads_, "heads to draw, as in 0,1 (default: up to 4, spread)", "LIST");
+    own_.add_string("layers", &layers_, "layers to draw, as in 0,2", "LIST").default_note = "up to 6, spread";
+    own_.add_string("heads", &heads_, "heads to draw, as in 0,1", "LIST").default_note = "up to 4, spread";
     own_.add_int("tokens", &drawn_, 1, 512, "tokens in a heat map");
     own_.add_int("share-tokens", &scored_, 1, 4096,
                  "tokens behind the shares, at most the model's position limit");

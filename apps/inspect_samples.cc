@@ -16,9 +16,8 @@ class InspectSamplesCommand : public Command {
   InspectSamplesCommand() {
     own_.add_string("config", &config_, "YAML file of the run's settings", "FILE");
     own_.add_strings("set", &changes_, "settings that replace those of the file: seed=2", "KEY=VALUE");
-    own_.add_int("samples", &samples_, 1, int64_t{1} << 40,
-                 "samples shown, from the first on (default: those of one step; with --held-out, of one "
-                 "validation)");
+    own_.add_int("samples", &samples_, 1, int64_t{1} << 40, "samples shown, from the first on").default_note =
+        "those of one step; with --held-out, of one validation";
     own_.add_flag("held-out", &held_out_, "those of the validations");
     own_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
   }

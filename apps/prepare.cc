@@ -43,21 +43,23 @@ std::string unescaped(const std::string& text) {
 class PrepareCommand : public Command {
  public:
   PrepareCommand() {
-    input_options_.add_strings("input", &input_,
-                               "text or JSON lines, plain or packed by gzip or zstd; may be a pipe");
+    input_options_
+        .add_strings("input", &input_, "text or JSON lines, plain or packed by gzip or zstd; may be a pipe")
+        .takes_list = true;
     input_options_.add_choice(
         "format", &format_, {"auto", "text", "jsonl"},
         "auto: jsonl where the name (without .gz, .zst) ends in .jsonl, .ndjson or .json");
     input_options_.add_string("json-key", &documents_.json_key, "the key of a line's text", "KEY");
-    input_options_.add_string(
-        "split-on", &split_on_,
-        R"(text: documents end at this string (\n, \t are understood: '\n\n' for blank )"
-        "lines); default: a document a file");
+    input_options_
+        .add_string("split-on", &split_on_,
+                    R"(text: documents end at this string (\n, \t are understood: '\n\n' for blank )"
+                    "lines)")
+        .default_note = "a document a file";
     own_.add_string("tokenizer", &tokenizer_, "folder or file of the tokenizer", "PATH");
     own_.add_string("out", &out_, "writes PREFIX.bin and PREFIX.idx (or the tokenizer's folder)", "PREFIX");
     own_.add_choice("append-eod", &append_eod_, {"auto", "on", "off"},
                     "the end token behind each document; auto: iff the tokenizer has one");
-    own_.add_string("eod", &eod_, "the end token (default: the tokenizer's)", "TOKEN|ID");
+    own_.add_string("eod", &eod_, "the end token", "TOKEN|ID").default_note = "the tokenizer's";
     own_.add_choice("bos", &bos_, {"auto", "on", "off"},
                     "the BOS token before each document; auto: iff the tokenizer's files say so");
     own_.add_flag("no-special", &no_special_, "names of special tokens in the text are ordinary text");
@@ -65,12 +67,14 @@ class PrepareCommand : public Command {
     training_.add_choice(
         "train-tokenizer", &train_tokenizer_, {"bpe"},
         "trains a byte-level BPE on the input; --out is the folder to write: tokenizer.json");
-    training_.add_int("vocab-size", &bpe_.vocab_size, 1, INT32_MAX,
-                      "its tokens, with the 256 bytes and special tokens; no default");
+    training_
+        .add_int("vocab-size", &bpe_.vocab_size, 1, INT32_MAX,
+                 "its tokens, with the 256 bytes and special tokens")
+        .default_value = {};
     training_.add_int("min-frequency", &bpe_.min_frequency, 1, INT64_MAX, "joins pairs that occur so often");
-    training_.add_strings("special-token", &specials_,
-                          "a special token, the first ends texts (default: <|endoftext|>)", "TOKEN");
-    general_.add_int("threads", &threads_, 1, 1024, "threads (default: all cores)");
+    training_.add_strings("special-token", &specials_, "a special token, the first ends texts", "TOKEN")
+        .default_note = "<|endoftext|>";
+    declare_threads_option(&general_, &threads_);
     general_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
   }
   std::string name() const override { return "prepare"; }
@@ -106,7 +110,7 @@ class PrepareCommand : public Command {
     documents_.split_on = unescaped(split_on_);
   }
 
-  int n_threads() const { return threads_ > 0 ? static_cast<int>(threads_) : ThreadPool::default_size(); }
+  int n_threads() const { return threads_or_default(threads_); }
 
   int run_training() {
     for (const Option& option : own_.options()) {

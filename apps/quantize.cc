@@ -21,7 +21,7 @@ class QuantizeCommand : public Command {
     own_.add_choice("type", &type_, {"q8_0", "q4_0", "bf16", "f16", "f32"},
                     "type of the matrices; q4_0: the token embedding and the head get q8_0");
     own_.add_string("out", &out_, "the folder to write: a new one, or an empty one", "DIR");
-    own_.add_int("threads", &threads_, 1, 1024, "threads (default: all cores)");
+    declare_threads_option(&own_, &threads_);
     own_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
   }
   std::string name() const override { return "quantize"; }
@@ -65,7 +65,7 @@ class QuantizeCommand : public Command {
   }
 
   QuantizeReport quantize() const {
-    ThreadPool pool(threads_ > 0 ? static_cast<int>(threads_) : ThreadPool::default_size());
+    ThreadPool pool(threads_or_default(threads_));
     const InterruptGuard guard;
     Progress progress("quantizing", 100);
     return quantize_model(model_, *weight_type(type_), out_, pool, [&](int64_t done, int64_t total) {

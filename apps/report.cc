@@ -27,10 +27,10 @@ void name_apart(const std::vector<std::string>& folders, std::vector<RunRecord>*
 class ReportCommand : public Command {
  public:
   ReportCommand() {
-    own_.add_strings("run", &folders_, "folder of a training run (several: side by side)", "RUN");
-    own_.add_string("out", &out_,
-                    "the page to write (default: report.html in the run's folder; of several runs, here)",
-                    "FILE");
+    own_.add_strings("run", &folders_, "folder of a training run (several: side by side)", "RUN").takes_list =
+        true;
+    own_.add_string("out", &out_, "the page to write", "FILE").default_note =
+        "report.html in the run's folder; of several runs, here";
     own_.add_flag("json", &json_, "the table as one JSON value on standard output; no page without --out");
   }
   std::string name() const override { return "report"; }

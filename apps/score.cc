@@ -25,10 +25,11 @@ class ScoreCommand : public Command {
  public:
   ScoreCommand() {
     own_.add_strings("text", &input_.texts,
-                     "text files, each tokenised alone, then joined with nothing between");
+                     "text files, each tokenised alone, then joined with nothing between")
+        .takes_list = true;
     own_.add_string("ids", &input_.ids, "file of token ids separated by blanks, used as they are", "FILE");
-    own_.add_int("tokens", &input_.tokens, 1, INT64_MAX,
-                 "score the first N text tokens, BOS not counted (default: all)");
+    own_.add_int("tokens", &input_.tokens, 1, INT64_MAX, "score the first N text tokens, BOS not counted")
+        .default_note = "all";
     declare_bos_option(&own_, &input_.bos);
     own_.add_string("nll-out", &nll_out_, "write the negative log-likelihood of each token, one a line",
                     "FILE");

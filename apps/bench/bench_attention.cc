@@ -40,7 +40,8 @@ class BenchAttentionCommand : public Command {
   BenchAttentionCommand() {
     shape_options_.add(list_option("tokens", &tokens_, 1, kMaxBenchTokens, "lengths of the sequence"));
     shape_options_.add_int("heads", &heads_, 1, 1024, "query heads");
-    shape_options_.add_int("kv-heads", &kv_heads_, 1, 1024, "heads of keys and values (default: as --heads)");
+    shape_options_.add_int("kv-heads", &kv_heads_, 1, 1024, "heads of keys and values").default_note =
+        "as --heads";
     shape_options_.add_int("head-dim", &head_dim_, 1, 1024, "elements of a head");
     shape_options_.add_choice("layout", &layout_, {"rows", "heads"},
                               "operands: a row of all heads per token, as a model's projections write them, "
@@ -64,7 +65,7 @@ class BenchAttentionCommand : public Command {
     run_options_.add_double("min-time", &min_time_, 0, 3600,
                             "seconds that a measurement lasts at least, by repeated calls");
     run_options_.add_flag("no-dense", &no_dense_, "leave out dense attention, which takes longest");
-    run_options_.add_int("threads", &common_.threads, 1, 1024, "threads (default: all cores)");
+    declare_threads_option(&run_options_, &common_.threads);
     run_options_.add_choice("attention-impl", &common_.attention, {"simd", "reference"},
                             "attention kernel: the fast one, or the plain one to compare with");
     run_options_.add_flag("json", &common_.json, "one JSON value on standard output and nothing else");

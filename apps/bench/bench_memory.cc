@@ -19,7 +19,7 @@ namespace {
 class BenchMemoryCommand : public Command {
  public:
   BenchMemoryCommand() {
-    options_.add_int("threads", &common_.threads, 1, 1024, "threads at most (default: all cores)");
+    declare_threads_option(&options_, &common_.threads, "threads at most");
     options_.add_int("read-mib", &read_mib_, 1, 1 << 20, "size of the array that is read");
     options_.add_int("r", &repeats_, 1, 10000, "reads with each number of threads, in turns");
     options_.add_flag("json", &common_.json, "one JSON value on standard output and nothing else");

@@ -38,7 +38,7 @@ class BenchSpeedCommand : public Command {
     if (decode_) {
       run_options_.add_int("n", &n_, 1, kMaxBenchTokens,
                            "tokens of one repetition (sep-stream: whole cycles of compressions compare "
-                           "best, 477 tokens by default)");
+                           "best, of 477 tokens where its options are not given)");
     } else {
       run_options_.add(list_option("p", &prompts_, 1, kMaxBenchTokens, "lengths of the prompt"));
     }

@@ -182,7 +182,7 @@ class BenchTrainCommand : public Command {
     run_options_.add_int("repeats", &repeats_, 1, 10000,
                          "steps after a first one that does not count; every figure is the median over them");
     run_options_.add_flag("breakdown", &breakdown_, "also where the time of a step goes, by kind of op");
-    run_options_.add_int("threads", &common_.threads, 1, 1024, "threads (default: all cores)");
+    declare_threads_option(&run_options_, &common_.threads);
     run_options_.add_flag("json", &common_.json, "one JSON value on standard output and nothing else");
   }
   std::string name() const override { return "bench train"; }

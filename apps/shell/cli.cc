@@ -16,11 +16,6 @@ constexpr int kMaxFiles = 1 << 20;
 
 std::string flag_of(const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; }
 
-// A list of files may follow one flag (a shell's *.txt); other repeatable options take one value a flag.
-bool takes_list(const Option& option) {
-  return option.repeatable && (option.value_name == "FILE" || option.value_name == "RUN");
-}
-
 void bind(CLI::App& app, OptionSet* set, const Option& option, bool positional) {
   const std::string name = option.name;
   if (option.value_name.empty()) {
@@ -35,13 +30,13 @@ void bind(CLI::App& app, OptionSet* set, const Option& option, bool positional) 
       },
       option.help);
   bound->type_name(option.value_name);
-  if (takes_list(option)) {
+  if (option.takes_list) {
     bound->expected(1, kMaxFiles)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     if (positional) bound->allow_extra_args();  // plain arguments, wherever they stand between the flags
   } else if (option.repeatable) {
     bound->expected(1)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   } else {
-    bound->expected(1);
+    bound->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
 }
 
@@ -62,17 +57,9 @@ void bind(CLI::App& app, OptionSet* set, const Option& option, bool positional) 
                                     : "did you mean " + flag_of(near) + "?"});
 }
 
-// A default as --help shows it; empty where the help text says it in words or there is nothing to say.
-std::string default_text(const Option& option) {
-  if (option.value_name.empty() || option.repeatable || option.help.find("default") != std::string::npos) {
-    return "";
-  }
-  const Json value = option.get();
-  if (value.is_string()) {
-    const auto text = value.get<std::string>();
-    return text.empty() ? "" : " [" + text + "]";
-  }
-  return value.is_number() ? " [" + value.dump() + "]" : "";
+std::string help_of(const Option& option) {
+  const std::string value = option.default_text();
+  return value.empty() ? option.help : fmt::format("{} (default: {})", option.help, value);
 }
 
 std::string synopsis(const Option& option) {
@@ -112,7 +99,7 @@ std::string option_lines(const OptionSet& options) {
     } else {
       out += head + std::string(kHelpColumn - head.size(), ' ');
     }
-    out += wrapped(o.help + default_text(o)) + "\n";
+    out += wrapped(help_of(o)) + "\n";
   }
   return out;
 }
@@ -179,8 +166,7 @@ std::string help_markdown(const Commands& commands) {
     for (const OptionGroup& group : c->groups()) {
       out += fmt::format("\n**{}**\n\n| Option | |\n|---|---|\n", group.title);
       for (const Option& o : group.options->options()) {
-        out += fmt::format("| `{}` | {} |\n", markdown_cell(synopsis(o)),
-                           markdown_cell(o.help + default_text(o)));
+        out += fmt::format("| `{}` | {} |\n", markdown_cell(synopsis(o)), markdown_cell(help_of(o)));
       }
     }
   }

@@ -19,6 +19,15 @@ std::optional<DType> weight_type(const std::string& name) {
   return std::nullopt;
 }
 
+void declare_threads_option(OptionSet* options, int64_t* threads, const std::string& help) {
+  options->add_int("threads", threads, 1, 1024, help).default_note =
+      "all cores, within the CPU quota of a container";
+}
+
+int threads_or_default(int64_t threads) {
+  return threads > 0 ? static_cast<int>(threads) : ThreadPool::default_size();
+}
+
 void CommonOptions::declare(OptionSet* options, bool runs_model) {
   options->add_string("model", &model, "folder of the model: config.json, safetensors, tokenizer", "DIR");
   options->add_string("tokenizer", &tokenizer,
@@ -27,7 +36,7 @@ void CommonOptions::declare(OptionSet* options, bool runs_model) {
   if (!runs_model) return;
   options->add_choice("shape", &shape, shape_names(),
                       "instead of --model: a model of this shape with random weights, to measure speed");
-  options->add_int("threads", &threads, 1, 1024, "threads (default: all cores)");
+  declare_threads_option(options, &threads);
   options->add_choice("attention-impl", &attention, {"simd", "reference"},
                       "attention kernel: the fast one, or the plain one to compare with");
   options->add_flag("exact", &exact,
@@ -37,9 +46,7 @@ void CommonOptions::declare(OptionSet* options, bool runs_model) {
                       "the token embedding and the head have q8_0");
 }
 
-int CommonOptions::n_threads() const {
-  return threads > 0 ? static_cast<int>(threads) : ThreadPool::default_size();
-}
+int CommonOptions::n_threads() const { return threads_or_default(threads); }
 
 Model CommonOptions::load() const {
   if (model.empty() == shape.empty()) {

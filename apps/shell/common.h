@@ -16,6 +16,11 @@
 
 namespace sepllm {
 
+// --threads; 0 stays where it is not given.
+void declare_threads_option(OptionSet* options, int64_t* threads, const std::string& help = "threads");
+// ThreadPool::default_size() for 0.
+int threads_or_default(int64_t threads);
+
 // --model --tokenizer --json, and where a model runs --shape --threads --attention-impl --weights
 // --exact.
 struct CommonOptions {

@@ -48,12 +48,9 @@ std::string print_layer_window(const std::map<int64_t, int64_t>& windows) {
 template <typename T>
 Option named(const char* name, T* target, std::vector<std::pair<const char*, T>> values,
              const std::string& help) {
-  std::string list;
-  for (const auto& [text, value] : values) {
-    if (!list.empty()) list += "|";
-    list += text;
-  }
   Option option;
+  for (const auto& [text, value] : values) option.choices.emplace_back(text);
+  const std::string list = fmt::format("{}", fmt::join(option.choices, "|"));
   option.name = name;
   option.value_name = list;
   option.help = help;
@@ -79,9 +76,7 @@ Option seps_option(Policy* policy) {
   Option option;
   option.name = "seps";
   option.value_name = "S|unbounded";
-  option.help =
-      "sep-stream: separators kept (s in METHOD.md); unbounded: this block and the capacity grow (default "
-      "64)";
+  option.help = "sep-stream: separators kept (s in METHOD.md); unbounded: this block and the capacity grow";
   option.set = [=](const std::string& text) {
     policy->seps_unbounded = text == "unbounded";
     if (policy->seps_unbounded) return;
@@ -139,29 +134,30 @@ void declare_policy_options(OptionSet* options, PolicySettings* settings) {
   Policy* p = &settings->policy;
   std::vector<std::pair<const char*, PolicyKind>> kinds;
   for (const PolicyKind kind : kKinds) kinds.emplace_back(policy_name(kind), kind);
-  options->add(named("policy", &p->kind, kinds, "which keys attention keeps (default full)"));
-  options->add_int("init", &p->init, 0, kMaxSize, "initial tokens kept for ever (a in METHOD.md; default 4)",
-                   "A");
+  options->add(named("policy", &p->kind, kinds, "which keys attention keeps"));
+  options->add_int("init", &p->init, 0, kMaxSize, "initial tokens kept for ever (a in METHOD.md)", "A");
   options->add_int("window", &p->window, 1, kMaxSize,
-                   "neighbouring window (n in METHOD.md, w of sep-stream; default 256)");
+                   "neighbouring window (n in METHOD.md, w of sep-stream)");
   options->add(seps_option(p));
-  options->add_int("capacity", &p->capacity, 1, kMaxSize,
-                   "streaming: slots of the cache (c in METHOD.md; default 800)", "C");
-  options->add_int("interval", &p->interval, 1, kMaxSize, "fixed: every k-th token is kept (default 8)", "K");
+  options->add_int("capacity", &p->capacity, 1, kMaxSize, "streaming: slots of the cache (c in METHOD.md)",
+                   "C");
+  options->add_int("interval", &p->interval, 1, kMaxSize, "fixed: every k-th token is kept", "K");
   options->add_flag("sep-replace", &p->sep_replace,
                     "sep-stream: a compression keeps only the newest batch of separators");
   options->add(layer_window_option(p));
   options->add_string("separators", &settings->separators,
-                      "which tokens separate: text (default), paper, strings:S, ids:1,2,3", "RULE");
-  options->add(named<PositionMode>(
-      "positions", &p->positions, {{"original", PositionMode::kOriginal}, {"cache", PositionMode::kCache}},
-      "places in the text, or slots of the cache (streaming policies only, and their default)"));
+                      "which tokens separate: text, paper, strings:S, ids:1,2,3", "RULE");
+  options
+      ->add(named<PositionMode>("positions", &p->positions,
+                                {{"original", PositionMode::kOriginal}, {"cache", PositionMode::kCache}},
+                                "places in the text, or slots of the cache (streaming policies only)"))
+      .default_note = "original; cache under streaming policies";
   options->add(
       named<DType>("kv", &settings->kv,
                    {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}, {"q8", DType::kI8}},
-                   "type of the cache (default f32; q8: int8 and a scale for each row)"));
+                   "type of the cache; q8: int8 and a scale for each row"));
   options->add_int("prefill-chunk", &settings->prefill_chunk, 1, int64_t{1} << 20,
-                   "tokens per forward pass of known text (default 512)");
+                   "tokens per forward pass of known text");
 }
 
 void finish_policy_options(OptionSet* options, PolicySettings* settings, const Json& config_policy,

@@ -41,6 +41,12 @@ std::string as_text(const Json& value) { return value.is_string() ? value.get<st
 
 std::optional<int64_t> parse_integer(std::string_view text) { return parse_whole<int64_t>(text); }
 
+std::string Option::default_text() const {
+  if (!default_note.empty()) return default_note;
+  const bool is_flag = value_name.empty();
+  return is_flag || repeatable || default_value.is_null() ? "" : as_text(default_value);
+}
+
 void refuse_value(const std::string& option, const std::string& expected, const std::string& got) {
   throw Error(ErrorCode::kInvalidArgument,
               "wrong value for " + (option.size() == 1 ? "-" + option : "--" + option),
@@ -61,89 +67,92 @@ std::string nearest_name(const std::string& name, const std::vector<std::string>
   return best;
 }
 
-void OptionSet::add(Option option) {
+Option& OptionSet::add(Option option) {
   SEPLLM_CHECK(find(option.name) == nullptr);
-  options_.push_back(std::move(option));
+  SEPLLM_CHECK(option.repeatable || !option.takes_list);
+  if (option.get) option.default_value = option.get();
+  return options_.emplace_back(std::move(option));
 }
 
-void OptionSet::add_int(const std::string& name, int64_t* target, int64_t min, int64_t max,
-                        const std::string& help, const std::string& value_name) {
-  add({.name = name,
-       .value_name = value_name,
-       .help = help,
-       .set =
-           [=](const std::string& text) {
-             const auto value = parse_integer(text);
-             if (!value || *value < min || *value > max) {
-               refuse_value(name,
-                            max == INT64_MAX ? fmt::format("an integer >= {}", min)
-                                             : fmt::format("an integer from {} to {}", min, max),
-                            text);
-             }
-             *target = *value;
-           },
-       .get = [=] { return Json(*target); }});
-}
-
-void OptionSet::add_double(const std::string& name, double* target, double min, double max,
+Option& OptionSet::add_int(const std::string& name, int64_t* target, int64_t min, int64_t max,
                            const std::string& help, const std::string& value_name) {
-  add({.name = name,
-       .value_name = value_name,
-       .help = help,
-       .set =
-           [=](const std::string& text) {
-             const auto value = parse_whole<double>(text);
-             if (!value || !std::isfinite(*value) || *value < min || *value > max) {
-               refuse_value(name, fmt::format("a number from {} to {}", min, max), text);
-             }
-             *target = *value;
-           },
-       .get = [=] { return Json(*target); }});
+  return add({.name = name,
+              .value_name = value_name,
+              .help = help,
+              .set =
+                  [=](const std::string& text) {
+                    const auto value = parse_integer(text);
+                    if (!value || *value < min || *value > max) {
+                      refuse_value(name,
+                                   max == INT64_MAX ? fmt::format("an integer >= {}", min)
+                                                    : fmt::format("an integer from {} to {}", min, max),
+                                   text);
+                    }
+                    *target = *value;
+                  },
+              .get = [=] { return Json(*target); }});
 }
 
-void OptionSet::add_string(const std::string& name, std::string* target, const std::string& help,
-                           const std::string& value_name) {
-  add({.name = name,
-       .value_name = value_name,
-       .help = help,
-       .set = [=](const std::string& text) { *target = text; },
-       .get = [=] { return Json(*target); }});
+Option& OptionSet::add_double(const std::string& name, double* target, double min, double max,
+                              const std::string& help, const std::string& value_name) {
+  return add({.name = name,
+              .value_name = value_name,
+              .help = help,
+              .set =
+                  [=](const std::string& text) {
+                    const auto value = parse_whole<double>(text);
+                    if (!value || !std::isfinite(*value) || *value < min || *value > max) {
+                      refuse_value(name, fmt::format("a number from {} to {}", min, max), text);
+                    }
+                    *target = *value;
+                  },
+              .get = [=] { return Json(*target); }});
 }
 
-void OptionSet::add_strings(const std::string& name, std::vector<std::string>* target,
-                            const std::string& help, const std::string& value_name) {
-  add({.name = name,
-       .value_name = value_name,
-       .help = help,
-       .repeatable = true,
-       .set = [=](const std::string& text) { target->push_back(text); },
-       .get = [=] { return Json(*target); }});
+Option& OptionSet::add_string(const std::string& name, std::string* target, const std::string& help,
+                              const std::string& value_name) {
+  return add({.name = name,
+              .value_name = value_name,
+              .help = help,
+              .set = [=](const std::string& text) { *target = text; },
+              .get = [=] { return Json(*target); }});
 }
 
-void OptionSet::add_choice(const std::string& name, std::string* target,
-                           const std::vector<std::string>& choices, const std::string& help) {
+Option& OptionSet::add_strings(const std::string& name, std::vector<std::string>* target,
+                               const std::string& help, const std::string& value_name) {
+  return add({.name = name,
+              .value_name = value_name,
+              .help = help,
+              .repeatable = true,
+              .set = [=](const std::string& text) { target->push_back(text); },
+              .get = [=] { return Json(*target); }});
+}
+
+Option& OptionSet::add_choice(const std::string& name, std::string* target,
+                              const std::vector<std::string>& choices, const std::string& help) {
   const std::string list = fmt::format("{}", fmt::join(choices, "|"));
-  add({.name = name,
-       .value_name = list,
-       .help = help,
-       .set =
-           [=](const std::string& text) {
-             if (std::find(choices.begin(), choices.end(), text) == choices.end())
-               refuse_value(name, list, text);
-             *target = text;
-           },
-       .get = [=] { return Json(*target); }});
+  return add({.name = name,
+              .value_name = list,
+              .help = help,
+              .choices = choices,
+              .set =
+                  [=](const std::string& text) {
+                    if (std::find(choices.begin(), choices.end(), text) == choices.end())
+                      refuse_value(name, list, text);
+                    *target = text;
+                  },
+              .get = [=] { return Json(*target); }});
 }
 
-void OptionSet::add_flag(const std::string& name, bool* target, const std::string& help) {
-  add({.name = name,
-       .help = help,
-       .set =
-           [=](const std::string& text) {
-             if (text != "true" && text != "false") refuse_value(name, "true|false", text);
-             *target = text == "true";
-           },
-       .get = [=] { return Json(*target); }});
+Option& OptionSet::add_flag(const std::string& name, bool* target, const std::string& help) {
+  return add({.name = name,
+              .help = help,
+              .set =
+                  [=](const std::string& text) {
+                    if (text != "true" && text != "false") refuse_value(name, "true|false", text);
+                    *target = text == "true";
+                  },
+              .get = [=] { return Json(*target); }});
 }
 
 const Option* OptionSet::find(const std::string& name) const {

@@ -17,29 +17,39 @@ struct Option {
   std::string name;          // "prompt-file": without dashes; also the JSON key
   std::string value_name{};  // "N", "FILE"; empty for a flag
   std::string help{};
-  bool repeatable = false;  // takes one or more values, kept in order
+  std::vector<std::string> choices{};  // all values that there are; empty: others than a closed list
+  // A list: every value given counts, in order. (Of other options that are given twice the last one counts.)
+  bool repeatable = false;
+  bool takes_list = false;  // of a list: several values may follow one flag (a shell's *.txt)
   std::function<void(const std::string&)>
       set;  // Error (kInvalidArgument) naming the option, what was expected and what was given
   std::function<Json()> get;
+  Json default_value{};        // what get() says when the option is declared
+  std::string default_note{};  // what holds where the option is not given and no value says it: "all cores"
   bool was_set = false;
   bool in_json = true;  // part of to_json() and allowed in apply_json()
+
+  // The default as --help and tables show it; empty for flags, lists and where there is none.
+  std::string default_text() const;
 };
 
 class OptionSet {
  public:
-  void add_int(const std::string& name, int64_t* target, int64_t min, int64_t max, const std::string& help,
-               const std::string& value_name = "N");
-  void add_double(const std::string& name, double* target, double min, double max, const std::string& help,
-                  const std::string& value_name = "X");
-  void add_string(const std::string& name, std::string* target, const std::string& help,
-                  const std::string& value_name = "TEXT");
-  void add_strings(const std::string& name, std::vector<std::string>* target, const std::string& help,
-                   const std::string& value_name = "FILE");
-  void add_choice(const std::string& name, std::string* target, const std::vector<std::string>& choices,
-                  const std::string& help);
-  void add_flag(const std::string& name, bool* target, const std::string& help);
+  // Each returns what it has declared, for further fields; the reference holds until the next one is
+  // declared.
+  Option& add_int(const std::string& name, int64_t* target, int64_t min, int64_t max, const std::string& help,
+                  const std::string& value_name = "N");
+  Option& add_double(const std::string& name, double* target, double min, double max, const std::string& help,
+                     const std::string& value_name = "X");
+  Option& add_string(const std::string& name, std::string* target, const std::string& help,
+                     const std::string& value_name = "TEXT");
+  Option& add_strings(const std::string& name, std::vector<std::string>* target, const std::string& help,
+                      const std::string& value_name = "FILE");
+  Option& add_choice(const std::string& name, std::string* target, const std::vector<std::string>& choices,
+                     const std::string& help);
+  Option& add_flag(const std::string& name, bool* target, const std::string& help);
   // Full control: for values with a syntax of their own ("64|unbounded").
-  void add(Option option);
+  Option& add(Option option);
 
   // Error (kInvalidArgument) for an unknown name, with the nearest known one as hint.
   void set(const std::string& name, const std::string& value);

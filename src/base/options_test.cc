@@ -76,6 +76,23 @@ TEST(Options, RefuseWrongValuesAndKeepTheOldOnes) {
   EXPECT_FALSE(options.was_set("count"));
 }
 
+TEST(Options, DefaultsAreThoseOfTheDeclaration) {
+  Values v;
+  OptionSet options = options_for(&v);
+  options.set("count", "7");
+  const auto text = [&](size_t i) { return options.options()[i].default_text(); };
+  EXPECT_EQ(text(0), "4");
+  EXPECT_EQ(text(1), "0.5");
+  EXPECT_EQ(text(2), "x");
+  EXPECT_EQ(text(3), "fast");
+  EXPECT_EQ(text(4), "") << "a list";
+  EXPECT_EQ(text(5), "") << "a flag";
+  options.add_int("cores", &v.count, 0, 9, "how many").default_note = "all";
+  EXPECT_EQ(text(6), "all");
+  options.add_int("steps", &v.count, 0, 9, "how many").default_value = {};
+  EXPECT_EQ(text(7), "");
+}
+
 TEST(Options, UnknownNamesComeWithTheNearest) {
   Values v;
   OptionSet options = options_for(&v);

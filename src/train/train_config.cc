@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -99,31 +98,35 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_string("init_from", &c->init_from, "checkpoint (HF folder) to go on from; none: a new model", "DIR");
   o->add_choice("family", &c->family, {"gpt_neox", "llama", "gpt2", "falcon"}, "of a new model");
   o->add_choice("init", &c->init, {"pythia", "gpt2"}, "how a new model's weights are drawn");
-  o->add_int("n_layers", &c->n_layers, 1, 10'000, "layers (needed by a new model)");
+  o->add_int("n_layers", &c->n_layers, 1, 10'000, "layers (needed by a new model)").default_value = {};
   o->add_int("hidden_size", &c->hidden_size, 1, 1 << 20,
-             "width of the residual stream (needed by a new model)");
-  o->add_int("n_heads", &c->n_heads, 1, 1 << 16, "query heads (needed by a new model)");
-  o->add_int("n_kv_heads", &c->n_kv_heads, 0, 1 << 16, "key and value heads (default: n_heads)");
-  o->add_int("intermediate_size", &c->intermediate_size, 0, 1 << 22,
-             "width of the MLP (default: 4 hidden_size; llama: 8/3 of it)");
-  o->add_int("vocab_size", &c->vocab_size, 0, 1 << 24, "rows of the embedding (default: the tokenizer's)");
+             "width of the residual stream (needed by a new model)")
+      .default_value = {};
+  o->add_int("n_heads", &c->n_heads, 1, 1 << 16, "query heads (needed by a new model)").default_value = {};
+  o->add_int("n_kv_heads", &c->n_kv_heads, 0, 1 << 16, "key and value heads").default_note = "n_heads";
+  o->add_int("intermediate_size", &c->intermediate_size, 0, 1 << 22, "width of the MLP").default_note =
+      "4 hidden_size; llama: 8/3 of it";
+  o->add_int("vocab_size", &c->vocab_size, 0, 1 << 24, "rows of the embedding").default_note =
+      "the tokenizer's";
   o->add_double("rotary_pct", &c->rotary_pct, 0.01, 1, "gpt_neox: share of each head that is rotated");
   o->add_double("rope_theta", &c->rope_theta, 1, 1e12, "base of the rotary frequencies");
   o->add_flag("tie_embeddings", &c->tie_embeddings, "the head is the embedding");
   o->add_string("tokenizer", &c->tokenizer, "folder or file of the tokenizer", "PATH");
   o->add_double("valid_share", &c->valid_share, 0, 0.5, "share of each file of data that is held out");
-  o->add_int("seq_length", &c->seq_length, 1, 1 << 24, "tokens of a sample (needed)");
+  o->add_int("seq_length", &c->seq_length, 1, 1 << 24, "tokens of a sample (needed)").default_value = {};
   o->add_flag("document_mask", &c->document_mask, "tokens see their own document only");
-  o->add_int("train_steps", &c->train_steps, 1, kMany, "steps (needed)");
-  o->add_int("global_batch_size", &c->global_batch_size, 1, 1 << 24, "samples of a step (needed)");
+  o->add_int("train_steps", &c->train_steps, 1, kMany, "steps (needed)").default_value = {};
+  o->add_int("global_batch_size", &c->global_batch_size, 1, 1 << 24, "samples of a step (needed)")
+      .default_value = {};
   o->add_int("micro_batch_size", &c->micro_batch_size, 1, 1 << 20,
              "samples that go through the model together");
-  o->add_double("lr", &c->lr, 0, 100, "learning rate (needed)");
+  o->add_double("lr", &c->lr, 0, 100, "learning rate (needed)").default_value = {};
   o->add_double("min_lr", &c->min_lr, 0, 100, "its end");
   o->add_double("warmup", &c->warmup, 0, 1e12, "below 1: share of the steps; else steps");
   o->add_choice("lr_decay_style", &c->lr_decay_style, {"cosine", "linear", "constant", "wsd"},
                 "its way down");
-  o->add_int("lr_decay_steps", &c->lr_decay_steps, 0, kMany, "steps until min_lr (default: train_steps)");
+  o->add_int("lr_decay_steps", &c->lr_decay_steps, 0, kMany, "steps until min_lr").default_note =
+      "train_steps";
   o->add_double("wsd_decay", &c->wsd_decay, 0, 1, "wsd: share of the steps, at the end, that decay");
   o->add_double("beta1", &c->beta1, 0, 0.99999, "of AdamW");
   o->add_double("beta2", &c->beta2, 0, 0.9999999, "of AdamW");
@@ -143,12 +146,14 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
       "weight_storage", &c->weight_storage, {"f32", "bf16"},
       "what products read: the weights, or copies in bf16 (faster with AMX, 2 bytes a weight more); "
       "those that are trained and saved are f32");
-  o->add_int("threads", &c->threads, 0, 1024, "threads of a rank (default: all cores)");
+  o->add_int("threads", &c->threads, 0, 1024, "threads of a rank").default_note =
+      "all cores, shared by the ranks of a machine";
   o->add_int(
       "rank_timeout", &c->rank_timeout, 1, 1'000'000,
       "several ranks: seconds without a sign of life, or without progress in its own work, after which "
       "one is taken for lost");
-  o->add_int("later_policy_step", &c->later_policy_step, 0, kMany, "the step from which later_policy holds");
+  o->add_int("later_policy_step", &c->later_policy_step, 0, kMany, "the step from which later_policy holds")
+      .default_value = {};
   o->add_string("save", &c->save, "folder of the run: checkpoints, metrics, the model (needed)", "DIR");
   o->add_int("save_interval", &c->save_interval, 1, kMany, "steps between checkpoints");
   o->add_int("keep_last", &c->keep_last, 1, 1 << 20, "checkpoints that are kept");
@@ -245,24 +250,13 @@ TrainConfig read_train_config(const std::string& path, const std::vector<std::st
   return parse_train_config(read_train_settings(path, changes), path);
 }
 
-namespace {
-
-std::vector<std::string> words(const std::string& text, char between) {
-  std::vector<std::string> out;
-  std::istringstream in(text);
-  for (std::string word; std::getline(in, word, between);) out.push_back("`" + word + "`");
-  return out;
-}
-
-}  // namespace
-
 std::string train_keys_markdown() {
   TrainConfig config;
   OptionSet options;
   declare_train_options(&options, &config);
   std::string out = "| Key | Default | |\n|---|---|---|\n";
   const auto row = [&out](const std::string& key, const std::string& value, const std::string& help) {
-    out += fmt::format("| `{}` | {} | {} |\n", key, value.empty() ? "" : "`" + value + "`", help);
+    out += fmt::format("| `{}` | {} | {} |\n", key, value, help);
   };
   for (const Option& o : options.options()) {
     if (o.name == "valid_share") {
@@ -271,18 +265,14 @@ std::string train_keys_markdown() {
       row("valid_data", "", "token files that are held out, in the same forms");
     }
     if (o.name == "later_policy_step") {
-      row("policy", "full",
+      row("policy", "`full`",
           "what attention sees: a name (`full`, `sep`, `sink`, `fixed`), or a group of options of that name "
           "in docs/CLI.md: `{policy: sep, init: 4, window: 256}`");
       row("later_policy", "", "the same, from `later_policy_step` on");
     }
-    const Json value = o.get();
-    std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
-    // Where 0 or nothing is no default but says that there is none, or that the help says it.
-    if (value == 0 && o.name.find("interval") == std::string::npos && !o.name.starts_with("keep")) shown = "";
-    const bool choice = o.value_name.find('|') != std::string::npos;
-    row(o.name, shown,
-        choice ? o.help + ": " + fmt::format("{}", fmt::join(words(o.value_name, '|'), ", ")) : o.help);
+    const std::string shown = o.value_name.empty() ? o.default_value.dump() : o.default_text();
+    row(o.name, o.default_note.empty() && !shown.empty() ? "`" + shown + "`" : shown,
+        o.choices.empty() ? o.help : fmt::format("{}: `{}`", o.help, fmt::join(o.choices, "`, `")));
   }
   return out;
 }

@@ -17,7 +17,7 @@ TEST(CliUsage, UnknownCommandsAndFlagsNameTheNearest) {
   expect_failure({"score", "--polcy=sep"}, {"unknown option --polcy", "did you mean --policy?"});
   expect_failure({"score", "stray"}, {"unexpected argument 'stray'"});
   expect_failure({"generate", "--model"}, {"--model"});
-  expect_failure({"generate", "--model", "a", "--model", "b"}, {"--model"});
+  expect_failure({"generate", "--model", "a", "--model", "b"}, {"b: no such model folder"});
 }
 
 TEST(CliUsage, ValuesOutOfRangeNameTheRange) {
