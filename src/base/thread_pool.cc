@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/cgroup.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/sign_of_life.h"
@@ -179,7 +180,9 @@ void ThreadPool::parallel_for(int64_t n_tasks, Task fn) {
   if (exception) std::rethrow_exception(exception);
 }
 
-int ThreadPool::default_size() {
+int ThreadPool::default_size() { return threads_within(affinity_size(), read_group_limits().cpus); }
+
+int ThreadPool::affinity_size() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0) {
     const int n = CPU_COUNT(&set);

@@ -31,8 +31,11 @@ class ThreadPool {
   // parallel_for of the same pool. Allocates nothing.
   void parallel_for(int64_t n_tasks, FunctionRef<void(int64_t task, int worker)> fn);
 
-  // As many threads as this process may use (its CPU affinity).
+  // As many threads as this process may use: its CPU affinity, and the CPU quota of its control groups
+  // (base/cgroup.h: a quota of 1.5 CPUs is 1 thread).
   static int default_size();
+  // By the affinity only.
+  static int affinity_size();
 
  private:
   struct Impl;

@@ -15,6 +15,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/cgroup.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -302,15 +303,22 @@ Comm::~Comm() = default;
 std::string Comm::name(int r) const { return impl_ ? impl_->name(r) : "rank 0"; }
 
 int Comm::threads_per_rank() {
-  const int cores = ThreadPool::default_size();
-  if (!impl_) return cores;
+  if (!impl_) return ThreadPool::default_size();
+  const GroupLimits limits = read_group_limits();
   cpu_set_t set;
   CPU_ZERO(&set);
   ::sched_getaffinity(0, sizeof set, &set);
-  std::string place = impl_->hosts[static_cast<size_t>(rank_)];
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) place += CPU_ISSET(cpu, &set) ? '1' : '0';
-  const std::vector<std::string> places = all_texts(place);
-  return std::max(1, cores / static_cast<int>(std::count(places.begin(), places.end(), place)));
+  const std::string host = impl_->hosts[static_cast<size_t>(rank_)];
+  std::string cores = host;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) cores += CPU_ISSET(cpu, &set) ? '1' : '0';
+  const auto ranks_with = [this](const std::string& own) {  // a call of all ranks
+    const std::vector<std::string> all = all_texts(own);
+    return std::count(all.begin(), all.end(), own);
+  };
+  const auto share_cores = static_cast<int>(ranks_with(cores));
+  const auto share_quota = static_cast<double>(ranks_with(host + limits.cpu_group));
+  const int threads = std::max(1, ThreadPool::affinity_size() / share_cores);
+  return threads_within(threads, limits.cpus ? std::optional(*limits.cpus / share_quota) : std::nullopt);
 }
 
 int64_t Comm::bytes_sent() const { return impl_ ? impl_->sent.load() : 0; }

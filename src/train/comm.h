@@ -58,7 +58,8 @@ class Comm {
   int size() const { return size_; }
   bool first() const { return rank_ == 0; }
   std::string name(int r) const;  // "rank 1 (its host)"
-  // All ranks: the cores that this process may use, shared with the ranks that may use the same.
+  // All ranks: the cores that this process may use, shared with the ranks that may use the same; likewise the
+  // CPU quota of its control group, shared with the ranks in that group.
   int threads_per_rank();
 
   // Begun here, ended by wait(): until then the array must neither be read nor changed. part_of(all of data,
