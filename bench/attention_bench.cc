@@ -69,15 +69,13 @@ void run(benchmark::State& state, const Pattern& pattern, int64_t n_tokens, int6
   sequence.kv_type = type;
   sequence.spans = cache.spans;
   AttentionArgs args;
-  args.n_heads = n_heads;
+  const auto heads = [&](const bench::Rows& rows) {
+    return Heads{rows.matrix.data, rows.matrix.stride, HeadLayout::dense(n_heads, head_dim)};
+  };
   args.n_kv_heads = n_kv_heads;
-  args.head_dim = head_dim;
   args.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-  args.q = q.matrix.data;
-  args.q_row_stride = q.matrix.stride;
-  args.q_group_stride = n_heads / n_kv_heads * head_dim;
-  args.out = out.matrix.data;
-  args.out_row_stride = out.matrix.stride;
+  args.q = heads(q);
+  args.out = heads(out);
   args.sequences = {&sequence, 1};
   for (auto _ : state) attention(t.context, args);
   int64_t pairs = 0;

@@ -96,15 +96,13 @@ void BM_Decode(benchmark::State& state) {
   }
   const bench::Rows q(n_sequences, kHeads * head_dim), out(n_sequences, kHeads * head_dim);
   AttentionArgs args;
-  args.n_heads = kHeads;
+  const auto heads = [&](const bench::Rows& rows) {
+    return Heads{rows.matrix.data, rows.matrix.stride, HeadLayout::dense(kHeads, head_dim)};
+  };
   args.n_kv_heads = n_kv_heads;
-  args.head_dim = head_dim;
   args.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-  args.q = q.matrix.data;
-  args.q_row_stride = q.matrix.stride;
-  args.q_group_stride = kHeads / n_kv_heads * head_dim;
-  args.out = out.matrix.data;
-  args.out_row_stride = out.matrix.stride;
+  args.q = heads(q);
+  args.out = heads(out);
   args.sequences = sequences;
 
   std::vector<double> seconds, reads;

@@ -30,16 +30,15 @@ BENCHMARK(BM_Tables)->Arg(1)->Arg(512);
 void BM_Rotate(benchmark::State& state) {
   constexpr int64_t kRows = 64;
   const int64_t n_freq = state.range(0);
-  const RopeHeads heads{
-      .n_heads = 32, .head_dim = 2 * n_freq, .group = 32, .interleaved = state.range(1) != 0};
+  const auto pairing = state.range(1) != 0 ? RopePairing::kInterleaved : RopePairing::kHalf;
   bench::Threads t(1);
   const bench::Rows x(kRows, 64 * n_freq), cos(kRows, n_freq), sin(kRows, n_freq);
   // A rotation by one angle again and again: the values stay bounded.
   std::fill_n(cos.matrix.data, kRows * n_freq, 0.6F);
   std::fill_n(sin.matrix.data, kRows * n_freq, 0.8F);
-  for (auto _ : state) {
-    rope_rotate(t.context, x.matrix, x.matrix, heads, n_freq, cos.matrix.data, sin.matrix.data);
-  }
+  const Heads heads{x.matrix.data, x.matrix.stride, HeadLayout::dense(32, 2 * n_freq)};
+  const RopeTables tables{n_freq, cos.matrix.data, sin.matrix.data};
+  for (auto _ : state) rope_rotate(t.context, heads, heads, kRows, pairing, tables);
   bench::report_bytes(state, 8.0 * static_cast<double>(kRows * 64 * n_freq));
 }
 BENCHMARK(BM_Rotate)->ArgNames({"n_freq", "interleaved"})->ArgsProduct({{32, 64}, {0, 1}});

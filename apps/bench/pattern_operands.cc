@@ -50,24 +50,37 @@ PatternOperands::PatternOperands(const AttentionShape& shape, bool backward) : s
   d_v_ = zeros(n_kv);
 }
 
+Heads PatternOperands::query_heads(const Buffer& values) const {
+  const AttentionShape& s = shape_;
+  const int64_t d = s.head_dim, group = s.heads / s.kv_heads, row = s.heads_apart ? group * d : s.heads * d;
+  return {values.as<float>(),
+          row,
+          {.n = s.heads,
+           .dim = d,
+           .group = group,
+           .stride = d,
+           .group_stride = s.heads_apart ? s.tokens * row : group * d}};
+}
+
+Heads PatternOperands::kv_heads(const Buffer& values) const {
+  const AttentionShape& s = shape_;
+  const int64_t d = s.head_dim;
+  return {values.as<float>(), s.heads_apart ? d : s.kv_heads * d,
+          HeadLayout::even(s.kv_heads, d, s.heads_apart ? s.tokens * d : d)};
+}
+
+Heads PatternOperands::out_heads(const Buffer& values, int64_t dim) const {
+  return {values.as<float>(), shape_.heads * dim, HeadLayout::dense(shape_.heads, dim)};
+}
+
 PatternAttentionArgs PatternOperands::args(const PatternSequence& sequence, bool with_statistics) const {
-  PatternAttentionArgs args;
-  args.n_heads = shape_.heads;
-  args.n_kv_heads = shape_.kv_heads;
-  args.head_dim = shape_.head_dim;
-  args.scale = 1.0F / std::sqrt(static_cast<float>(shape_.head_dim));
-  args.q = q_.as<float>();
-  args.k = k_.as<float>();
-  args.v = v_.as<float>();
-  const int64_t group = shape_.heads / shape_.kv_heads * shape_.head_dim;
-  args.q_row_stride = shape_.heads_apart ? group : shape_.heads * shape_.head_dim;
-  args.q_group_stride = shape_.heads_apart ? shape_.tokens * group : group;
-  args.kv_row_stride = shape_.heads_apart ? shape_.head_dim : shape_.kv_heads * shape_.head_dim;
-  args.kv_head_stride = shape_.heads_apart ? shape_.tokens * shape_.head_dim : shape_.head_dim;
-  args.out = out_.as<float>();
-  args.out_row_stride = shape_.heads * shape_.head_dim;
-  args.log_sum_exp = with_statistics ? log_sum_exp_.as<float>() : nullptr;
-  args.sequences = {&sequence, 1};
+  PatternAttentionArgs args{.scale = 1.0F / std::sqrt(static_cast<float>(shape_.head_dim)),
+                            .q = query_heads(q_),
+                            .k = kv_heads(k_),
+                            .v = kv_heads(v_),
+                            .out = out_heads(out_, shape_.head_dim),
+                            .sequences = {&sequence, 1}};
+  if (with_statistics) args.log_sum_exp = out_heads(log_sum_exp_, 1);
   return args;
 }
 
@@ -81,16 +94,10 @@ void PatternOperands::run_backward(const Context& ctx, const Pattern& pattern) {
   SEPLLM_CHECK(d_out_.bytes() > 0);
   const PatternSequence sequence{.first_row = 0, .n_rows = shape_.tokens, .pattern = &pattern};
   const PatternAttentionArgs forward = args(sequence, true);
-  PatternAttentionGradients gradients;
-  gradients.d_out = d_out_.as<float>();
-  gradients.d_out_row_stride = forward.out_row_stride;
-  gradients.d_q = d_q_.as<float>();
-  gradients.d_k = d_k_.as<float>();
-  gradients.d_v = d_v_.as<float>();
-  gradients.d_q_row_stride = forward.q_row_stride;
-  gradients.d_q_group_stride = forward.q_group_stride;
-  gradients.d_kv_row_stride = forward.kv_row_stride;
-  gradients.d_kv_head_stride = forward.kv_head_stride;
+  const PatternAttentionGradients gradients{.d_out = out_heads(d_out_, shape_.head_dim),
+                                            .d_q = query_heads(d_q_),
+                                            .d_k = kv_heads(d_k_),
+                                            .d_v = kv_heads(d_v_)};
   pattern_attention_backward(ctx, forward, gradients);
 }
 

@@ -48,6 +48,9 @@ class PatternOperands {
   const float* out() const { return out_.as<float>(); }
 
  private:
+  Heads query_heads(const Buffer& values) const;
+  Heads kv_heads(const Buffer& values) const;
+  Heads out_heads(const Buffer& values, int64_t dim) const;
   PatternAttentionArgs args(const PatternSequence& sequence, bool with_statistics) const;
 
   AttentionShape shape_;

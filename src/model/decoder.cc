@@ -46,14 +46,6 @@ class Pass {
         sequences_(sequences),
         probe_(probe),
         replay_layers_(replay_layers) {
-    const auto d = config.head_dim;
-    heads_ = {.n_heads = config.n_heads,
-              .n_kv_heads = config.n_kv_heads,
-              .head_dim = d,
-              .q_group_stride = config.qkv.q_group_stride * d,
-              .k_offset = config.qkv.k_offset * d,
-              .v_offset = config.qkv.v_offset * d,
-              .kv_stride = config.qkv.kv_stride * d};
     for (const Sequence& s : sequences) n_tokens_ += static_cast<int64_t>(s.tokens.size());
   }
 
@@ -133,7 +125,7 @@ class Pass {
     slopes_ = slopes;
   }
 
-  ops::RopeTables tables(const int64_t* places) const {
+  RopeTables tables(const int64_t* places) const {
     const auto n_freq = static_cast<int64_t>(config_.rope_inv_freq.size());
     float* cos = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
     float* sin = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
@@ -206,12 +198,39 @@ class Pass {
     }
     ops::linear(ctx_, normed_, std::span(parts, w.qkv.size()));
     if (first_.cos != nullptr) {
-      ops::rope(ctx_, qkv_, heads_, config_.rope_pairing == RopePairing::kInterleaved, first_, second_,
-                second_q_);
+      ops::rope(ctx_, {.q = queries(qkv_),
+                       .k = keys(),
+                       .n_rows = n_tokens_,
+                       .pairing = config_.rope_pairing,
+                       .first = first_,
+                       .second = second_,
+                       .second_q = queries(second_q_)});
     }
     if (probe_ != nullptr) show_probe(l);
     attend_to_patterns(l);
     attend_to_caches(l);
+  }
+
+  // Where the heads lie in a QKV row (QkvLayout counts in head_dims) and in a row of the attention's output.
+  Heads queries(const Matrix& rows) const {
+    const int64_t d = config_.head_dim;
+    return {rows.data,
+            rows.stride,
+            {.n = config_.n_heads,
+             .dim = d,
+             .group = config_.group(),
+             .stride = d,
+             .group_stride = config_.qkv.q_group_stride * d}};
+  }
+  Heads kv_heads(int64_t offset) const {
+    const int64_t d = config_.head_dim;
+    return {qkv_.data, qkv_.stride,
+            HeadLayout::even(config_.n_kv_heads, d, config_.qkv.kv_stride * d, offset * d)};
+  }
+  Heads keys() const { return kv_heads(config_.qkv.k_offset); }
+  Heads values() const { return kv_heads(config_.qkv.v_offset); }
+  Heads attended_heads() const {
+    return {attended_.data, attended_.stride, HeadLayout::dense(config_.n_heads, config_.head_dim)};
   }
 
   float scale() const { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))); }
@@ -228,19 +247,11 @@ class Pass {
       first_row += n_rows;
     }
     if (n == 0) return;
-    ops::pattern_attend(ctx_, {.n_heads = heads_.n_heads,
-                               .n_kv_heads = heads_.n_kv_heads,
-                               .head_dim = heads_.head_dim,
-                               .scale = scale(),
-                               .q = qkv_.data,
-                               .k = qkv_.data + heads_.k_offset,
-                               .v = qkv_.data + heads_.v_offset,
-                               .q_row_stride = qkv_.stride,
-                               .q_group_stride = heads_.q_group_stride,
-                               .kv_row_stride = qkv_.stride,
-                               .kv_head_stride = heads_.kv_stride,
-                               .out = attended_.data,
-                               .out_row_stride = attended_.stride,
+    ops::pattern_attend(ctx_, {.scale = scale(),
+                               .q = queries(qkv_),
+                               .k = keys(),
+                               .v = values(),
+                               .out = attended_heads(),
                                .alibi_slopes = slopes_,
                                .sequences = {list, n}});
   }
@@ -255,16 +266,11 @@ class Pass {
       first_row += static_cast<int64_t>(s.tokens.size());
     }
     if (n == 0) return;
-    ops::attend(ctx_, {.n_heads = heads_.n_heads,
-                       .n_kv_heads = heads_.n_kv_heads,
-                       .head_dim = heads_.head_dim,
+    ops::attend(ctx_, {.n_kv_heads = config_.n_kv_heads,
                        .scale = scale(),
-                       .q = qkv_.data,
-                       .second_q = second_q_.data,
-                       .q_row_stride = qkv_.stride,
-                       .q_group_stride = heads_.q_group_stride,
-                       .out = attended_.data,
-                       .out_row_stride = attended_.stride,
+                       .q = queries(qkv_),
+                       .second_q = queries(second_q_),
+                       .out = attended_heads(),
                        .alibi_slopes = slopes_,
                        .sequences = {list, n}});
   }
@@ -300,38 +306,34 @@ class Pass {
       scale_strides = ctx_.arena.allocate<int64_t>(n);
       cache.chunk_scales(l, key_scales, value_scales, scale_strides);
     }
-    HeadRows heads{.n_heads = heads_.n_kv_heads,
-                   .head_dim = heads_.head_dim,
-                   .offset = heads_.k_offset,
-                   .head_step = heads_.kv_stride};
     for (int64_t begin = 0; begin < n;) {  // runs of one stride
       int64_t end = begin + 1;
       while (end < n && strides[end] == strides[begin]) ++end;
-      const Matrix rows = qkv_.rows(first_row + begin, end - begin);
-      const auto store = [&](int64_t offset, void** to, float** scales) {
-        heads.offset = offset;
-        store_rows(ctx_, rows, heads, type, to + begin, strides[begin],
-                   scales != nullptr ? scales + begin : nullptr, scale_strides[begin]);
+      const auto store = [&](const Heads& x, void** to, float** scales) {
+        store_rows(ctx_, x.rows(first_row + begin), end - begin,
+                   {.type = type,
+                    .rows = to + begin,
+                    .head_stride = strides[begin],
+                    .scales = scales != nullptr ? scales + begin : nullptr,
+                    .scale_head_stride = scale_strides[begin]});
       };
-      store(heads_.k_offset, keys, key_scales);
-      store(heads_.v_offset, values, value_scales);
+      store(this->keys(), keys, key_scales);
+      store(this->values(), values, value_scales);
       begin = end;
     }
     cache.rows_written(l);
   }
 
   void show_probe(int64_t l) const {
-    const int64_t d = heads_.head_dim;
-    const Matrix q = allocate(ctx_, n_tokens_, heads_.n_heads * d);
-    const Matrix k = allocate(ctx_, n_tokens_, heads_.n_kv_heads * d);
-    const int64_t group = heads_.n_heads / heads_.n_kv_heads;
-    for (int64_t r = 0; r < n_tokens_; ++r) {
-      for (int64_t h = 0; h < heads_.n_heads; ++h) {
-        std::copy_n(qkv_.row(r) + (h / group) * heads_.q_group_stride + (h % group) * d, d, q.row(r) + h * d);
+    const auto dense = [&](const Heads& from) {
+      const int64_t n = from.layout.n, d = from.layout.dim;
+      const Matrix to = allocate(ctx_, n_tokens_, n * d);
+      for (int64_t r = 0; r < n_tokens_; ++r) {
+        for (int64_t h = 0; h < n; ++h) std::copy_n(from.at(r, h), d, to.row(r) + h * d);
       }
-      for (int64_t g = 0; g < heads_.n_kv_heads; ++g)
-        std::copy_n(qkv_.row(r) + heads_.k_offset + g * heads_.kv_stride, d, k.row(r) + g * d);
-    }
+      return to;
+    };
+    const Matrix q = dense(queries(qkv_)), k = dense(keys());
     probe_->layer(l, q, k, scale());
   }
 
@@ -341,13 +343,12 @@ class Pass {
   std::span<const Sequence> sequences_;
   AttentionProbe* probe_;
   bool replay_layers_;
-  ops::QkvHeads heads_;
   int64_t n_tokens_ = 0;
   int64_t* encoded_ = nullptr;         // [n_tokens]
   int64_t* second_encoded_ = nullptr;  // [n_tokens]
   int64_t* learned_ = nullptr;         // [n_tokens]
   const float* slopes_ = nullptr;      // [n_heads]; null: no ALiBi
-  ops::RopeTables first_, second_;
+  RopeTables first_, second_;
   Matrix normed_, qkv_, second_q_, attended_;
 };
 

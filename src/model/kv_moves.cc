@@ -16,17 +16,16 @@ void carry_out_moves(const Context& ctx, const ModelConfig& config, KvCache& cac
   const bool rotate = config.position == PositionType::kRope;
   const auto n_freq = static_cast<int64_t>(config.rope_inv_freq.size());
   const auto n = static_cast<int64_t>(moves.size());
-  float* cos = nullptr;
-  float* sin = nullptr;
+  RopeTables tables;
   if (rotate) {
     auto* by = ctx.arena.allocate<int64_t>(n);
     for (int64_t k = 0; k < n; ++k) by[k] = moves[static_cast<size_t>(k)].rotate_by;
-    cos = ctx.arena.allocate<float>(n * n_freq);
-    sin = ctx.arena.allocate<float>(n * n_freq);
+    auto* cos = ctx.arena.allocate<float>(n * n_freq);
+    auto* sin = ctx.arena.allocate<float>(n * n_freq);
     rope_tables(ctx, config.rope_inv_freq, {by, static_cast<size_t>(n)}, cos, sin);
+    tables = {n_freq, cos, sin};
   }
   const KvLayout& layout = cache.layout();
-  const bool interleaved = config.rope_pairing == RopePairing::kInterleaved;
   float* scratch = nullptr;  // [threads, head_dim]
   if (rotate && layout.type == DType::kI8)
     scratch = ctx.arena.allocate<float>(ctx.pool.size() * layout.head_dim);
@@ -38,13 +37,13 @@ void carry_out_moves(const Context& ctx, const ModelConfig& config, KvCache& cac
       if (!same(move.from, move.to)) cache.copy_row(layer, head, move.from, move.to);
       if (!rotate || move.rotate_by == 0) continue;
       void* key = cache.key_row(layer, head, move.to);
-      const float* c = cos + k * n_freq;
-      const float* s = sin + k * n_freq;
+      const RopeTables angles = tables.from(k);
       if (layout.type == DType::kI8) {
         rope_rotate_quantized(static_cast<int8_t*>(key), cache.key_scale(layer, head, move.to),
-                              layout.head_dim, n_freq, interleaved, c, s, scratch + thread * layout.head_dim);
+                              layout.head_dim, config.rope_pairing, angles,
+                              scratch + thread * layout.head_dim);
       } else {
-        rope_rotate_stored(layout.type, key, n_freq, interleaved, c, s);
+        rope_rotate_stored(layout.type, key, config.rope_pairing, angles);
       }
     }
   });

@@ -139,48 +139,39 @@ void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, con
 
 namespace {
 
-RopeHeads query_heads(const QkvHeads& heads, bool interleaved) {
-  return {.n_heads = heads.n_heads,
-          .head_dim = heads.head_dim,
-          .group = heads.n_heads / heads.n_kv_heads,
-          .group_stride = heads.q_group_stride,
-          .offset = 0,
-          .interleaved = interleaved};
-}
-
-RopeHeads key_heads(const QkvHeads& heads, bool interleaved) {
-  return {.n_heads = heads.n_kv_heads,
-          .head_dim = heads.head_dim,
-          .group = 1,
-          .group_stride = heads.kv_stride,
-          .offset = heads.k_offset,
-          .interleaved = interleaved};
-}
-
-void rotate(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool interleaved,
-            const RopeTables& t) {
-  rope_rotate(ctx, qkv, qkv, query_heads(heads, interleaved), t.n_freq, t.cos, t.sin);
-  rope_rotate(ctx, qkv, qkv, key_heads(heads, interleaved), t.n_freq, t.cos, t.sin);
-}
+// The gradient of heads in an activation of the tape. Only inside a backward closure.
+struct HeadsSlot {
+  HeadsSlot(const Context& ctx, const Heads& x) : heads(x), slot(ctx.tape->slot({x.data, 1, 1, 1})) {}
+  Heads gradient(const Context& ctx) const {
+    Heads g = heads;
+    g.data = ctx.tape->gradient(slot).data;
+    return g;
+  }
+  Heads heads;
+  Tape::Slot slot;
+};
 
 }  // namespace
 
-void rope(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool interleaved,
-          const RopeTables& first, const RopeTables& second, const Matrix& second_q) {
+void rope(const Context& ctx, const RopeOperands& o) {
   const OpTimer timer(ctx, OpKind::kRope, /*backward=*/false);
-  if (second.cos != nullptr)
-    rope_rotate(ctx, qkv, second_q, query_heads(heads, interleaved), second.n_freq, second.cos, second.sin);
-  rotate(ctx, qkv, heads, interleaved, first);
+  if (o.second.cos != nullptr) rope_rotate(ctx, o.q, o.second_q, o.n_rows, o.pairing, o.second);
+  rope_rotate(ctx, o.q, o.q, o.n_rows, o.pairing, o.first);
+  rope_rotate(ctx, o.k, o.k, o.n_rows, o.pairing, o.first);
   if (ctx.tape == nullptr) return;
-  SEPLLM_CHECK(second.cos == nullptr);  // of streams alone
-  ctx.tape->record([qkv, heads, interleaved, first, slot = ctx.tape->slot(qkv)](const Context& c) {
+  SEPLLM_CHECK(o.second.cos == nullptr);
+  ctx.tape->record([o, q = HeadsSlot(ctx, o.q), k = HeadsSlot(ctx, o.k)](const Context& c) {
     const OpTimer timer(c, OpKind::kRope, /*backward=*/true);
     // A rotation's gradient is turned back by the same angles.
     const Arena::Scope scope(c.arena);
-    const int64_t n = qkv.n_rows * first.n_freq;
+    const int64_t n = o.n_rows * o.first.n_freq;
     float* sin = c.arena.allocate<float>(n);
-    std::transform(first.sin, first.sin + n, sin, [](float s) { return -s; });
-    rotate(c, c.tape->gradient(slot), heads, interleaved, {first.n_freq, first.cos, sin});
+    std::transform(o.first.sin, o.first.sin + n, sin, [](float s) { return -s; });
+    const RopeTables back{o.first.n_freq, o.first.cos, sin};
+    for (const HeadsSlot& heads : {q, k}) {
+      const Heads g = heads.gradient(c);
+      rope_rotate(c, g, g, o.n_rows, o.pairing, back);
+    }
   });
 }
 
@@ -193,28 +184,24 @@ void pattern_attend(const Context& ctx, const PatternAttentionArgs& args) {
   const OpTimer timer(ctx, OpKind::kAttention, /*backward=*/false);
   if (ctx.tape == nullptr) return pattern_attention(ctx, args);
   int64_t n_rows = 0;
-  for (const PatternSequence& s : args.sequences) n_rows = std::max(n_rows, s.first_row + s.n_rows);
+  for (const PatternSequence& s : args.sequences) {
+    SEPLLM_CHECK(s.batch == 0);  // activations of a tape are rows of tokens
+    n_rows = std::max(n_rows, s.first_row + s.n_rows);
+  }
+  const int64_t n_heads = args.q.layout.n;
   PatternAttentionArgs own = args;
-  own.log_sum_exp = ctx.arena.allocate<float>(n_rows * args.n_heads);
+  own.log_sum_exp = {ctx.arena.allocate<float>(n_rows * n_heads), n_heads, HeadLayout::dense(n_heads, 1)};
   pattern_attention(ctx, own);
-  const auto slot = [&](const float* data) {
-    return ctx.tape->slot({const_cast<float*>(data), 1, 1, 1});  // its place alone
-  };
-  ctx.tape->record(
-      [own, q = slot(args.q), k = slot(args.k), v = slot(args.v), out = slot(args.out)](const Context& c) {
-        const OpTimer timer(c, OpKind::kAttention, /*backward=*/true);
-        pattern_attention_backward(c, own,
-                                   {.d_out = c.tape->gradient(out).data,
-                                    .d_out_row_stride = own.out_row_stride,
-                                    .d_q = c.tape->gradient(q).data,
-                                    .d_k = c.tape->gradient(k).data,
-                                    .d_v = c.tape->gradient(v).data,
-                                    .d_q_row_stride = own.q_row_stride,
-                                    .d_q_group_stride = own.q_group_stride,
-                                    .d_kv_row_stride = own.kv_row_stride,
-                                    .d_kv_head_stride = own.kv_head_stride,
-                                    .same_for_any_threads = true});
-      });
+  ctx.tape->record([own, q = HeadsSlot(ctx, args.q), k = HeadsSlot(ctx, args.k), v = HeadsSlot(ctx, args.v),
+                    out = HeadsSlot(ctx, args.out)](const Context& c) {
+    const OpTimer timer(c, OpKind::kAttention, /*backward=*/true);
+    pattern_attention_backward(c, own,
+                               {.d_out = out.gradient(c),
+                                .d_q = q.gradient(c),
+                                .d_k = k.gradient(c),
+                                .d_v = v.gradient(c),
+                                .same_for_any_threads = true});
+  });
 }
 
 }  // namespace sepllm::ops

@@ -13,6 +13,7 @@
 #include "kernels/rowwise/elementwise.h"
 #include "kernels/rowwise/rope.h"
 #include "tensor/context.h"
+#include "tensor/heads.h"
 #include "tensor/matrix.h"
 #include "tensor/tape.h"
 #include "tensor/view.h"
@@ -55,33 +56,23 @@ void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyO
 // y = norm(x); x, y: [n, d], may be the same.
 void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, const Matrix& y);
 
-// How query, key and value heads lie in a QKV row, in elements.
-struct QkvHeads {
-  int64_t n_heads = 0;
-  int64_t n_kv_heads = 0;
-  int64_t head_dim = 0;
-  int64_t q_group_stride = 0;  // from the queries of one kv head to those of the next
-  int64_t k_offset = 0;
-  int64_t v_offset = 0;
-  int64_t kv_stride = 0;
+// Rotates rows [0, n_rows) of queries and keys (batch 0) in place, row r by the angles of row r of the
+// tables. Where `second` has tables, the queries rotated by those are written to second_q first (streams
+// only: not with a tape).
+struct RopeOperands {
+  Heads q{}, k{};
+  int64_t n_rows = 0;
+  RopePairing pairing = RopePairing::kHalf;
+  RopeTables first{}, second{};
+  Heads second_q{};
 };
-
-// cos and sin of each row's angles: [n, n_freq].
-struct RopeTables {
-  int64_t n_freq = 0;
-  const float* cos = nullptr;
-  const float* sin = nullptr;
-};
-// Rotates queries and keys of qkv in place. Where `second` has tables, the queries rotated by those are
-// written to second_q first (a matrix like qkv, of which only the query columns are set).
-void rope(const Context& ctx, const Matrix& qkv, const QkvHeads& heads, bool interleaved,
-          const RopeTables& first, const RopeTables& second, const Matrix& second_q);
+void rope(const Context& ctx, const RopeOperands& operands);
 
 // out = attention of the queries to the spans of their sequences (caches), by the implementation that the
 // context asks for.
 void attend(const Context& ctx, const AttentionArgs& args);
 
-// out = attention of whole sequences to themselves by their patterns, alike.
+// out = attention of whole sequences to themselves by their patterns, the same way.
 void pattern_attend(const Context& ctx, const PatternAttentionArgs& args);
 
 }  // namespace sepllm::ops

@@ -24,13 +24,8 @@ std::vector<float> random(int64_t n, uint64_t seed) {
 }
 
 // Grouped layout, as Falcon 40B fuses it: per kv head two query heads, its key, its value.
-constexpr ops::QkvHeads kGrouped{.n_heads = 4,
-                                 .n_kv_heads = 2,
-                                 .head_dim = 6,
-                                 .q_group_stride = 24,
-                                 .k_offset = 12,
-                                 .v_offset = 18,
-                                 .kv_stride = 24};
+const HeadLayout kQueries{.n = 4, .dim = 6, .group = 2, .stride = 6, .group_stride = 24};
+const HeadLayout kKeys = HeadLayout::even(2, 6, 24, 12);
 
 TEST(Rope, RotatesQueriesAndKeysOfAFusedRowAndLeavesValues) {
   Fixture f;
@@ -39,11 +34,16 @@ TEST(Rope, RotatesQueriesAndKeysOfAFusedRowAndLeavesValues) {
   std::vector<float> qkv = random(2 * 48, 5), second_q(2 * 48);
   const std::vector<float> before = qkv;
   std::vector<float> tables(16);
-  const ops::RopeTables a{2, tables.data(), tables.data() + 4}, b{2, tables.data() + 8, tables.data() + 12};
+  const RopeTables a{2, tables.data(), tables.data() + 4}, b{2, tables.data() + 8, tables.data() + 12};
   rope_tables(f.ctx, inv_freq, first, tables.data(), tables.data() + 4);
   rope_tables(f.ctx, inv_freq, second, tables.data() + 8, tables.data() + 12);
   const Matrix m{qkv.data(), 2, 48, 48}, m2{second_q.data(), 2, 48, 48};
-  ops::rope(f.ctx, m, kGrouped, false, a, b, m2);
+  ops::rope(f.ctx, {.q = {m.data, m.stride, kQueries},
+                    .k = {m.data, m.stride, kKeys},
+                    .n_rows = 2,
+                    .first = a,
+                    .second = b,
+                    .second_q = {m2.data, m2.stride, kQueries}});
   for (int64_t r = 0; r < 2; ++r) {
     for (int64_t head = 0; head < 8; ++head) {  // per kv head: q, q, k, v
       const float* now = m.row(r) + head * 6;

@@ -35,19 +35,18 @@ struct Case {
     }
   }
 
+  // [n_tokens][heads][head_dim]
+  Heads query_rows(const float* data) const {
+    return {const_cast<float*>(data), n_heads * head_dim, HeadLayout::dense(n_heads, head_dim)};
+  }
+  Heads kv_rows(const float* data) const {
+    return {const_cast<float*>(data), n_kv_heads * head_dim, HeadLayout::dense(n_kv_heads, head_dim)};
+  }
   PatternAttentionArgs args() const {
-    return {.n_heads = n_heads,
-            .n_kv_heads = n_kv_heads,
-            .head_dim = head_dim,
-            .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))),
-            .q = file.floats("q").data(),
-            .k = file.floats("k").data(),
-            .v = file.floats("v").data(),
-            .q_row_stride = n_heads * head_dim,
-            .q_group_stride = n_heads / n_kv_heads * head_dim,
-            .kv_row_stride = n_kv_heads * head_dim,
-            .kv_head_stride = head_dim,
-            .out_row_stride = n_heads * head_dim,
+    return {.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))),
+            .q = query_rows(file.floats("q").data()),
+            .k = kv_rows(file.floats("k").data()),
+            .v = kv_rows(file.floats("v").data()),
             .alibi_slopes = alibi ? file.floats("slopes").data() : nullptr};
   }
 
@@ -80,8 +79,8 @@ class AttentionGolden : public testing::TestWithParam<std::string> {
     const auto q_size = static_cast<size_t>(c_.n_tokens * c_.n_heads * c_.head_dim);
     const auto kv_size = static_cast<size_t>(c_.n_tokens * c_.n_kv_heads * c_.head_dim);
     std::vector<float> out(q_size), log_sum_exp(static_cast<size_t>(c_.n_tokens * c_.n_heads));
-    a.out = out.data();
-    a.log_sum_exp = log_sum_exp.data();
+    a.out = c_.query_rows(out.data());
+    a.log_sum_exp = {log_sum_exp.data(), c_.n_heads, HeadLayout::dense(c_.n_heads, 1)};
     a.sequences = {&sequence, 1};
     pattern_attention(t.context, a);
     const float error = max_difference(out, c_.file.floats("out"));
@@ -93,15 +92,10 @@ class AttentionGolden : public testing::TestWithParam<std::string> {
 
     std::vector<float> d_q(q_size), d_k(kv_size), d_v(kv_size);
     pattern_attention_backward(t.context, a,
-                               {.d_out = c_.file.floats("d_out").data(),
-                                .d_out_row_stride = a.out_row_stride,
-                                .d_q = d_q.data(),
-                                .d_k = d_k.data(),
-                                .d_v = d_v.data(),
-                                .d_q_row_stride = a.q_row_stride,
-                                .d_q_group_stride = a.q_group_stride,
-                                .d_kv_row_stride = a.kv_row_stride,
-                                .d_kv_head_stride = a.kv_head_stride});
+                               {.d_out = c_.query_rows(c_.file.floats("d_out").data()),
+                                .d_q = c_.query_rows(d_q.data()),
+                                .d_k = c_.kv_rows(d_k.data()),
+                                .d_v = c_.kv_rows(d_v.data())});
     expect_gradient(d_q, "d_q");
     expect_gradient(d_k, "d_k");
     expect_gradient(d_v, "d_v");

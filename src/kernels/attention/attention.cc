@@ -62,7 +62,7 @@ int64_t keys_of_split(int64_t n_keys, int64_t n_chunks) {
 }
 
 Plan make_plan(const Context& ctx, const AttentionArgs& a) {
-  const HeadChunks chunks(a.n_heads, a.n_kv_heads);
+  const HeadChunks chunks(a);
   const int64_t n_chunks = chunks.count();
   int64_t n_tiles = 0;
   for (const AttentionSequence& s : a.sequences) {
@@ -81,8 +81,8 @@ Plan make_plan(const Context& ctx, const AttentionArgs& a) {
       plan.tiles[plan.n_tiles++] = {&s,       row,          n_rows,   n_keys,         split,
                                     n_splits, plan.n_tasks, n_chunks, plan.n_partials};
       plan.n_tasks += n_splits * n_chunks;
-      if (n_splits > 1) plan.n_partials += n_splits * n_rows * a.n_heads;
-      plan.work += 2 * n_rows * n_keys * a.n_heads * a.head_dim;
+      if (n_splits > 1) plan.n_partials += n_splits * n_rows * a.n_heads();
+      plan.work += 2 * n_rows * n_keys * a.n_heads() * a.head_dim();
     }
   }
   return plan;
@@ -103,7 +103,7 @@ AttentionTask make_task(const AttentionArgs& a, const Tile& tile, int64_t index)
   t.sequence = tile.sequence;
   t.row = tile.row;
   t.n_rows = tile.n_rows;
-  HeadChunks(a.n_heads, a.n_kv_heads).set(index % tile.n_chunks, &t);
+  HeadChunks(a).set(index % tile.n_chunks, &t);
   t.key_begin = split * tile.split;
   t.key_end = std::min(tile.n_keys, t.key_begin + tile.split);
   return t;
@@ -111,15 +111,15 @@ AttentionTask make_task(const AttentionArgs& a, const Tile& tile, int64_t index)
 
 // Row `row` (of the tile) and head `head`, from its splits in their order.
 void combine(const AttentionArgs& a, const Tile& tile, const float* partials, int64_t row, int64_t head) {
-  const int64_t stride = a.head_dim + 2;
-  const float* first = partials + (tile.partial + row * a.n_heads + head) * stride;
-  float* out = a.out + (tile.sequence->first_row + tile.row + row) * a.out_row_stride + head * a.head_dim;
-  combine_splits(first, tile.n_rows * a.n_heads * stride, tile.n_splits, a.head_dim, out);
+  const int64_t stride = a.head_dim() + 2;
+  const float* first = partials + (tile.partial + row * a.n_heads() + head) * stride;
+  const AttentionSequence& s = *tile.sequence;
+  combine_splits(first, tile.n_rows * a.n_heads() * stride, tile.n_splits, a.head_dim(),
+                 a.out.at(s.batch, s.first_row + tile.row + row, head));
 }
 
 void check(const AttentionArgs& a) {
-  SEPLLM_CHECK(a.n_kv_heads >= 1 && a.n_heads >= a.n_kv_heads && a.n_heads % a.n_kv_heads == 0);
-  SEPLLM_CHECK(a.head_dim >= 1 && a.head_dim <= 1024);
+  check_heads(a);
   for (const AttentionSequence& s : a.sequences) {
     SEPLLM_CHECK(a.alibi_slopes == nullptr || s.n_rows == 0 || s.encoded != nullptr);
   }
@@ -132,10 +132,10 @@ void attention(const Context& ctx, const AttentionArgs& args) {
   if (ctx.attention == AttentionImpl::kReference) return attention_reference(ctx, args);
   const Arena::Scope scope(ctx.arena);
   const Plan plan = make_plan(ctx, args);
-  const int64_t per_worker = std::max(attention_many_scratch(args.head_dim, kAttentionTileLanes),
-                                      attention_few_scratch(args.head_dim));
+  const int64_t per_worker = std::max(attention_many_scratch(args.head_dim(), kAttentionTileLanes),
+                                      attention_few_scratch(args.head_dim()));
   float* scratch = ctx.arena.allocate<float>(per_worker * ctx.pool.size());
-  float* partials = ctx.arena.allocate<float>(plan.n_partials * (args.head_dim + 2));
+  float* partials = ctx.arena.allocate<float>(plan.n_partials * (args.head_dim() + 2));
 
   parallel_for(ctx, plan.n_tasks, plan.work, [&](int64_t task, int worker) {
     // The last tiles first: in a causal prompt they are the largest.
@@ -153,8 +153,8 @@ void attention(const Context& ctx, const AttentionArgs& args) {
     }
     t.scratch = scratch + worker * per_worker;
     if (tile.n_splits > 1) {
-      const int64_t first = tile.partial + in_tile / tile.n_chunks * tile.n_rows * args.n_heads + t.head;
-      t.partial = partials + first * (args.head_dim + 2);
+      const int64_t first = tile.partial + in_tile / tile.n_chunks * tile.n_rows * args.n_heads() + t.head;
+      t.partial = partials + first * (args.head_dim() + 2);
     }
     if (few) {
       attention_few(t);
@@ -163,10 +163,11 @@ void attention(const Context& ctx, const AttentionArgs& args) {
     }
   });
   if (plan.n_partials == 0) return;
-  parallel_for(ctx, plan.n_tiles * args.n_heads, plan.n_partials * args.head_dim, [&](int64_t i, int) {
-    const Tile& tile = plan.tiles[i / args.n_heads];
+  const int64_t n_heads = args.n_heads();
+  parallel_for(ctx, plan.n_tiles * n_heads, plan.n_partials * args.head_dim(), [&](int64_t i, int) {
+    const Tile& tile = plan.tiles[i / n_heads];
     if (tile.n_splits == 1) return;
-    for (int64_t r = 0; r < tile.n_rows; ++r) combine(args, tile, partials, r, i % args.n_heads);
+    for (int64_t r = 0; r < tile.n_rows; ++r) combine(args, tile, partials, r, i % n_heads);
   });
 }
 

@@ -7,12 +7,14 @@
 #include "attention/key_span.h"
 #include "base/dtype.h"
 #include "tensor/context.h"
+#include "tensor/heads.h"
 
 namespace sepllm {
 
-// The queries of one sequence: rows [first_row, first_row + n_rows) of q and out, at stream positions
-// first_position, first_position + 1, ...
+// The queries of one sequence: rows [first_row, first_row + n_rows) of a batch of q and out, at stream
+// positions first_position, first_position + 1, ...
 struct AttentionSequence {
+  int64_t batch = 0;
   int64_t first_row = 0;
   int64_t n_rows = 0;
   int64_t first_position = 0;
@@ -23,22 +25,18 @@ struct AttentionSequence {
 };
 
 struct AttentionArgs {
-  int64_t n_heads = 0;
-  int64_t n_kv_heads = 0;  // divides n_heads; query head h reads kv head h / (n_heads / n_kv_heads)
-  int64_t head_dim = 0;    // 1 to 1024
+  int64_t n_kv_heads = 0;  // divides the query heads; query head h reads kv head h / group()
   float scale = 0.0F;      // usually 1 / sqrt(head_dim)
-  // Query row r of head h: q + r * q_row_stride + (h / group) * q_group_stride + (h % group) * head_dim,
-  // group = n_heads / n_kv_heads.
-  const float* q = nullptr;
-  const float* second_q = nullptr;  // same strides; towards spans with second_query; null: q
-  int64_t q_row_stride = 0;
-  int64_t q_group_stride = 0;
-  // Output row r of head h: out + r * out_row_stride + h * head_dim.
-  float* out = nullptr;
-  int64_t out_row_stride = 0;
-  const float* alibi_slopes =
-      nullptr;  // [n_heads]: adds slope * (key place - query place) to the scaled score; null: none
+  Heads q{};               // head_dim 1 to 1024
+  Heads second_q{};        // the queries towards spans with second_query; without data: q
+  Heads out{};             // as many heads as q
+  // Null, or [n_heads]: slope * (key place - query place) is added to the scaled score.
+  const float* alibi_slopes = nullptr;
   std::span<const AttentionSequence> sequences{};
+
+  int64_t n_heads() const { return q.layout.n; }
+  int64_t head_dim() const { return q.layout.dim; }
+  int64_t group() const { return n_heads() / n_kv_heads; }  // query heads that share a kv head
 };
 
 // out = softmax(scale * q k^T + bias) v for every row and head. Threads share heads and tiles of rows; the

@@ -104,8 +104,8 @@ void start(const AttentionBackwardTask& b, BackwardState& s) {
   for (int64_t l = 0; l < lanes; ++l) {
     const int64_t lane = std::min(l, s.tile.n_lanes - 1);
     const int64_t r = lane / t.n_heads, h = lane % t.n_heads;
-    s.log_sum_exp[l] = b.log_sum_exp_of(r, h) * std::numbers::log2e_v<float>;
-    s.delta[l] = l < s.tile.n_lanes ? dot(b.out_row(r, h), s.d_out_rows + l * stride, s.tile.head_dim) : 0.0F;
+    s.log_sum_exp[l] = b.log_sum_exp(r, h) * std::numbers::log2e_v<float>;
+    s.delta[l] = l < s.tile.n_lanes ? dot(b.out(r, h), s.d_out_rows + l * stride, s.tile.head_dim) : 0.0F;
   }
 }
 
@@ -207,10 +207,8 @@ void add_key_gradients(const AttentionBackwardTask& b, BackwardState& s, const K
 void prefetch_next(const AttentionBackwardTask& before, const AttentionBackwardTask& b, RowPrefetcher& to) {
   const AttentionTask& t = b.tile;
   prefetch_tile<float>(before.tile, t, to);
-  const auto size = static_cast<int64_t>(sizeof(float));
-  const int64_t bytes = t.n_heads * t.args->head_dim * size;
-  to.add(b.d_out(0, 0), b.gradients->d_out_row_stride * size, t.n_rows, bytes);
-  to.add(b.out_row(0, 0), t.args->out_row_stride * size, t.n_rows, bytes);
+  prefetch_heads(b.gradients->d_out, t, to);
+  prefetch_heads(t.args->out, t, to);
 }
 
 void finish(const AttentionBackwardTask& b, const BackwardState& s) {

@@ -17,28 +17,15 @@ struct KeyGradients {
 
 // A tile of queries: sets their d_q and adds to the sums of their keys.
 struct AttentionBackwardTask {
-  AttentionTask tile;  // without output, partial and next
-  const float* out;    // as args->out, that the forward pass left
-  const float* log_sum_exp;
+  AttentionTask tile;  // without partial and next; its output and log_sum_exp are read
   const PatternAttentionGradients* gradients;
   const KeyGradients* key_gradients;  // by span of the sequence
   const AttentionBackwardTask* next;  // null, or the one after it
 
-  int64_t row(int64_t r) const { return tile.sequence->first_row + tile.row + r; }
-  const float* out_row(int64_t r, int64_t h) const {
-    return out + row(r) * tile.args->out_row_stride + (tile.head + h) * tile.args->head_dim;
-  }
-  const float* d_out(int64_t r, int64_t h) const {
-    return gradients->d_out + row(r) * gradients->d_out_row_stride + (tile.head + h) * tile.args->head_dim;
-  }
-  float* d_q(int64_t r, int64_t h) const {
-    return gradients->d_q + row(r) * gradients->d_q_row_stride +
-           tile.kv_head() * gradients->d_q_group_stride +
-           (tile.head % tile.group() + h) * tile.args->head_dim;
-  }
-  float log_sum_exp_of(int64_t r, int64_t h) const {
-    return log_sum_exp[row(r) * tile.args->n_heads + tile.head + h];
-  }
+  const float* out(int64_t r, int64_t h) const { return tile.output(r, h); }
+  const float* d_out(int64_t r, int64_t h) const { return tile.at(gradients->d_out, r, h); }
+  float* d_q(int64_t r, int64_t h) const { return tile.at(gradients->d_q, r, h); }
+  float log_sum_exp(int64_t r, int64_t h) const { return *tile.log_sum_exp_at(r, h); }
 };
 
 void attention_backward(const AttentionBackwardTask& t);

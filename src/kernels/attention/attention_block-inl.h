@@ -81,7 +81,7 @@ HWY_INLINE QueryTile make_query_tile(const AttentionTask& t, int64_t block_rows,
   tile.task = &t;
   tile.n_lanes = t.lanes();
   tile.n_groups = (tile.n_lanes + kGroupLanes - 1) / kGroupLanes;
-  tile.head_dim = t.args->head_dim;
+  tile.head_dim = t.args->head_dim();
   tile.stride = attention_tile_stride(tile.head_dim);
   tile.alibi = t.args->alibi_slopes != nullptr;
   if (!tile.alibi) return tile;
@@ -258,7 +258,7 @@ void prefetch_keys(const AttentionTask& t, const KeySpan& span, int64_t key, int
   const int64_t offset = t.kv_head() * span.head_stride + key * span.slot_stride;
   const auto size = static_cast<int64_t>(sizeof(T));
   for (const void* rows : {span.k, span.v}) {
-    to.add(static_cast<const T*>(rows) + offset, span.slot_stride * size, n, t.args->head_dim * size);
+    to.add(static_cast<const T*>(rows) + offset, span.slot_stride * size, n, t.args->head_dim() * size);
   }
 }
 
@@ -267,13 +267,23 @@ HWY_INLINE bool is_short(const AttentionTask& t, const KeySpan& span) {
   return range_of_rows(span, t.position(0), t.position(t.n_rows - 1)).size() <= 3 * t.n_rows;
 }
 
+// The task's rows and heads in x, which lie as its queries or its output.
+HWY_INLINE void prefetch_heads(const Heads& x, const AttentionTask& t, RowPrefetcher& to) {
+  const auto size = static_cast<int64_t>(sizeof(float));
+  const HeadLayout& layout = x.layout;
+  for (int64_t h = 0; h < t.n_heads;) {
+    int64_t n = 1;  // heads next to each other are one row of bytes
+    while (h + n < t.n_heads && layout.at(t.head + h + n) == layout.at(t.head + h) + n * layout.dim) ++n;
+    to.add(t.at(x, 0, h), x.row_stride * size, t.n_rows, n * layout.dim * size);
+    h += n;
+  }
+}
+
 // The queries of the tile after `t`, and those of its nearest keys that `t` does not read itself. (Of a long
 // range, most was needed by the tiles before.)
 template <typename T>
 void prefetch_tile(const AttentionTask& t, const AttentionTask& next, RowPrefetcher& to) {
-  const auto float_bytes = [](int64_t n) { return n * static_cast<int64_t>(sizeof(float)); };
-  to.add(next.query(false, 0, 0), float_bytes(next.args->q_row_stride), next.n_rows,
-         float_bytes(next.n_heads * next.args->head_dim));
+  prefetch_heads(next.args->q, next, to);
   const KeySpan& last = next.sequence->spans.back();
   auto [lo, hi] = range_of_rows(last, next.position(0), next.position(next.n_rows - 1));
   lo = std::max(lo, hi - 3 * next.n_rows);

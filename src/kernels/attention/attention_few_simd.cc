@@ -439,7 +439,7 @@ void value_tile(const FewState& s, const FewTile<T>& tile, const FewTile<T>& nex
 FewState start(const AttentionTask& t) {
   FewState s{};
   s.n_lanes = t.lanes();
-  s.head_dim = t.args->head_dim;
+  s.head_dim = t.args->head_dim();
   s.stride = padded(s.head_dim);
   float* p = t.scratch;
   const auto take = [&p](int64_t n) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <numbers>
 
+#include "base/check.h"
 #include "kernels/attention/attention.h"
 
 namespace sepllm {
@@ -49,33 +50,29 @@ struct AttentionTask {
   int64_t head, n_heads;       // query heads [head, head + n_heads), all of one kv head
   int64_t key_begin, key_end;  // among the keys that any of the rows sees, counted through the spans
   // Null: the result goes to the output. Else, for row r and head h of the task at
-  // partial + (r * args->n_heads + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score
+  // partial + (r * n_heads of all + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score
   // (times log2 e) and the sum of the weights.
   float* partial;
-  float* log_sum_exp;  // null, or [rows as in q][args->n_heads]: natural logarithm
-  bool stream_output;  // the output is written past the caches
+  const Heads* log_sum_exp;  // null, or where the natural logarithm goes: heads of one element
+  bool stream_output;        // the output is written past the caches
   // Null, or the task that this worker is likely to get next: its rows are fetched in advance.
   const AttentionTask* next;
   float* scratch;  // attention_*_scratch() floats, 64-byte aligned
 
   int64_t lanes() const { return n_rows * n_heads; }
-  int64_t group() const { return args->n_heads / args->n_kv_heads; }
-  int64_t kv_head() const { return head / group(); }
-  // Row r and head h of the task.
+  int64_t kv_head() const { return head / args->group(); }
+  // Row r and head h of the task in heads that lie as the queries or the output.
+  float* at(const Heads& x, int64_t r, int64_t h) const {
+    return x.at(sequence->batch, sequence->first_row + row + r, head + h);
+  }
   const float* query(bool second, int64_t r, int64_t h) const {
-    const float* q = second && args->second_q != nullptr ? args->second_q : args->q;
-    return q + (sequence->first_row + row + r) * args->q_row_stride + kv_head() * args->q_group_stride +
-           (head % group() + h) * args->head_dim;
+    return at(second && args->second_q.data != nullptr ? args->second_q : args->q, r, h);
   }
-  float* output(int64_t r, int64_t h) const {
-    return args->out + (sequence->first_row + row + r) * args->out_row_stride + (head + h) * args->head_dim;
-  }
+  float* output(int64_t r, int64_t h) const { return at(args->out, r, h); }
   float* partial_at(int64_t r, int64_t h) const {
-    return partial + (r * args->n_heads + h) * (args->head_dim + 2);
+    return partial + (r * args->n_heads() + h) * (args->head_dim() + 2);
   }
-  float* log_sum_exp_at(int64_t r, int64_t h) const {
-    return log_sum_exp + (sequence->first_row + row + r) * args->n_heads + head + h;
-  }
+  float* log_sum_exp_at(int64_t r, int64_t h) const { return at(*log_sum_exp, r, h); }
   int64_t position(int64_t r) const { return sequence->first_position + row + r; }
   // The place of the query for ALiBi, towards keys of spans with or without second_query.
   int64_t place(bool second, int64_t r) const {
@@ -83,7 +80,7 @@ struct AttentionTask {
     return (other ? sequence->second_encoded : sequence->encoded)[row + r];
   }
   bool needs_second_query() const {
-    if (args->second_q == nullptr) return false;
+    if (args->second_q.data == nullptr) return false;
     return std::any_of(sequence->spans.begin(), sequence->spans.end(),
                        [](const KeySpan& s) { return s.second_query; });
   }
@@ -96,7 +93,7 @@ struct AttentionTask {
 
 // The query heads that read one kv head, in chunks that fit a tile; all of them, unless they alone are more.
 struct HeadChunks {
-  HeadChunks(int64_t n_heads, int64_t n_kv_heads) : group(n_heads / n_kv_heads), n_kv_heads(n_kv_heads) {
+  explicit HeadChunks(const AttentionArgs& a) : group(a.group()), n_kv_heads(a.n_kv_heads) {
     per_group = (group + kAttentionTileLanes - 1) / kAttentionTileLanes;
     heads = (group + per_group - 1) / per_group;
     per_group = (group + heads - 1) / heads;
@@ -111,6 +108,12 @@ struct HeadChunks {
   int64_t heads;      // of a chunk, at most
   int64_t per_group;  // chunks of one kv head
 };
+
+inline void check_heads(const AttentionArgs& a) {
+  SEPLLM_CHECK(a.n_kv_heads >= 1 && a.n_heads() >= a.n_kv_heads && a.n_heads() % a.n_kv_heads == 0);
+  SEPLLM_CHECK(a.head_dim() >= 1 && a.head_dim() <= 1024);
+  SEPLLM_CHECK(a.out.layout.n == a.n_heads() && a.out.layout.dim == a.head_dim());
+}
 
 // Rows of a tile for a window and heads that share it.
 inline int64_t attention_tile_rows(int64_t window, int64_t heads) {

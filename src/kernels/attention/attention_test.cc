@@ -75,6 +75,12 @@ void add_pattern(Store& store, const Pattern& pattern, int64_t n_tokens) {
   band.window = pattern.window;
 }
 
+// Heads next to each other that fill the rows.
+Heads dense_heads(Rows& rows, int64_t n) {
+  const Matrix m = rows.matrix();
+  return {m.data, m.stride, HeadLayout::dense(n, m.n_cols / n)};
+}
+
 struct Query {
   int64_t n_rows, first_position;
   Store* store;
@@ -89,6 +95,11 @@ void check(const Shape& s, const std::vector<Query>& queries, bool alibi, bool s
   for (const Query& q : queries) n_rows += q.n_rows;
   const int64_t group = s.n_heads / s.n_kv_heads;
   const int64_t group_stride = group * s.head_dim + 2 * s.head_dim + 1;  // as in a fused QKV row
+  const HeadLayout layout{
+      .n = s.n_heads, .dim = s.head_dim, .group = group, .stride = s.head_dim, .group_stride = group_stride};
+  const auto heads = [](Rows& rows, const HeadLayout& l) {
+    return Heads{rows.matrix().data, rows.matrix().stride, l};
+  };
   Rows q(n_rows, s.n_kv_heads * group_stride, 3, 1), q2(n_rows, s.n_kv_heads * group_stride, 3, 1);
   q.fill(1, -2, 2);
   q2.fill(2, -2, 2);
@@ -117,14 +128,10 @@ void check(const Shape& s, const std::vector<Query>& queries, bool alibi, bool s
   }
 
   AttentionArgs args;
-  args.n_heads = s.n_heads;
   args.n_kv_heads = s.n_kv_heads;
-  args.head_dim = s.head_dim;
   args.scale = 1.0F / std::sqrt(static_cast<float>(s.head_dim));
-  args.q = q.matrix().data;
-  args.second_q = second ? q2.matrix().data : nullptr;
-  args.q_row_stride = q.matrix().stride;
-  args.q_group_stride = group_stride;
+  args.q = heads(q, layout);
+  if (second) args.second_q = heads(q2, layout);
   args.alibi_slopes = alibi ? slopes.data() : nullptr;
   args.sequences = sequences;
 
@@ -133,8 +140,7 @@ void check(const Shape& s, const std::vector<Query>& queries, bool alibi, bool s
     test::Threads t(threads);
     t.context.attention = impl;
     AttentionArgs a = args;
-    a.out = out.matrix().data;
-    a.out_row_stride = out.matrix().stride;
+    a.out = heads(out, HeadLayout::dense(s.n_heads, s.head_dim));
     attention(t.context, a);
     return out;
   };
@@ -184,12 +190,10 @@ TEST(Attention, ReferenceSeesWhatThePatternShows) {
   q.fill(1);
   const AttentionSequence seq{.n_rows = kTokens, .spans = store.spans};
   AttentionArgs args;
-  args.n_heads = args.n_kv_heads = 1;
-  args.head_dim = s.head_dim;
+  args.n_kv_heads = 1;
   args.scale = 1;
-  args.q = q.matrix().data;
-  args.q_row_stride = args.q_group_stride = args.out_row_stride = s.head_dim;
-  args.out = out.matrix().data;
+  args.q = dense_heads(q, 1);
+  args.out = dense_heads(out, 1);
   args.sequences = {&seq, 1};
   test::Threads t(2);
   attention_reference(t.context, args);
@@ -297,24 +301,71 @@ TEST(Attention, ASequenceAloneAndInABatch) {
       {.n_rows = 1, .first_position = 2999, .kv_type = a.type, .spans = a.spans},
       {.first_row = 1, .n_rows = 1, .first_position = 699, .kv_type = b.type, .spans = b.spans}};
   AttentionArgs args;
-  args.n_heads = 4;
   args.n_kv_heads = 2;
-  args.head_dim = 32;
   args.scale = 0.2F;
-  args.q = q.matrix().data;
-  args.q_row_stride = args.out_row_stride = 4 * 32;
-  args.q_group_stride = 2 * 32;
+  args.q = dense_heads(q, 4);
   test::Threads t(2);
   Rows alone(2, 4 * 32), together(2, 4 * 32);
-  args.out = together.matrix().data;
+  args.out = dense_heads(together, 4);
   args.sequences = sequences;
   attention(t.context, args);
-  args.out = alone.matrix().data;
+  args.out = dense_heads(alone, 4);
   for (const AttentionSequence& one : sequences) {
     args.sequences = {&one, 1};
     attention(t.context, args);
   }
   EXPECT_TRUE(alone.same_bits(together));
+}
+
+// Queries and outputs of a batch as [batch][head][token][dim], with gaps, against rows of all heads.
+TEST(Attention, BatchesHeadByHeadHaveTheBitsOfRows) {
+  constexpr int64_t kBatches = 2, kGap = 3;
+  for (const Shape& s : {Shape{4, 2, 32}, Shape{6, 1, 20}, Shape{3, 3, 7}}) {
+    for (const int64_t n_rows : {1, 4, 50}) {  // by both kernels
+      for (const bool second : {false, true}) {
+        Store store(DType::kF16, s);
+        store.add(300).window = 100;
+        KeySpan& initial = store.add(5);
+        initial.second_query = true;
+        initial.lag = 100;
+        const int64_t row = s.head_dim + kGap, head = n_rows * row + kGap, batch = s.n_heads * head + kGap;
+        const HeadLayout layout = HeadLayout::even(s.n_heads, s.head_dim, head);
+        Rows q(kBatches * n_rows, s.n_heads * s.head_dim), q2 = q, out = q;
+        q.fill(1);
+        q2.fill(2);
+        const auto by_head = [&](Rows& rows) {
+          std::vector<float> values(kBatches * batch, 99.0F);
+          const Heads to{values.data(), row, layout, batch}, from = dense_heads(rows, s.n_heads);
+          for (int64_t r = 0; r < kBatches * n_rows; ++r) {
+            for (int64_t h = 0; h < s.n_heads; ++h)
+              std::copy_n(from.at(r, h), s.head_dim, to.at(r / n_rows, r % n_rows, h));
+          }
+          return values;
+        };
+        std::vector<float> q_by_head = by_head(q), q2_by_head = by_head(q2), got(kBatches * batch, 99.0F);
+
+        std::vector<AttentionSequence> sequences(
+            kBatches,
+            {.n_rows = n_rows, .first_position = 300 - n_rows, .kv_type = store.type, .spans = store.spans});
+        for (int64_t b = 0; b < kBatches; ++b) sequences[b].first_row = b * n_rows;
+        AttentionArgs args{.n_kv_heads = s.n_kv_heads,
+                           .scale = 0.2F,
+                           .q = dense_heads(q, s.n_heads),
+                           .out = dense_heads(out, s.n_heads),
+                           .sequences = sequences};
+        if (second) args.second_q = dense_heads(q2, s.n_heads);
+        test::Threads t(2);
+        attention(t.context, args);
+
+        for (int64_t b = 0; b < kBatches; ++b) sequences[b].first_row = 0, sequences[b].batch = b;
+        args.q = {q_by_head.data(), row, layout, batch};
+        args.out = {got.data(), row, layout, batch};
+        if (second) args.second_q = {q2_by_head.data(), row, layout, batch};
+        attention(t.context, args);
+        EXPECT_EQ(got, by_head(out)) << s.n_heads << " heads, " << n_rows << " rows";
+      }
+    }
+  }
 }
 
 // A row that could not be quantized shows, and only to those who see it.
@@ -330,13 +381,10 @@ TEST(Attention, Int8RowsWithANanScaleAreSeen) {
       const AttentionSequence one{
           .n_rows = 1, .first_position = position, .kv_type = DType::kI8, .spans = store.spans};
       AttentionArgs args;
-      args.n_heads = 2;
       args.n_kv_heads = 1;
-      args.head_dim = 16;
       args.scale = 0.2F;
-      args.q = q.matrix().data;
-      args.q_row_stride = args.q_group_stride = args.out_row_stride = 32;
-      args.out = out.matrix().data;
+      args.q = dense_heads(q, 2);
+      args.out = dense_heads(out, 2);
       args.sequences = {&one, 1};
       test::Threads t(1);
       test::for_each_target([&] {

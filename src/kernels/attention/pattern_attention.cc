@@ -24,7 +24,7 @@ void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
   if (ctx.attention == AttentionImpl::kReference) return pattern_attention_reference(ctx, args);
   const Arena::Scope scope(ctx.arena);
   const PatternPlan plan = make_pattern_plan(ctx, args);
-  const HeadChunks chunks(args.n_heads, args.n_kv_heads);
+  const HeadChunks chunks(plan.args);
   const auto n_documents = static_cast<int64_t>(plan.documents.size());
   auto* tilings = ctx.arena.allocate<Tiling>(n_documents);
   int64_t n_tasks = 0;
@@ -34,7 +34,7 @@ void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
     tilings[i] = {n_tasks, rows, n_tiles};
     n_tasks += n_tiles * chunks.count();
   }
-  const int64_t per_worker = attention_many_scratch(args.head_dim, kAttentionTileLanes);
+  const int64_t per_worker = attention_many_scratch(plan.args.head_dim(), kAttentionTileLanes);
   float* scratch = ctx.arena.allocate<float>(per_worker * ctx.pool.size());
 
   const bool stream = pattern_output_bytes(plan) >= kAttentionStreamBytes;
@@ -51,7 +51,7 @@ void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
     t.n_rows = std::min(tiling->rows, t.sequence->n_rows - t.row);
     chunks.set(in_document / tiling->n_tiles, &t);
     t.key_end = kUnlimited;
-    t.log_sum_exp = args.log_sum_exp;
+    t.log_sum_exp = args.log_sum_exp.data != nullptr ? &args.log_sum_exp : nullptr;
     t.stream_output = stream;
     return t;
   };

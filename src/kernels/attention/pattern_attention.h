@@ -8,35 +8,27 @@
 
 #include "attention/pattern.h"
 #include "tensor/context.h"
+#include "tensor/heads.h"
 
 namespace sepllm {
 
-// Rows [first_row, first_row + n_rows) of q, k, v and out; the pattern counts positions from first_row.
+// Rows [first_row, first_row + n_rows) of a batch of q, k, v and out; the pattern counts positions from
+// first_row.
 struct PatternSequence {
   int64_t first_row = 0;
   int64_t n_rows = 0;
   const Pattern* pattern = nullptr;
+  int64_t batch = 0;
 };
 
 struct PatternAttentionArgs {
-  int64_t n_heads = 0;
-  int64_t n_kv_heads = 0;  // divides n_heads; query head h reads kv head h / (n_heads / n_kv_heads)
-  int64_t head_dim = 0;    // 1 to 1024; fastest for multiples of 8
-  float scale = 0.0F;      // usually 1 / sqrt(head_dim)
-  // Row r of query head h: q + r * q_row_stride + (h / group) * q_group_stride + (h % group) * head_dim,
-  // group = n_heads / n_kv_heads. Row r of kv head g: k + r * kv_row_stride + g * kv_head_stride; v alike.
-  const float* q = nullptr;
-  const float* k = nullptr;
-  const float* v = nullptr;
-  int64_t q_row_stride = 0;
-  int64_t q_group_stride = 0;
-  int64_t kv_row_stride = 0;
-  int64_t kv_head_stride = 0;
-  // Row r of head h: out + r * out_row_stride + h * head_dim.
-  float* out = nullptr;
-  int64_t out_row_stride = 0;
-  // Null, or [rows][n_heads], by row as in q: ln(sum over visible keys of exp(score)), for the backward pass.
-  float* log_sum_exp = nullptr;
+  float scale = 0.0F;  // usually 1 / sqrt(head_dim)
+  // head_dim 1 to 1024, fastest for multiples of 8. Heads of k and v lie evenly, both in the same layout;
+  // their number divides that of q, and query head h reads kv head h / (q.layout.n / k.layout.n).
+  Heads q{}, k{}, v{};
+  Heads out{};  // as many heads as q
+  // Without data, or heads of one element: ln(sum over visible keys of exp(score)), for the backward pass.
+  Heads log_sum_exp{};
   // Null, or [n_heads]: slope * (key position - query position) is added to the scaled score (ALiBi).
   const float* alibi_slopes = nullptr;
   std::span<const PatternSequence> sequences{};
@@ -44,15 +36,8 @@ struct PatternAttentionArgs {
 
 // Gradients of a loss, given the one of `out`. They are set, not added to, in the rows of the sequences.
 struct PatternAttentionGradients {
-  const float* d_out = nullptr;  // as out
-  int64_t d_out_row_stride = 0;
-  float* d_q = nullptr;  // as q, k, v with these strides
-  float* d_k = nullptr;
-  float* d_v = nullptr;
-  int64_t d_q_row_stride = 0;
-  int64_t d_q_group_stride = 0;
-  int64_t d_kv_row_stride = 0;
-  int64_t d_kv_head_stride = 0;
+  Heads d_out{};              // of out
+  Heads d_q{}, d_k{}, d_v{};  // of q, k, v; in layouts of their own
   // False: the same bits for the same number of threads. True: for any number of threads (somewhat slower
   // where there are fewer kv heads than threads).
   bool same_for_any_threads = false;

@@ -28,15 +28,15 @@ class Backward {
         args_(args),
         gradients_(gradients),
         plan_(make_pattern_plan(ctx, args)),
-        chunks_(args.n_heads, args.n_kv_heads),
-        stride_(attention_tile_stride(args.head_dim)) {}
+        chunks_(plan_.args),
+        stride_(attention_tile_stride(plan_.args.head_dim())) {}
 
   void run() {
-    n_items_ = static_cast<int64_t>(plan_.documents.size()) * args_.n_kv_heads;
+    n_items_ = static_cast<int64_t>(plan_.documents.size()) * plan_.args.n_kv_heads;
     if (n_items_ == 0) return;
     n_splits_ = choose_splits();
     stream_ = pattern_output_bytes(plan_) >= kAttentionStreamBytes;
-    const int64_t per_worker = attention_backward_scratch(args_.head_dim, kAttentionTileLanes);
+    const int64_t per_worker = attention_backward_scratch(plan_.args.head_dim(), kAttentionTileLanes);
     scratch_ = ctx_.arena.allocate<float>(per_worker * ctx_.pool.size());
     const int64_t n_sums = n_splits_ == 1 ? ctx_.pool.size() : n_items_ * n_splits_;
     sums_size_ = 2 * most_keys() * stride_;
@@ -57,7 +57,9 @@ class Backward {
     int64_t n;
   };
 
-  const PatternDocument& document(int64_t item) const { return plan_.documents[item / args_.n_kv_heads]; }
+  const PatternDocument& document(int64_t item) const {
+    return plan_.documents[item / plan_.args.n_kv_heads];
+  }
   static int64_t n_keys(const PatternDocument& d) { return d.n_kept + d.attention.n_rows; }
   int64_t most_keys() const {
     int64_t most = 0;
@@ -133,11 +135,10 @@ class Backward {
     b.tile.sequence = &d.attention;
     b.tile.row = (part.split.begin + index % tiles) * tile_rows(d);
     b.tile.n_rows = std::min(tile_rows(d), d.attention.n_rows - b.tile.row);
-    chunks_.set(part.item % args_.n_kv_heads * chunks_.per_group + index / tiles, &b.tile);
+    chunks_.set(part.item % plan_.args.n_kv_heads * chunks_.per_group + index / tiles, &b.tile);
     b.tile.key_end = kUnlimited;
     b.tile.stream_output = stream_;
-    b.out = args_.out;
-    b.log_sum_exp = args_.log_sum_exp;
+    b.tile.log_sum_exp = &args_.log_sum_exp;
     b.gradients = &gradients_;
     return b;
   }
@@ -178,8 +179,6 @@ class Backward {
     const int64_t* next = std::lower_bound(d.kept, d.kept + d.n_kept, d.attention.first_position + begin);
     const float* rows[2 * kMostSplits];
     for (int64_t r = begin; r < end; ++r) {
-      const int64_t at = (d.attention.first_row + r) * gradients_.d_kv_row_stride +
-                         item % args_.n_kv_heads * gradients_.d_kv_head_stride;
       const bool is_kept = next < d.kept + d.n_kept && *next == d.attention.first_position + r;
       const int64_t index = next - d.kept;
       if (is_kept) ++next;
@@ -190,8 +189,9 @@ class Backward {
           rows[n++] = first + 2 * kept + which * band + r * stride_;
           if (is_kept) rows[n++] = first + which * kept + index * stride_;
         }
-        attention_sum_rows(rows, n, args_.head_dim, stream_,
-                           (which == 0 ? gradients_.d_k : gradients_.d_v) + at);
+        const Heads& to = which == 0 ? gradients_.d_k : gradients_.d_v;
+        attention_sum_rows(rows, n, plan_.args.head_dim(), stream_,
+                           to.at(d.attention.batch, d.attention.first_row + r, item % plan_.args.n_kv_heads));
       }
     }
     if (stream_) attention_end_stream();
@@ -201,7 +201,7 @@ class Backward {
     constexpr int64_t kRows = 256;
     const int64_t most = most_keys();
     const int64_t blocks = (most + kRows - 1) / kRows;
-    parallel_for(ctx_, n_items_ * blocks, n_items_ * most * n_splits_ * args_.head_dim,
+    parallel_for(ctx_, n_items_ * blocks, n_items_ * most * n_splits_ * plan_.args.head_dim(),
                  [&](int64_t task, int) {
                    const int64_t item = task / blocks;
                    const int64_t begin = task % blocks * kRows;
@@ -229,7 +229,7 @@ void pattern_attention_backward(const Context& ctx, const PatternAttentionArgs& 
   if (ctx.attention == AttentionImpl::kReference) {
     return pattern_attention_backward_reference(ctx, args, gradients);
   }
-  SEPLLM_CHECK(args.out != nullptr && args.log_sum_exp != nullptr);
+  SEPLLM_CHECK(args.out.data != nullptr && args.log_sum_exp.data != nullptr);
   const Arena::Scope scope(ctx.arena);
   Backward(ctx, args, gradients).run();
 }

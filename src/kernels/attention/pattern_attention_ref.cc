@@ -47,52 +47,34 @@ void softmax_row(const PatternHead& h, int64_t i, Weights& w) {
   w.log_sum_exp = top + std::log(total);
 }
 
-// Where the head's rows lie in the caller's floats: row r at data + r * row_stride.
-template <typename Float>
-struct FloatRows {
-  Float* data;
-  int64_t row_stride;
-};
-
-Row load(const FloatRows<const float>& rows, int64_t n_rows, int64_t head_dim) {
-  Row out(static_cast<size_t>(n_rows * head_dim));
-  for (int64_t r = 0; r < n_rows; ++r)
-    std::copy_n(rows.data + r * rows.row_stride, head_dim, out.data() + r * head_dim);
+// One head of a sequence in double: [n_rows][dim].
+Row load(const Heads& x, const PatternSequence& s, int64_t head) {
+  const int64_t dim = x.layout.dim;
+  Row out(s.n_rows * dim);
+  for (int64_t r = 0; r < s.n_rows; ++r)
+    std::copy_n(x.at(s.batch, s.first_row + r, head), dim, out.data() + r * dim);
   return out;
 }
 
-void store(const Row& from, int64_t n_rows, int64_t head_dim, const FloatRows<float>& rows) {
-  for (int64_t r = 0; r < n_rows; ++r) {
-    std::transform(from.data() + r * head_dim, from.data() + (r + 1) * head_dim,
-                   rows.data + r * rows.row_stride, [](double x) { return static_cast<float>(x); });
+void store(const Row& from, const PatternSequence& s, int64_t head, const Heads& x) {
+  const int64_t dim = x.layout.dim;
+  for (int64_t r = 0; r < s.n_rows; ++r) {
+    std::transform(from.data() + r * dim, from.data() + (r + 1) * dim, x.at(s.batch, s.first_row + r, head),
+                   [](double value) { return static_cast<float>(value); });
   }
-}
-
-// Places of the query head's and its kv head's rows of one sequence.
-int64_t query_place(const PatternAttentionArgs& a, const PatternSequence& s, int64_t head, int64_t row_stride,
-                    int64_t group_stride) {
-  const int64_t group = a.n_heads / a.n_kv_heads;
-  return s.first_row * row_stride + head / group * group_stride + head % group * a.head_dim;
-}
-int64_t out_place(const PatternAttentionArgs& a, const PatternSequence& s, int64_t head, int64_t row_stride) {
-  return s.first_row * row_stride + head * a.head_dim;
 }
 
 // The operands of one kv head in double, and of its query heads one after the other.
 class Operands {
  public:
-  Operands(const PatternAttentionArgs& a, const PatternSequence& s, int64_t kv_head) : a_(a), s_(s) {
-    const int64_t at = s.first_row * a.kv_row_stride + kv_head * a.kv_head_stride;
-    k_ = load({a.k + at, a.kv_row_stride}, s.n_rows, a.head_dim);
-    v_ = load({a.v + at, a.kv_row_stride}, s.n_rows, a.head_dim);
-  }
+  Operands(const PatternAttentionArgs& a, const PatternSequence& s, int64_t kv_head)
+      : a_(a), s_(s), k_(load(a.k, s, kv_head)), v_(load(a.v, s, kv_head)) {}
   // Valid until the next call.
   PatternHead head(int64_t head) {
-    q_ = load({a_.q + query_place(a_, s_, head, a_.q_row_stride, a_.q_group_stride), a_.q_row_stride},
-              s_.n_rows, a_.head_dim);
+    q_ = load(a_.q, s_, head);
     return {.pattern = s_.pattern,
             .n_rows = s_.n_rows,
-            .head_dim = a_.head_dim,
+            .head_dim = a_.q.layout.dim,
             .scale = a_.scale,
             .slope = a_.alibi_slopes != nullptr ? a_.alibi_slopes[head] : 0.0,
             .q = q_.data(),
@@ -103,34 +85,31 @@ class Operands {
  private:
   const PatternAttentionArgs& a_;
   const PatternSequence& s_;
-  Row q_, k_, v_;
+  Row k_, v_, q_;
 };
 
+int64_t group_of(const PatternAttentionArgs& a) { return a.q.layout.n / a.k.layout.n; }
+
 void forward_head(const PatternAttentionArgs& a, const PatternSequence& s, int64_t head) {
-  Operands operands(a, s, head / (a.n_heads / a.n_kv_heads));
-  Row out(static_cast<size_t>(s.n_rows * a.head_dim)), log_sum_exp(static_cast<size_t>(s.n_rows));
+  Operands operands(a, s, head / group_of(a));
+  Row out(s.n_rows * a.q.layout.dim), log_sum_exp(s.n_rows);
   pattern_head_forward(operands.head(head), out.data(), log_sum_exp.data());
-  store(out, s.n_rows, a.head_dim, {a.out + out_place(a, s, head, a.out_row_stride), a.out_row_stride});
-  if (a.log_sum_exp == nullptr) return;
-  store(log_sum_exp, s.n_rows, 1, {a.log_sum_exp + s.first_row * a.n_heads + head, a.n_heads});
+  store(out, s, head, a.out);
+  if (a.log_sum_exp.data != nullptr) store(log_sum_exp, s, head, a.log_sum_exp);
 }
 
 void backward_kv_head(const PatternAttentionArgs& a, const PatternAttentionGradients& g,
                       const PatternSequence& s, int64_t kv_head) {
-  const auto size = static_cast<size_t>(s.n_rows * a.head_dim);
-  const int64_t group = a.n_heads / a.n_kv_heads;
+  const int64_t size = s.n_rows * a.q.layout.dim, group = group_of(a);
   Operands operands(a, s, kv_head);
   Row d_q(size), d_k(size, 0.0), d_v(size, 0.0);
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-    const Row d_out =
-        load({g.d_out + out_place(a, s, head, g.d_out_row_stride), g.d_out_row_stride}, s.n_rows, a.head_dim);
+    const Row d_out = load(g.d_out, s, head);
     pattern_head_backward(operands.head(head), d_out.data(), d_q.data(), d_k.data(), d_v.data());
-    store(d_q, s.n_rows, a.head_dim,
-          {g.d_q + query_place(a, s, head, g.d_q_row_stride, g.d_q_group_stride), g.d_q_row_stride});
+    store(d_q, s, head, g.d_q);
   }
-  const int64_t at = s.first_row * g.d_kv_row_stride + kv_head * g.d_kv_head_stride;
-  store(d_k, s.n_rows, a.head_dim, {g.d_k + at, g.d_kv_row_stride});
-  store(d_v, s.n_rows, a.head_dim, {g.d_v + at, g.d_kv_row_stride});
+  store(d_k, s, kv_head, g.d_k);
+  store(d_v, s, kv_head, g.d_v);
 }
 
 }  // namespace
@@ -172,13 +151,13 @@ void pattern_head_backward(const PatternHead& h, const double* d_out, double* d_
 
 void pattern_attention_reference(const Context& ctx, const PatternAttentionArgs& a) {
   for (const PatternSequence& s : a.sequences)
-    ctx.pool.parallel_for(a.n_heads, [&](int64_t head, int) { forward_head(a, s, head); });
+    ctx.pool.parallel_for(a.q.layout.n, [&](int64_t head, int) { forward_head(a, s, head); });
 }
 
 void pattern_attention_backward_reference(const Context& ctx, const PatternAttentionArgs& a,
                                           const PatternAttentionGradients& g) {
   for (const PatternSequence& s : a.sequences)
-    ctx.pool.parallel_for(a.n_kv_heads, [&](int64_t kv_head, int) { backward_kv_head(a, g, s, kv_head); });
+    ctx.pool.parallel_for(a.k.layout.n, [&](int64_t kv_head, int) { backward_kv_head(a, g, s, kv_head); });
 }
 
 }  // namespace sepllm

@@ -66,10 +66,10 @@ class Loss {
   std::vector<double> rows(const test::Tensor& t, const PatternSequence& s, int64_t head) const {
     std::vector<double> out;
     for (int64_t r = s.first_row; r < s.first_row + s.n_rows; ++r) {
-      out.insert(out.end(), t.row(r, head), t.row(r, head) + t.places.head_dim);
+      out.insert(out.end(), t.row(r, head), t.row(r, head) + t.places.heads.dim);
     }
     if (moved_.operand == &t && moved_.h == head)
-      out[static_cast<size_t>((moved_.r - s.first_row) * t.places.head_dim + moved_.d)] += moved_.step;
+      out[static_cast<size_t>((moved_.r - s.first_row) * t.places.heads.dim + moved_.d)] += moved_.step;
     return out;
   }
 
@@ -107,8 +107,8 @@ double worst_error(const AttentionCase& c, Loss& loss, const test::Tensor& opera
   constexpr double kStep = 1e-4;  // the error of the difference is about its square
   double worst = 0, largest = 0;
   for (const int64_t r : c.rows()) {
-    for (int64_t h = 0; h < operand.places.n_heads; ++h) {
-      for (int64_t d = 0; d < operand.places.head_dim; ++d) {
+    for (int64_t h = 0; h < operand.places.heads.n; ++h) {
+      for (int64_t d = 0; d < operand.places.heads.dim; ++d) {
         const double numeric =
             (loss.moved(&operand, r, h, d, kStep) - loss.moved(&operand, r, h, d, -kStep)) / (2 * kStep);
         const double error = std::abs(numeric - gradient.row(r, h)[d]);

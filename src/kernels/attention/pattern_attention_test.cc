@@ -309,6 +309,75 @@ TEST(PatternAttention, TheContextChoosesTheReference) {
   EXPECT_TRUE(c.backward(chosen, pattern_attention_backward, f, false).same_bits(g));
 }
 
+// [batch][token][head][dim] as rows, or [batch][head][token][dim] with gaps between tokens and heads, as
+// PyTorch has tensors.
+struct BatchedHeads {
+  BatchedHeads(int64_t batches, int64_t tokens, int64_t n, int64_t dim, bool by_head) {
+    const int64_t row = by_head ? dim + 3 : n * dim;
+    const int64_t stride = by_head ? tokens * row + 5 : dim;
+    heads = {nullptr, row, HeadLayout::even(n, dim, stride), by_head ? n * stride + 7 : tokens * row};
+    values.assign(batches * heads.batch_stride + stride, 0.0F);
+    heads.data = values.data();
+  }
+  std::vector<float> values;
+  Heads heads;
+};
+
+// Forward and backward of a batch: {out, log_sum_exp, d_q, d_k, d_v}, each as [batch][token][head][dim].
+std::vector<std::vector<float>> run_batch(const AttentionShape& s, bool by_head, bool alibi) {
+  constexpr int64_t kBatches = 3, kTokens = 75;
+  const auto tensor = [&](int64_t n, int64_t dim) {
+    return BatchedHeads(kBatches, kTokens, n, dim, by_head);
+  };
+  const auto for_each_element = [&](BatchedHeads& t, const auto& fn) {
+    const HeadLayout& l = t.heads.layout;
+    for (int64_t r = 0; r < kBatches * kTokens; ++r) {
+      for (int64_t i = 0; i < l.n * l.dim; ++i)
+        fn(t.heads.at(r / kTokens, r % kTokens, i / l.dim)[i % l.dim]);
+    }
+  };
+  BatchedHeads q = tensor(s.n_heads, s.head_dim), k = tensor(s.n_kv_heads, s.head_dim), v = k, out = q;
+  BatchedHeads log_sum_exp = tensor(s.n_heads, 1), d_out = q, d_q = q, d_k = k, d_v = k;
+  for (BatchedHeads* t : {&v, &out, &d_out, &d_q, &d_k, &d_v}) t->heads.data = t->values.data();
+  Random rng(8);
+  std::uniform_real_distribution<float> value(-1, 1);
+  for (BatchedHeads* t : {&q, &k, &v, &d_out}) for_each_element(*t, [&](float& x) { x = value(rng); });
+
+  const Pattern pattern{.n_initial = 2, .extra = test::every_kth(kTokens, 7, 3), .window = 9};
+  const Pattern documents{.extra = {50, 60}, .window = 5, .document_starts = {40}};
+  std::vector<PatternSequence> sequences;
+  for (int64_t b = 0; b < kBatches; ++b)
+    sequences.push_back({.n_rows = kTokens, .pattern = b == 1 ? &documents : &pattern, .batch = b});
+  const std::vector<float> slopes(s.n_heads, 0.25F);
+  const PatternAttentionArgs args{.scale = 0.3F,
+                                  .q = q.heads,
+                                  .k = k.heads,
+                                  .v = v.heads,
+                                  .out = out.heads,
+                                  .log_sum_exp = log_sum_exp.heads,
+                                  .alibi_slopes = alibi ? slopes.data() : nullptr,
+                                  .sequences = sequences};
+  pattern_attention(context(2), args);
+  pattern_attention_backward(context(2), args,
+                             {.d_out = d_out.heads, .d_q = d_q.heads, .d_k = d_k.heads, .d_v = d_v.heads});
+  std::vector<std::vector<float>> results;
+  for (BatchedHeads* t : {&out, &log_sum_exp, &d_q, &d_k, &d_v}) {
+    std::vector<float>& list = results.emplace_back();
+    for_each_element(*t, [&](float& x) { list.push_back(x); });
+  }
+  return results;
+}
+
+// What lies where changes no bit, also where several query heads share a kv head.
+TEST(PatternAttention, BatchesHeadByHeadHaveTheBitsOfRows) {
+  for (const AttentionShape& s : {AttentionShape{3, 3, 64}, {4, 2, 20}, {6, 1, 16}, {8, 2, 7}}) {
+    for (const bool alibi : {false, true}) {
+      SCOPED_TRACE(testing::Message() << s.n_heads << "/" << s.n_kv_heads << " heads of " << s.head_dim);
+      test::for_each_target([&] { EXPECT_EQ(run_batch(s, true, alibi), run_batch(s, false, alibi)); });
+    }
+  }
+}
+
 TEST(PatternAttention, NoSequencesAreNoWork) {
   Random rng(6);
   const AttentionCase none({.shape = {2, 1, 8}, .seed = "0"}, rng);

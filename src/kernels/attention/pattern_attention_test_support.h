@@ -123,25 +123,23 @@ struct Storage {
 
 // Row r of head h of a tensor, in elements of its storage.
 struct Places {
-  int64_t n_heads = 0, group = 1, head_dim = 0;
-  int64_t offset = 0, row_stride = 0, group_stride = 0;
-  int64_t at(int64_t r, int64_t h) const {
-    return offset + r * row_stride + h / group * group_stride + h % group * head_dim;
-  }
+  HeadLayout heads{};
+  int64_t row_stride = 0;
+  int64_t at(int64_t r, int64_t h) const { return r * row_stride + heads.at(h); }
 };
 
 struct Tensor {
   std::shared_ptr<Storage> storage;
   Places places;
-  float* data() const { return storage->values.data() + places.offset; }
+  Heads heads() const { return {storage->values.data(), places.row_stride, places.heads}; }
   const float* row(int64_t r, int64_t h) const { return storage->values.data() + places.at(r, h); }
   // Sets the rows of the list as the tensor's own: random values in [-size, size], or the filler.
   void own(const std::vector<int64_t>& rows, Random* rng = nullptr, float size = 1.0F) {
     const Places& p = places;
     std::uniform_real_distribution<float> value(-size, size);
     for (const int64_t r : rows) {
-      for (int64_t h = 0; h < p.n_heads; ++h) {
-        for (int64_t d = 0; d < p.head_dim; ++d) {
+      for (int64_t h = 0; h < p.heads.n; ++h) {
+        for (int64_t d = 0; d < p.heads.dim; ++d) {
           const auto at = static_cast<size_t>(p.at(r, h) + d);
           storage->owned[at] = 1;
           if (rng != nullptr) storage->values[at] = value(*rng);
@@ -171,7 +169,8 @@ struct QkvTensors {
 
 inline Tensor make_tensor(const std::shared_ptr<Storage>& storage, const Places& places, int64_t n_rows,
                           int64_t slack) {
-  const int64_t last = n_rows > 0 ? places.at(n_rows - 1, places.n_heads - 1) + places.head_dim : 0;
+  const HeadLayout& heads = places.heads;
+  const int64_t last = n_rows > 0 ? places.at(n_rows - 1, heads.n - 1) + heads.dim : 0;
   // The largest place need not be that of the last row and head, but it is in every layout here.
   storage->grow(last + slack);
   return {storage, places};
@@ -181,65 +180,75 @@ inline Tensor make_tensor(const std::shared_ptr<Storage>& storage, const Places&
 inline QkvTensors random_layout(Random& rng, const AttentionShape& s, int64_t n_rows, float filler,
                                 int64_t slack) {
   const int64_t d = s.head_dim, n_kv = s.n_kv_heads, group = s.n_heads / n_kv;
-  Places q{.n_heads = s.n_heads, .group = group, .head_dim = d};
-  Places k{.n_heads = n_kv, .group = 1, .head_dim = d};
   const int64_t lead = draw(rng, 0, 9);
   const int64_t pad = chance(rng, 50) ? 0 : draw(rng, 1, 5);
   const int64_t gap = chance(rng, 50) ? 0 : draw(rng, 1, 19);
+  Places q{{.n = s.n_heads, .dim = d, .group = group, .stride = d, .offset = lead}};
+  Places k{HeadLayout::even(n_kv, d, 0, lead)};
   auto first = std::make_shared<Storage>(filler);
-  q.offset = k.offset = lead;
   int64_t v_offset = 0;
-  switch (draw(rng, 0, 3)) {
+  switch (draw(rng, 0, 4)) {
     case 0:  // fused by group: q q .. k v | q q .. k v
-      q.group_stride = k.group_stride = (group + 2) * d + pad;
-      q.row_stride = k.row_stride = n_kv * q.group_stride + gap;
-      k.offset += group * d;
-      v_offset = k.offset + d;
+      q.heads.group_stride = k.heads.group_stride = (group + 2) * d + pad;
+      q.row_stride = k.row_stride = n_kv * q.heads.group_stride + gap;
+      k.heads.offset += group * d;
+      v_offset = k.heads.offset + d;
       break;
     case 1:  // fused by kind: all q | all k | all v
-      q.group_stride = group * d;
-      k.group_stride = d;
+      q.heads.group_stride = group * d;
+      k.heads.group_stride = d;
       q.row_stride = k.row_stride = (s.n_heads + 2 * n_kv) * d + gap;
-      k.offset += s.n_heads * d;
-      v_offset = k.offset + n_kv * d;
+      k.heads.offset += s.n_heads * d;
+      v_offset = k.heads.offset + n_kv * d;
       break;
     case 2: {  // three matrices
-      q.group_stride = group * d + pad;
-      q.row_stride = n_kv * q.group_stride + gap;
-      k.offset = draw(rng, 0, 9);
-      k.group_stride = d + (chance(rng, 50) ? 0 : draw(rng, 1, 5));
-      k.row_stride = n_kv * k.group_stride + draw(rng, 0, 9);
+      q.heads.group_stride = group * d + pad;
+      q.row_stride = n_kv * q.heads.group_stride + gap;
+      k.heads.offset = draw(rng, 0, 9);
+      k.heads.group_stride = d + (chance(rng, 50) ? 0 : draw(rng, 1, 5));
+      k.row_stride = n_kv * k.heads.group_stride + draw(rng, 0, 9);
       Places v = k;
-      v.offset = draw(rng, 0, 9);
+      v.heads.offset = draw(rng, 0, 9);
       return {make_tensor(first, q, n_rows, slack),
               make_tensor(std::make_shared<Storage>(filler), k, n_rows, slack),
               make_tensor(std::make_shared<Storage>(filler), v, n_rows, slack)};
     }
-    default: {  // head by head, each [rows][head_dim]
-      q.row_stride = group * d + pad;
-      q.group_stride = n_rows * q.row_stride + gap;
+    case 3: {  // head by head, each [rows][head_dim], as PyTorch has them; groups are nothing to the layout
+      q.heads.group = draw(rng, 1, s.n_heads);
+      q.row_stride = d + pad;
+      q.heads.stride = n_rows * q.row_stride + gap;
+      q.heads.group_stride = q.heads.group * q.heads.stride;
       k.row_stride = d + pad;
-      k.group_stride = n_rows * k.row_stride + gap;
-      k.offset += n_kv * q.group_stride;
-      v_offset = k.offset + n_kv * k.group_stride;
+      k.heads.group_stride = n_rows * k.row_stride + gap;
+      k.heads.offset += s.n_heads * q.heads.stride;
+      v_offset = k.heads.offset + n_kv * k.heads.group_stride;
+      break;
+    }
+    default: {  // group by group, each [rows][heads of the group][head_dim]
+      q.row_stride = group * d + pad;
+      q.heads.group_stride = n_rows * q.row_stride + gap;
+      k.row_stride = d + pad;
+      k.heads.group_stride = n_rows * k.row_stride + gap;
+      k.heads.offset += n_kv * q.heads.group_stride;
+      v_offset = k.heads.offset + n_kv * k.heads.group_stride;
       break;
     }
   }
   Places v = k;
-  v.offset = v_offset;
+  v.heads.offset = v_offset;
   return {make_tensor(first, q, n_rows, slack), make_tensor(first, k, n_rows, slack),
           make_tensor(first, v, n_rows, slack)};
 }
 
-// Rows of all heads side by side, as `out`.
+// What has the heads of `out`: side by side in rows, or one after the other.
 inline Tensor random_rows(Random& rng, int64_t n_heads, int64_t head_dim, int64_t n_rows, float filler,
                           int64_t slack) {
   const int64_t gap = chance(rng, 50) ? 0 : draw(rng, 1, 19);
-  const Places p{.n_heads = n_heads,
-                 .group = n_heads,
-                 .head_dim = head_dim,
-                 .offset = draw(rng, 0, 9),
-                 .row_stride = n_heads * head_dim + gap};
+  const int64_t lead = draw(rng, 0, 9);
+  const Places p =
+      chance(rng, 70)
+          ? Places{HeadLayout::dense(n_heads, head_dim, lead), n_heads * head_dim + gap}
+          : Places{HeadLayout::even(n_heads, head_dim, n_rows * (head_dim + gap), lead), head_dim + gap};
   return make_tensor(std::make_shared<Storage>(filler), p, n_rows, slack);
 }
 
@@ -300,12 +309,10 @@ class AttentionCase {
     const AttentionShape& s = options_.shape;
     Forward f{random_rows(rng, s.n_heads, s.head_dim, n_rows_, kGuard, 16), {}};
     f.out.own(rows_);
-    const Places p{
-        .n_heads = s.n_heads, .group = s.n_heads, .head_dim = 1, .offset = 8, .row_stride = s.n_heads};
-    f.log_sum_exp = make_tensor(std::make_shared<Storage>(kGuard), p, n_rows_, 16);
+    f.log_sum_exp = random_rows(rng, s.n_heads, 1, n_rows_, kGuard, 16);
     f.log_sum_exp.own(rows_);
     PatternAttentionArgs a = args(f);
-    if (!statistics) a.log_sum_exp = nullptr;
+    if (!statistics) a.log_sum_exp = {};
     fn(ctx, a);
     return f;
   }
@@ -318,15 +325,10 @@ class AttentionCase {
     g.k.own(rows_);
     g.v.own(rows_);
     fn(ctx, args(f),
-       PatternAttentionGradients{.d_out = d_out_.data(),
-                                 .d_out_row_stride = d_out_.places.row_stride,
-                                 .d_q = g.q.data(),
-                                 .d_k = g.k.data(),
-                                 .d_v = g.v.data(),
-                                 .d_q_row_stride = g.q.places.row_stride,
-                                 .d_q_group_stride = g.q.places.group_stride,
-                                 .d_kv_row_stride = g.k.places.row_stride,
-                                 .d_kv_head_stride = g.k.places.group_stride,
+       PatternAttentionGradients{.d_out = d_out_.heads(),
+                                 .d_q = g.q.heads(),
+                                 .d_k = g.k.heads(),
+                                 .d_v = g.v.heads(),
                                  .same_for_any_threads = any_threads});
     return g;
   }
@@ -347,21 +349,12 @@ class AttentionCase {
 
  private:
   PatternAttentionArgs args(const Forward& f) const {
-    const AttentionShape& s = options_.shape;
-    return {.n_heads = s.n_heads,
-            .n_kv_heads = s.n_kv_heads,
-            .head_dim = s.head_dim,
-            .scale = scale(),
-            .q = qkv_.q.data(),
-            .k = qkv_.k.data(),
-            .v = qkv_.v.data(),
-            .q_row_stride = qkv_.q.places.row_stride,
-            .q_group_stride = qkv_.q.places.group_stride,
-            .kv_row_stride = qkv_.k.places.row_stride,
-            .kv_head_stride = qkv_.k.places.group_stride,
-            .out = f.out.data(),
-            .out_row_stride = f.out.places.row_stride,
-            .log_sum_exp = f.log_sum_exp.data(),
+    return {.scale = scale(),
+            .q = qkv_.q.heads(),
+            .k = qkv_.k.heads(),
+            .v = qkv_.v.heads(),
+            .out = f.out.heads(),
+            .log_sum_exp = f.log_sum_exp.heads(),
             .alibi_slopes = options_.alibi ? slopes_.data() : nullptr,
             .sequences = sequences_};
   }
@@ -387,8 +380,8 @@ struct Difference {
 inline Difference difference(const Tensor& a, const Tensor& b, const std::vector<int64_t>& rows) {
   Difference out;
   for (const int64_t r : rows) {
-    for (int64_t h = 0; h < a.places.n_heads; ++h) {
-      for (int64_t d = 0; d < a.places.head_dim; ++d) {
+    for (int64_t h = 0; h < a.places.heads.n; ++h) {
+      for (int64_t d = 0; d < a.places.heads.dim; ++d) {
         const double expected = b.row(r, h)[d];
         const double error = std::abs(static_cast<double>(a.row(r, h)[d]) - expected);
         if (std::isnan(error)) return {std::numeric_limits<double>::infinity(), 0};

@@ -38,10 +38,10 @@ std::vector<int64_t> kept_positions(const Pattern& p, int64_t begin, int64_t end
 
 KeySpan band_of(const PatternAttentionArgs& a, const PatternSequence& s, int64_t begin, int64_t n) {
   KeySpan band;
-  band.k = a.k + (s.first_row + begin) * a.kv_row_stride;
-  band.v = a.v + (s.first_row + begin) * a.kv_row_stride;
-  band.slot_stride = a.kv_row_stride;
-  band.head_stride = a.kv_head_stride;
+  band.k = a.k.at(s.batch, s.first_row + begin, 0);
+  band.v = a.v.at(s.batch, s.first_row + begin, 0);
+  band.slot_stride = a.k.row_stride;
+  band.head_stride = a.k.layout.even_stride();
   band.n_keys = n;
   band.first_position = begin;
   band.first_encoded = begin;
@@ -52,10 +52,10 @@ KeySpan band_of(const PatternAttentionArgs& a, const PatternSequence& s, int64_t
 // The compact span; its rows are copied by gather().
 KeySpan compact_of(const Context& ctx, const PatternAttentionArgs& a, const Pattern& pattern,
                    const int64_t* kept, int64_t n_kept) {
-  const int64_t stride = attention_tile_stride(a.head_dim);
+  const int64_t stride = attention_tile_stride(a.k.layout.dim);
   KeySpan compact;
-  compact.k = ctx.arena.allocate<float>(a.n_kv_heads * n_kept * stride);
-  compact.v = ctx.arena.allocate<float>(a.n_kv_heads * n_kept * stride);
+  compact.k = ctx.arena.allocate<float>(a.k.layout.n * n_kept * stride);
+  compact.v = ctx.arena.allocate<float>(a.k.layout.n * n_kept * stride);
   compact.slot_stride = stride;
   compact.head_stride = n_kept * stride;
   compact.n_keys = n_kept;
@@ -79,6 +79,7 @@ PatternDocument make_document(const Context& ctx, const PatternAttentionArgs& a,
     spans[n_spans++] = compact_of(ctx, a, *s.pattern, positions, d.n_kept);
   }
   spans[n_spans++] = band_of(a, s, begin, end - begin);
+  d.attention.batch = s.batch;
   d.attention.first_row = s.first_row + begin;
   d.attention.n_rows = end - begin;
   d.attention.first_position = begin;
@@ -90,28 +91,26 @@ PatternDocument make_document(const Context& ctx, const PatternAttentionArgs& a,
 // Rows of kv head g.
 void gather(const PatternAttentionArgs& a, const PatternDocument& d, const PatternSequence& s, int64_t g) {
   const KeySpan& compact = d.attention.spans.front();
-  const int64_t bytes = a.head_dim * static_cast<int64_t>(sizeof(float));
+  const int64_t bytes = a.k.layout.dim * static_cast<int64_t>(sizeof(float));
   // The plan made them: they are its own memory.
   auto* k = const_cast<float*>(static_cast<const float*>(compact.k)) + g * compact.head_stride;
   auto* v = const_cast<float*>(static_cast<const float*>(compact.v)) + g * compact.head_stride;
-  const auto offset = [&](int64_t r) {
-    return (s.first_row + d.kept[r]) * a.kv_row_stride + g * a.kv_head_stride;
-  };
+  const auto at = [&](const Heads& x, int64_t r) { return x.at(s.batch, s.first_row + d.kept[r], g); };
   constexpr int64_t kAhead = 16;
   for (int64_t r = 0; r < d.n_kept; ++r) {
     if (r + kAhead < d.n_kept) {
-      prefetch_row(a.k + offset(r + kAhead), bytes);
-      prefetch_row(a.v + offset(r + kAhead), bytes);
+      prefetch_row(at(a.k, r + kAhead), bytes);
+      prefetch_row(at(a.v, r + kAhead), bytes);
     }
-    const int64_t from = offset(r);
-    std::memcpy(k + r * compact.slot_stride, a.k + from, static_cast<size_t>(bytes));
-    std::memcpy(v + r * compact.slot_stride, a.v + from, static_cast<size_t>(bytes));
+    std::memcpy(k + r * compact.slot_stride, at(a.k, r), bytes);
+    std::memcpy(v + r * compact.slot_stride, at(a.v, r), bytes);
   }
 }
 
 void check(const PatternAttentionArgs& a) {
-  SEPLLM_CHECK(a.n_kv_heads >= 1 && a.n_heads >= a.n_kv_heads && a.n_heads % a.n_kv_heads == 0);
-  SEPLLM_CHECK(a.head_dim >= 1 && a.head_dim <= 1024);
+  const HeadLayout &k = a.k.layout, &v = a.v.layout;
+  SEPLLM_CHECK(k.dim == a.q.layout.dim && v.dim == k.dim && v.n == k.n);
+  SEPLLM_CHECK(k.even_stride() == v.even_stride() && a.k.row_stride == a.v.row_stride);
   for (const PatternSequence& s : a.sequences) {
     SEPLLM_CHECK(s.pattern != nullptr && s.pattern->window >= 1 && s.pattern->n_initial >= 0);
     SEPLLM_CHECK(s.n_rows >= 0 && s.n_rows < (int64_t{1} << 31));
@@ -120,16 +119,12 @@ void check(const PatternAttentionArgs& a) {
 
 AttentionArgs attention_args(const PatternAttentionArgs& a) {
   AttentionArgs args;
-  args.n_heads = a.n_heads;
-  args.n_kv_heads = a.n_kv_heads;
-  args.head_dim = a.head_dim;
+  args.n_kv_heads = a.k.layout.n;
   args.scale = a.scale;
   args.q = a.q;
-  args.q_row_stride = a.q_row_stride;
-  args.q_group_stride = a.q_group_stride;
   args.out = a.out;
-  args.out_row_stride = a.out_row_stride;
   args.alibi_slopes = a.alibi_slopes;
+  check_heads(args);
   return args;
 }
 
@@ -166,9 +161,10 @@ PatternPlan make_pattern_plan(const Context& ctx, const PatternAttentionArgs& a)
     }
   }
   plan.documents = {documents, static_cast<size_t>(n)};
-  parallel_for(ctx, n * a.n_kv_heads, gathered * a.n_kv_heads * a.head_dim, [&](int64_t task, int) {
-    const PatternDocument& d = documents[task / a.n_kv_heads];
-    if (d.n_kept > 0) gather(a, d, *sequences[static_cast<size_t>(task / a.n_kv_heads)], task % a.n_kv_heads);
+  const int64_t n_kv = a.k.layout.n;
+  parallel_for(ctx, n * n_kv, gathered * n_kv * a.k.layout.dim, [&](int64_t task, int) {
+    const PatternDocument& d = documents[task / n_kv];
+    if (d.n_kept > 0) gather(a, d, *sequences[task / n_kv], task % n_kv);
   });
   return plan;
 }
@@ -180,13 +176,13 @@ int64_t pattern_work(const PatternPlan& plan) {
     pairs += static_cast<double>(d.attention.n_rows) * static_cast<double>(keys);
   }
   return static_cast<int64_t>(
-      std::min(pairs * static_cast<double>(plan.args.n_heads * plan.args.head_dim), 1e15));
+      std::min(pairs * static_cast<double>(plan.args.n_heads() * plan.args.head_dim()), 1e15));
 }
 
 int64_t pattern_output_bytes(const PatternPlan& plan) {
   int64_t rows = 0;
   for (const PatternDocument& d : plan.documents) rows += d.attention.n_rows;
-  return rows * plan.args.n_heads * plan.args.head_dim * static_cast<int64_t>(sizeof(float));
+  return rows * plan.args.n_heads() * plan.args.head_dim() * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace sepllm

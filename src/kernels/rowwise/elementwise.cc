@@ -68,20 +68,19 @@ void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids
   });
 }
 
-void store_rows(const Context& ctx, const Matrix& x, const HeadRows& heads, DType type, void* const* rows,
-                int64_t head_stride, float* const* scales, int64_t scale_head_stride) {
-  const bool quantized = type == DType::kI8;
-  SEPLLM_CHECK(quantized == (scales != nullptr));
-  const int64_t n = heads.head_dim;
-  parallel_blocks(ctx, x.n_rows, 16, x.n_rows * heads.n_heads * n, [&](int64_t begin, int64_t end, int) {
+void store_rows(const Context& ctx, const Heads& x, int64_t n_rows, const StoredRows& to) {
+  const bool quantized = to.type == DType::kI8;
+  SEPLLM_CHECK(quantized == (to.scales != nullptr));
+  const int64_t n = x.layout.n, dim = x.layout.dim;
+  parallel_blocks(ctx, n_rows, 16, n_rows * n * dim, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
-      for (int64_t g = 0; g < heads.n_heads; ++g) {
-        const float* from = x.row(r) + heads.offset + g * heads.head_step;
-        void* to = element_at(type, rows[r], g * head_stride);
+      for (int64_t h = 0; h < n; ++h) {
+        const float* from = x.at(r, h);
+        void* at = element_at(to.type, to.rows[r], h * to.head_stride);
         if (quantized) {
-          scales[r][g * scale_head_stride] = quantize_row(from, n, static_cast<int8_t*>(to));
+          to.scales[r][h * to.scale_head_stride] = quantize_row(from, dim, static_cast<int8_t*>(at));
         } else {
-          row_from_f32(type, from, n, to);
+          row_from_f32(to.type, from, dim, at);
         }
       }
     }

@@ -6,6 +6,7 @@
 
 #include "kernels/rowwise/kinds.h"
 #include "tensor/context.h"
+#include "tensor/heads.h"
 #include "tensor/matrix.h"
 #include "tensor/view.h"
 
@@ -23,17 +24,17 @@ void add(const Context& ctx, const Matrix& x, const Matrix& y);
 void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
            bool accumulate = false);
 
-// Stores f32 head rows into cache rows of another type: for each row r and head g, n = head_dim elements from
-// x.row(r) + offset + g * head_step to rows[r] + g * head_stride (elements of `type`).
-struct HeadRows {
-  int64_t n_heads = 0;
-  int64_t head_dim = 0;
-  int64_t offset = 0;
-  int64_t head_step = 0;
+// Rows of a cache: head h of row r begins h * head_stride elements of `type` after rows[r]. Only int8 has
+// scales: that of head h of row r is scales[r][h * scale_head_stride].
+struct StoredRows {
+  DType type = DType::kF32;
+  void* const* rows = nullptr;
+  int64_t head_stride = 0;
+  float* const* scales = nullptr;
+  int64_t scale_head_stride = 0;
 };
-// int8 alone: the scale of row r and head g goes to scales[r][g * scale_head_stride].
-void store_rows(const Context& ctx, const Matrix& x, const HeadRows& heads, DType type, void* const* rows,
-                int64_t head_stride, float* const* scales = nullptr, int64_t scale_head_stride = 0);
+// Stores the heads of rows [0, n_rows) of x (batch 0) as elements of another type.
+void store_rows(const Context& ctx, const Heads& x, int64_t n_rows, const StoredRows& to);
 
 // Natural-log NLL of target[r] under softmax(logits[r]); in double inside. logits: [n, vocab], out: [n].
 void nll_rows(const Context& ctx, const Matrix& logits, std::span<const int32_t> targets, double* out);

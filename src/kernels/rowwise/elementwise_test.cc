@@ -129,11 +129,11 @@ TEST(Elementwise, StoreRoundsToNearestEven) {
   const std::vector<float> values = hard_values();
   const auto n = static_cast<int64_t>(values.size());
   // Two heads of half the values each, apart in the source and in the store.
-  const HeadRows heads{.n_heads = 2, .head_dim = n / 2, .offset = 3, .head_step = n / 2 + 2};
+  const HeadLayout heads = HeadLayout::even(2, n / 2, n / 2 + 2, 3);
   Rows x(1, n + 10, 0, 1);
   for (int64_t g = 0; g < 2; ++g) {
     for (int64_t i = 0; i < n / 2; ++i)
-      x.at(0, 3 + g * heads.head_step + i) = values[static_cast<size_t>(g * (n / 2) + i)];
+      x.at(0, heads.at(g) + i) = values[static_cast<size_t>(g * (n / 2) + i)];
   }
   for (const DType type : test::kAllTypes) {
     SCOPED_TRACE(dtype_name(type));
@@ -142,7 +142,8 @@ TEST(Elementwise, StoreRoundsToNearestEven) {
       test::Threads t(1);
       std::vector<char> stored(static_cast<size_t>((2 * head_stride + 1) * dtype_size(type)), 0x5A);
       void* rows[] = {stored.data()};
-      store_rows(t.context, x.matrix(), heads, type, rows, head_stride);
+      store_rows(t.context, {x.matrix().data, x.matrix().stride, heads}, 1,
+                 {.type = type, .rows = rows, .head_stride = head_stride});
       for (int64_t g = 0; g < 2; ++g) {
         for (int64_t i = 0; i < n / 2; ++i) {
           const float value = values[static_cast<size_t>(g * (n / 2) + i)];
@@ -167,7 +168,7 @@ TEST(Elementwise, Int8RowsHaveTheirScalesBesideThem) {
   constexpr int64_t kRows = 3, kHeads = 2, kDim = 21, kStride = 30;
   Rows x(kRows, 60);
   x.fill(4, -2, 2);
-  const HeadRows heads{.n_heads = kHeads, .head_dim = kDim, .offset = 5, .head_step = 25};
+  const Heads heads{x.matrix().data, x.matrix().stride, HeadLayout::even(kHeads, kDim, 25, 5)};
   test::for_each_target([&] {
     test::Threads t(2);
     std::vector<int8_t> stored(kRows * kHeads * kStride, 99);
@@ -178,7 +179,12 @@ TEST(Elementwise, Int8RowsHaveTheirScalesBesideThem) {
       rows[r] = stored.data() + (kRows - 1 - r) * kHeads * kStride;
       row_scales[r] = scales.data() + r;
     }
-    store_rows(t.context, x.matrix(), heads, DType::kI8, rows, kStride, row_scales, kRows);
+    store_rows(t.context, heads, kRows,
+               {.type = DType::kI8,
+                .rows = rows,
+                .head_stride = kStride,
+                .scales = row_scales,
+                .scale_head_stride = kRows});
     for (int64_t r = 0; r < kRows; ++r) {
       for (int64_t g = 0; g < kHeads; ++g) {
         int8_t expected[kDim];

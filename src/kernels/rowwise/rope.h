@@ -5,8 +5,9 @@
 #include <span>
 
 #include "base/dtype.h"
+#include "kernels/rowwise/kinds.h"
 #include "tensor/context.h"
-#include "tensor/matrix.h"
+#include "tensor/heads.h"
 
 namespace sepllm {
 
@@ -15,34 +16,30 @@ namespace sepllm {
 void rope_tables(const Context& ctx, std::span<const double> inv_freq, std::span<const int64_t> positions,
                  float* cos, float* sin);
 
-// The heads of a row that are rotated: head g begins at column offset + (g / group) * group_stride + (g %
-// group) * head_dim.
-struct RopeHeads {
-  int64_t n_heads = 0;
-  int64_t head_dim = 0;
-  int64_t group = 1;
-  int64_t group_stride = 0;
-  int64_t offset = 0;
-  bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i + n_freq)
+// cos and sin of the angles of some rows: [rows, n_freq] each.
+struct RopeTables {
+  int64_t n_freq = 0;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+  RopeTables from(int64_t row) const { return {n_freq, cos + row * n_freq, sin + row * n_freq}; }
 };
 
-// Rotates the first 2 * n_freq dims of each head of each row of x by that row's angles; y may be x (in
-// place). cos, sin: [n, n_freq]. With y another matrix, only the heads' columns are written (all head_dim of
-// them).
-void rope_rotate(const Context& ctx, const Matrix& x, const Matrix& y, const RopeHeads& heads, int64_t n_freq,
-                 const float* cos, const float* sin);
+// Rotates the first 2 * n_freq dims of each head of rows [0, n_rows) of x (batch 0) by that row's angles, and
+// copies the others. y: as many heads, or x itself (in place); nothing but its heads is written.
+void rope_rotate(const Context& ctx, const Heads& x, const Heads& y, int64_t n_rows, RopePairing pairing,
+                 const RopeTables& tables);
 
-// One key row in a cache, as stored: rotated in place by one angle set (cos, sin: [n_freq]). For the moves of
-// a compression; called from many threads.
-void rope_rotate_stored(DType type, void* row, int64_t n_freq, bool interleaved, const float* cos,
-                        const float* sin);
+// One key row in a cache, as stored: rotated in place by the first row of the tables. For the moves of a
+// compression; called from many threads.
+void rope_rotate_stored(DType type, void* row, RopePairing pairing, const RopeTables& tables);
 
 // The same for a row of `head_dim` int8 and its scale, which is read, rotated and quantised again, once more
 // rounded. `scratch`: head_dim floats of the caller's.
-void rope_rotate_quantized(int8_t* row, float* scale, int64_t head_dim, int64_t n_freq, bool interleaved,
-                           const float* cos, const float* sin, float* scratch);
+void rope_rotate_quantized(int8_t* row, float* scale, int64_t head_dim, RopePairing pairing,
+                           const RopeTables& tables, float* scratch);
 
-void rope_rotate_reference(const Matrix& x, const RopeHeads& heads, std::span<const double> inv_freq,
+// In place, by the definition.
+void rope_rotate_reference(const Heads& x, RopePairing pairing, std::span<const double> inv_freq,
                            std::span<const int64_t> positions);
 
 }  // namespace sepllm

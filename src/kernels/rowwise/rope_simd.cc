@@ -76,28 +76,26 @@ void rotate_interleaved(const T* x, T* y, int64_t n_freq, const float* cos, cons
 }
 
 template <typename T>
-void rotate(const T* x, T* y, int64_t n_freq, bool interleaved, const float* cos, const float* sin) {
-  if (interleaved) {
+void rotate(const T* x, T* y, int64_t n_freq, RopePairing pairing, const float* cos, const float* sin) {
+  if (pairing == RopePairing::kInterleaved) {
     rotate_interleaved(x, y, n_freq, cos, sin);
   } else {
     rotate_half(x, y, n_freq, cos, sin);
   }
 }
 
-void RotateF32(const float* x, float* y, int64_t n_freq, bool interleaved, const float* cos,
-               const float* sin) {
-  rotate(x, y, n_freq, interleaved, cos, sin);
+void RotateF32(const float* x, float* y, RopePairing pairing, const RopeTables& t) {
+  rotate(x, y, t.n_freq, pairing, t.cos, t.sin);
 }
 
-void RotateStored(DType type, void* row, int64_t n_freq, bool interleaved, const float* cos,
-                  const float* sin) {
+void RotateStored(DType type, void* row, RopePairing pairing, const RopeTables& t) {
   switch (type) {
     case DType::kF32:
-      return rotate(static_cast<float*>(row), static_cast<float*>(row), n_freq, interleaved, cos, sin);
+      return rotate(static_cast<float*>(row), static_cast<float*>(row), t.n_freq, pairing, t.cos, t.sin);
     case DType::kF16:
-      return rotate(static_cast<f16*>(row), static_cast<f16*>(row), n_freq, interleaved, cos, sin);
+      return rotate(static_cast<f16*>(row), static_cast<f16*>(row), t.n_freq, pairing, t.cos, t.sin);
     case DType::kBF16:
-      return rotate(static_cast<bf16*>(row), static_cast<bf16*>(row), n_freq, interleaved, cos, sin);
+      return rotate(static_cast<bf16*>(row), static_cast<bf16*>(row), t.n_freq, pairing, t.cos, t.sin);
     case DType::kI8:
     case DType::kQ8_0:
     case DType::kQ4_0:
@@ -137,38 +135,34 @@ void rope_tables(const Context& ctx, std::span<const double> inv_freq, std::span
   });
 }
 
-void rope_rotate(const Context& ctx, const Matrix& x, const Matrix& y, const RopeHeads& heads, int64_t n_freq,
-                 const float* cos, const float* sin) {
-  SEPLLM_CHECK(x.n_rows == y.n_rows && 2 * n_freq <= heads.head_dim);
-  const int64_t work = x.n_rows * heads.n_heads * heads.head_dim;
-  parallel_blocks(ctx, x.n_rows, kBlockRows, work, [&](int64_t begin, int64_t end, int) {
+void rope_rotate(const Context& ctx, const Heads& x, const Heads& y, int64_t n_rows, RopePairing pairing,
+                 const RopeTables& tables) {
+  const int64_t n = x.layout.n, dim = x.layout.dim, rotated = 2 * tables.n_freq;
+  SEPLLM_CHECK(n == y.layout.n && dim == y.layout.dim && rotated <= dim);
+  parallel_blocks(ctx, n_rows, kBlockRows, n_rows * n * dim, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
-      for (int64_t g = 0; g < heads.n_heads; ++g) {
-        const int64_t column =
-            heads.offset + g / heads.group * heads.group_stride + g % heads.group * heads.head_dim;
-        const float* from = x.row(r) + column;
-        float* to = y.row(r) + column;
-        HWY_DYNAMIC_DISPATCH(RotateF32)
-        (from, to, n_freq, heads.interleaved, cos + r * n_freq, sin + r * n_freq);
-        if (to != from) std::copy(from + 2 * n_freq, from + heads.head_dim, to + 2 * n_freq);
+      for (int64_t h = 0; h < n; ++h) {
+        const float* from = x.at(r, h);
+        float* to = y.at(r, h);
+        HWY_DYNAMIC_DISPATCH(RotateF32)(from, to, pairing, tables.from(r));
+        if (to != from) std::copy(from + rotated, from + dim, to + rotated);
       }
     }
   });
 }
 
-void rope_rotate_stored(DType type, void* row, int64_t n_freq, bool interleaved, const float* cos,
-                        const float* sin) {
+void rope_rotate_stored(DType type, void* row, RopePairing pairing, const RopeTables& tables) {
   SEPLLM_CHECK(type != DType::kI8 &&
                !is_block_type(type));  // int8: the row's scale changes, see rope_rotate_quantized
-  HWY_DYNAMIC_DISPATCH(RotateStored)(type, row, n_freq, interleaved, cos, sin);
+  HWY_DYNAMIC_DISPATCH(RotateStored)(type, row, pairing, tables);
 }
 
-void rope_rotate_quantized(int8_t* row, float* scale, int64_t head_dim, int64_t n_freq, bool interleaved,
-                           const float* cos, const float* sin, float* scratch) {
-  SEPLLM_CHECK(2 * n_freq <= head_dim);
+void rope_rotate_quantized(int8_t* row, float* scale, int64_t head_dim, RopePairing pairing,
+                           const RopeTables& tables, float* scratch) {
+  SEPLLM_CHECK(2 * tables.n_freq <= head_dim);
   row_to_f32(DType::kI8, row, head_dim, scratch);
   for (int64_t d = 0; d < head_dim; ++d) scratch[d] *= *scale;
-  HWY_DYNAMIC_DISPATCH(RotateF32)(scratch, scratch, n_freq, interleaved, cos, sin);
+  HWY_DYNAMIC_DISPATCH(RotateF32)(scratch, scratch, pairing, tables);
   *scale = quantize_row(scratch, head_dim, row);
 }
 

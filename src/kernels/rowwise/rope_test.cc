@@ -22,11 +22,17 @@ std::vector<double> frequencies(int64_t n) {
 
 struct Tables {
   Tables(const Context& ctx, const std::vector<double>& inv_freq, const std::vector<int64_t>& positions)
-      : cos(inv_freq.size() * positions.size()), sin(cos.size()) {
+      : n_freq(inv_freq.size()), cos(n_freq * positions.size()), sin(cos.size()) {
     rope_tables(ctx, inv_freq, positions, cos.data(), sin.data());
   }
+  RopeTables tables() const { return {static_cast<int64_t>(n_freq), cos.data(), sin.data()}; }
+  size_t n_freq;
   std::vector<float> cos, sin;
 };
+
+Heads heads_of(Rows& rows, const HeadLayout& layout) {
+  return {rows.matrix().data, rows.matrix().stride, layout};
+}
 
 TEST(Rope, TablesAreExactFarOut) {
   const std::vector<double> inv_freq = {1.0, 0.25, 1e-3};
@@ -54,16 +60,13 @@ TEST(Rope, TablesDoNotDependOnThreads) {
 
 TEST(Rope, RotatesHeadsAndNothingElse) {
   for (const int64_t n_freq : {1, 4, 16, 19, 32}) {
-    for (const bool interleaved : {false, true}) {
+    for (const RopePairing pairing : {RopePairing::kHalf, RopePairing::kInterleaved}) {
       for (const int64_t n_rows : {1, 90}) {
-        SCOPED_TRACE(testing::Message() << n_freq << " " << interleaved << " rows " << n_rows);
+        SCOPED_TRACE(testing::Message() << n_freq << " " << static_cast<int>(pairing) << " rows " << n_rows);
         // A fused row: groups of 2 heads with something between the groups, and 3 dims that do not rotate.
-        const RopeHeads heads{.n_heads = 6,
-                              .head_dim = 2 * n_freq + 3,
-                              .group = 2,
-                              .group_stride = 2 * (2 * n_freq + 3) + 5,
-                              .offset = 4,
-                              .interleaved = interleaved};
+        const int64_t dim = 2 * n_freq + 3;
+        const HeadLayout heads{
+            .n = 6, .dim = dim, .group = 2, .stride = dim, .group_stride = 2 * dim + 5, .offset = 4};
         const int64_t n_cols = 4 + 3 * heads.group_stride + 2;
         const auto inv_freq = frequencies(n_freq);
         std::vector<int64_t> positions;
@@ -71,21 +74,21 @@ TEST(Rope, RotatesHeadsAndNothingElse) {
         Rows x(n_rows, n_cols, 3, 1);
         x.fill(1);
         Rows expected = x;
-        rope_rotate_reference(expected.matrix(), heads, inv_freq, positions);
+        rope_rotate_reference(heads_of(expected, heads), pairing, inv_freq, positions);
         test::for_each_target([&] {
           test::Threads t(3);
           const Tables tables(t.context, inv_freq, positions);
           Rows in_place = x, other(n_rows, n_cols, 9, 2);
-          rope_rotate(t.context, in_place.matrix(), in_place.matrix(), heads, n_freq, tables.cos.data(),
-                      tables.sin.data());
+          rope_rotate(t.context, heads_of(in_place, heads), heads_of(in_place, heads), n_rows, pairing,
+                      tables.tables());
           EXPECT_LE(test::max_difference(in_place.matrix(), expected.matrix()), 3e-7);
           EXPECT_EQ(in_place.damaged(), 0);
           // Elsewhere: the heads' columns alone are written, all of them.
-          rope_rotate(t.context, x.matrix(), other.matrix(), heads, n_freq, tables.cos.data(),
-                      tables.sin.data());
+          rope_rotate(t.context, heads_of(x, heads), heads_of(other, heads), n_rows, pairing,
+                      tables.tables());
           for (int64_t c = 0; c < n_cols; ++c) {
             const int64_t in_group = (c - 4) % heads.group_stride;
-            const bool inside = c >= 4 && c < 4 + 3 * heads.group_stride && in_group < 2 * heads.head_dim;
+            const bool inside = c >= 4 && c < 4 + 3 * heads.group_stride && in_group < 2 * heads.dim;
             for (int64_t r = 0; r < n_rows; ++r) {
               EXPECT_EQ(other.at(r, c), inside ? in_place.at(r, c) : Rows::kGuard) << r << " " << c;
             }
@@ -100,7 +103,7 @@ TEST(Rope, RotatesHeadsAndNothingElse) {
 TEST(Rope, StoredRows) {
   for (const DType type : test::kAllTypes) {
     for (const int64_t n_freq : {1, 5, 16, 33}) {
-      for (const bool interleaved : {false, true}) {
+      for (const RopePairing pairing : {RopePairing::kHalf, RopePairing::kInterleaved}) {
         const int64_t n = 2 * n_freq;
         const auto stored = test::random_stored(type, n + 1, 4);
         const auto inv_freq = frequencies(n_freq);
@@ -108,11 +111,11 @@ TEST(Rope, StoredRows) {
         const Tables tables(t.context, inv_freq, {12345});
         Rows expected(1, n);
         for (int64_t i = 0; i < n; ++i) expected.at(0, i) = load_element(type, stored.data(), i);
-        rope_rotate_reference(expected.matrix(), {.n_heads = 1, .head_dim = n, .interleaved = interleaved},
-                              inv_freq, std::vector<int64_t>{12345});
+        rope_rotate_reference(heads_of(expected, HeadLayout::dense(1, n)), pairing, inv_freq,
+                              std::vector<int64_t>{12345});
         test::for_each_target([&] {
           auto row = stored;
-          rope_rotate_stored(type, row.data(), n_freq, interleaved, tables.cos.data(), tables.sin.data());
+          rope_rotate_stored(type, row.data(), pairing, tables.tables());
           const double step = type == DType::kF32 ? 3e-7 : type == DType::kF16 ? 1e-3 : 8e-3;
           for (int64_t i = 0; i < n; ++i) {
             EXPECT_NEAR(load_element(type, row.data(), i), expected.at(0, i), step) << i;
@@ -128,7 +131,7 @@ TEST(Rope, StoredRows) {
 // int8: what the dequantised row becomes, to half a step of its new scale.
 TEST(Rope, QuantizedRows) {
   for (const int64_t n_freq : {1, 5, 16, 33}) {
-    for (const bool interleaved : {false, true}) {
+    for (const RopePairing pairing : {RopePairing::kHalf, RopePairing::kInterleaved}) {
       const int64_t n = 2 * n_freq + 3;  // the last dims are not rotated
       std::vector<int8_t> stored(static_cast<size_t>(n + 1), 77);
       const Rng rng(9);
@@ -141,16 +144,15 @@ TEST(Rope, QuantizedRows) {
       Rows expected(1, n);
       for (int64_t i = 0; i < n; ++i)
         expected.at(0, i) = kScale * static_cast<float>(stored[static_cast<size_t>(i)]);
-      rope_rotate_reference(expected.matrix(), {.n_heads = 1, .head_dim = n, .interleaved = interleaved},
-                            inv_freq, std::vector<int64_t>{12345});
+      rope_rotate_reference(heads_of(expected, HeadLayout::dense(1, n)), pairing, inv_freq,
+                            std::vector<int64_t>{12345});
       float largest = 0.0F;
       for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(expected.at(0, i)));
       test::for_each_target([&] {
         auto row = stored;
         float scale = kScale;
         std::vector<float> scratch(static_cast<size_t>(n));
-        rope_rotate_quantized(row.data(), &scale, n, n_freq, interleaved, tables.cos.data(),
-                              tables.sin.data(), scratch.data());
+        rope_rotate_quantized(row.data(), &scale, n, pairing, tables.tables(), scratch.data());
         EXPECT_NEAR(scale, largest / 127.0F, 1e-6F * largest);
         for (int64_t i = 0; i < n; ++i) {
           EXPECT_NEAR(scale * static_cast<float>(row[static_cast<size_t>(i)]), expected.at(0, i),
@@ -172,9 +174,9 @@ TEST(Rope, RotationsAdd) {
   Rows twice(1, 2 * kFreq), once(1, 2 * kFreq);
   twice.fill(1);
   once.fill(1);
-  rope_rotate_stored(DType::kF32, twice.matrix().data, kFreq, false, a.cos.data(), a.sin.data());
-  rope_rotate_stored(DType::kF32, twice.matrix().data, kFreq, false, b.cos.data(), b.sin.data());
-  rope_rotate_stored(DType::kF32, once.matrix().data, kFreq, false, both.cos.data(), both.sin.data());
+  rope_rotate_stored(DType::kF32, twice.matrix().data, RopePairing::kHalf, a.tables());
+  rope_rotate_stored(DType::kF32, twice.matrix().data, RopePairing::kHalf, b.tables());
+  rope_rotate_stored(DType::kF32, once.matrix().data, RopePairing::kHalf, both.tables());
   EXPECT_LE(test::max_difference(twice.matrix(), once.matrix()), 5e-7);
 }
 
