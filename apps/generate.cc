@@ -68,10 +68,7 @@ class GenerateCommand : public Command {
     // Text is printed as it comes: an endless stream holds none of it.
     request.keep = common_.json || model.tokenizer == nullptr;
     request.ignore_eos = ignore_eos_;
-    request.stop_ids = model.config().eos_token_ids;
-    if (model.tokenizer != nullptr && model.tokenizer->eos_id()) {
-      request.stop_ids.push_back(*model.tokenizer->eos_id());
-    }
+    request.stop_ids = model.end_tokens();
     return request;
   }
 

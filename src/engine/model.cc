@@ -53,6 +53,13 @@ int32_t Model::start_token() const {
   return *bos;
 }
 
+std::vector<int32_t> Model::end_tokens() const {
+  std::vector<int32_t> ids = config().eos_token_ids;
+  if (!config().eos_stated && tokenizer != nullptr && tokenizer->eos_id())
+    ids.push_back(*tokenizer->eos_id());
+  return ids;
+}
+
 std::vector<int32_t> Model::encode(const std::string& text, const std::string& bos) const {
   const Tokenizer& t = tokenizer_or_error();
   std::vector<int32_t> ids = t.encode(text);

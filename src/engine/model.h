@@ -27,6 +27,9 @@ struct Model {
   std::optional<int32_t> bos_id() const;
   // bos_id(), as the first token of an empty prompt. Error (kInvalidArgument) where there is none.
   int32_t start_token() const;
+  // Tokens that end a text: those that generation_config.json or, without one, config.json states, as in
+  // transformers. Where they state none: the tokenizer's EOS and the family's default.
+  std::vector<int32_t> end_tokens() const;
   // Ids of a text as the flags say: `bos` "auto" (iff the tokenizer's files say so), "on" or "off". Error: a
   // tokenizer larger than the embedding, no BOS to add.
   std::vector<int32_t> encode(const std::string& text, const std::string& bos) const;

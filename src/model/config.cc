@@ -74,15 +74,17 @@ void read_shared(const JsonObject& config, ModelConfig* c) {
   if (config.has("sepllm")) c->policy = config.object("sepllm").json();
 }
 
-// Instruct models name further end-of-turn tokens only here.
+// The end tokens that this file states replace those of config.json, as in transformers: instruct models end
+// their turns with others than their base models. A file that states none changes nothing (transformers then
+// never stops).
 void read_generation_config(const std::string& folder, ModelConfig* c) {
   const std::string path = folder + "/generation_config.json";
   if (!file_exists(path)) return;
   const Json json = parse_json(read_file(path, kMaxConfigBytes), path);
-  for (const int32_t id : read_id_list(JsonObject(json, path), "eos_token_id", c->vocab_size)) {
-    auto& ids = c->eos_token_ids;
-    if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
-  }
+  std::vector<int32_t> ids = read_id_list(JsonObject(json, path), "eos_token_id", c->vocab_size);
+  if (ids.empty()) return;
+  c->eos_token_ids = std::move(ids);
+  c->eos_stated = true;
 }
 
 }  // namespace

@@ -66,6 +66,7 @@ struct ModelConfig {
 
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
+  bool eos_stated = false;  // by the model's files; else the family's default
   std::string stored_dtype;  // "dtype" or "torch_dtype", for inspect
   Json policy;               // the "sepllm" object of config.json, or null
 

@@ -85,11 +85,25 @@ TEST(Config, TokenIds) {
   expect_refused("llama", {{"eos_token_id", "x"}}, ErrorCode::kBadFile, {"eos_token_id", "a token id"});
 }
 
-TEST(Config, GenerationConfigAddsEndTokens) {
+// Expected values: where transformers 5 stops.
+TEST(Config, EndTokensOfGenerationConfigReplaceThoseOfTheConfig) {
+  using Ids = std::vector<int32_t>;
   const test::TemporaryFolder folder;
-  folder.write("config.json", config_of("llama").dump());
-  folder.write("generation_config.json", R"({"eos_token_id":[257,3]})");
-  EXPECT_EQ(read_model_spec(folder.path()).config.eos_token_ids, (std::vector<int32_t>{257, 3}));
+  const auto ends = [&](const Json& config, const std::string& generation) {
+    folder.write("config.json", config_of("llama", config).dump());
+    folder.write("generation_config.json", generation);
+    return read_model_spec(folder.path()).config;
+  };
+  const Json seven = {{"eos_token_id", 7}};
+  EXPECT_EQ(ends(seven, R"({"eos_token_id": 3})").eos_token_ids, Ids{3});
+  EXPECT_EQ(ends(seven, R"({"eos_token_id": [257, 3]})").eos_token_ids, (Ids{257, 3}));
+  EXPECT_EQ(ends(seven, R"({"temperature": 0.6})").eos_token_ids, Ids{7});
+  EXPECT_EQ(ends(seven, R"({"eos_token_id": null})").eos_token_ids, Ids{7});
+  EXPECT_EQ(ends(seven, R"({"eos_token_id": [100000]})").eos_token_ids, Ids{7});
+  EXPECT_TRUE(ends(seven, "{}").eos_stated);
+  const Json none = {{"eos_token_id", nullptr}};
+  EXPECT_FALSE(ends(none, "{}").eos_stated);
+  EXPECT_TRUE(ends(none, R"({"eos_token_id": 3})").eos_stated);
   folder.write("generation_config.json", "{");
   expect_error([&] { read_model_spec(folder.path()); }, ErrorCode::kBadFile, {"generation_config.json"});
 }

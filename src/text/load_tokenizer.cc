@@ -34,16 +34,15 @@ std::unique_ptr<Tokenizer> load_model_file(const std::string& path, const std::s
   if (!looks_like_sentencepiece(bytes)) {
     throw Error(ErrorCode::kBadFile, "neither a SentencePiece model nor a tiktoken file", {.file = path});
   }
-  auto tokenizer = parse_sentencepiece(bytes, path);
-  if (config.chat_template) tokenizer->set_chat_template(*config.chat_template);
-  return tokenizer;
+  return parse_sentencepiece(bytes, path, config);
 }
 
 std::unique_ptr<Tokenizer> load_file(const std::string& path, int64_t config_vocab_size) {
   const std::string name = std::filesystem::path(path).filename().string();
-  if (name.ends_with(".bin")) return load_llama2c(path, config_vocab_size);
   const std::string folder = folder_of(path);
-  const TokenizerConfig config = read_tokenizer_config(folder);
+  TokenizerConfig config = read_tokenizer_config(folder);
+  if (config_vocab_size > 0) config.model_vocab_size = config_vocab_size;
+  if (name.ends_with(".bin")) return load_llama2c(path, config_vocab_size, config);
   if (name == "vocab.json" || name == "merges.txt") {
     return load_gpt2_files(folder + "/vocab.json", folder + "/merges.txt", config);
   }
@@ -95,7 +94,7 @@ std::vector<StoredTokenizerFile> tokenizer_files(const std::string& path) {
     if (const std::string found = find_llama2c(folder); !found.empty())
       out.push_back({found, std::filesystem::path(found).filename()});
   } else if (lone.ends_with(".bin")) {
-    return {{path, lone.starts_with("tok") ? lone : "tokenizer.bin"}};
+    out.push_back({path, lone.starts_with("tok") ? lone : "tokenizer.bin"});
   } else if (lone != "vocab.json" && lone != "merges.txt") {
     out.push_back({path, is_json(read_file(path, kMaxTokenizerFile)) ? "tokenizer.json" : "tokenizer.model"});
   }

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "tests/support/support.h"
 #include "text/formats/tiktoken.h"
 #include "text/formats/tokenizer_json.h"
@@ -74,7 +76,8 @@ TEST(LoadTokenizer, TokenizerJsonOfAFolderWithItsConfig) {
   EXPECT_EQ(tokenizer->token_bytes(259), "");
   EXPECT_EQ(tokenizer->token_bytes(-1), "");
   EXPECT_TRUE(tokenizer->is_special(258));
-  EXPECT_FALSE(tokenizer->is_special(256));
+  EXPECT_TRUE(tokenizer->is_special(256));  // named as EOS
+  EXPECT_FALSE(tokenizer->is_special(257));
   folder.write("chat_template.jinja", "J");
   EXPECT_EQ(load_tokenizer(folder.path())->chat_template(), "J");
 }
@@ -92,6 +95,110 @@ TEST(LoadTokenizer, ModelConfigsFillWhatTheTokenizersFilesDoNotSay) {
   EXPECT_FALSE(load_tokenizer(folder.path())->adds_bos());
   folder.write("special_tokens_map.json", R"({"eos_token": 7})");
   EXPECT_THROW(load_tokenizer(folder.path()), Error);
+}
+
+struct Loaded {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::string warnings;
+};
+
+Loaded load_with_warnings(const TemporaryFolder& folder, int64_t rows = 0) {
+  Loaded loaded;
+  LogSink old = set_log_sink([&](LogLevel, const std::string& text) { loaded.warnings += text + "\n"; });
+  loaded.tokenizer = load_tokenizer(folder.path(), rows);
+  set_log_sink(std::move(old));
+  return loaded;
+}
+
+void expect_warning(const std::string& warnings, std::initializer_list<const char*> parts) {
+  for (const char* part : parts) EXPECT_NE(warnings.find(part), std::string::npos) << warnings;
+  EXPECT_EQ(std::count(warnings.begin(), warnings.end(), '\n'), 1) << warnings;
+}
+
+TEST(LoadTokenizer, StatedIdsHoldAlsoWithGapsBetween) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", tokenizer_document().dump());
+  folder.write("added_tokens.json", R"({"<b>": 400, "<a>": 300})");
+  const Loaded loaded = load_with_warnings(folder);
+  EXPECT_EQ(loaded.warnings, "");
+  EXPECT_EQ(loaded.tokenizer->encode("<a><b>"), (Ids{300, 400}));
+  EXPECT_EQ(loaded.tokenizer->vocab_size(), 401);
+  EXPECT_EQ(loaded.tokenizer->piece(350), "");
+  EXPECT_EQ(loaded.tokenizer->decode({300, 350, 400}), "<a><b>");
+}
+
+TEST(LoadTokenizer, NamesWithoutAnIdAreWarnedOf) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", tokenizer_document().dump());
+  folder.write("special_tokens_map.json", R"({"eos_token": "<end>", "pad_token": "he",
+      "additional_special_tokens": ["<a>", "<b>", "<c>"]})");
+  // As transformers: the next ids, in the order of the roles.
+  Loaded loaded = load_with_warnings(folder);
+  expect_warning(loaded.warnings, {"special_tokens_map.json", "\"<end>\", \"<a>\", \"<b>\" and 1 more"});
+  EXPECT_EQ(loaded.tokenizer->encode("<end><a><b><c>"), (Ids{259, 260, 261, 262}));
+  EXPECT_EQ(loaded.tokenizer->eos_id(), 259);
+  // The model has no rows for more than two of them.
+  loaded = load_with_warnings(folder, 261);
+  EXPECT_NE(loaded.warnings.find("plain text"), std::string::npos) << loaded.warnings;
+  EXPECT_EQ(loaded.tokenizer->vocab_size(), 261);
+  EXPECT_EQ(loaded.tokenizer->find("<b>"), std::nullopt);
+  // The same by config.json; EOS falls back to its id.
+  folder.write("config.json", R"({"vocab_size": 259, "eos_token_id": 258})");
+  loaded = load_with_warnings(folder);
+  expect_warning(loaded.warnings, {"plain text", "<end>"});
+  EXPECT_EQ(loaded.tokenizer->vocab_size(), 259);
+  EXPECT_EQ(loaded.tokenizer->eos_id(), 258);
+}
+
+TEST(LoadTokenizer, NamesInFilesThatDoNotCountAreWarnedOf) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", tokenizer_document().dump());
+  folder.write("tokenizer_config.json",
+               R"({"added_tokens_decoder": {"259": {"content": "<a>", "special": true}}})");
+  folder.write("special_tokens_map.json", R"({"pad_token": "<pad>", "sep_token": "<a>", "cls_token": "he"})");
+  const Loaded loaded = load_with_warnings(folder);
+  expect_warning(loaded.warnings, {"special_tokens_map.json", "\"<pad>\"", "plain text"});
+  EXPECT_EQ(loaded.tokenizer->encode("<a>"), Ids{259});
+}
+
+TEST(LoadTokenizer, StatedIdsOfOtherTokensDoNotCount) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", tokenizer_document().dump());
+  folder.write("added_tokens.json", R"({"<a>": 65, "he": 300, "<|endoftext|>": 301})");
+  const Loaded loaded = load_with_warnings(folder);
+  expect_warning(loaded.warnings, {"added_tokens.json", "\"<a>\", \"he\"", "other tokens"});
+  EXPECT_EQ(loaded.tokenizer->encode("<a>he<|endoftext|>"), (Ids{259, 256, 258}));
+}
+
+TEST(LoadTokenizer, WrongValuesInTheFilesNextToItAreErrors) {
+  const auto expect_refused = [](const char* name, const char* content) {
+    const TemporaryFolder folder;
+    folder.write("tokenizer.json", tokenizer_document().dump());
+    folder.write(name, content);
+    EXPECT_THROW(load_tokenizer(folder.path()), Error) << name << " " << content;
+  };
+  for (const char* content : {"[]", R"({"<a>": -1})", R"({"<a>": "5"})", R"({"<a>": 2147483647})",
+                              R"({"<a>": 300, "<b>": 300.5})", "{"}) {
+    expect_refused("added_tokens.json", content);
+  }
+  for (const char* content :
+       {R"({"added_tokens_decoder": []})", R"({"added_tokens_decoder": {"x": {"content": "<a>"}}})",
+        R"({"added_tokens_decoder": {"-3": {"content": "<a>"}}})",
+        R"({"added_tokens_decoder": {"300": "<a>"}})", R"({"added_tokens_decoder": {"300": {"content": 5}}})",
+        R"({"added_tokens_decoder": {"99999999": {"content": "<a>"}}})", R"({"pad_token": 5})",
+        R"({"additional_special_tokens": [5]})", R"({"add_prefix_space": "yes"})", R"({"legacy": 1})"}) {
+    expect_refused("tokenizer_config.json", content);
+  }
+}
+
+TEST(LoadTokenizer, AnEmptyNameIsNone) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.json", tokenizer_document().dump());
+  folder.write("special_tokens_map.json", R"({"eos_token": "", "unk_token": "", "pad_token": null})");
+  const Loaded loaded = load_with_warnings(folder);
+  EXPECT_EQ(loaded.warnings, "");
+  EXPECT_EQ(loaded.tokenizer->eos_id(), 258);
+  EXPECT_EQ(loaded.tokenizer->vocab_size(), 259);
 }
 
 TEST(LoadTokenizer, Gpt2FilesWithAndWithoutTheirVersion) {
@@ -129,6 +236,21 @@ TEST(LoadTokenizer, TiktokenWithLlama3sSpecialTokens) {
   EXPECT_EQ(tokenizer->bos_id(), 259);
   EXPECT_EQ(tokenizer->eos_id(), 260);
   EXPECT_TRUE(tokenizer->adds_bos());
+}
+
+// Llama 3.1 gives names to tokens that Llama 3 reserves.
+TEST(LoadTokenizer, NamedTokensOfTiktokenTakeTheReservedPlaces) {
+  const TemporaryFolder folder;
+  folder.write("tokenizer.model", tiktoken_file());
+  folder.write("tokenizer_config.json",
+               R"({"added_tokens_decoder": {"267": {"content": "<|eom_id|>", "special": true}}})");
+  const Loaded loaded = load_with_warnings(folder);
+  EXPECT_EQ(loaded.warnings, "");
+  EXPECT_EQ(loaded.tokenizer->encode("<|eom_id|><|eot_id|>"), (Ids{267, 268}));
+  EXPECT_EQ(loaded.tokenizer->piece(267), "<|eom_id|>");
+  EXPECT_EQ(loaded.tokenizer->find("<|reserved_special_token_4|>"), std::nullopt);
+  EXPECT_EQ(loaded.tokenizer->encode("he", {.add_special = true}), (Ids{259, 256}));
+  EXPECT_EQ(loaded.tokenizer->vocab_size(), 259 + 256);
 }
 
 TEST(LoadTokenizer, DamagedTiktokenFilesAreErrors) {
@@ -226,7 +348,7 @@ TEST(LoadTokenizer, FilesOfAFolderAndOfALoneFile) {
   EXPECT_EQ(names(folder.path()), "");  // nothing to which it could belong
   folder.write("tok512.bin", "");
   EXPECT_EQ(names(folder.path()), "tok512.bin chat_template.jinja ");
-  EXPECT_EQ(names(folder.file("tok512.bin")), "tok512.bin ");
+  EXPECT_EQ(names(folder.file("tok512.bin")), "tok512.bin chat_template.jinja ");
   folder.write("mine", tokenizer_document().dump());
   EXPECT_EQ(names(folder.file("mine")), "tokenizer.json chat_template.jinja ");
   folder.write("vocab.json", "{}");

@@ -64,10 +64,10 @@ class Tokenizer {
 };
 
 // Reads the tokenizer of a HF folder (tokenizer.json, else tokenizer.model (SentencePiece or tiktoken, told
-// apart by content), else vocab.json + merges.txt, else tok*.bin; with tokenizer_config.json and
-// special_tokens_map.json where they are), or one such file. `config_vocab_size` > 0: the model's embedding
-// rows, needed for nothing but llama2.c files whose size is not stored. Error for anything wrong in the
-// files.
+// apart by content), else vocab.json + merges.txt, else tok*.bin), or one such file; with what the files next
+// to it say (text/formats/tokenizer_config.h). `config_vocab_size` > 0: the model's embedding rows, for
+// llama2.c files, whose size is not stored, and for tokens to which no file gives an id. Error for anything
+// wrong in the files.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t config_vocab_size = 0);
 
 // A file of a tokenizer, and the name under which a HF folder has it.

@@ -92,6 +92,44 @@ TEST_F(CliGenerate, StopStringsEndTheTextBeforeThem) {
   EXPECT_EQ(stopped["finish_reason"], "stop");
 }
 
+// As transformers: generation_config.json before config.json, and both before the tokenizer's EOS.
+TEST_F(CliGenerate, TheFirstFileThatStatesEndTokensDecides) {
+  const std::string folder = file("ends");
+  write_random_model(folder, {});
+  const std::vector<std::string> flags = {"generate", "--model", folder, "--prompt", "a", "-n",
+                                          "40",       "--temp",  "1",    "--seed",   "7"};
+  const auto all =
+      run_json(flags + std::vector<std::string>{"--ignore-eos"})["ids"].get<std::vector<int32_t>>();
+  const auto up_to = [&](int32_t id) {
+    return std::vector<int32_t>(all.begin(), std::find(all.begin(), all.end(), id));
+  };
+  const auto ids = [&] { return run_json(flags)["ids"].get<std::vector<int32_t>>(); };
+  const Json config = parse_json(read_file(folder + "/config.json"), "config.json");
+  const auto write_config = [&](const Json& eos) {
+    Json changed = config;
+    changed["eos_token_id"] = eos;
+    write("ends/config.json", changed.dump());
+  };
+  ASSERT_NE(all[3], all[9]);
+  write("ends/tokenizer_config.json", Json({{"eos_token", ""}}).dump());
+  write_config(all[3]);
+  EXPECT_EQ(ids(), up_to(all[3]));
+  write("ends/generation_config.json", Json({{"eos_token_id", all[9]}}).dump());
+  EXPECT_EQ(ids(), up_to(all[9]));
+  write("ends/generation_config.json", "{}");
+  EXPECT_EQ(ids(), up_to(all[3]));
+  write_config(nullptr);
+  EXPECT_EQ(ids(), all);
+  // The tokenizer's: a token of its vocabulary by its text.
+  const Json tokenizer = parse_json(read_file(folder + "/tokenizer.json"), "tokenizer.json");
+  for (const auto& item : tokenizer["model"]["vocab"].items()) {
+    if (item.value() == all[3]) write("ends/tokenizer_config.json", Json({{"eos_token", item.key()}}).dump());
+  }
+  EXPECT_EQ(ids(), up_to(all[3]));
+  write_config(all[9]);
+  EXPECT_EQ(ids(), up_to(all[9]));
+}
+
 TEST_F(CliGenerate, AllPoliciesAgreeWhileTheWindowReachesBack) {
   const auto ids = [&](const std::string& policy) {
     return run_json(with_model(

@@ -117,6 +117,7 @@ void read_token_ids(const JsonObject& config, std::optional<int32_t> default_bos
   const auto bos = with_default("bos_token_id", default_bos);
   if (!bos.empty()) out->bos_token_id = bos.front();
   out->eos_token_ids = with_default("eos_token_id", default_eos);
+  out->eos_stated = config.has("eos_token_id") && !out->eos_token_ids.empty();
 }
 
 std::vector<double> alibi_slopes(int64_t n_heads) {

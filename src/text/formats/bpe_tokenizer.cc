@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "base/utf8.h"
 
 namespace sepllm {
@@ -11,15 +10,19 @@ namespace {
 
 constexpr size_t kMaxReserve = size_t{1} << 26;  // tokens
 
-bool begins_with(const std::vector<int32_t>& ids, std::optional<int32_t> id) {
-  return id && !ids.empty() && ids.front() == *id;
-}
-
-bool ends_with(const std::vector<int32_t>& ids, std::optional<int32_t> id) {
-  return id && !ids.empty() && ids.back() == *id;
-}
-
 }  // namespace
+
+AddedTokens make_added_tokens(std::vector<AddedToken> own, const BpeModel& model,
+                              const Normalizer& normalizer, const TokenizerConfig& config,
+                              const std::string& file, bool renames) {
+  const PieceTable& pieces = model.pieces();
+  const BaseVocabulary vocabulary{
+      .find = [&](std::string_view text) { return pieces.find(text); },
+      .has = [&](int32_t id) { return id < pieces.size() && !pieces.piece(id).empty(); },
+      .size = pieces.size(),
+      .renames = renames};
+  return {with_named_tokens(std::move(own), config, vocabulary), normalizer, file};
+}
 
 class BpeTokenizer::Loan {
  public:
@@ -62,7 +65,7 @@ BpeTokenizer::BpeTokenizer(BpeParts parts, const TokenizerConfig& config, const 
                          : parts_.decoder.token_bytes(piece(static_cast<int32_t>(id)), false);
   }
   choose_special_ids(config);
-  adapt_frame(config);
+  adapt_frame(parts_.frame, config, bos_, eos_);
   if (config.chat_template) set_chat_template(*config.chat_template);
 }
 
@@ -84,11 +87,10 @@ void BpeTokenizer::check_added_tokens(const std::string& file) const {
   }
 }
 
-std::optional<int32_t> BpeTokenizer::choose_id(const SpecialTokenChoice& choice, const char* role,
+std::optional<int32_t> BpeTokenizer::choose_id(const SpecialTokenChoice& choice,
                                                std::initializer_list<const char*> usual_names) const {
   if (choice.text) {
     if (const auto id = find(*choice.text)) return id;
-    log_warning(std::string(role) + " \"" + *choice.text + "\" is not in the tokenizer's vocabulary");
   }
   if (choice.id && *choice.id >= 0 && *choice.id < vocab_size_) return static_cast<int32_t>(*choice.id);
   for (const char* name : usual_names) {
@@ -99,30 +101,12 @@ std::optional<int32_t> BpeTokenizer::choose_id(const SpecialTokenChoice& choice,
 }
 
 void BpeTokenizer::choose_special_ids(const TokenizerConfig& config) {
-  bos_ = choose_id(config.bos, "bos_token", {"<|begin_of_text|>", "<s>", "<|endoftext|>"});
+  bos_ = choose_id(config.bos, {"<|begin_of_text|>", "<s>", "<|endoftext|>"});
   if (!bos_ && parts_.frame.before.size() == 1) bos_ = parts_.frame.before.front();
-  eos_ = choose_id(config.eos, "eos_token", {"<|end_of_text|>", "</s>", "<|endoftext|>"});
+  eos_ = choose_id(config.eos, {"<|end_of_text|>", "</s>", "<|endoftext|>"});
 }
 
-void BpeTokenizer::adapt_frame(const TokenizerConfig& config) {
-  TextFrame& frame = parts_.frame;
-  if (config.add_bos && bos_ && *config.add_bos != begins_with(frame.before, bos_)) {
-    if (*config.add_bos) {
-      frame.before.insert(frame.before.begin(), *bos_);
-    } else {
-      frame.before.erase(frame.before.begin());
-    }
-  }
-  if (config.add_eos && eos_ && *config.add_eos != ends_with(frame.after, eos_)) {
-    if (*config.add_eos) {
-      frame.after.push_back(*eos_);
-    } else {
-      frame.after.pop_back();
-    }
-  }
-}
-
-bool BpeTokenizer::adds_bos() const { return begins_with(parts_.frame.before, bos_); }
+bool BpeTokenizer::adds_bos() const { return begins_with(parts_.frame, bos_); }
 
 bool BpeTokenizer::cuts_before_line_break() const {
   return parts_.normalizer.cuts_before_line_break() && parts_.pre_tokenizer.cuts_before_line_break() &&

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "text/bpe/bpe_model.h"
+#include "text/formats/named_tokens.h"
 #include "text/formats/tokenizer_config.h"
 #include "text/steps/added_tokens.h"
 #include "text/steps/normalizer.h"
@@ -15,11 +16,6 @@
 #include "text/tokenizer.h"
 
 namespace sepllm {
-
-// Tokens that the post-processor puts around a text.
-struct TextFrame {
-  std::vector<int32_t> before, after;
-};
 
 struct BpeParts {
   Normalizer normalizer;
@@ -30,6 +26,12 @@ struct BpeParts {
   TextFrame frame;
   std::string format;
 };
+
+// The added tokens of a tokenizer with this model: `own` of its own file and those that `config` names.
+// `renames`: as BaseVocabulary's.
+AddedTokens make_added_tokens(std::vector<AddedToken> own, const BpeModel& model,
+                              const Normalizer& normalizer, const TokenizerConfig& config,
+                              const std::string& file, bool renames = false);
 
 class BpeTokenizer : public Tokenizer {
  public:
@@ -62,9 +64,8 @@ class BpeTokenizer : public Tokenizer {
                       std::vector<int32_t>& out) const;
   void check_added_tokens(const std::string& file) const;
   void choose_special_ids(const TokenizerConfig& config);
-  std::optional<int32_t> choose_id(const SpecialTokenChoice& choice, const char* role,
+  std::optional<int32_t> choose_id(const SpecialTokenChoice& choice,
                                    std::initializer_list<const char*> usual_names) const;
-  void adapt_frame(const TokenizerConfig& config);
 
   BpeParts parts_;
   int64_t vocab_size_ = 0;

@@ -40,14 +40,16 @@ std::unique_ptr<Tokenizer> load_gpt2_files(const std::string& vocab_path, const 
     special.push_back({.id = id, .content = kEndOfText, .special = true});
   }
   BpeModel model(std::move(pieces), merges, {.bytes = true}, merges_path);
-  return std::make_unique<BpeTokenizer>(BpeParts{{},
-                                                 PreTokenizer::byte_level(kGpt2Pattern),
-                                                 std::move(model),
-                                                 AddedTokens(std::move(special), Normalizer(), vocab_path),
-                                                 TokenDecoder::byte_level(),
-                                                 {},
-                                                 "byte-level BPE (vocab.json, merges.txt)"},
-                                        config, vocab_path);
+  AddedTokens added = make_added_tokens(std::move(special), model, Normalizer(), config, vocab_path);
+  return std::make_unique<BpeTokenizer>(
+      BpeParts{{},
+               PreTokenizer::byte_level(kGpt2Pattern, config.add_prefix_space.value_or(false)),
+               std::move(model),
+               std::move(added),
+               TokenDecoder::byte_level(),
+               {},
+               "byte-level BPE (vocab.json, merges.txt)"},
+      config, vocab_path);
 }
 
 }  // namespace sepllm

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "base/file.h"
 #include "base/utf8.h"
 #include "text/bpe/score_bpe.h"
+#include "text/formats/named_tokens.h"
 
 namespace sepllm {
 namespace {
@@ -96,14 +98,24 @@ void check_pieces(const std::vector<ScoredPiece>& pieces, const std::string& pat
 }
 
 // Encodes as llama2.c does, which agrees with SentencePiece on models like Llama-2's (BPE, no normalisation,
-// dummy prefix) up to this: the file does not tell control and user-defined tokens from others, so no special
-// strings in a text are parsed. The order of merges is the same (best score, leftmost first); runs of blanks
-// too come out alike, since their pieces are ordinary ones of lowest score in Llama-2's model.
+// dummy prefix) up to this: the file does not tell control and user-defined tokens from others, so only those
+// special strings in a text are parsed that the files next to it name. The order of merges is the same (best
+// score, leftmost first); runs of blanks are the same too, since their pieces are ordinary ones of lowest
+// score in Llama-2's model.
 class Llama2cTokenizer : public Tokenizer {
  public:
-  Llama2cTokenizer(std::vector<ScoredPiece> pieces, const std::string& path)
-      : pieces_(std::move(pieces)), bpe_(pieces_, path) {
+  Llama2cTokenizer(std::vector<ScoredPiece> pieces, const TokenizerConfig& config, const std::string& file)
+      : pieces_(std::move(pieces)), bpe_(pieces_, file), add_prefix_(config.add_prefix_space.value_or(true)) {
     for (int byte = 0; byte < 256; ++byte) byte_ids_[static_cast<size_t>(byte)] = kFirstByte + byte;
+    add_tokens(config, file);
+    const auto choose = [&](const SpecialTokenChoice& choice, int32_t own) {
+      return choice.text ? find(*choice.text).value_or(own) : own;
+    };
+    bos_ = choose(config.bos, kBos);
+    eos_ = choose(config.eos, kEos);
+    frame_.before.push_back(bos_);
+    adapt_frame(frame_, config, bos_, eos_);
+    if (config.chat_template) set_chat_template(*config.chat_template);
   }
 
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const override {
@@ -112,13 +124,17 @@ class Llama2cTokenizer : public Tokenizer {
                   {.place = fmt::format("byte {}", *bad)});
     }
     std::vector<int32_t> ids;
-    if (options.add_special) ids.push_back(kBos);
-    if (text.empty()) return ids;
-    std::string with_blank;
-    with_blank.reserve(text.size() + 1);
-    if (!options.continues) with_blank += ' ';
-    with_blank += text;
-    bpe_.encode(with_blank, byte_ids_, ids);
+    if (options.add_special) ids = frame_.before;
+    added_.split(text, false, options.parse_special, [&](const Section& section) {
+      if (section.id >= 0) return ids.push_back(section.id);
+      const bool at_start = section.text.data() == text.data() && !options.continues;
+      std::string with_blank;
+      with_blank.reserve(section.text.size() + 1);
+      if (at_start && add_prefix_) with_blank += ' ';
+      with_blank += section.text;
+      bpe_.encode(with_blank, byte_ids_, ids);
+    });
+    if (options.add_special) ids.insert(ids.end(), frame_.after.begin(), frame_.after.end());
     return ids;
   }
 
@@ -128,14 +144,13 @@ class Llama2cTokenizer : public Tokenizer {
   }
 
   std::string piece(int32_t id) const override {
-    if (id == kBos) return "<s>";  // the files have line feeds around these two
-    if (id == kEos) return "</s>";
-    return id >= 0 && id < vocab_size() ? pieces_[static_cast<size_t>(id)].text : "";
+    const AddedToken* token = added_.by_id(id);
+    return token != nullptr ? token->content : own_piece(id);
   }
 
   std::string decode(const std::vector<int32_t>& ids, bool skip_special) const override {
     std::string out;
-    bool at_start = true;
+    bool at_start = add_prefix_;
     for (const int32_t id : ids) {
       if (is_special(id)) {
         if (!skip_special) out += piece(id);
@@ -149,42 +164,81 @@ class Llama2cTokenizer : public Tokenizer {
     return out;
   }
 
-  int64_t vocab_size() const override { return static_cast<int64_t>(pieces_.size()); }
-  bool is_special(int32_t id) const override { return id >= 0 && id < kFirstByte; }
+  int64_t vocab_size() const override { return vocab_size_; }
+  bool is_special(int32_t id) const override {
+    const AddedToken* token = added_.by_id(id);
+    return (id >= 0 && id < kFirstByte) || (token != nullptr && token->special);
+  }
 
   std::optional<int32_t> find(std::string_view text) const override {
-    if (text == "<s>") return kBos;
-    if (text == "</s>") return kEos;
-    const int32_t id = bpe_.find(text);
+    if (const AddedToken* token = added_.by_content(text)) return token->id;
+    const int32_t id = find_piece(text);
     return id < 0 ? std::nullopt : std::optional(id);
   }
 
-  std::optional<int32_t> bos_id() const override { return kBos; }
-  std::optional<int32_t> eos_id() const override { return kEos; }
-  bool adds_bos() const override { return true; }
-  bool cuts_before_line_break() const override { return bpe_.cuts_before_line_break(); }
+  std::optional<int32_t> bos_id() const override { return bos_; }
+  std::optional<int32_t> eos_id() const override { return eos_; }
+  bool adds_bos() const override { return begins_with(frame_, bos_); }
+  bool cuts_before_line_break() const override {
+    return bpe_.cuts_before_line_break() && added_.cuts_before_line_break();
+  }
   std::string format() const override { return "llama2.c"; }
 
  private:
+  std::string own_piece(int32_t id) const {
+    if (id == kBos) return "<s>";  // the files have line feeds around these two
+    if (id == kEos) return "</s>";
+    return id >= 0 && static_cast<size_t>(id) < pieces_.size() ? pieces_[static_cast<size_t>(id)].text : "";
+  }
+
+  int32_t find_piece(std::string_view text) const {
+    for (int32_t id = 0; id < kFirstPiece; ++id) {
+      if (own_piece(id) == text) return id;
+    }
+    return bpe_.find(text);
+  }
+
+  void add_tokens(const TokenizerConfig& config, const std::string& file) {
+    const auto n = static_cast<int64_t>(pieces_.size());
+    std::vector<AddedToken> tokens =
+        with_named_tokens({}, config,
+                          {.find = [&](std::string_view text) { return find_piece(text); },
+                           .has = [&](int32_t id) { return id < n; },
+                           .size = n});
+    vocab_size_ = n;
+    for (AddedToken& token : tokens) {
+      token.normalized = false;  // there is no normalisation
+      vocab_size_ = std::max(vocab_size_, int64_t{token.id} + 1);
+    }
+    added_ = AddedTokens(std::move(tokens), Normalizer(), file);
+  }
+
   std::vector<ScoredPiece> pieces_;
   ScoreBpe bpe_;
   std::array<int32_t, 256> byte_ids_{};
+  bool add_prefix_;
+  AddedTokens added_;
+  int64_t vocab_size_ = 0;
+  TextFrame frame_;
+  int32_t bos_ = kBos;
+  int32_t eos_ = kEos;
 };
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> load_llama2c(const std::string& path, int64_t config_vocab_size) {
-  return parse_llama2c(read_file(path, kMaxFileBytes), path, config_vocab_size);
+std::unique_ptr<Tokenizer> load_llama2c(const std::string& path, int64_t config_vocab_size,
+                                        const TokenizerConfig& config) {
+  return parse_llama2c(read_file(path, kMaxFileBytes), path, config_vocab_size, config);
 }
 
 std::unique_ptr<Tokenizer> parse_llama2c(std::string_view bytes, const std::string& file,
-                                         int64_t config_vocab_size) {
+                                         int64_t config_vocab_size, const TokenizerConfig& config) {
   std::vector<ScoredPiece> pieces = read_pieces(bytes, file);
   check_pieces(pieces, file, config_vocab_size);
   // llama2.c looks merges up among all pieces; the specials and bytes have texts that real merges never
   // reach, and taking them out keeps a text that spells "<0x41>" from becoming the byte 0x41.
   for (size_t id = 0; id < static_cast<size_t>(kFirstPiece); ++id) pieces[id].mergeable = false;
-  return std::make_unique<Llama2cTokenizer>(std::move(pieces), file);
+  return std::make_unique<Llama2cTokenizer>(std::move(pieces), config, file);
 }
 
 }  // namespace sepllm

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "text/formats/tokenizer_config.h"
 #include "text/tokenizer.h"
 
 namespace sepllm {
@@ -14,9 +15,10 @@ namespace sepllm {
 // `config_vocab_size` > 0: the number of tokens that the model expects. Ids 0, 1, 2 are <unk>, <s>, </s>, and
 // 3 to 258 the bytes. Error (kBadFile) for a truncated file, lengths beyond the stated longest piece, another
 // number of tokens than expected, or other tokens in the places of the bytes.
-std::unique_ptr<Tokenizer> load_llama2c(const std::string& path, int64_t config_vocab_size);
+std::unique_ptr<Tokenizer> load_llama2c(const std::string& path, int64_t config_vocab_size,
+                                        const TokenizerConfig& config = {});
 // The same from the bytes of such a file; `file` is its name in errors.
 std::unique_ptr<Tokenizer> parse_llama2c(std::string_view bytes, const std::string& file,
-                                         int64_t config_vocab_size);
+                                         int64_t config_vocab_size, const TokenizerConfig& config = {});
 
 }  // namespace sepllm

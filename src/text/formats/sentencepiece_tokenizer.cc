@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/utf8.h"
 #include "text/bpe/score_bpe.h"
+#include "text/formats/named_tokens.h"
 #include "text/formats/sentencepiece_model.h"
 
 namespace sepllm {
@@ -94,11 +95,9 @@ class PlainEncoder : public Encoder {
 
 class LibraryEncoder : public Encoder {
  public:
-  LibraryEncoder(const std::string& bytes, const std::string& file) {
-    // The fields of a repeated message are merged, the last value counts: normalizer_spec (field 3) with
-    // add_dummy_prefix (its field 3) = false.
-    load(at_start_, bytes, file);
-    load(inside_, bytes + std::string("\x1A\x02\x18\x00", 4), file);
+  LibraryEncoder(const std::string& bytes, bool add_prefix, const std::string& file) {
+    load(at_start_, bytes + prefix_field(add_prefix), file);
+    load(inside_, bytes + prefix_field(false), file);
   }
 
   void encode(std::string_view text, bool at_start, Ids& out) const override {
@@ -110,6 +109,10 @@ class LibraryEncoder : public Encoder {
   }
 
  private:
+  // The fields of a repeated message are merged, the last value counts: normalizer_spec (field 3) with
+  // add_dummy_prefix (its field 3).
+  static std::string prefix_field(bool add) { return {'\x1A', '\x02', '\x18', add ? '\x01' : '\x00'}; }
+
   static void load(sentencepiece::SentencePieceProcessor& processor, const std::string& bytes,
                    const std::string& file) {
     const auto status = processor.LoadFromSerializedProto(bytes);
@@ -120,48 +123,33 @@ class LibraryEncoder : public Encoder {
   sentencepiece::SentencePieceProcessor inside_;
 };
 
-// Finds the strings of special tokens in a text: the leftmost, of those the longest.
-class SpecialStrings {
- public:
-  void add(const std::string& text, int32_t id) {
-    ids_.emplace(text, id);
-    if (std::find(lengths_.begin(), lengths_.end(), text.size()) == lengths_.end()) {
-      lengths_.push_back(text.size());
-      std::sort(lengths_.rbegin(), lengths_.rend());
-    }
-    if (first_bytes_.find(text[0]) == std::string::npos) first_bytes_ += text[0];
+// Control pieces and the unknown one: special tokens, found in a text by their strings.
+std::vector<AddedToken> control_tokens(const Model& model) {
+  std::vector<AddedToken> tokens;
+  for (size_t id = 0; id < model.pieces.size(); ++id) {
+    const Model::Piece& piece = model.pieces[id];
+    if (piece.type != Type::kControl && piece.type != Type::kUnknown) continue;
+    tokens.push_back({.id = static_cast<int32_t>(id), .content = piece.text, .special = true});
   }
-
-  struct Hit {
-    size_t at, length;
-    int32_t id;
-  };
-  std::optional<Hit> find(std::string_view text, size_t from) const {
-    for (size_t at = text.find_first_of(first_bytes_, from); at != std::string_view::npos;
-         at = text.find_first_of(first_bytes_, at + 1)) {
-      for (const size_t length : lengths_) {
-        const auto it = ids_.find(std::string(text.substr(at, length)));
-        if (it != ids_.end()) return Hit{at, it->first.size(), it->second};
-      }
-    }
-    return std::nullopt;
-  }
-
- private:
-  std::unordered_map<std::string, int32_t> ids_;
-  std::vector<size_t> lengths_;  // descending
-  std::string first_bytes_;
-};
+  return tokens;
+}
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  SentencePieceTokenizer(Model model, std::unique_ptr<Encoder> encoder)
-      : model_(std::move(model)), encoder_(std::move(encoder)) {
+  SentencePieceTokenizer(Model model, std::unique_ptr<Encoder> encoder, const TokenizerConfig& config,
+                         const std::string& file)
+      : model_(std::move(model)),
+        encoder_(std::move(encoder)),
+        prefix_everywhere_(config.prefix_everywhere && model_.add_dummy_prefix) {
     for (size_t k = 0; k < model_.pieces.size(); ++k) {
-      const auto id = static_cast<int32_t>(k);
-      ids_.emplace(model_.pieces[k].text, id);
-      if (is_special(id)) specials_.add(model_.pieces[k].text, id);
+      ids_.emplace(model_.pieces[k].text, static_cast<int32_t>(k));
     }
+    add_tokens(config, file);
+    bos_ = choose_id(config.bos, model_.bos_piece);
+    eos_ = choose_id(config.eos, model_.eos_piece);
+    if (bos_) frame_.before.push_back(*bos_);
+    adapt_frame(frame_, config, bos_, eos_);
+    if (config.chat_template) set_chat_template(*config.chat_template);
   }
 
   Ids encode(std::string_view text, const EncodeOptions& options) const override {
@@ -170,37 +158,34 @@ class SentencePieceTokenizer : public Tokenizer {
                   {.place = fmt::format("byte {}", *bad)});
     }
     Ids ids;
-    if (const auto bos = bos_id(); options.add_special && bos) ids.push_back(*bos);
-    size_t at = 0;
-    while (options.parse_special) {
-      const auto hit = specials_.find(text, at);
-      if (!hit) break;
-      encoder_->encode(text.substr(at, hit->at - at), at == 0 && !options.continues, ids);
-      ids.push_back(hit->id);
-      at = hit->at + hit->length;
-    }
-    encoder_->encode(text.substr(at), at == 0 && !options.continues, ids);
+    if (options.add_special) ids = frame_.before;
+    added_.split(text, false, options.parse_special, [&](const Section& section) {
+      if (section.id >= 0) return ids.push_back(section.id);
+      const bool first = section.text.data() == text.data();
+      const bool at_start = first ? !options.continues : prefix_everywhere_;
+      encoder_->encode(section.text, at_start, ids);
+    });
+    if (options.add_special) ids.insert(ids.end(), frame_.after.begin(), frame_.after.end());
     return ids;
   }
 
   bool cuts_before_line_break() const override {
-    const auto reaches_over = [&](const auto& piece) {
-      return is_special(piece.second) && piece.first.find_first_of("\r\n", 1) != std::string::npos;
-    };
-    return encoder_->cuts_before_line_break() && std::none_of(ids_.begin(), ids_.end(), reaches_over);
+    return encoder_->cuts_before_line_break() && added_.cuts_before_line_break();
   }
 
   std::string token_bytes(int32_t id) const override {
-    if (id < 0 || id >= vocab_size()) return "";
+    if (const AddedToken* token = added_.by_id(id)) return token->content;
+    if (!is_piece(id)) return "";
     const Model::Piece& piece = model_.pieces[static_cast<size_t>(id)];
     if (piece.type == Type::kByte) {
       return std::string(1, static_cast<char>(std::stoul(piece.text.substr(3, 2), nullptr, 16)));
     }
-    return is_special(id) ? piece.text : replace_all(piece.text, kBlankMark, " ");
+    return replace_all(piece.text, kBlankMark, " ");
   }
 
   std::string piece(int32_t id) const override {
-    return id >= 0 && id < vocab_size() ? model_.pieces[static_cast<size_t>(id)].text : "";
+    if (const AddedToken* token = added_.by_id(id)) return token->content;
+    return is_piece(id) ? model_.pieces[static_cast<size_t>(id)].text : "";
   }
 
   std::string decode(const Ids& ids, bool skip_special) const override {
@@ -216,34 +201,67 @@ class SentencePieceTokenizer : public Tokenizer {
     return out;
   }
 
-  int64_t vocab_size() const override { return static_cast<int64_t>(model_.pieces.size()); }
+  int64_t vocab_size() const override { return vocab_size_; }
 
   bool is_special(int32_t id) const override {
-    if (id < 0 || id >= vocab_size()) return false;
-    const Type type = model_.pieces[static_cast<size_t>(id)].type;
-    return type == Type::kControl || type == Type::kUnknown;
+    const AddedToken* token = added_.by_id(id);
+    return token != nullptr && token->special;
   }
 
   std::optional<int32_t> find(std::string_view piece) const override {
+    if (const AddedToken* token = added_.by_content(piece)) return token->id;
     const auto it = ids_.find(std::string(piece));
-    return it == ids_.end() ? std::nullopt : std::optional(it->second);
+    // A piece whose id has been given to a token of another name is no longer there.
+    return it == ids_.end() || added_.by_id(it->second) != nullptr ? std::nullopt : std::optional(it->second);
   }
 
-  std::optional<int32_t> bos_id() const override { return control(model_.bos_piece); }
-  std::optional<int32_t> eos_id() const override { return control(model_.eos_piece); }
-  bool adds_bos() const override { return bos_id().has_value(); }
+  std::optional<int32_t> bos_id() const override { return bos_; }
+  std::optional<int32_t> eos_id() const override { return eos_; }
+  bool adds_bos() const override { return begins_with(frame_, bos_); }
   std::string format() const override { return "SentencePiece"; }
 
  private:
-  std::optional<int32_t> control(const std::string& piece) const {
-    const auto id = find(piece);
-    return id && is_special(*id) ? id : std::nullopt;
+  bool is_piece(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < model_.pieces.size(); }
+
+  void add_tokens(const TokenizerConfig& config, const std::string& file) {
+    const auto find_piece = [&](std::string_view text) {
+      const auto it = ids_.find(std::string(text));
+      return it == ids_.end() ? -1 : it->second;
+    };
+    const auto has_piece = [&](int32_t id) {
+      return is_piece(id) && model_.pieces[static_cast<size_t>(id)].type != Type::kUnused;
+    };
+    std::vector<AddedToken> tokens = with_named_tokens(control_tokens(model_), config,
+                                                       {.find = find_piece,
+                                                        .has = has_piece,
+                                                        .size = static_cast<int64_t>(model_.pieces.size()),
+                                                        .renames = true});
+    vocab_size_ = static_cast<int64_t>(model_.pieces.size());
+    for (AddedToken& token : tokens) {
+      token.normalized = false;  // the model normalises what lies between the tokens
+      vocab_size_ = std::max(vocab_size_, int64_t{token.id} + 1);
+    }
+    added_ = AddedTokens(std::move(tokens), Normalizer(), file);
+  }
+
+  // By the name that the files next to the model give, else by the model's own, else by its id.
+  std::optional<int32_t> choose_id(const SpecialTokenChoice& choice, const std::string& own) const {
+    if (choice.text) {
+      if (const auto id = find(*choice.text)) return id;
+    }
+    if (const auto id = find(own); id && is_special(*id)) return id;
+    if (choice.id && *choice.id >= 0 && *choice.id < vocab_size_) return static_cast<int32_t>(*choice.id);
+    return std::nullopt;
   }
 
   Model model_;
   std::unique_ptr<Encoder> encoder_;
+  bool prefix_everywhere_;
   std::unordered_map<std::string, int32_t> ids_;
-  SpecialStrings specials_;
+  AddedTokens added_;
+  int64_t vocab_size_ = 0;
+  TextFrame frame_;
+  std::optional<int32_t> bos_, eos_;
 };
 
 }  // namespace
@@ -252,15 +270,17 @@ std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path) {
   return parse_sentencepiece(read_file(path, kMaxFileBytes), path);
 }
 
-std::unique_ptr<Tokenizer> parse_sentencepiece(const std::string& bytes, const std::string& file) {
+std::unique_ptr<Tokenizer> parse_sentencepiece(const std::string& bytes, const std::string& file,
+                                               const TokenizerConfig& config) {
   Model model = parse_sentencepiece_model(bytes, file);
+  model.add_dummy_prefix = config.add_prefix_space.value_or(model.add_dummy_prefix);
   std::unique_ptr<Encoder> encoder;
   if (is_plain(model)) {
     encoder = std::make_unique<PlainEncoder>(model, file);
   } else {
-    encoder = std::make_unique<LibraryEncoder>(bytes, file);
+    encoder = std::make_unique<LibraryEncoder>(bytes, model.add_dummy_prefix, file);
   }
-  return std::make_unique<SentencePieceTokenizer>(std::move(model), std::move(encoder));
+  return std::make_unique<SentencePieceTokenizer>(std::move(model), std::move(encoder), config, file);
 }
 
 }  // namespace sepllm

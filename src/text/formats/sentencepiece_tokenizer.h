@@ -5,6 +5,7 @@
 #include <string>
 
 #include "text/formats/sentencepiece_model.h"  // looks_like_sentencepiece
+#include "text/formats/tokenizer_config.h"
 #include "text/tokenizer.h"
 
 namespace sepllm {
@@ -13,11 +14,14 @@ namespace sepllm {
 // library's result and without its times; others (unigram, NFKC, user-defined pieces) by the library. Error
 // (kBadFile) for any fault of the file.
 //
-// Special strings (<s>, </s>, <unk> and other control pieces) in a text are parsed where parse_special is on,
-// as Hugging Face's LlamaTokenizer does with legacy = false: the text's blank in front is added at its start
-// only, not after a special string.
+// The strings of special tokens (<s>, </s>, <unk> and other control pieces, and those of `config`) in a text
+// are parsed where parse_special is on, as Hugging Face's LlamaTokenizer does: the text's blank in front is
+// added at its start only, not after such a string, unless the files say "legacy".
+//
+// A BOS is put before a text unless `config` says otherwise, as Llama's own program does.
 std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path);
 // The same from the bytes of such a file; `file` is its name in errors.
-std::unique_ptr<Tokenizer> parse_sentencepiece(const std::string& bytes, const std::string& file);
+std::unique_ptr<Tokenizer> parse_sentencepiece(const std::string& bytes, const std::string& file,
+                                               const TokenizerConfig& config = {});
 
 }  // namespace sepllm

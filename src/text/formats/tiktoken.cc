@@ -113,18 +113,20 @@ std::vector<AddedToken> llama3_special_tokens(int64_t first_id) {
 bool looks_like_tiktoken(std::string_view bytes) { return parse_line(take_line(bytes)).has_value(); }
 
 std::unique_ptr<Tokenizer> parse_tiktoken(std::string_view bytes, const std::string& file,
-                                          const TokenizerConfig& config) {
+                                          TokenizerConfig config) {
+  config.add_bos = config.add_bos.value_or(true);
   PieceTable pieces(parse_ranks(bytes, file), file);
   check_bytes(pieces, file);
   const auto first_special = static_cast<int32_t>(pieces.size());
   BpeModel model = BpeModel::from_ranks(std::move(pieces), {.bytes = true, .ignore_merges = true}, file);
-  AddedTokens added(llama3_special_tokens(first_special), Normalizer(), file);
+  AddedTokens added = make_added_tokens(llama3_special_tokens(first_special), model, Normalizer(), config,
+                                        file, /*renames=*/true);
   return std::make_unique<BpeTokenizer>(BpeParts{{},
                                                  PreTokenizer::byte_level(kLlama3Pattern),
                                                  std::move(model),
                                                  std::move(added),
                                                  TokenDecoder::byte_level(),
-                                                 TextFrame{{first_special}, {}},
+                                                 {},
                                                  "tiktoken"},
                                         config, file);
 }

@@ -16,6 +16,6 @@ bool looks_like_tiktoken(std::string_view bytes);
 // Error (kBadFile) with the line for what is not base64 and a rank, ranks that are not 0, 1, 2, ..., tokens
 // twice, or a byte without a token.
 std::unique_ptr<Tokenizer> parse_tiktoken(std::string_view bytes, const std::string& file,
-                                          const TokenizerConfig& config = {});
+                                          TokenizerConfig config = {});
 
 }  // namespace sepllm

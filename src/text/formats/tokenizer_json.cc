@@ -1,6 +1,7 @@
 #include "text/formats/tokenizer_json.h"
 
 #include "base/error.h"
+#include "text/formats/prefix_space.h"
 #include "text/formats/tokenizer_file.h"
 #include "text/steps/json_step.h"
 
@@ -129,6 +130,9 @@ void check_frame(const TextFrame& frame, const BpeModel& model, const AddedToken
 std::unique_ptr<Tokenizer> parse_tokenizer_json(std::string_view bytes, const std::string& file,
                                                 const TokenizerConfig& config) {
   TokenizerFile content = parse_tokenizer_file(bytes, file);
+  if (config.add_prefix_space) {
+    set_prefix_space(content.document, *config.add_prefix_space, config.prefix_everywhere);
+  }
   const JsonObject document(content.document, file);
   refuse_unknown_keys(document, {"version", "truncation", "padding", "added_tokens", "normalizer",
                                  "pre_tokenizer", "post_processor", "decoder", "model"});
@@ -142,7 +146,8 @@ std::unique_ptr<Tokenizer> parse_tokenizer_json(std::string_view bytes, const st
   const int64_t max_id =
       max_token_id(static_cast<size_t>(model.pieces().size()) +
                    (document.has("added_tokens") ? document.at("added_tokens").size() : 0));
-  AddedTokens added(parse_added_tokens(document, max_id), normalizer, file);
+  AddedTokens added =
+      make_added_tokens(parse_added_tokens(document, max_id), model, normalizer, config, file);
   TokenDecoder decoder(document, pre_tokenizer.has_byte_level());
   TextFrame frame = parse_post_processor(document);
   check_frame(frame, model, added, file);

@@ -173,6 +173,17 @@ void AddedTokens::split(std::string_view text, bool normalized, bool parse_speci
   if (done < text.size()) sink({text.substr(done), -1});
 }
 
+AddedToken read_added_token(const JsonObject& entry) {
+  AddedToken token;
+  token.content = entry.string("content");
+  token.special = entry.boolean_or("special", false);
+  token.single_word = entry.boolean_or("single_word", false);
+  token.lstrip = entry.boolean_or("lstrip", false);
+  token.rstrip = entry.boolean_or("rstrip", false);
+  token.normalized = entry.boolean_or("normalized", !token.special);
+  return token;
+}
+
 std::vector<AddedToken> parse_added_tokens(const JsonObject& document, int64_t max_id) {
   std::vector<AddedToken> tokens;
   if (!document.has("added_tokens")) return tokens;
@@ -185,14 +196,8 @@ std::vector<AddedToken> parse_added_tokens(const JsonObject& document, int64_t m
   for (size_t k = 0; k < list.size(); ++k) {
     const JsonObject entry(list[k], document.file(), "added_tokens[" + std::to_string(k) + "]");
     refuse_unknown_keys(entry, {"id", "content", "special", "single_word", "lstrip", "rstrip", "normalized"});
-    AddedToken token;
+    AddedToken token = read_added_token(entry);
     token.id = static_cast<int32_t>(entry.integer("id", 0, max_id));
-    token.content = entry.string("content");
-    token.special = entry.boolean_or("special", false);
-    token.single_word = entry.boolean_or("single_word", false);
-    token.lstrip = entry.boolean_or("lstrip", false);
-    token.rstrip = entry.boolean_or("rstrip", false);
-    token.normalized = entry.boolean_or("normalized", !token.special);
     tokens.push_back(std::move(token));
   }
   return tokens;

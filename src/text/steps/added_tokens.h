@@ -18,7 +18,7 @@ namespace sepllm {
 
 struct AddedToken {
   int32_t id = -1;
-  std::string content;
+  std::string content{};
   bool special = false;
   bool single_word = false;  // only between non-word characters
   bool lstrip = false;       // takes the white space before it
@@ -84,6 +84,9 @@ class AddedTokens {
   std::unordered_map<std::string, size_t> by_content_;
   StringMatcher raw_, normalized_;
 };
+
+// Content and flags of a token as Hugging Face writes them; the id is the caller's. Error naming the key.
+AddedToken read_added_token(const JsonObject& entry);
 
 // The list under "added_tokens". Error naming the entry and key.
 std::vector<AddedToken> parse_added_tokens(const JsonObject& document, int64_t max_id);

@@ -84,8 +84,9 @@ PreTokenizer::PreTokenizer(const JsonObject& document) {
                 [&](const JsonObject& step, const std::string& type) { add_step(step, type); });
 }
 
-PreTokenizer PreTokenizer::byte_level(const char* pattern) {
+PreTokenizer PreTokenizer::byte_level(const char* pattern, bool add_prefix_space) {
   PreTokenizer result;
+  if (add_prefix_space) result.steps_.push_back(std::make_unique<PrefixSpace>(false));
   result.add_words(make_regex_pattern(pattern, "", ""), SplitBehavior::kIsolated, false);
   result.ends_in_bytes_ = result.has_byte_level_ = true;
   return result;

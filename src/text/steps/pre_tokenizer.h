@@ -44,7 +44,7 @@ class PreTokenizer {
   explicit PreTokenizer(const JsonObject& document);
 
   // GPT-2's and Llama-3's: cut by a known pattern, then bytes.
-  static PreTokenizer byte_level(const char* pattern);
+  static PreTokenizer byte_level(const char* pattern, bool add_prefix_space = false);
 
   // Calls `sink` for each word of `text`, a part of the input without added tokens, in order.
   void run(const Piece& text, PreTokenizerScratch& scratch, PieceSink sink) const;

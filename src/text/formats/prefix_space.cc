@@ -1,0 +1,60 @@
+#include "text/formats/prefix_space.h"
+
+#include <array>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace sepllm {
+namespace {
+
+constexpr int kMaxDepth = 64;  // of Sequences in each other, as the file's reader allows
+
+bool has_string(const Json& step, const char* key, const char* value) {
+  return step.is_object() && step.contains(key) && step[key].is_string() && step[key] == value;
+}
+
+// Calls change(step) for each step of the sequence under `value`; where it returns false, the step goes.
+void for_each_json_step(Json& value, const char* list, const std::function<bool(Json&)>& change,
+                        int depth = 0) {
+  if (!value.is_object() || depth > kMaxDepth) return;
+  if (!has_string(value, "type", "Sequence")) {
+    if (!change(value)) value = nullptr;
+    return;
+  }
+  if (!value.contains(list) || !value[list].is_array()) return;
+  Json kept = Json::array();
+  for (Json& step : value[list]) {
+    for_each_json_step(step, list, change, depth + 1);
+    if (!step.is_null()) kept.push_back(std::move(step));
+  }
+  value[list] = std::move(kept);
+}
+
+void set_metaspace(Json& step, bool add, bool everywhere) {
+  const bool adds =
+      !has_string(step, "prepend_scheme", "never") && step.value("add_prefix_space", Json(true)) == true;
+  if (adds == add) return;
+  step["add_prefix_space"] = add;
+  step["prepend_scheme"] = !add ? "never" : everywhere ? "always" : "first";
+}
+
+}  // namespace
+
+void set_prefix_space(Json& document, bool add, bool everywhere) {
+  const std::array<std::pair<const char*, const char*>, 3> kinds = {
+      {{"normalizer", "normalizers"}, {"pre_tokenizer", "pretokenizers"}, {"decoder", "decoders"}}};
+  for (const auto& [key, list] : kinds) {
+    if (!document.is_object() || !document.contains(key)) continue;
+    const bool is_decoder = std::string_view(key) == "decoder";
+    for_each_json_step(document[key], list, [&](Json& step) {
+      if (has_string(step, "type", "ByteLevel") && !is_decoder) step["add_prefix_space"] = add;
+      if (has_string(step, "type", "Metaspace")) set_metaspace(step, add, everywhere);
+      const bool prepends = has_string(step, "type", "Prepend") && has_string(step, "prepend", "\u2581");
+      const bool strips = is_decoder && has_string(step, "type", "Strip") && has_string(step, "content", " ");
+      return add || (!prepends && !strips);
+    });
+  }
+}
+
+}  // namespace sepllm
