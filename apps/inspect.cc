@@ -190,10 +190,10 @@ class InspectCommand : public Command {
   static std::string tokenizer_table(const Json& all) {
     const Json& t = all["tokenizer"];
     if (t.is_null()) return "\nTokenizer\n  none in the folder: give one with --tokenizer\n";
-    const auto id = [](const Json& value) { return value.is_null() ? "none" : value.dump(); };
+    const auto id = [](const Json& value) { return value.is_null() ? "none" : json_text(value); };
     std::string out = "\nTokenizer\n";
     out += line("format", t["format"].get<std::string>());
-    out += line("tokens", t["vocab_size"].dump());
+    out += line("tokens", json_text(t["vocab_size"]));
     out += line("BOS, EOS", fmt::format("{}, {}{}", id(t["bos_id"]), id(t["eos_id"]),
                                         t["adds_bos"].get<bool>() ? "; texts begin with BOS" : ""));
     out += line("chat format", all["chat_format"].get<std::string>());
@@ -208,7 +208,7 @@ class InspectCommand : public Command {
                                   separators["rule"].get<std::string>(), pieces.size());
     std::string row = " ";
     for (size_t i = 0; i < std::min(pieces.size(), kShown); ++i) {
-      const std::string piece = pieces[i].dump(-1, ' ', false, Json::error_handler_t::replace);
+      const std::string piece = json_text(pieces[i]);
       if (row.size() + piece.size() + 1 > 100) {
         out += row + "\n";
         row = " ";

@@ -146,7 +146,7 @@ class InspectDataCommand : public Command {
       const bool whole = d.at("tokens").get<size_t>() == d.at("ids").size();
       const Json& shown = d.contains("text") ? d.at("text") : d.at("ids");
       out += fmt::format("  document {}, {} tokens: {}{}\n", d.at("document").get<int64_t>(),
-                         d.at("tokens").get<int64_t>(), shown.dump(), whole ? "" : " ...");
+                         d.at("tokens").get<int64_t>(), json_text(shown), whole ? "" : " ...");
     }
     return out;
   }

@@ -64,7 +64,7 @@ class TokenizeCommand : public Command {
     }
     std::string table;
     for (const int32_t id : ids) {
-      table += fmt::format("{:>7}  {}\n", id, Json(tokenizer.piece(id)).dump(-1, ' ', false, kReplace));
+      table += fmt::format("{:>7}  {}\n", id, json_text(Json(tokenizer.piece(id))));
     }
     print(table);
     return 0;
@@ -82,8 +82,6 @@ class TokenizeCommand : public Command {
     }
     return 0;
   }
-
-  static constexpr auto kReplace = Json::error_handler_t::replace;
 
   OptionSet own_, common_options_;
   CommonOptions common_;

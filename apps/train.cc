@@ -81,8 +81,9 @@ class TrainCommand : public Command {
       settings = read_train_settings(config_, changes_);
       config = parse_train_config(settings, config_);
     });
-    return comm.size() == 1 ? config
-                            : parse_train_config(Json::parse(comm.broadcast(settings.dump())), config_);
+    return comm.size() == 1
+               ? config
+               : parse_train_config(parse_json(comm.broadcast(json_text(settings)), config_), config_);
   }
 
   int train(Comm& comm) {

@@ -258,11 +258,11 @@ class BenchAttentionCommand : public Command {
     for (const Json& row : rows) {
       out += fmt::format("{:<7}{:>8}{:>8}  {:<17}{:>11}{:>11}{:>8}{:>12}{:>9}{:>10}{:>12}\n",
                          row["policy"].get<std::string>(), row["tokens"].get<int64_t>(),
-                         row["window"].is_null() ? "-" : row["window"].dump(), row["pass"].get<std::string>(),
-                         number(row["seconds"], "{:.6f}"), number(row["dense_seconds"], "{:.6f}"),
-                         number(row["kept"], "{:.4f}"), number(row["efficiency"], "{:.3f}"),
-                         number(row["gflops"], "{:.1f}"), number(row["gemm_share"], "{:.3f}"),
-                         human_bytes(row["peak_bytes"].get<int64_t>()));
+                         row["window"].is_null() ? "-" : json_text(row["window"]),
+                         row["pass"].get<std::string>(), number(row["seconds"], "{:.6f}"),
+                         number(row["dense_seconds"], "{:.6f}"), number(row["kept"], "{:.4f}"),
+                         number(row["efficiency"], "{:.3f}"), number(row["gflops"], "{:.1f}"),
+                         number(row["gemm_share"], "{:.3f}"), human_bytes(row["peak_bytes"].get<int64_t>()));
     }
     return out;
   }

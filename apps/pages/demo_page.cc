@@ -24,7 +24,7 @@ std::string settings_text(const PolicySettings& settings) {
   std::string out;
   const Json json = policy_json(settings);
   for (const char* key : {"init", "window", "seps", "capacity", "interval"}) {
-    if (json.contains(key)) out += fmt::format("{}{} {}", out.empty() ? "" : ", ", key, json[key].dump());
+    if (json.contains(key)) out += fmt::format("{}{} {}", out.empty() ? "" : ", ", key, json_text(json[key]));
   }
   return out;
 }

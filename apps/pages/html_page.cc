@@ -58,7 +58,7 @@ std::string html_escape(std::string_view text) {
 
 std::string script_json(const Json& value) {
   std::string out;
-  for (const char c : value.dump(-1, ' ', false, Json::error_handler_t::replace)) {
+  for (const char c : json_text(value)) {
     if (c == '<') {
       out += "\\u003c";
     } else {

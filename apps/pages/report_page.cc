@@ -45,7 +45,7 @@ std::string policy_text(const RunRecord& run) {
     const Json policy = run.settings.value(key, Json());
     if (!policy.is_object() || !policy.contains("policy") || !policy["policy"].is_string()) return "";
     std::string out = policy["policy"].get<std::string>();
-    if (policy.contains("window") && out != "full") out += " " + policy["window"].dump();
+    if (policy.contains("window") && out != "full") out += " " + json_text(policy["window"]);
     return out;
   };
   const std::string first = name("policy"), later = name("later_policy");
@@ -151,9 +151,9 @@ std::vector<std::pair<std::string, std::string>> flat_settings(const Json& setti
   for (const auto& [key, value] : settings.items()) {
     if (value.is_object()) {
       for (const auto& [inner, inner_value] : value.items())
-        out.emplace_back(key + "." + inner, inner_value.dump());
+        out.emplace_back(key + "." + inner, json_text(inner_value));
     } else {
-      out.emplace_back(key, value.dump());
+      out.emplace_back(key, json_text(value));
     }
   }
   return out;

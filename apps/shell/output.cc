@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <set>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -35,16 +36,16 @@ void write_all(int fd, std::string_view text) {
 
 void set_up_output() {
   std::signal(SIGPIPE, SIG_IGN);
-  set_log_sink([](LogLevel level, const std::string& message) {
+  // A file may be read more than once: what was said of it once is not said again.
+  set_log_sink([said = std::set<std::string>()](LogLevel level, const std::string& message) mutable {
+    if (level == LogLevel::kWarning && !said.insert(message).second) return;
     print_note(level == LogLevel::kWarning ? "sepllm: warning: " + message : message);
   });
 }
 
 void print(std::string_view text) { write_all(STDOUT_FILENO, text); }
 
-std::string json_line(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
+std::string json_line(const Json& value) { return json_text(value) + "\n"; }
 
 void print_json(const Json& value) { print(json_line(value)); }
 

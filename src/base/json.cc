@@ -3,121 +3,60 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <unordered_set>
 #include <utility>
-#include <vector>
 
-#include "base/check.h"
 #include "base/error.h"
-#include "base/utf8.h"
 
 namespace sepllm {
 namespace {
 
-constexpr size_t kMaxDepth = 64;
-
 std::string brief(const Json& value) {
-  const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = python_json_text(value);
   return text.size() > 60 ? text.substr(0, 60) + "..." : text;
 }
 
-// Builds the value as it is read. The library's own ways are no match for hostile input: its callback parser
-// walks an object again for every object in it, and its ordered objects search for each new key.
-class Builder : public nlohmann::json_sax<Json> {
- public:
-  explicit Builder(const std::string& file) : file_(file) {}
-  Json take() { return std::move(root_); }
+// One value that holds no others.
+std::string scalar_text(const Json& value) {
+  if (value.is_number_float() && !std::isfinite(value.get<double>())) {
+    const auto number = value.get<double>();
+    return std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity";
+  }
+  return json_text(value);
+}
 
-  bool null() override { return add(nullptr); }
-  bool boolean(bool value) override { return add(value); }
-  bool number_integer(number_integer_t value) override { return add(value); }
-  bool number_unsigned(number_unsigned_t value) override { return add(value); }
-  bool number_float(number_float_t value, const string_t&) override { return add(value); }
-  bool string(string_t& value) override { return add(std::move(value)); }
-  bool binary(binary_t&) override { return false; }
-  bool start_object(size_t) override {
-    keys_.emplace_back();
-    return open(Json::object());
+// As the library lays it out.
+void append_text(const Json& value, int indent, int depth, std::string* out) {
+  if (!value.is_structured() || value.empty()) {
+    *out += scalar_text(value);
+    return;
   }
-  bool end_object() override {
-    keys_.pop_back();
-    return close();
+  const auto new_line = [&](int level) {
+    if (indent >= 0)
+      *out += "\n" + std::string(static_cast<size_t>(indent) * static_cast<size_t>(level), ' ');
+  };
+  const bool object = value.is_object();
+  *out += object ? '{' : '[';
+  bool first = true;
+  for (const auto& [key, member] : value.items()) {
+    if (!std::exchange(first, false)) *out += ',';
+    new_line(depth + 1);
+    if (object) *out += scalar_text(key) + (indent >= 0 ? ": " : ":");
+    append_text(member, indent, depth + 1, out);
   }
-  bool start_array(size_t) override { return open(Json::array()); }
-  bool end_array() override { return close(); }
-
-  bool key(string_t& key) override {
-    if (!keys_.back().insert(key).second) {
-      throw Error(ErrorCode::kBadFile, "duplicate key in JSON", {.file = file_, .place = key});
-    }
-    key_ = std::move(key);
-    return true;
-  }
-
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) override {
-    std::string what = e.what();
-    if (const size_t at = what.find("parse error"); at != std::string::npos) what = what.substr(at);
-    throw Error(ErrorCode::kBadFile, "not valid JSON: " + what,
-                {.file = file_, .place = fmt::format("byte {}", position)});
-  }
-
- private:
-  template <typename T>
-  bool add(T&& value) {
-    place(Json(std::forward<T>(value)));
-    return true;
-  }
-  Json* place(Json value) {
-    if (open_.empty()) {
-      root_ = std::move(value);
-      return &root_;
-    }
-    Json& parent = *open_.back();
-    if (parent.is_array()) {
-      parent.push_back(std::move(value));
-      return &parent.back();
-    }
-    // key() has made sure that it is new.
-    auto& members = parent.get_ref<Json::object_t&>();
-    members.emplace_back(std::move(key_), std::move(value));
-    return &members.back().second;
-  }
-  bool open(Json container) {
-    if (open_.size() >= kMaxDepth) {
-      throw Error(ErrorCode::kBadFile, "JSON nested too deeply",
-                  {.file = file_, .expected = fmt::format("at most {} levels", kMaxDepth)});
-    }
-    open_.push_back(place(std::move(container)));
-    return true;
-  }
-  bool close() {
-    open_.pop_back();
-    return true;
-  }
-
-  const std::string& file_;
-  Json root_;
-  std::string key_;
-  std::vector<Json*> open_;                            // from the root to the innermost
-  std::vector<std::unordered_set<std::string>> keys_;  // of each open object
-};
+  new_line(depth);
+  *out += object ? '}' : ']';
+}
 
 }  // namespace
 
-Json parse_json(std::string_view text, const std::string& file) {
-  if (const auto bad = utf8_find_invalid(text)) {
-    throw Error(ErrorCode::kBadFile, "invalid UTF-8 in JSON",
-                {.file = file, .place = fmt::format("byte {}", *bad)});
-  }
-  // The library takes a NUL for the end of the text and would accept anything after it.
-  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
-    throw Error(ErrorCode::kBadFile, "not valid JSON: a NUL",
-                {.file = file, .place = fmt::format("byte {}", nul)});
-  }
-  Builder builder(file);
-  const bool complete = Json::sax_parse(text.begin(), text.end(), &builder);
-  SEPLLM_CHECK(complete);  // every fault has thrown
-  return builder.take();
+std::string json_text(const Json& value, int indent) {
+  return value.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string python_json_text(const Json& value, int indent) {
+  std::string out;
+  append_text(value, indent, 0, &out);
+  return out;
 }
 
 JsonObject::JsonObject(const Json& value, std::string file, std::string path)

@@ -1,18 +1,51 @@
-// JSON: nlohmann's value type, read with the checks that untrusted files need.
+// JSON: nlohmann's value type, read with the checks that untrusted files need, and as leniently as Python's
+// json, which has written most of these files.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+
+#include "base/json_library.h"
 
 namespace sepllm {
 
 using Json = nlohmann::ordered_json;
 
-// Parses one JSON value. Error (kBadFile) with `file` and the byte offset for: syntax errors, invalid UTF-8,
-// nesting deeper than 64, duplicate keys in an object, anything after the value. Takes linear time; finding a
-// member of an object of very many keys is a linear search: iterate instead.
-Json parse_json(std::string_view text, const std::string& file);
+struct JsonRules {
+  bool refuse_duplicates = false;  // a key twice in an object is an Error: where it would hide a mistake
+  // Half of a pair of \u escapes (a "lone surrogate", which is no character) stays in the string as the three
+  // bytes that UTF-8 would have for it, which are no valid UTF-8; else it is an Error.
+  bool keep_surrogates = false;
+};
+
+// What Python's json reads without a word though it is no JSON.
+struct JsonOddities {
+  int64_t count = 0;
+  std::string first{};  // where, and what: "score: NaN is no number in JSON"
+};
+
+// Parses one JSON value. Of a key that comes twice the last value counts; NaN, Infinity, -Infinity and
+// numbers too large for a double are such doubles. Both are counted in `oddities`, or, without it, lead to
+// one warning. Error (kBadFile) with `file` and the place for: syntax errors, invalid UTF-8, nesting deeper
+// than 64, anything after the value. Takes linear time; finding a member of an object of very many keys is a
+// linear search: iterate instead.
+Json parse_json(std::string_view text, const std::string& file, const JsonRules& rules = {},
+                JsonOddities* oddities = nullptr);
+
+// The value, or null where parse_json would refuse the text: for lines that may have been cut off.
+Json json_or_null(std::string_view text);
+
+// The same reading as events, in order, for what is too large to become a Json. The handler's parse_error()
+// is never called; one of its functions that returns false is a bug.
+using JsonEvents = nlohmann::json_sax<Json>;
+void parse_json_events(std::string_view text, const std::string& file, const JsonRules& rules,
+                       JsonEvents* handler);
+
+// The text of a value; never an exception. Bytes of its strings that are no UTF-8 become U+FFFD. indent:
+// blanks per level; -1: all on one line. NaN and infinities are null, as JSON has it ...
+std::string json_text(const Json& value, int indent = -1);
+// ... or written as Python does, which parse_json reads back: for files that are passed on, and for messages.
+std::string python_json_text(const Json& value, int indent = -1);
 
 // Typed access to the members of an object with errors that name the file and the path of the key
 // ("rope_scaling.factor").

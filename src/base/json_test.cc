@@ -2,6 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <functional>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/utf8.h"
 #include "tests/support/expect_error.h"
 
 namespace sepllm {
@@ -20,23 +27,152 @@ TEST(Json, KeepsTheOrderOfMembers) {
 }
 
 TEST(Json, SyntaxErrorsNameTheByte) {
-  expect_bad("", {"f.json", "not valid JSON"});
+  expect_bad("", {"f.json", "not valid JSON", "the end"});
   expect_bad("{", {"byte 2"});
-  expect_bad("{} x", {"f.json", "byte 4"});
-  expect_bad("{'a':1}", {"not valid JSON"});
-  expect_bad("[1,]", {"not valid JSON"});
-  expect_bad("NaN", {"not valid JSON"});
-  expect_bad("1e999", {"not valid JSON"});
-  expect_bad(R"("\ud800")", {"not valid JSON"});
-  expect_bad("\"a\xff\"", {"invalid UTF-8", "byte 2"});
+  expect_bad("{} x", {"f.json", "byte 4", "something follows", "'x'"});
+  expect_bad("{'a':1}", {"not valid JSON", "a key in quotes", "''a''"});
+  expect_bad("[1,]", {"not valid JSON", "expected a value", "byte 4"});
+  expect_bad("{\n \"a\": 1,\n \"b\" 2\n}\n", {"line 3, column 6", "expected ':'", "'2'"});
+  expect_bad("{\"a\": \"b\n\"}", {"line 1, column 9", "a control character"});
+  expect_bad("[\"a, 1]", {"byte 2", "a string without an end"});
+  expect_bad("{\"a\": truthy}", {"byte 7", "expected a value", "'truthy'"});
+  expect_bad("\"a\xff\"", {"invalid UTF-8", "byte 3"});
   expect_bad(std::string("{}\0", 3), {"not valid JSON"});
 }
 
-TEST(Json, DuplicateKeysAreErrorsAtEveryDepth) {
-  expect_bad(R"({"a":1,"a":2})", {"duplicate key", "a"});
-  expect_bad(R"([{"x":{"b":1,"c":{},"b":2}}])", {"duplicate key", "b"});
-  expect_bad(R"({"a":1,"\u0061":2})", {"duplicate key"});
-  EXPECT_NO_THROW(parse_json(R"({"a":{"a":1},"b":{"a":1}})", "f"));
+const Json& golden() {
+  static const std::string path = std::string(SEPLLM_SOURCE_DIR) + "/tests/golden/json/python.json";
+  static const Json json = parse_json(read_file(path), path);
+  return json;
+}
+
+// The value as Python would write it, or null where it is refused.
+Json reading(const std::string& text) {
+  JsonOddities unused;
+  try {
+    return python_json_text(parse_json(text, "f", {}, &unused), 1);
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+// tests/golden/make_json_golden.py
+TEST(Json, ReadsAsPython) {
+  ASSERT_GT(golden().at("values").size(), 100U);
+  for (const Json& entry : golden().at("values")) {
+    EXPECT_EQ(reading(entry[0].get<std::string>()), entry[1]) << entry[0];
+  }
+  for (const Json& entry : golden().at("numbers")) {
+    JsonOddities unused;
+    const Json value = parse_json(entry[0].get<std::string>(), "f", {}, &unused);
+    EXPECT_EQ(value.get<double>(), std::strtod(entry[1].get<std::string>().c_str(), nullptr)) << entry[0];
+  }
+}
+
+std::vector<std::string> characters(std::string_view text) {
+  std::vector<std::string> out;
+  for (; !text.empty(); text.remove_prefix(out.back().size())) {
+    out.emplace_back(text.substr(0, static_cast<size_t>(utf8_decode(text)->length)));
+  }
+  return out;
+}
+
+TEST(Json, EveryChangeOfATextIsReadOrRefusedAsPythonDoes) {
+  const auto alphabet = characters(golden().at("alphabet").get<std::string>());
+  for (const Json& entry : golden().at("changes")) {
+    const auto text = characters(entry[0].get<std::string>());
+    const auto python = entry[1].get<std::string>();
+    size_t n = 0;
+    const auto try_it = [&](size_t keep, const std::string& put, size_t from) {
+      std::string changed;
+      for (size_t i = 0; i < keep; ++i) changed += text[i];
+      changed += put;
+      for (size_t i = from; i < text.size(); ++i) changed += text[i];
+      ASSERT_LT(n, python.size());
+      EXPECT_EQ(!reading(changed).is_null(), python[n++] == '1') << changed;
+    };
+    for (size_t keep = 0; keep <= text.size(); ++keep) try_it(keep, "", text.size());
+    for (size_t at = 0; at < text.size(); ++at) {
+      try_it(at, "", at + 1);
+      for (const std::string& put : alphabet) try_it(at, put, at + 1);
+    }
+    EXPECT_EQ(n, python.size());
+  }
+}
+
+// The warnings of what `run` does.
+std::vector<std::string> warnings_of(const std::function<void()>& run) {
+  std::vector<std::string> lines;
+  LogSink old = set_log_sink([&](LogLevel, const std::string& text) { lines.push_back(text); });
+  run();
+  set_log_sink(std::move(old));
+  return lines;
+}
+
+TEST(Json, WhatIsNoJsonLeadsToOneWarning) {
+  const auto warnings = [](const std::string& text) {
+    return warnings_of([&] { parse_json(text, "f.json"); });
+  };
+  EXPECT_EQ(warnings(R"({"a": 1, "b": [1e5, -0.0]})"), std::vector<std::string>());
+  EXPECT_EQ(warnings(R"({"a": {"limit": [0.0, Infinity]}})"),
+            std::vector<std::string>{
+                "f.json: a.limit[1]: Infinity is no number in JSON; read as Python's json does"});
+  EXPECT_EQ(
+      warnings(R"({"id": 1, "x": {"id": 2, "id": 3}, "n": NaN, "id": 4})"),
+      std::vector<std::string>{"f.json: x.id: the key comes twice, the last one counts (and 2 more such "
+                               "places); read as Python's json does"});
+  JsonOddities oddities;
+  EXPECT_EQ(warnings_of([&] { parse_json("[NaN, NaN]", "f", {}, &oddities); }), std::vector<std::string>());
+  EXPECT_EQ(oddities.count, 2);
+  EXPECT_EQ(oddities.first, "[0]: NaN is no number in JSON");
+}
+
+TEST(Json, DuplicatesAreErrorsWhereTheyWouldHideAMistake) {
+  const auto fails = [](const std::string& text, const std::string& key) {
+    expect_error([&] { parse_json(text, "f.json", {.refuse_duplicates = true}); }, ErrorCode::kBadFile,
+                 {"f.json", "duplicate key", key});
+  };
+  fails(R"({"a":1,"a":2})", "a");
+  fails(R"([{"x":{"b":1,"c":{},"b":2}}])", "[0].x.b");
+  fails(R"({"a":1,"\u0061":2})", "a");
+  EXPECT_NO_THROW(parse_json(R"({"a":{"a":1},"b":{"a":1}})", "f", {.refuse_duplicates = true}));
+}
+
+TEST(Json, LoneSurrogatesAreErrorsOrKept) {
+  for (const char* text : {R"("a\ud83d b")", R"("\udc00")", R"("\ud83d\ud83d")", R"("\ud83dx\ude00")"}) {
+    expect_bad(text, {"a lone surrogate", "byte"});
+    EXPECT_FALSE(reading(text).is_string());
+  }
+  const auto kept = [](const char* text) {
+    return parse_json(text, "f", {.keep_surrogates = true}).get<std::string>();
+  };
+  EXPECT_EQ(kept(R"("a\ud83d b")"), "a\xed\xa0\xbd b");  // Python's encode("utf-8", "surrogatepass")
+  EXPECT_EQ(kept(R"("\ud83d\ud83d\ude00\udc00")"), "\xed\xa0\xbd\U0001f600\xed\xb0\x80");
+}
+
+TEST(Json, TextIsNeverAnException) {
+  const Json bad = {{"a\xff", "\xed\xa0\xbd"}, {"n", NAN}, {"l", {INFINITY, -INFINITY, Json::array()}}};
+  EXPECT_EQ(json_text(bad), "{\"a\ufffd\":\"\ufffd\ufffd\ufffd\",\"n\":null,\"l\":[null,null,[]]}");
+  EXPECT_EQ(python_json_text(bad),
+            "{\"a\ufffd\":\"\ufffd\ufffd\ufffd\",\"n\":NaN,\"l\":[Infinity,-Infinity,[]]}");
+  const Json plain = {{"a", {1, {{"b", "c"}}, Json::object()}}, {"d", 0.5}};
+  EXPECT_EQ(python_json_text(plain), plain.dump());
+  EXPECT_EQ(python_json_text(plain, 1), plain.dump(1));
+}
+
+// The library's own exceptions are ours here: what a check forgot is a bug, and named as one.
+TEST(Json, TheLibraryThrowsOurType) {
+  const Json list = Json::array({1});
+  EXPECT_THROW(list.get<std::string>(), JsonFault);
+  EXPECT_THROW(list.at("a"), JsonFault);
+  EXPECT_THROW(Json("\xff").dump(), JsonFault);
+  EXPECT_THROW(Json::parse("{"), CheckFailure);
+}
+
+TEST(Json, NullForALineThatWasCutOff) {
+  EXPECT_EQ(json_or_null("{\"step\": 1}"), (Json{{"step", 1}}));
+  EXPECT_EQ(json_or_null("{\"step\": "), Json());
+  EXPECT_EQ(json_or_null(""), Json());
 }
 
 TEST(Json, DepthIsLimited) {
@@ -55,7 +191,7 @@ TEST(Json, ManyMembersTakeLinearTime) {
 class JsonObjectTest : public testing::Test {
  protected:
   Json json_ = parse_json(
-      R"({"i":3,"f":4.0,"h":0.5,"neg":-1,"big":1e300,"u":18446744073709551615,"s":"x","b":true,"n":null,)"
+      R"({"i":3,"f":4.0,"h":0.5,"neg":-1,"big":1e300,"nan":NaN,"inf":-Infinity,"u":18446744073709551615,"s":"x","b":true,"n":null,)"
       R"("o":{"k":"v"}})",
       "f.json");
   JsonObject object_{json_, "f.json"};
@@ -86,6 +222,11 @@ TEST_F(JsonObjectTest, WrongValuesNameKeyExpectedAndGot) {
   bad([&] { object_.integer("u", 0, INT64_MAX); }, {"u", "18446744073709551615"});
   bad([&] { object_.integer("s", 0, 9); }, {"s", "\"x\""});
   bad([&] { object_.integer("n", 0, 9); }, {"n", "null"});
+  bad([&] { object_.number("nan"); }, {"nan", "a finite number", "got NaN"});
+  bad([&] { object_.number("inf"); }, {"inf", "a finite number", "got -Infinity"});
+  bad([&] { object_.integer("nan", 0, 9); }, {"nan", "an integer", "got NaN"});
+  bad([&] { object_.boolean_or("nan", true); }, {"nan", "true or false", "got NaN"});
+  bad([&] { object_.string("inf"); }, {"inf", "a string", "got -Infinity"});
   bad([&] { object_.number("b"); }, {"b", "a finite number", "true"});
   bad([&] { object_.boolean_or("i", true); }, {"i", "true or false"});
   bad([&] { object_.string("i"); }, {"i", "a string"});

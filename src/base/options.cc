@@ -35,7 +35,9 @@ size_t edit_distance(const std::string& a, const std::string& b) {
   return row[b.size()];
 }
 
-std::string as_text(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string as_text(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : json_text(value);
+}
 
 }  // namespace
 

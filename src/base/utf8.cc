@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace sepllm {
@@ -98,6 +100,13 @@ size_t utf8_incomplete_tail(std::string_view text) {
     return could_go_on ? back : 0;
   }
   return 0;
+}
+
+std::string line_and_byte(std::string_view text, size_t at, int64_t first_line) {
+  const std::string_view before = text.substr(0, at);
+  const size_t line_start = before.rfind('\n') + 1;  // npos + 1 = 0
+  return "line " + std::to_string(first_line + std::count(before.begin(), before.end(), '\n')) + ", byte " +
+         std::to_string(at - line_start + 1) + " of it";
 }
 
 std::string utf8_sanitize(std::string_view text) {

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/options.h"
+#include "base/utf8.h"
 
 namespace sepllm {
 namespace {
@@ -81,6 +82,9 @@ Json parse_yaml(const std::string& text, const std::string& file) {
   if (text.size() > kMostBytes) {
     throw Error(ErrorCode::kInvalidArgument, "too large for settings",
                 {.file = file, .expected = "at most 1 MiB", .got = fmt::format("{} bytes", text.size())});
+  }
+  if (const auto bad = utf8_find_invalid(text)) {
+    throw Error(ErrorCode::kBadFile, "invalid UTF-8", {.file = file, .place = line_and_byte(text, *bad)});
   }
   // The library recurses on brackets while it parses: not so deep that the stack ends.
   int depth = 0;

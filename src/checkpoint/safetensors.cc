@@ -93,7 +93,7 @@ int64_t non_negative(const Json& value, const std::string& place, const char* wh
       value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     return static_cast<int64_t>(value.get<uint64_t>());
   }
-  faults.fail(place, fmt::format("wrong {}", what), "an integer of 0 or more", value.dump());
+  faults.fail(place, fmt::format("wrong {}", what), "an integer of 0 or more", json_text(value));
 }
 
 const Json& member(const Json& info, const std::string& tensor, const char* key, const Faults& faults) {
@@ -110,7 +110,7 @@ struct Range {
 Range read_offsets(const Json& info, const std::string& name, int64_t data_bytes, const Faults& faults) {
   const Json& offsets = member(info, name, "data_offsets", faults);
   if (!offsets.is_array() || offsets.size() != 2) {
-    faults.fail(name, "wrong data_offsets", "[begin, end]", offsets.dump().substr(0, 60));
+    faults.fail(name, "wrong data_offsets", "[begin, end]", json_text(offsets).substr(0, 60));
   }
   const Range range{non_negative(offsets[0], name, "data_offsets", faults),
                     non_negative(offsets[1], name, "data_offsets", faults)};
@@ -193,7 +193,7 @@ std::string header_json(const std::vector<SafetensorsTensor>& tensors,
     header[t.name] = {{"dtype", t.dtype}, {"shape", t.shape}, {"data_offsets", {at, at + *bytes}}};
     at += *bytes;
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   while ((kLengthBytes + text.size()) % kDataAlign != 0) text += ' ';
   return text;
 }
@@ -204,7 +204,7 @@ SafetensorsContent parse_safetensors(std::string_view bytes, const std::string& 
   const Faults faults(file);
   const std::string_view text = header_text(bytes, faults);
   const std::string_view data = bytes.substr(kLengthBytes + text.size());
-  const Json header = parse_json(text, file);
+  const Json header = parse_json(text, file, {.refuse_duplicates = true});
   if (!header.is_object()) faults.fail("header", "wrong type", "a JSON object");
 
   SafetensorsContent content;

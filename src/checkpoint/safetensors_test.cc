@@ -89,7 +89,7 @@ TEST(Safetensors, RefusesBadJson) {
   const std::string twice =
       R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
   expect_refused(file_bytes(twice, "x"), {"duplicate key", "t"});
-  expect_refused(file_bytes(std::string("{}\0x", 4), ""), {"not valid JSON", "byte 2"});
+  expect_refused(file_bytes(std::string("{}\0x", 4), ""), {"not valid JSON", "byte 3"});
   expect_refused(file_bytes(R"({"t":1})", ""), {"t", "a JSON object"});
   expect_refused(file_bytes(R"({"__metadata__":{"a":1}})", ""), {"__metadata__.a", "a string"});
   expect_refused(file_bytes(R"({"__metadata__":[]})", ""), {"__metadata__"});

@@ -83,7 +83,7 @@ void write_state_file(const std::string& path, Json header, const std::vector<St
     total += counter.count();
   }
   header["sections"] = std::move(list);
-  const std::string text = header.dump();
+  const std::string text = json_text(header);
   total += kPreamble + text.size() + kHashBytes;
   AtomicFile file(path);
   FileWriter out(&file);
@@ -124,7 +124,7 @@ StateContent parse_state(std::string_view bytes, const std::string& file,
     refuse(file, "the state file is damaged: wrong checksum", hex64(hash), hex64(found));
 
   StateContent content;
-  content.header = parse_json(bytes.substr(kPreamble, header_bytes), file);
+  content.header = parse_json(bytes.substr(kPreamble, header_bytes), file, {.refuse_duplicates = true});
   std::string_view rest = body.substr(kPreamble + header_bytes);
   const JsonObject header(content.header, file);
   const Json& list = header.at("sections");

@@ -50,7 +50,7 @@ std::string shard_path(const std::string& folder, const std::string& name, const
 
 // weight_map of an index: tensor -> shard.
 std::map<std::string, std::string> read_index(const std::string& path) {
-  const Json json = parse_json(read_file(path, kMaxIndexBytes), path);
+  const Json json = parse_json(read_file(path, kMaxIndexBytes), path, {.refuse_duplicates = true});
   const auto fail = [&](const std::string& place, const char* expected) {
     throw Error(ErrorCode::kBadFile, "wrong index", {.file = path, .place = place, .expected = expected});
   };

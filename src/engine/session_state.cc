@@ -12,7 +12,9 @@ namespace {
 constexpr const char* kKind = "session";
 constexpr const char* kCacheSection = "cache";
 
-std::string shown(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string shown(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : json_text(value);
+}
 
 // Throws for the first member that differs, or that only one of the two has.
 void require_same(const Json& theirs, const Json& own, const std::string& what, const std::string& file) {

@@ -55,8 +55,8 @@ void write_byte_tokenizer(const std::string& folder) {
                          {"eos_token", "<|end|>"},
                          {"clean_up_tokenization_spaces", false},
                          {"tokenizer_class", "PreTrainedTokenizerFast"}};
-  write_file_atomically(folder + "/tokenizer.json", tokenizer_json().dump(1) + "\n");
-  write_file_atomically(folder + "/tokenizer_config.json", settings.dump(1) + "\n");
+  write_file_atomically(folder + "/tokenizer.json", json_text(tokenizer_json(), 1) + "\n");
+  write_file_atomically(folder + "/tokenizer_config.json", json_text(settings, 1) + "\n");
 }
 
 }  // namespace sepllm

@@ -77,7 +77,7 @@ class Quantizer {
     }
     if (files.size() > 1 || !file_exists(out_ + "/model.safetensors")) {
       const Json index = {{"metadata", {{"total_size", report_.bytes_after}}}, {"weight_map", weight_map}};
-      write_file_atomically(out_ + "/model.safetensors.index.json", index.dump(1) + "\n");
+      write_file_atomically(out_ + "/model.safetensors.index.json", json_text(index, 1) + "\n");
     }
     return report_;
   }
@@ -160,7 +160,7 @@ void write_config(const std::string& model, DType type, const std::string& out) 
     const char* name = type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
     config[config.contains("dtype") ? "dtype" : "torch_dtype"] = name;
   }
-  write_file_atomically(out + "/config.json", config.dump(1) + "\n");
+  write_file_atomically(out + "/config.json", python_json_text(config, 1) + "\n");
 }
 
 // What belongs to a model beside config and weights: tokenizers, generation settings, chat templates,

@@ -185,7 +185,7 @@ void write_weights(const std::string& folder, const std::vector<NamedTensor>& te
   }
   if (n == 1) return;
   const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-  write_file_atomically(folder + "/model.safetensors.index.json", index.dump(1) + "\n");
+  write_file_atomically(folder + "/model.safetensors.index.json", json_text(index, 1) + "\n");
 }
 
 }  // namespace
@@ -218,7 +218,7 @@ void write_random_model(const std::string& folder, const RandomModelOptions& opt
   visit_model(spec, spec.prefix, spec.names.head.weight, &unused, generator);
   write_weights(folder, generator.tensors(), options.dtype, std::max(options.n_shards, 1));
   write_byte_tokenizer(folder);
-  write_file_atomically(folder + "/config.json", config.dump(1) + "\n");
+  write_file_atomically(folder + "/config.json", json_text(config, 1) + "\n");
 }
 
 }  // namespace sepllm

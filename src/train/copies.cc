@@ -11,11 +11,10 @@ void compare_with_rank_0(Comm& comm, const Facts& own) {
   if (comm.size() == 1) return;
   Json list = Json::array();
   for (const auto& [what, text] : own) list.push_back({what, text});
-  const std::vector<std::string> all =
-      comm.all_texts(list.dump(-1, ' ', true, Json::error_handler_t::replace));
-  const Json first = Json::parse(all[0]);
+  const std::vector<std::string> all = comm.all_texts(json_text(list));
+  const Json first = parse_json(all[0], comm.name(0));
   for (size_t r = 1; r < all.size(); ++r) {
-    const Json other = Json::parse(all[r]);
+    const Json other = parse_json(all[r], comm.name(static_cast<int>(r)));
     for (size_t i = 0; i < first.size() && i < other.size(); ++i) {
       if (first[i] == other[i]) continue;
       throw SharedFailure(fmt::format("{} has not the same as rank 0: {} (expected {}, got {})",

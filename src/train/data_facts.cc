@@ -29,7 +29,7 @@ std::string data_facts(const Tokenizer& tokenizer, int64_t documents, int64_t to
       {"tokens", tokens},
       {"tokenizer",
        {{"format", tokenizer.format()}, {"vocab_size", n}, {"pieces", hash_of_pieces(tokenizer, n)}}}};
-  return facts.dump(1) + "\n";
+  return json_text(facts, 1) + "\n";
 }
 
 void check_prepared_with(const TokenFile& file, const Tokenizer& tokenizer) {

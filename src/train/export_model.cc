@@ -71,9 +71,9 @@ std::string data_text(const std::vector<TokenSource>& sources) {
 }
 
 std::string policy_text(const TrainConfig& c, int64_t step) {
-  std::string out = "`" + policy_json(c.policy).dump() + "`";
+  std::string out = "`" + json_text(policy_json(c.policy)) + "`";
   if (&last_policy(c, step) == &c.later_policy)
-    out += fmt::format(", from step {} on `{}`", c.later_policy_step, policy_json(c.later_policy).dump());
+    out += fmt::format(", from step {} on `{}`", c.later_policy_step, json_text(policy_json(c.later_policy)));
   return out;
 }
 
@@ -97,7 +97,7 @@ std::string card(const TrainState& state, const TrainConfig& c, const Parameters
     text += fmt::format("| loss of the last step | {:.4f} |\n", number("loss"));
   if (state.progress.contains("valid_loss"))
     text += fmt::format("| loss on the held-out part | {:.4f} |\n", number("valid_loss"));
-  return text + "\nAll settings:\n\n```json\n" + state.settings.dump(1) + "\n```\n";
+  return text + "\nAll settings:\n\n```json\n" + json_text(state.settings, 1) + "\n```\n";
 }
 
 }  // namespace
@@ -118,15 +118,15 @@ void export_model(const TrainState& state, Parameters& parameters, const std::st
                  : c.tokenizer.empty()      ? c.init_from
                                             : c.tokenizer,
                  target.path());
-  write_file_atomically(target.path() + "/config.json", config.dump(1) + "\n");
-  write_file_atomically(facts_file(target.path()), facts(state, type).dump(1) + "\n");
+  write_file_atomically(target.path() + "/config.json", python_json_text(config, 1) + "\n");
+  write_file_atomically(facts_file(target.path()), json_text(facts(state, type), 1) + "\n");
   write_file_atomically(target.path() + "/README.md", card(state, c, parameters));
   target.commit();
 }
 
 bool is_exported(const TrainState& state, const std::string& folder, DType type) {
   const std::string file = facts_file(folder);
-  return is_regular_file(file) && read_file(file, kMaxFacts) == facts(state, type).dump(1) + "\n";
+  return is_regular_file(file) && read_file(file, kMaxFacts) == json_text(facts(state, type), 1) + "\n";
 }
 
 void check_room_for_export(const std::string& folder) {

@@ -27,8 +27,8 @@ constexpr const char* kFixed[] = {"family",
   throw Error(ErrorCode::kInvalidArgument, "the run was begun with another " + key,
               {.file = file,
                .place = key,
-               .expected = then.dump(),
-               .got = now.dump(),
+               .expected = json_text(then),
+               .got = json_text(now),
                .hint = "give the run another folder (save), or the settings that it began with"});
 }
 

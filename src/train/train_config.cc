@@ -28,7 +28,7 @@ std::vector<TokenSource> parse_sources(const Json& value, const std::string& fil
                   {.file = file,
                    .place = key,
                    .expected = "PREFIX of a token file, or a list of PREFIX or {path: PREFIX, weight: W}",
-                   .got = item.dump()});
+                   .got = json_text(item)});
     }
     if (item.is_string()) {
       out.push_back({item.get<std::string>(), 1});
@@ -270,7 +270,7 @@ std::string train_keys_markdown() {
           "in docs/CLI.md: `{policy: sep, init: 4, window: 256}`");
       row("later_policy", "", "the same, from `later_policy_step` on");
     }
-    const std::string shown = o.value_name.empty() ? o.default_value.dump() : o.default_text();
+    const std::string shown = o.value_name.empty() ? json_text(o.default_value) : o.default_text();
     row(o.name, o.default_note.empty() && !shown.empty() ? "`" + shown + "`" : shown,
         o.choices.empty() ? o.help : fmt::format("{}: `{}`", o.help, fmt::join(o.choices, "`, `")));
   }

@@ -78,7 +78,9 @@ TrainInputs open_train_inputs(const TrainConfig& config, Comm& comm) {
     inputs.tokenizer = load_tokenizer(config.tokenizer.empty() ? config.init_from : config.tokenizer);
     if (comm.first()) inputs.model_config = read_model_config(config, *inputs.tokenizer);
   });
-  if (comm.size() > 1) inputs.model_config = Json::parse(comm.broadcast(inputs.model_config.dump()));
+  if (comm.size() > 1)
+    inputs.model_config =
+        parse_json(comm.broadcast(python_json_text(inputs.model_config)), "rank 0's config.json");
   comm.together([&] {
     check_model(config, &inputs);
     // Before memory is taken for them.

@@ -54,7 +54,7 @@ TrainState parse_checkpoint_header(const Json& header, const std::string& file) 
   try {
     state.position = object.at("position").get<TokenData::Position>();
     state.data_fingerprint = object.at("data").get<uint64_t>();
-  } catch (const Json::exception&) {
+  } catch (const JsonFault&) {
     throw Error(ErrorCode::kBadFile, "wrong types in a training checkpoint",
                 {.file = file, .place = "position, data", .expected = "a list of integers, an integer"});
   }

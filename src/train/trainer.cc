@@ -132,9 +132,10 @@ void Trainer::resume() {
   comm_.together([&] {
     if (comm_.first()) found = newest_checkpoint();
   });
-  const std::string header = comm_.broadcast(found ? found->header().dump() : "");
+  const std::string header = comm_.broadcast(found ? json_text(found->header()) : "");
   if (!header.empty()) {
-    TrainState state = parse_checkpoint_header(Json::parse(header), "the checkpoint of rank 0");
+    TrainState state =
+        parse_checkpoint_header(parse_json(header, "the checkpoint of rank 0"), "the checkpoint of rank 0");
     load_checkpoint(found.get(), learner_.get());
     inputs_.data->set_position(state.position);
     try {
@@ -150,7 +151,7 @@ void Trainer::resume() {
       };
       if (progress.contains("loss")) loss_ = known("loss");
       if (progress.contains("valid_loss")) valid_loss_ = known("valid_loss");
-    } catch (const Json::exception& e) {
+    } catch (const JsonFault& e) {
       throw Error(ErrorCode::kBadFile, fmt::format("wrong types in a training checkpoint: {}", e.what()),
                   {.file = checkpoint_path(config_.save, state.step), .place = "progress"});
     }
@@ -165,14 +166,14 @@ void Trainer::write_run_file() const {
   const Json facts = {{"parameters", learner_->parameters().count()},
                       {"program", callbacks_.program},
                       {"settings", train_config_json(config_)}};
-  write_file_atomically(facts_path(config_.save), facts.dump(1) + "\n");
+  write_file_atomically(facts_path(config_.save), json_text(facts, 1) + "\n");
 }
 
 // Behind the lines of the steps that are done; those that will come again are cut.
 void Trainer::open_logs() {
   const auto open = [this](const std::string& path) {
     const int64_t keep = bytes_of_lines(path, [this](const std::string& line) {
-      const Json json = Json::parse(line, nullptr, false);
+      const Json json = json_or_null(line);
       return state_.step > 0 && json.is_object() && json.contains("step") &&
              json["step"].is_number_integer() && json["step"].get<int64_t>() <= state_.step;
     });
@@ -264,14 +265,14 @@ double Trainer::validate() {
 void Trainer::write_metrics(const StepMetrics& m) {
   if (!comm_.first()) return;
   comm_.doing("writing the metrics of step", state_.step);
-  metrics_->write(metrics_json(m).dump() + "\n");
+  metrics_->write(json_text(metrics_json(m)) + "\n");
   metrics_->flush();
 }
 
 void Trainer::write_sample() {
   comm_.doing("writing a sample of text after step", state_.step);
   const Json line = {{"step", state_.step}, {"text", callbacks_.sample_text()}};
-  samples_->write(line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  samples_->write(json_text(line) + "\n");
   samples_->flush();
 }
 

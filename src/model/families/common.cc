@@ -27,7 +27,7 @@ constexpr std::pair<const char*, Activation> kActivations[] = {
 bool add_id(const JsonObject& config, const char* key, const Json& value, int64_t vocab_size,
             std::vector<int32_t>* out) {
   if (!value.is_number_integer())
-    refuse_value(config, key, "a token id, a list of ids or null", value.dump());
+    refuse_value(config, key, "a token id, a list of ids or null", json_text(value));
   const auto id = value.get<int64_t>();
   if (id < 0 || id >= vocab_size) return false;
   out->push_back(static_cast<int32_t>(id));

@@ -112,7 +112,8 @@ void DocumentReader::give(size_t end, bool ends, TextBlock* block) {
 namespace {
 
 std::string document_of(std::string_view line, const std::string& file, const std::string& key) {
-  const Json value = parse_json(line, file);
+  JsonOddities oddities;
+  const Json value = parse_json(line, file, {}, &oddities);
   const JsonObject object(value, file);
   const auto it = value.find(key);
   if (it == value.end()) {
@@ -145,12 +146,8 @@ void for_each_document(const TextBlock& block, const DocumentOptions& options,
   if (block.is_json) return for_each_line(block, options.json_key, visit);
   std::string_view left = block.bytes;
   if (const auto bad = utf8_find_invalid(left)) {
-    const std::string_view before = left.substr(0, *bad);
-    const size_t line_start = before.rfind('\n') + 1;  // npos + 1 = 0
     throw Error(ErrorCode::kBadFile, "invalid UTF-8",
-                {.file = block.file,
-                 .place = fmt::format("line {}, byte {} of it", block.line + line_breaks(before),
-                                      *bad - line_start + 1)});
+                {.file = block.file, .place = line_and_byte(left, *bad, block.line)});
   }
   bool begins = block.begins;
   const std::string& mark = options.split_on;

@@ -140,7 +140,7 @@ TEST(DocumentReader, ErrorsNameFileAndLine) {
   fails("{\"content\": \"a\", \"id\": 2}", {"no key \"text\"", "content, id", "--json-key"});
   fails("{\"text\": null}", {"text", "a string", "null"});
   fails("{\"text\": [\"a\"]}", {"text", "a string"});
-  fails("{\"text\": \"\xff\"}", {"byte 10", "invalid UTF-8"});
+  fails("{\"text\": \"\xff\"}", {"byte 11", "invalid UTF-8"});
   fails("{\"text\": \"\\ud800\"}", {"not valid JSON"});
   const std::string text = folder.write("bad.txt", "one\ntwo \xc3(\n");
   expect_error([&] { documents({text}, {}); }, ErrorCode::kBadFile, {"bad.txt: line 2, byte 5", "UTF-8"});

@@ -16,7 +16,7 @@ Json byte_level(bool add_prefix_space, bool trim_offsets) {
 std::string vocab_text(const TrainedBpe& bpe) {
   std::string out = "{";
   for (size_t id = 0; id < bpe.pieces.size(); ++id) {
-    out += (id == 0 ? "\n   " : ",\n   ") + Json(bpe.pieces[id]).dump() + ": " + std::to_string(id);
+    out += (id == 0 ? "\n   " : ",\n   ") + json_text(Json(bpe.pieces[id])) + ": " + std::to_string(id);
   }
   return out + "\n  }";
 }
@@ -27,7 +27,7 @@ std::string merges_text(const TrainedBpe& bpe) {
     const auto [left, right] = bpe.merges[m];
     const std::string both =
         bpe.pieces[static_cast<size_t>(left)] + " " + bpe.pieces[static_cast<size_t>(right)];
-    out += (m == 0 ? "\n   " : ",\n   ") + Json(both).dump();
+    out += (m == 0 ? "\n   " : ",\n   ") + json_text(Json(both));
   }
   return out + (bpe.merges.empty() ? "]" : "\n  ]");
 }
@@ -53,7 +53,7 @@ std::string tokenizer_json_of(const TrainedBpe& bpe) {
                      {"pre_tokenizer", byte_level(false, true)},
                      {"post_processor", byte_level(true, false)},
                      {"decoder", byte_level(true, true)}};
-  std::string out = head.dump(1);
+  std::string out = json_text(head, 1);
   out.resize(out.size() - 2);  // "\n}"
   return out +
          ",\n \"model\": {\n  \"type\": \"BPE\",\n  \"dropout\": null,\n  \"unk_token\": null,\n"
@@ -69,7 +69,7 @@ std::string tokenizer_config_json_of(const TrainedBpe& bpe) {
   if (!bpe.specials.empty()) {
     for (const char* role : {"bos_token", "eos_token", "unk_token"}) out[role] = bpe.specials.front();
   }
-  return out.dump(1) + "\n";
+  return json_text(out, 1) + "\n";
 }
 
 }  // namespace sepllm

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "base/utf8.h"
 
 namespace sepllm {
 namespace {
@@ -13,7 +12,7 @@ constexpr size_t kMaxKeys = 10'000;  // of an object that is no vocabulary
 
 // Builds the document from the parser's events. Where the parser is told by the depth of the open values: the
 // document is 1 deep, "model" 2, its vocabulary 3.
-class Handler : public nlohmann::json_sax<Json> {
+class Handler : public JsonEvents {
  public:
   Handler(TokenizerFile& out, const std::string& file, bool only_vocab)
       : out_(out), file_(file), mode_(Mode::kDocument), only_vocab_(only_vocab) {}
@@ -97,12 +96,7 @@ class Handler : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  bool parse_error(size_t position, const std::string&, const Json::exception& e) override {
-    std::string what = e.what();
-    if (const size_t at = what.find("parse error"); at != std::string::npos) what = what.substr(at);
-    throw Error(ErrorCode::kBadFile, "not valid JSON: " + what,
-                {.file = file_, .place = fmt::format("byte {}", position)});
-  }
+  bool parse_error(size_t, const std::string&, const Json::exception&) override { return false; }
 
  private:
   enum class Mode { kDocument, kVocab, kMerges };
@@ -191,17 +185,9 @@ class Handler : public nlohmann::json_sax<Json> {
 };
 
 TokenizerFile parse(std::string_view bytes, const std::string& file, bool only_vocab) {
-  if (const auto bad = utf8_find_invalid(bytes)) {
-    throw Error(ErrorCode::kBadFile, "invalid UTF-8 in JSON",
-                {.file = file, .place = fmt::format("byte {}", *bad)});
-  }
   TokenizerFile out;
   Handler handler(out, file, only_vocab);
-  try {
-    Json::sax_parse(bytes.begin(), bytes.end(), &handler);
-  } catch (const Json::exception& e) {
-    throw Error(ErrorCode::kBadFile, std::string("not valid JSON: ") + e.what(), {.file = file});
-  }
+  parse_json_events(bytes, file, {}, &handler);
   return out;
 }
 

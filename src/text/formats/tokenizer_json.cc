@@ -17,7 +17,7 @@ void refuse_setting(const JsonObject& model, const char* key) {
                    (value.is_boolean() && !value.get<bool>());
   if (off) return;
   throw Error(ErrorCode::kUnsupported, "setting of the model not supported",
-              {.file = model.file(), .place = model.path_of(key), .got = value.dump()});
+              {.file = model.file(), .place = model.path_of(key), .got = json_text(value)});
 }
 
 BpeSettings parse_settings(const JsonObject& model, bool bytes) {

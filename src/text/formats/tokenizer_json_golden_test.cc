@@ -2,9 +2,8 @@
 // (tests/golden/tokenizers/cases.json, made by oracles/make_tokenizer_cases.py).
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "base/file.h"
+#include "base/json.h"
 #include "base/utf8.h"
 #include "tests/support/support.h"
 #include "text/formats/tokenizer_json.h"
