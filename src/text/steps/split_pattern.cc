@@ -13,6 +13,7 @@ class RegexPattern : public SplitPattern {
   std::optional<Span> find(std::string_view text, size_t from, RegexScratch& scratch) const override {
     return regex_.find(text, from, scratch);
   }
+  bool is_regex() const override { return true; }
 
  private:
   Regex regex_;

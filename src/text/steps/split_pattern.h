@@ -20,6 +20,8 @@ class SplitPattern {
   virtual std::optional<Span> find(std::string_view text, size_t from, RegexScratch& scratch) const = 0;
   // Where matches always tile the text, the function that yields them without this interface; else nullptr.
   virtual WordScanner scanner() const { return nullptr; }
+  // A regular expression, which is faster where RegexScratch::look_at() has seen the text.
+  virtual bool is_regex() const { return false; }
 };
 
 std::unique_ptr<SplitPattern> make_regex_pattern(std::string_view regex, const std::string& file,

@@ -21,11 +21,11 @@ constexpr CategoryMask bit(GeneralCategory category) { return bit(static_cast<ui
 
 CodePointSet set_in_17(CategoryMask mask) {
   std::vector<CodePointRange> ranges;
-  for (size_t k = 0; k < kCategories17.size(); ++k) {
-    const uint32_t run = kCategories17[k];
-    if ((bit(run & ((1u << kCategoryBits) - 1)) & mask) == 0) continue;
-    const char32_t end = k + 1 < kCategories17.size() ? kCategories17[k + 1] >> kCategoryBits : kCodePoints;
-    ranges.push_back({run >> kCategoryBits, end - 1});
+  char32_t begin = 0;
+  for (const uint32_t run : kCategories17) {
+    const char32_t end = begin + (run >> kCategoryBits);
+    if ((bit(run & ((1u << kCategoryBits) - 1)) & mask) != 0) ranges.push_back({begin, end - 1});
+    begin = end;
   }
   return CodePointSet(std::move(ranges));
 }
@@ -56,7 +56,7 @@ CodePointSet ascii_punctuation() {
 CodePointSet word_set() {
   const CodePointSet join_control(std::vector<CodePointRange>{{0x200C, 0x200D}});
   return category_set({kLu, kLl, kLt, kLm, kLo, kMn, kMc, kMe, kNd, kNl, kPc}, UnicodeVersion::k16) |
-         CodePointSet(kAlphabeticSymbols16) | join_control;
+         CodePointSet(kOtherAlphabetic16) | join_control;
 }
 
 using FlagTable = std::unique_ptr<uint8_t[]>;
@@ -89,6 +89,7 @@ FlagTable build_normalizer_classes() {
   set_flag(table, kNonspacingMark, category_set({kMn}, UnicodeVersion::k8));
   set_flag(table, kControl, category_set({kCc, kCf, kCo}, UnicodeVersion::k8) - line_blanks);
   set_flag(table, kNotNormalized, category_set({kCn}, UnicodeVersion::k9));
+  set_flag(table, kDisputed, disputed_set());
   return table;
 }
 
@@ -119,6 +120,14 @@ CodePointSet white_space_set() {
                                                   {0x202F, 0x202F},
                                                   {0x205F, 0x205F},
                                                   {0x3000, 0x3000}});
+}
+
+CodePointSet disputed_set() {
+  std::vector<CodePointRange> ranges;
+  for (const auto& changes : {kChanges9, kChanges16}) {
+    for (const CategoryRange& range : changes) ranges.push_back({range.first, range.last});
+  }
+  return CodePointSet(std::move(ranges));
 }
 
 const uint8_t* unicode_classes() {

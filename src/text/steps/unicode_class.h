@@ -2,7 +2,7 @@
 //
 // They change with the version of Unicode, and the libraries that define the tokenizers do not agree on one.
 // Found by asking `tokenizers` 0.23.3 and tiktoken 0.14.0 for every code point
-// (oracles/compare_character_classes.py):
+// (oracles/make_character_classes.py):
 // - 16.0: the regular expressions of patterns (Oniguruma 6.9.10; Rust's regex in tiktoken) and of added
 // tokens.
 // - 17.0: Rust's own characters: the step Digits, lower case.
@@ -26,6 +26,9 @@ CodePointSet category_set(std::initializer_list<GeneralCategory> categories, Uni
 CodePointSet category_group(char group, UnicodeVersion version);
 CodePointSet white_space_set();  // the property White_Space: the same in all four versions
 
+// What has not the same category in 9.0, 16.0 and 17.0.
+CodePointSet disputed_set();
+
 // Flags of unicode_classes(): what patterns and pre-tokenizers ask for.
 enum UnicodeClass : uint8_t {
   kLetter = 1,        // \p{L} (16.0)
@@ -42,7 +45,8 @@ enum NormalizerClass : uint8_t {
   kMark = 1,            // \p{M} (9.0), which StripAccents removes
   kNonspacingMark = 2,  // \p{Mn} (8.0), which BertNormalizer removes
   kControl = 4,         // \p{Cc}, \p{Cf}, \p{Co} (8.0), which BertNormalizer removes, except \t, \n, \r
-  kNotNormalized = 8    // unassigned in 9.0: no normal form changes it or joins it to another
+  kNotNormalized = 8,   // unassigned in 9.0: no normal form changes it or joins it to another
+  kDisputed = 16        // disputed_set()
 };
 
 // Flags of every code point up to U+10FFFF (built once, at the first call).

@@ -53,12 +53,11 @@ struct LowerCaseRange {
   int32_t step, shift;
 };
 
-// Unicode 17.0: where each run of one category begins, << 5, with its category. The first run begins at 0,
-// the last one ends at U+10FFFF.
+// Unicode 17.0: the length of each run of one category, << 5, with its category, from U+0000 to U+10FFFF.
 extern const std::span<const uint32_t> kCategories17;
 // What an older version says where it differs from the next newer one.
 extern const std::span<const CategoryRange> kChanges16, kChanges9, kChanges8;
-extern const std::span<const CodePointRange> kAlphabeticSymbols16, kHan16;
+extern const std::span<const CodePointRange> kOtherAlphabetic16, kHan16;
 extern const std::span<const LowerCaseRange> kLowerCase17;
 
 }  // namespace sepllm

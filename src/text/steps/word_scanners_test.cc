@@ -50,17 +50,11 @@ TEST(WordScanners, EqualTheirPatterns) {
 }
 
 TEST(WordScanners, EqualTheirPatternsForEveryCharacter) {
-  const Regex unassigned(R"(\p{Cn})", "test", "pattern");
-  RegexScratch scratch;
   for (const char* pattern : {kGpt2Pattern, kLlama3Pattern}) {
     const Regex regex(pattern, "test", "pattern");
     const WordScanner scanner = find_word_scanner(pattern);
-    for (char32_t c = 0; c <= 0x323AF; ++c) {
+    for (char32_t c = 0; c <= 0x33FFF; ++c) {
       if (c >= 0xD800 && c <= 0xDFFF) continue;
-      std::string alone;
-      utf8_append(alone, c);
-      // Characters that only the class tables' newer version of Unicode knows.
-      if (unassigned.find(alone, 0, scratch)) continue;
       std::string text = "a";
       utf8_append(text, c);
       text += "a 1";
@@ -106,7 +100,7 @@ TEST(Regex, SpacesAreThoseOfUnicode) {
 
 TEST(Regex, RefusesWhatItCannotDoAsOnigurumaDoes) {
   for (const char* pattern :
-       {"[a-z&&[^b]]", "[a[bc]]", R"([\W])", "(a", "a{2,1}", "[z-a]", R"(\C)", R"(\p{Nonsense})"}) {
+       {"[a-z&&[^b]]", "[a[bc]]", "(a", "a{2,1}", "[z-a]", R"(\C)", R"(\p{Nonsense})"}) {
     try {
       const Regex regex(pattern, "file.json", "the.key");
       FAIL() << pattern;
