@@ -64,7 +64,7 @@ def runs(members_of_set):
 def sets():
     for pattern in (r"\p{L}", r"\p{N}", r"\s", r"\w", r"\d", r"\p{P}", r"\p{S}", r"\p{M}", r"\p{Lu}", r"\p{Ll}",
                     r"\p{Lm}", r"\p{Lo}", r"\p{Mn}", r"\p{Han}", r"\P{L}", r"[^\p{L}\p{N}]", r"[\P{N}a]",
-                    "[[:punct:]]", "[[:alpha:]]", "[[:alnum:]]"):
+                    r"[\w]", r"\W", r"[\W]", r"\p{Punct}", "[[:punct:]]", "[[:alpha:]]", "[[:alnum:]]"):
         yield f"regex {pattern}", matched(pattern)
     yield "Digits", isolated(pre_tokenizers.Digits(True))
     yield "Punctuation", isolated(pre_tokenizers.Punctuation())

@@ -27,6 +27,30 @@ TEXTS = [
     "$100+2=<3>|^~`@#_a_b_",
 ]
 
+# Characters whose class depends on the version of Unicode, or on whose idea of a word it is. Not trained on.
+NEWER = "a\U000105c7a 1\U00010d44\U00011de0 x\ua7ce\ua7da"  # letters and digits of 16.0 and 17.0
+NEW_MARKS = ["e\u07fd\u0301 ", "a\u08d4\u0301\u0345\u0898 \U0001e4ec\u0327"]  # of 9.0 and later
+MARKS_AND_WORDS = "a\u200cb \u24b6c \u00b2\u00bd\u2460 \U00010d44_\u203f\u0903"
+MORE_TEXTS = {
+    "gpt2": [NEWER],
+    "gpt2 with prefix space": ["\nfoo", "\tx", "\u00a0x", " x", "\u3000", "\n"],
+    "prefix space behind added tokens": ["\nfoo<s>\nfoo<s> x<s>\tx<x>y</y>\u00a0z<l>\nw<r>\nv"],
+    "prefix space behind a split": ["the\nthe the\tthethe"],
+    "llama3": [NEWER],
+    "falcon": [NEWER, " \u2e43. ", "a\u2e43\u2e44b"],
+    "punctuation Isolated": ["a\u2e43b\u2e44c\u16fed\u00a7\u20ac"],
+    "individual digits": [NEWER],
+    "split at words": [NEWER, MARKS_AND_WORDS],
+    "split at classes": [NEWER, MARKS_AND_WORDS, "ab1f g-h \u4e00\u3001\u3005\U000323b0"],
+    "lines": [NEWER],
+    "added tokens": [
+        "a\u200c<z>", "\u24b6<z>", "\u00b2<z>", "\u2460<z>", "\u0301<z>", "_<z>", "-<z>", "<z>\u200d", "<z>\u0903",
+        "<z>\U000105c7", "\ua7ce<z>",
+    ],
+    "NFC": NEW_MARKS, "NFD": NEW_MARKS, "NFKC": NEW_MARKS, "NFKD": NEW_MARKS,
+    "Lowercase": ["\ua7cb\ua7ce\ua7da \U00010d50\U00016ea0\u1c89 \u0130\u03a3"],
+}
+
 ISOLATED = {"add_prefix_space": False, "trim_offsets": True}
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -109,6 +133,12 @@ def tokenizers():
 
     yield "gpt2", document(model, pre_tokenizer=byte_level(), decoder=decoder)
     yield "gpt2 with prefix space", document(model, pre_tokenizer=byte_level(prefix=True), decoder=decoder)
+    yield "prefix space behind added tokens", document(
+        model, None, byte_level(prefix=True), decoder, added=added_tokens(len(vocab), vocab)
+    )
+    yield "prefix space behind a split", bytes_with(
+        split({"String": "the"}, "MergedWithPrevious"), byte_level(prefix=True)
+    )
     yield "bytes without regex", document(model, pre_tokenizer=byte_level(regex=False), decoder=decoder)
     yield "llama3", bytes_with(split({"Regex": LLAMA3}, "Isolated"), byte_level(regex=False))
     yield "llama3 inverted", bytes_with(split({"Regex": LLAMA3}, "Removed", True), byte_level(regex=False))
@@ -125,6 +155,10 @@ def tokenizers():
         )
     yield "split at a string", bytes_with(split({"String": "the"}, "MergedWithPrevious"), byte_level(regex=False))
     yield "split at words", bytes_with(split({"Regex": r"\w+|\S"}, "Isolated"), byte_level(regex=False))
+    yield "split at classes", bytes_with(
+        split({"Regex": r"[^\W\d_]+|\P{N}\b|\h|\p{Punct}|[[:punct:]]|\p{Han}|\p{^Letter}\p{nonspacing mark}*"}, "Isolated"),
+        byte_level(regex=False),
+    )
     yield "individual digits", bytes_with({"type": "Digits", "individual_digits": True}, byte_level())
     yield "lines", bytes_with(split({"Regex": r"^\s*\S|.$"}, "Isolated"), byte_level(regex=False))
     yield "ignore merges", document(
@@ -184,7 +218,7 @@ def main():
     for name, value in tokenizers():
         tokenizer = Tokenizer.from_str(json.dumps(value))
         cases = []
-        for text in TEXTS:
+        for text in [*TEXTS, *MORE_TEXTS.get(name, ())]:
             ids = tokenizer.encode(text, add_special_tokens=False).ids
             framed = tokenizer.encode(text, add_special_tokens=True).ids
             cases.append({"text": text, "ids": ids, "framed": framed, "decoded": tokenizer.decode(ids, skip_special_tokens=False)})

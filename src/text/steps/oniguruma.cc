@@ -87,7 +87,7 @@ class Translator {
     std::string_view name = in_.substr(at_ + 2, close - at_ - 2);
     const bool negated = name.starts_with('^');
     if (negated) name.remove_prefix(1);
-    const RegexClass* members = RegexClass::find(name);
+    const RegexClass* members = RegexClass::find_posix(name);
     if (members == nullptr) return copy(close + 2 - at_);
     put(*members, negated);
     at_ = close + 2;

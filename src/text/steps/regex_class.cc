@@ -60,6 +60,8 @@ constexpr std::array<CategoryName, 7> kGroupNames = {{{"L", "letter"},
                                                       {"Z", "separator"},
                                                       {"C", "other"}}};
 
+const char* const kPosixPunct = ":punct:";  // no name of a property
+
 char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 
 std::string folded(std::string_view name) {
@@ -156,6 +158,7 @@ struct RegexClass::Definition {
   std::string native;         // items of PCRE2's, or empty
   CodePointSet native_in_16;  // what they mean in Unicode 16.0
   CodePointSet more;          // members besides
+  CodePointSet only_alone{};
 };
 
 std::optional<RegexClass::Definition> RegexClass::define(const std::string& name) {
@@ -181,23 +184,24 @@ std::optional<RegexClass::Definition> RegexClass::define(const std::string& name
   if (name == "space" || name == "whitespace") return Definition{"", none, white_space_set()};
   if (name == "xdigit") return Definition{"", none, CodePointSet({{'0', '9'}, {'A', 'F'}, {'a', 'f'}})};
   if (name == "digit") return Definition{"\\p{Nd}", digits, none};
-  if (name == "punct") return Definition{"\\p{P}\\p{S}", group_set('P') | group_set('S'), none};
+  if (name == "punct") return Definition{"\\p{P}", group_set('P'), none};
+  if (name == kPosixPunct) return Definition{"\\p{P}\\p{S}", group_set('P') | group_set('S'), none};
   if (name == "alpha" || name == "alphabetic") {
     return Definition{"\\p{L}\\p{Nl}", letters, other_alphabetic};
   }
   if (name == "alnum") return Definition{"\\p{L}\\p{Nl}\\p{Nd}", letters | digits, other_alphabetic};
   if (name == "word") {
-    // Oniguruma takes superscript digits and fractions of Latin-1 for word characters, those behind it not.
-    const CodePointSet latin1({{0xB2, 0xB3}, {0xB9, 0xB9}, {0xBC, 0xBE}});
     return Definition{"\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}",
                       letters | group_set('M') | digits | category_set({kPc}, UnicodeVersion::k16),
-                      other_alphabetic | latin1};
+                      other_alphabetic, CodePointSet({{0xB2, 0xB3}, {0xB9, 0xB9}, {0xBC, 0xBE}})};
   }
   return std::nullopt;
 }
 
 RegexClass::RegexClass(const Definition& definition)
-    : native_(definition.native), members_(definition.native_in_16 | definition.more) {
+    : native_(definition.native),
+      members_(definition.native_in_16 | definition.more),
+      only_alone_(definition.only_alone) {
   const CodePointSet more = definition.more - definition.native_in_16;
   extra_ = native_.empty() ? more : more - disputed();
   if (native_.empty()) return;
@@ -206,21 +210,27 @@ RegexClass::RegexClass(const Definition& definition)
   excess_ = present - members_;
 }
 
-const RegexClass* RegexClass::find(std::string_view name) {
+const RegexClass* RegexClass::find(std::string_view name) { return find_folded(folded(name)); }
+
+const RegexClass* RegexClass::find_posix(std::string_view name) {
+  return name == "punct" ? find_folded(kPosixPunct) : find(name);
+}
+
+const RegexClass* RegexClass::find_folded(const std::string& name) {
   static std::mutex mutex;
   static std::map<std::string, std::unique_ptr<RegexClass>> known;
   const std::lock_guard lock(mutex);
-  const std::string key = folded(name);
-  if (const auto found = known.find(key); found != known.end()) return found->second.get();
-  const auto definition = define(key);
+  if (const auto found = known.find(name); found != known.end()) return found->second.get();
+  const auto definition = define(name);
   if (!definition) return nullptr;
-  return known.emplace(key, std::unique_ptr<RegexClass>(new RegexClass(*definition))).first->second.get();
+  return known.emplace(name, std::unique_ptr<RegexClass>(new RegexClass(*definition))).first->second.get();
 }
 
 std::string RegexClass::alone(bool negated, RegexTexts texts) const {
   const char* open = negated ? "[^" : "[";
-  if (texts == RegexTexts::kUndisputed) return open + native_ + items_of(extra_) + "]";
-  const std::string items = native_ + items_of(extra_ | missing_);
+  const CodePointSet extra = extra_ | only_alone_;
+  if (texts == RegexTexts::kUndisputed) return open + native_ + items_of(extra) + "]";
+  const std::string items = native_ + items_of(extra | missing_);
   if (excess_.empty()) return open + items + "]";
   const std::string excess = "[" + items_of(excess_) + "]";
   return negated ? "(?:[^" + items + "]|" + excess + ")" : "(?:(?!" + excess + ")[" + items + "])";

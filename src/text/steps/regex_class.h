@@ -23,10 +23,12 @@ bool has_disputed(std::string_view text);
 
 class RegexClass {
  public:
-  // The class of \p{name} and [:name:]: general categories by short and long names, Han, and alnum, alpha,
-  // digit, punct, space, word, xdigit. Letter case, blanks, hyphens and underscores in `name` do not count.
-  // nullptr: not one of them, PCRE2 has it or nobody.
+  // The class of \p{name}: general categories by short and long names, Han, and alnum, alpha, digit, punct,
+  // space, word, xdigit. Letter case, blanks, hyphens and underscores in `name` do not count. nullptr: not
+  // one of them, PCRE2 has it or nobody.
   static const RegexClass* find(std::string_view name);
+  // The class of [:name:]. Its punct has symbols, too.
+  static const RegexClass* find_posix(std::string_view name);
 
   // As a pattern of its own that matches one character.
   std::string alone(bool negated, RegexTexts texts) const;
@@ -36,10 +38,13 @@ class RegexClass {
  private:
   struct Definition;
   explicit RegexClass(const Definition& definition);
+  static const RegexClass* find_folded(const std::string& name);
   static std::optional<Definition> define(const std::string& name);
 
   std::string native_;  // items of PCRE2's that have nearly these members, or empty
   CodePointSet members_;
+  // Superscript digits and fractions of Latin-1 are word characters to Oniguruma, but not between brackets.
+  CodePointSet only_alone_;
   CodePointSet extra_;    // undisputed members that native_ does not have
   CodePointSet missing_;  // disputed ones
   CodePointSet excess_;   // disputed code points that native_ has and this does not
