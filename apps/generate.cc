@@ -75,7 +75,7 @@ class GenerateCommand : public Command {
   Json json(const GenerateResult& result, const Session& session) const {
     return {{"text", result.text},
             {"ids", result.ids},
-            {"finish_reason", result.finish_reason},
+            {"finish_reason", finish_reason_name(result.finish_reason)},
             {"prompt_tokens", result.prompt_tokens},
             {"prefill_tokens_per_second", result.prefill_tokens_per_second()},
             {"decode_tokens_per_second", result.decode_tokens_per_second()},

@@ -117,6 +117,8 @@ class KvCache {
   // Memory for this many more tokens at once instead of growing by halves, where a layer keeps all of them.
   void reserve(int64_t n_tokens);
 
+  static constexpr int64_t kNoBound = int64_t{1} << 40;
+
   // --- States, between two chunks (and their moves) ---
   // All that the cache holds. Where it is restored into a cache of the same layout, policy and separators,
   // every later chunk gives the same bits as here: where the ring begins is part of the state, because
@@ -127,10 +129,10 @@ class KvCache {
   // slots: at most the window and a chunk).
   void restore(ByteReader& in, int64_t max_chunk);
   // A mark: what a later rewind() of this cache needs. What is only ever appended to is left out: cheap.
-  // rewind() is for marks that this cache wrote itself at its length or before (after restore() older ones
-  // are void).
+  // rewind() is for marks of this cache's own past: written by it, or by the cache whose state it restored.
+  // Error as restore(), and the cache as it was; a mark that did not come from a file needs no bound.
   void save_mark(ByteWriter& out) const;
-  void rewind(ByteReader& in);
+  void rewind(ByteReader& in, int64_t max_chunk = kNoBound);
 
   // An empty cache (a check) becomes one that has seen `depth` tokens, token_at(0), token_at(1), ...: it
   // holds the slots that it would hold and will drop them when it would, but the keys and values in them are

@@ -96,17 +96,31 @@ void KvCache::restore(ByteReader& in, int64_t max_chunk) {
   take(std::move(s));
 }
 
-void KvCache::rewind(ByteReader& in) {
+void KvCache::rewind(ByteReader& in, int64_t max_chunk) {
   SEPLLM_CHECK(in_flight_ == 0);
-  State s = read_state(in, /*whole=*/false, kMaxPosition);
-  // A ring that has grown since is as long as it was: where it ends decides in which order kernels add.
-  std::vector<std::pair<int64_t, Part>> other;
-  for (const Group& g : s.groups) {
+  State s = read_state(in, /*whole=*/false, max_chunk);
+  // A ring that has grown since is as long as it was: where it ends decides in which order kernels add. The
+  // compact part of a restored cache may have less room than there was.
+  struct NewPart {
+    int64_t layer;
+    bool band;
+    Part part;
+  };
+  std::vector<NewPart> other;
+  int64_t rows = 0;
+  for (Group& g : s.groups) {
+    const auto n_compact = static_cast<int64_t>(g.compact_positions.size());
+    const bool more_room = n_compact > g.compact_capacity;
+    if (more_room) g.compact_capacity = n_compact;
+    rows += static_cast<int64_t>(g.layers.size()) *
+            ((appends_compact() ? 0 : n_compact) + (appends_band(g) ? 0 : g.band_size));
     for (const int64_t l : g.layers) {
-      if (part(l, true).capacity != g.ring_capacity) other.emplace_back(l, make_part(g.ring_capacity));
+      if (part(l, true).capacity != g.ring_capacity) other.push_back({l, true, make_part(g.ring_capacity)});
+      if (more_room) other.push_back({l, false, make_part(g.compact_capacity)});
     }
   }
-  for (auto& [l, band] : other) part(l, true) = std::move(band);
+  in.need(static_cast<uint64_t>(rows * slot_bytes()));
+  for (NewPart& p : other) part(p.layer, p.band) = std::move(p.part);
   for (int64_t l = 0; l < layout_.n_layers; ++l) {
     const Group& g = s.groups[group_of_[l]];
     if (!appends_compact()) read_rows(in, part(l, false), std::ssize(g.compact_positions), 0);

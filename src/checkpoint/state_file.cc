@@ -143,6 +143,11 @@ StateFile::StateFile(const std::string& path)
     : map_(path),
       content_(parse_state(map_.bytes(), path, [this](std::string_view read) { map_.forget(read); })) {}
 
+bool StateFile::has(const std::string& section) const {
+  const auto& all = content_.sections;
+  return std::any_of(all.begin(), all.end(), [&](const auto& s) { return s.first == section; });
+}
+
 ByteReader StateFile::section(const std::string& name) const { return {section_bytes(name), path(), name}; }
 
 void StateFile::read_floats(const std::string& name, uint64_t first, std::span<float> to) const {

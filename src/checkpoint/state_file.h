@@ -47,6 +47,7 @@ class StateFile {
 
   const std::string& path() const { return map_.path(); }
   const Json& header() const { return content_.header; }
+  bool has(const std::string& section) const;
   ByteReader section(const std::string& name) const;  // Error (kBadFile) where there is none
   // Numbers of a section that is a list of them, from the number `first` on; Error (kBadFile) if it has
   // fewer.

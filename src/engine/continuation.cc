@@ -5,6 +5,20 @@
 
 namespace sepllm {
 
+const char* finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kError:
+      return "error";
+  }
+  return "?";
+}
+
 // Holds back the end of the text while it may still become a stop string.
 class Continuation::StopFilter {
  public:
@@ -56,7 +70,6 @@ Continuation::Continuation(const Model& model, const GenerateRequest& request, i
       filter_(std::make_unique<StopFilter>(request.stop_strings)),
       recent_limit_(static_cast<size_t>(std::min<int64_t>(recent, int64_t{1} << 40))) {
   result_.prompt_tokens = static_cast<int64_t>(request.prompt.size());
-  result_.finish_reason = "length";
   if (model.tokenizer)
     decoder_ = std::make_unique<StreamDecoder>(*model.tokenizer, request.prompt, request.skip_special);
   const size_t from = request.prompt.size() - std::min(request.prompt.size(), recent_limit_);
@@ -69,14 +82,14 @@ Continuation::Continuation(Continuation&&) noexcept = default;
 bool Continuation::take(int32_t id) {
   const std::vector<int32_t>& stops = request_.stop_ids;
   if (!request_.ignore_eos && std::find(stops.begin(), stops.end(), id) != stops.end()) {
-    result_.finish_reason = "stop";
+    end(FinishReason::kStop);
     return false;
   }
   ++result_.new_tokens;
   if (request_.keep) result_.ids.push_back(id);
   remember(id);
   if (decoder_) show(filter_->push(decoder_->push(id)));
-  if (filter_->stopped()) result_.finish_reason = "stop";
+  if (filter_->stopped()) end(FinishReason::kStop);
   return !ended();
 }
 
@@ -90,20 +103,21 @@ void Continuation::remember(int32_t id) {
 
 void Continuation::show(const std::string& text) {
   if (request_.keep) result_.text += text;
-  if (!text.empty() && on_text_ && !on_text_(text)) result_.finish_reason = "cancelled";
+  if (!text.empty() && on_text_ && !on_text_(text)) end(FinishReason::kCancelled);
 }
 
-void Continuation::end(const std::string& reason, std::exception_ptr failure) {
+void Continuation::end(FinishReason reason, std::exception_ptr failure) {
+  ended_ = true;
   result_.finish_reason = reason;
   result_.failure = std::move(failure);
 }
 
 void Continuation::finish() {
-  if (!decoder_ || filter_->stopped() || result_.finish_reason == "cancelled") return;
+  if (!decoder_ || filter_->stopped() || result_.finish_reason == FinishReason::kCancelled) return;
   // What is left of a character that never became whole may complete a stop string too.
   show(filter_->push(decoder_->finish()));
   if (filter_->stopped()) {
-    result_.finish_reason = "stop";
+    end(FinishReason::kStop);
   } else {
     show(filter_->finish());
   }

@@ -27,12 +27,12 @@ class Continuation {
   // Takes a sampled token; true: it is to be fed for the next one. False: the text has ended, and the token,
   // where it is part of the text, need not be fed.
   bool take(int32_t id);
-  // Ends the text for this reason ("cancelled"; "error" with its exception).
-  void end(const std::string& reason, std::exception_ptr failure = nullptr);
+  // Ends the text for this reason (kError: with its exception).
+  void end(FinishReason reason, std::exception_ptr failure = nullptr);
   // The text that was held back. After the last take(), once.
   void finish();
 
-  bool ended() const { return result_.finish_reason != "length" || full(); }
+  bool ended() const { return ended_ || full(); }
   std::span<const int32_t> recent() const { return recent_; }
   const GenerateRequest& request() const { return request_; }
   GenerateResult& result() { return result_; }
@@ -50,6 +50,7 @@ class Continuation {
   std::vector<int32_t> recent_;
   size_t recent_limit_;
   GenerateResult result_;
+  bool ended_ = false;  // for the result's reason; not yet: it says what will end the text at the latest
 };
 
 }  // namespace sepllm

@@ -22,7 +22,7 @@ Conversation::Conversation(const Model& model, const Context& ctx, const Convers
       stops_(chat_stops(tokenizer_, settings.format)),
       sampler_(settings.sampling, model.config().vocab_size) {
   stops_.strings.insert(stops_.strings.end(), settings.stops.begin(), settings.stops.end());
-  const std::vector<int32_t>& more = model.config().eos_token_ids;
+  const std::vector<int32_t> more = model.end_tokens();
   stops_.ids.insert(stops_.ids.end(), more.begin(), more.end());
   if (!settings.system.empty()) messages_.push_back({Role::kSystem, settings.system});
   open_session();
@@ -30,7 +30,8 @@ Conversation::Conversation(const Model& model, const Context& ctx, const Convers
 
 void Conversation::open_session() {
   session_.emplace(model_, settings_.policy, ctx_);
-  session_->keep_marks();
+  // (All tokens are remembered, so that every turn can be taken back with the same bits.)
+  session_->keep_marks({.max_tokens = int64_t{1} << 40});
 }
 
 std::vector<int32_t> Conversation::tokens_to_feed() const {
@@ -114,7 +115,7 @@ void Conversation::fit_cache_to(const GenerateResult& result, const std::vector<
   const size_t whole = n == 0 ? 0 : ends[n - 1];
   const int64_t first = turns_.back().answer + 1;
   const auto entered = std::min(ids.size(), static_cast<size_t>(session_->cache().length() - first));
-  if (n < entered) session_->rewind(first + static_cast<int64_t>(n));
+  if (n < entered) session_->rewind(first + static_cast<int64_t>(n), Session::Replay::kFast);
   const auto split = static_cast<std::ptrdiff_t>(std::min(n, entered));
   history_.insert(history_.end(), ids.begin(), ids.begin() + split);
   unfed_.assign(ids.begin() + split, ids.begin() + static_cast<std::ptrdiff_t>(n));
@@ -129,10 +130,9 @@ void Conversation::go_back(int64_t position) {
   if (session_->marks().before(position) != nullptr) {
     session_->rewind(position);
   } else {
-    // Before a state was loaded, or very long ago.
+    // Before the point where a state without marks was loaded: files of earlier builds.
     open_session();
-    session_->feed(std::span(history_).first(static_cast<size_t>(position)),
-                   [](int64_t, const Matrix&) { return true; });
+    session_->feed(std::span(history_).first(static_cast<size_t>(position)));
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/random_model.h"
 #include "tests/support/support.h"
 
 namespace sepllm {
@@ -77,6 +78,79 @@ TEST_F(ConversationTest, TheCacheHoldsWhatWasShownWhereverAnAnswerEnds) {
         "Hm", [](const std::string&) { return true; }, [] { return false; }));
     EXPECT_EQ(silent.n_turns(), 0);
     expect_text(silent, say(silent, "Tom found a big red ball."));
+  }
+}
+
+// A conversation of random answers, under all policies: what follows /undo and /retry has the same bits
+// whether or not it was saved and loaded in another process, and whether or not there was a turn to undo.
+class TakenBackConversation : public ConversationTest {
+ protected:
+  TakenBackConversation() {
+    write_random_model(folder_.path(), {.variant = "llama", .seed = 3, .hidden_size = 32, .n_layers = 2});
+    model_ = std::make_unique<Model>(load_model(folder_.path(), ""));
+    settings_.max_new_tokens = 30;
+    settings_.system = "Be brief.";
+    settings_.stops = {"e", "q"};  // often inside what was sampled
+    settings_.policy.prefill_chunk = 16;
+    Policy& p = settings_.policy.policy;
+    p.init = 3;
+    p.window = 8;
+    p.seps = 6;
+    p.capacity = 30;
+  }
+  void set(PolicyKind kind, DType kv, int64_t seed) {
+    Policy& p = settings_.policy.policy;
+    p.kind = kind;
+    p.positions = p.streaming() ? PositionMode::kCache : PositionMode::kOriginal;
+    settings_.policy.kv = kv;
+    settings_.sampling = {.temperature = 0.9, .seed = seed};
+  }
+  static std::string bits(const Conversation& c) {
+    std::string out;
+    StringWriter writer(&out);
+    c.session().cache().save(writer);
+    return out;
+  }
+  static std::string retry(Conversation& c) {
+    return c.retry(std::nullopt, [](const std::string&) { return true; }).result.text;
+  }
+
+  test::TemporaryFolder folder_;
+  std::unique_ptr<Model> model_;
+  ConversationSettings settings_;
+};
+
+TEST_F(TakenBackConversation, HasTheSameBitsInAnotherProcess) {
+  const std::string file = folder_.file("a.chat");
+  for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSink,
+                                PolicyKind::kSepStream, PolicyKind::kSinkStream}) {
+    for (const DType kv : {DType::kF32, DType::kF16, DType::kI8}) {
+      for (const int64_t seed : {1, 2, 3}) {
+        set(kind, kv, seed);
+        SCOPED_TRACE(std::string(policy_name(kind)) + " " + dtype_name(kv) + " " + std::to_string(seed));
+        Conversation here(*model_, ctx_, settings_);
+        std::vector<std::string> before;  // bits before each turn
+        for (const char* text : {"One, two.", "Three. Four; five.", "Six!", "Seven, eight. Nine."}) {
+          before.push_back(bits(here));
+          say(here, text);
+        }
+        here.save(file);
+        Conversation there(*model_, ctx_, settings_);
+        say(there, "Something else.");
+        there.load(file);
+        EXPECT_TRUE(bits(here) == bits(there));
+        EXPECT_EQ(retry(here), retry(there));
+        EXPECT_TRUE(bits(here) == bits(there));
+        for (int turn = 3; turn >= 1; --turn) {
+          EXPECT_EQ(here.undo(), there.undo());
+          EXPECT_TRUE(bits(there) == before[static_cast<size_t>(turn)]) << "turn " << turn;
+          EXPECT_TRUE(bits(here) == bits(there)) << "turn " << turn;
+        }
+        EXPECT_EQ(say(here, "And so on."), say(there, "And so on."));
+        EXPECT_EQ(retry(here), retry(there));
+        EXPECT_TRUE(bits(here) == bits(there));
+      }
+    }
   }
 }
 

@@ -10,9 +10,9 @@
 namespace sepllm {
 
 struct GenerateRequest {
-  std::vector<int32_t> prompt{};  // not empty
-  int64_t n_fed = 0;              // of the prompt, already in the session (not by Scheduler); < prompt.size()
-  int64_t max_new_tokens = 256;   // >= 0
+  std::vector<int32_t> prompt{};            // not empty
+  int64_t n_fed = 0;                        // of the prompt, already in the session; < prompt.size()
+  int64_t max_new_tokens = 256;             // >= 0
   std::vector<int32_t> stop_ids{};          // end of sequence and turn tokens: end the text, not part of it
   std::vector<std::string> stop_strings{};  // end the text before them
   bool ignore_eos = false;
@@ -22,12 +22,21 @@ struct GenerateRequest {
   std::function<bool()> go_on{};  // asked before each chunk of the prompt and each token; false cancels
 };
 
+// Why a text has ended.
+enum class FinishReason {
+  kLength,     // it has as many new tokens as were asked for
+  kStop,       // a stop token or a stop string
+  kCancelled,  // by who asked for it
+  kError,      // it could not go on: GenerateResult::failure says why
+};
+const char* finish_reason_name(FinishReason reason);  // "length", "stop", "cancelled", "error"
+
 struct GenerateResult {
   std::vector<int32_t> ids;  // the new tokens, a stop token not included
   // decode(prompt + ids) less decode(prompt), cut at a stop string; empty without a tokenizer
   std::string text;
-  std::string finish_reason;   // "length", "stop", "cancelled", "error"
-  std::exception_ptr failure;  // the Error that ended the text ("error"): the caller shows it after the text
+  FinishReason finish_reason = FinishReason::kLength;
+  std::exception_ptr failure;  // the Error of kError: the caller shows it after the text
   int64_t prompt_tokens = 0;
   int64_t new_tokens = 0;  // as many as ids holds, also where they are not kept
   double prefill_seconds = 0.0;

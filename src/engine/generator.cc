@@ -30,7 +30,7 @@ GenerateResult generate(Session& session, Sampler& sampler, const GenerateReques
   const auto go_on = [&] { return !request.go_on || request.go_on(); };
   std::span<const float> logits =
       session.advance(std::span(request.prompt).subspan(static_cast<size_t>(request.n_fed)), go_on);
-  if (logits.empty()) continuation.end("cancelled");
+  if (logits.empty()) continuation.end(FinishReason::kCancelled);
   result.prefill_seconds = seconds_since(start);
   start = Clock::now();
   while (!continuation.ended()) {
@@ -38,9 +38,9 @@ GenerateResult generate(Session& session, Sampler& sampler, const GenerateReques
     if (!continuation.take(id)) break;
     try {
       logits = session.advance({&id, 1}, go_on);
-      if (logits.empty()) continuation.end("cancelled");
+      if (logits.empty()) continuation.end(FinishReason::kCancelled);
     } catch (const Error&) {
-      continuation.end("error", std::current_exception());
+      continuation.end(FinishReason::kError, std::current_exception());
     }
   }
   result.decode_seconds = seconds_since(start);

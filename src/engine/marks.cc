@@ -14,11 +14,15 @@ Marks::Marks(const MarkSettings& settings) : settings_(settings) {
 void Marks::begin(int64_t position) {
   marks_.clear();
   tokens_.clear();
+  chunks_ = {};
   begin_ = position;
+  whole_end_ = 0;
 }
 
-void Marks::append(std::span<const int32_t> tokens) {
+void Marks::append(std::span<const int32_t> tokens, bool whole) {
+  if (whole && whole_end_ == end()) whole_end_ += static_cast<int64_t>(tokens.size());
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  chunks_.append(static_cast<int64_t>(tokens.size()));
 }
 
 bool Marks::due() const { return marks_.empty() || end() - marks_.back().position >= settings_.interval; }
@@ -63,6 +67,7 @@ void Marks::thin_out() {
   marks_.erase(marks_.begin(), young);
   const int64_t forgotten = marks_.front().position - begin_;
   tokens_.erase(tokens_.begin(), tokens_.begin() + static_cast<std::ptrdiff_t>(forgotten));
+  chunks_.drop_first(forgotten);
   begin_ += forgotten;
 }
 
@@ -76,11 +81,21 @@ void Marks::cut(int64_t position) {
   SEPLLM_CHECK(position >= begin_ && position <= end());
   while (!marks_.empty() && marks_.back().position > position) marks_.pop_back();
   tokens_.resize(static_cast<size_t>(position - begin_));
+  chunks_.keep_first(position - begin_);
+  whole_end_ = std::min(whole_end_, position);
 }
 
 std::span<const int32_t> Marks::tokens(int64_t from, int64_t to) const {
   SEPLLM_CHECK(from >= begin_ && from <= to && to <= end());
   return std::span(tokens_).subspan(static_cast<size_t>(from - begin_), static_cast<size_t>(to - from));
+}
+
+std::vector<ChunkList::Run> Marks::chunks(int64_t from, int64_t to) const {
+  return chunks_.between(from - begin_, to - begin_);
+}
+
+int64_t Marks::whole_end(int64_t position) const {
+  return begin_ > 0 ? 0 : chunks_.end_before(std::min(position, whole_end_));
 }
 
 std::vector<int64_t> Marks::positions() const {
@@ -90,9 +105,69 @@ std::vector<int64_t> Marks::positions() const {
 }
 
 int64_t Marks::bytes() const {
-  auto total = static_cast<int64_t>(tokens_.capacity() * sizeof(int32_t));
+  auto total = static_cast<int64_t>(tokens_.capacity() * sizeof(int32_t)) + chunks_.bytes();
   for (const Mark& m : marks_) total += static_cast<int64_t>(m.state.capacity());
   return total;
+}
+
+// --- States ---
+
+std::vector<const Marks::Mark*> Marks::newest_within(int64_t max_bytes) const {
+  std::vector<const Mark*> out;
+  const auto add = [&](const Mark& m) {
+    const auto bytes = static_cast<int64_t>(m.state.size());
+    if (bytes > max_bytes) return;
+    max_bytes -= bytes;
+    out.push_back(&m);
+  };
+  if (!marks_.empty()) add(marks_.front());
+  for (const bool asked : {true, false}) {
+    for (size_t k = marks_.size(); k-- > 1;) {
+      if (marks_[k].asked == asked) add(marks_[k]);
+    }
+  }
+  std::sort(out.begin(), out.end());  // by position, as they lie
+  return out;
+}
+
+void Marks::save(ByteWriter& out, int64_t max_bytes) const {
+  out.value(begin_);
+  out.value(whole_end_);
+  out.list(std::span<const int32_t>(tokens_));
+  chunks_.save(out);
+  const std::vector<const Mark*> kept = newest_within(max_bytes);
+  out.value(static_cast<int64_t>(kept.size()));
+  for (const Mark* m : kept) {
+    out.value(m->position);
+    out.value(static_cast<int64_t>(m->asked));
+    out.value(static_cast<int64_t>(m->state.size()));
+    out.bytes(m->state.data(), m->state.size());
+  }
+}
+
+Marks Marks::read(ByteReader& in, const MarkSettings& settings, int64_t length) {
+  Marks out(settings);
+  out.begin_ = in.integer("first token remembered", 0, length);
+  out.whole_end_ = in.integer("end of whole chunks", 0, length);
+  const int64_t n_tokens = length - out.begin_;
+  in.need(static_cast<uint64_t>(n_tokens) * sizeof(int32_t));
+  out.tokens_.resize(static_cast<size_t>(n_tokens));
+  in.list(std::span<int32_t>(out.tokens_));
+  out.chunks_ = ChunkList::read(in, n_tokens);
+  const int64_t n_marks = in.integer("number of marks", 0, settings.n_periodic + settings.n_asked);
+  int64_t before = out.begin_ - 1;
+  for (int64_t k = 0; k < n_marks; ++k) {
+    Mark mark{
+        in.integer("position of a mark", before + 1, length), in.integer("kind of a mark", 0, 1) == 1, {}};
+    before = mark.position;
+    if (out.chunks_.end_before(before - out.begin_) != before - out.begin_)
+      in.refuse("a mark within a chunk");
+    mark.state.resize(static_cast<size_t>(in.integer("bytes of a mark", 0, static_cast<int64_t>(in.left()))));
+    in.bytes(mark.state.data(), mark.state.size());
+    out.marks_.push_back(std::move(mark));
+  }
+  in.finish();
+  return out;
 }
 
 }  // namespace sepllm

@@ -15,11 +15,16 @@
 
 namespace sepllm {
 
-// One text to make. `on_text` as in generate(); `on_end` gets the result once, after the last text.
+// One text to make. `on_text` as in generate(); `on_end` gets the result once, after the last text. Both may
+// add and cancel requests, and may not throw.
 struct SchedulerRequest {
-  GenerateRequest generate{};
+  GenerateRequest generate{};  // its go_on is asked at every step, also while the request waits
   SamplingSettings sampling{};
   PolicySettings policy{};
+  // The session to continue, which has `generate.n_fed` tokens of the prompt (Session::reusable, rewind), and
+  // which nobody else uses until the end; afterwards it may serve another request. None: a new one of
+  // `policy`.
+  std::shared_ptr<Session> session{};
   std::function<bool(const std::string&)> on_text{};
   std::function<void(const GenerateResult&)> on_end{};
 };
@@ -34,11 +39,12 @@ class Scheduler {
 
   // Queues a request and returns its number. Error as Session's constructor.
   int64_t add(SchedulerRequest request);
-  // Ends a sequence ("cancelled"), if it has not ended.
+  // Ends a request (kCancelled), if it has not ended: in the queue, in its prompt or while it decodes. Its
+  // on_end comes at the end of the next step, and no text before it.
   void cancel(int64_t id);
   // One chunk of one prompt, if any waits, then one decoding step of all running sequences. False: there was
   // nothing to do. An Error that concerns one sequence (a prompt that cannot be fed, learned positions that
-  // end) ends that one ("error", with its exception in the result).
+  // end, no memory for its cache) ends that one (kError, with its exception in the result).
   bool step();
   // Steps until all have ended.
   void run() {
@@ -55,10 +61,10 @@ class Scheduler {
 
   void admit();
   bool feed_prompt();
+  void feed_chunk(Slot& slot);
   bool decode();
   void decode_rows(size_t begin, size_t end);
-  void take(Slot& slot, std::span<const float> logits);
-  void fail(Slot& slot);
+  bool forward_batch();
   void retire();
 
   const Model& model_;
@@ -67,8 +73,9 @@ class Scheduler {
   int64_t next_id_ = 0;
   std::deque<std::unique_ptr<Slot>> waiting_;
   Slots active_;
-  size_t next_prompt_ = 0;   // which active sequence's prompt is next, in turn
-  std::vector<Slot*> rows_;  // of the decoding step
+  size_t next_prompt_ = 0;          // which active sequence's prompt is next, in turn
+  std::vector<Slot*> rows_;         // of the decoding step
+  std::vector<Slot*> batch_slots_;  // of a pass
   std::vector<Sequence> batch_;
   std::vector<float> logits_;
 };

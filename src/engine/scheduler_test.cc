@@ -81,33 +81,141 @@ TEST_F(SchedulerTest, TextsAreTheSameAloneInABatchAndForAnyThreads) {
     EXPECT_EQ(batched.ids, by_one.ids) << k;
     EXPECT_EQ(batched.text, by_one.text) << k;
     EXPECT_EQ(by_two.ids, by_one.ids) << k;
-    EXPECT_EQ(batched.finish_reason, "length");
+    EXPECT_EQ(batched.finish_reason, FinishReason::kLength);
     EXPECT_EQ(static_cast<int64_t>(batched.ids.size()), all[k].generate.max_new_tokens);
   }
 }
 
-TEST_F(SchedulerTest, SequencesEnterLeaveAndAreCancelledAtAnyStep) {
-  SchedulerRequest r = requests()[1];
-  const GenerateResult expected = alone(r, single_);
-  std::vector<std::string> reasons;
-  r.on_end = [&](const GenerateResult& result) {
-    reasons.push_back(result.finish_reason);
-    if (result.finish_reason == "length") {
-      EXPECT_EQ(result.ids, expected.ids);
+// By its number or by its own go_on: in the queue, in its prompt and while it decodes, at every step of its
+// life. The others' texts stay what they are.
+TEST_F(SchedulerTest, RequestsAreCancelledOneByOneAtAnyStep) {
+  const SchedulerRequest other = requests()[1];
+  const GenerateResult expected = alone(other, single_);
+  SchedulerRequest r = requests()[7];  // sep, a prompt of 5 chunks
+  const GenerateResult whole = alone(r, single_);
+  for (const bool by_number : {true, false}) {
+    std::map<std::string, int> stages;
+    for (int steps = 0; steps < 30; steps += steps < 10 ? 1 : 6) {
+      Scheduler scheduler(*model_, pair_, 2);
+      int ended = 0;
+      SchedulerRequest neighbour = other;
+      neighbour.on_end = [&](const GenerateResult& result) {
+        ++ended;
+        EXPECT_EQ(result.ids, expected.ids) << steps;
+      };
+      scheduler.add(neighbour);
+      SchedulerRequest filler = neighbour;  // holds the second place for its first 4 steps
+      filler.generate.max_new_tokens = 4;
+      filler.on_end = {};
+      scheduler.add(filler);
+      bool wanted = true, told = false;
+      SchedulerRequest doomed = r;
+      doomed.generate.go_on = [&] { return wanted; };
+      std::string text;
+      doomed.on_text = [&](const std::string& piece) {
+        EXPECT_TRUE(wanted) << "text after the end";
+        text += piece;
+        return true;
+      };
+      doomed.on_end = [&](const GenerateResult& result) {
+        told = true;
+        EXPECT_EQ(result.finish_reason, FinishReason::kCancelled) << steps;
+        EXPECT_EQ(result.ids, std::vector<int32_t>(whole.ids.begin(), whole.ids.begin() + result.new_tokens));
+      };
+      const int64_t number = scheduler.add(doomed);
+      scheduler.add(neighbour);
+      for (int k = 0; k < steps; ++k) scheduler.step();
+      ++stages[scheduler.n_waiting() == 2 ? "queue" : text.empty() ? "prompt" : "decoding"];
+      ASSERT_FALSE(told);
+      wanted = false;
+      if (by_number) scheduler.cancel(number);
+      scheduler.step();
+      EXPECT_TRUE(told) << "within one step";
+      scheduler.run();
+      EXPECT_EQ(ended, 2);
     }
-  };
+    EXPECT_GE(stages["queue"], 3);
+    EXPECT_GE(stages["prompt"], 3);
+    EXPECT_GE(stages["decoding"], 3);
+  }
+}
+
+TEST_F(SchedulerTest, CallbacksMayAddAndCancel) {
+  const SchedulerRequest r = requests()[1];
+  const GenerateResult expected = alone(r, single_);
   Scheduler scheduler(*model_, pair_, 2);
-  const int64_t first = scheduler.add(r);
-  for (int k = 0; k < 5; ++k) EXPECT_TRUE(scheduler.step());
+  int ended = 0, pieces = 0;
+  int64_t victim = -1;
+  std::function<void(int)> add = [&](int more) {
+    SchedulerRequest next = r;
+    next.on_text = [&](const std::string&) {
+      if (++pieces == 5) scheduler.cancel(victim);
+      return true;
+    };
+    next.on_end = [&, more](const GenerateResult& result) {
+      ++ended;
+      EXPECT_EQ(result.ids, expected.ids);
+      for (int k = 0; k < more; ++k) add(more - 1);
+    };
+    scheduler.add(next);
+  };
+  add(3);
+  SchedulerRequest doomed = r;
+  doomed.on_end = [&](const GenerateResult& result) {
+    EXPECT_EQ(result.finish_reason, FinishReason::kCancelled);
+    add(0);
+    add(0);
+  };
   scheduler.add(r);
-  const int64_t third = scheduler.add(r);  // waits
-  scheduler.step();
-  EXPECT_EQ(scheduler.n_waiting(), 1);
-  scheduler.cancel(third);
-  scheduler.cancel(first);
+  victim = scheduler.add(doomed);  // in the queue
   scheduler.run();
-  EXPECT_EQ(reasons, (std::vector<std::string>{"cancelled", "cancelled", "length"}));
-  EXPECT_FALSE(scheduler.step());
+  EXPECT_EQ(ended, 1 + 3 * (1 + 2 * (1 + 1)) + 2);
+}
+
+// A conversation's session serves one request after the other: each begins with what its prompt has in
+// common with what is held, and its text has the same bits as without.
+TEST_F(SchedulerTest, ARequestReusesAHeldPrefixWithTheSameBits) {
+  for (const SchedulerRequest& r : requests()) {
+    if (r.generate.prompt.size() < 60) continue;
+    SCOPED_TRACE(policy_name(r.policy.policy.kind));
+    Scheduler scheduler(*model_, pair_, 3);
+    SchedulerRequest next = r;
+    next.sampling = {};
+    next.session = std::make_shared<Session>(*model_, r.policy, pair_);
+    next.session->keep_marks({.interval = 16});
+    GenerateResult result;
+    next.on_end = [&](const GenerateResult& got) { result = got; };
+    int64_t reused = 0;
+    for (int turn = 0; turn < 4; ++turn) {
+      next.generate.n_fed = next.session->reusable(next.generate.prompt, /*same_bits=*/true);
+      next.session->rewind(next.generate.n_fed);
+      reused += next.generate.n_fed;
+      scheduler.add(next);
+      scheduler.add(requests()[2]);  // company
+      scheduler.run();
+      SchedulerRequest fresh = next;
+      fresh.generate.n_fed = 0;
+      EXPECT_EQ(result.ids, alone(fresh, single_).ids) << turn;
+      EXPECT_EQ(result.prompt_tokens, static_cast<int64_t>(next.generate.prompt.size()));
+      // The marks have seen what was decoded.
+      const Session& s = *next.session;
+      ASSERT_EQ(s.marks().end(), s.cache().length());
+      ASSERT_EQ(s.cache().length(),
+                static_cast<int64_t>(next.generate.prompt.size() + result.ids.size()) - 1);
+      EXPECT_LT(s.marks().end() - s.marks().positions().back(), 16 + 32);
+      // The answer, and something new; the last time another text from the middle on.
+      std::vector<int32_t>& prompt = next.generate.prompt;
+      prompt.insert(prompt.end(), result.ids.begin(), result.ids.end());
+      for (int32_t k = 0; k < 23; ++k) prompt.push_back((k * 7 + turn) % 256);
+      if (turn == 2) prompt[prompt.size() / 2] ^= 1;
+      // As a guess, generated tokens too: the same tokens follow, with logits that differ by rounding.
+      const int64_t longest = s.reusable(prompt, /*same_bits=*/false);
+      if (turn < 2) {
+        EXPECT_EQ(longest, s.cache().length());
+      }
+    }
+    EXPECT_GT(reused, 100);
+  }
 }
 
 TEST_F(SchedulerTest, ASequenceThatFailsDoesNotTakeTheOthersWithIt) {
@@ -121,7 +229,7 @@ TEST_F(SchedulerTest, ASequenceThatFailsDoesNotTakeTheOthersWithIt) {
   };
   bad.on_end = [&](const GenerateResult& result) {
     ++ended;
-    EXPECT_EQ(result.finish_reason, "error");
+    EXPECT_EQ(result.finish_reason, FinishReason::kError);
     EXPECT_THROW(std::rethrow_exception(result.failure), Error);
   };
   Scheduler scheduler(*model_, pair_, 4);

@@ -24,21 +24,38 @@ Session::Session(const Model& model, const PolicySettings& settings, const Conte
   SEPLLM_CHECK(settings_.prefill_chunk >= 1);
 }
 
-void Session::feed(std::span<const int32_t> tokens,
-                   FunctionRef<bool(int64_t first, const Matrix& hidden)> on_hidden) {
+Sequence Session::prepare(std::span<const int32_t> tokens) {
+  SEPLLM_CHECK(usable());
+  const Sequence sequence{.tokens = tokens, .cache = &cache_};
+  model_.decoder.check({&sequence, 1});
+  whole_chunk_ = next_chunk();
+  in_pass_ = true;
+  return sequence;
+}
+
+void Session::entered(std::span<const int32_t> tokens) {
+  in_pass_ = false;
+  if (!marks_) return;
+  marks_->append(tokens, static_cast<int64_t>(tokens.size()) == whole_chunk_);
+  if (marks_->due()) add_mark(/*asked=*/false);
+}
+
+void Session::run(std::span<const int32_t> chunk, FunctionRef<void(const Matrix& hidden)> on_hidden) {
+  const Arena::Scope scope(ctx_.arena);
+  const Sequence sequence = prepare(chunk);
+  const Matrix hidden = model_.decoder.forward(ctx_, {&sequence, 1});
+  entered(chunk);
+  on_hidden(hidden);
+}
+
+void Session::feed(std::span<const int32_t> tokens, OnHidden on_hidden) {
   cache_.reserve(static_cast<int64_t>(tokens.size()));
-  for (size_t at = 0; at < tokens.size();) {
-    const auto left = static_cast<int64_t>(tokens.size() - at);
-    const int64_t n = std::min({left, settings_.prefill_chunk, cache_.max_chunk()});
-    const Sequence sequence{.tokens = tokens.subspan(at, static_cast<size_t>(n)), .cache = &cache_};
-    const Arena::Scope scope(ctx_.arena);
-    const Matrix hidden = model_.decoder.forward(ctx_, {&sequence, 1});
-    if (marks_) {
-      marks_->append(sequence.tokens);
-      if (marks_->due()) add_mark(/*asked=*/false);
-    }
-    if (!on_hidden(static_cast<int64_t>(at), hidden)) return;
-    at += static_cast<size_t>(n);
+  bool more = true;
+  for (size_t at = 0; more && at < tokens.size();) {
+    const auto n = static_cast<size_t>(next_chunk(static_cast<int64_t>(tokens.size() - at)));
+    run(tokens.subspan(at, n),
+        [&](const Matrix& hidden) { more = on_hidden(static_cast<int64_t>(at), hidden); });
+    at += n;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "engine/session_test_support.h"
 
 namespace sepllm {
@@ -60,8 +61,10 @@ TEST_F(SessionRewind, ToEveryPositionUnderEveryPolicy) {
         run(session);
         const std::vector<int64_t> marks = session.marks().positions();
         ASSERT_GE(marks.size(), 8U);
-        const bool exact = p >= kPrompt && std::binary_search(marks.begin(), marks.end(), p);
-        session.rewind(p);
+        // Behind the prompt every token was a chunk.
+        const bool same_chunks = p % 2 == 0;
+        const bool exact = p >= kPrompt && (same_chunks || std::binary_search(marks.begin(), marks.end(), p));
+        session.rewind(p, same_chunks ? Session::Replay::kSameChunks : Session::Replay::kFast);
         ASSERT_EQ(session.cache().length(), p);
         if (p < kPrompt) {
           EXPECT_LE(difference(advance_to(session, kPrompt), expected[kPrompt]), tolerance(kv)) << name;
@@ -71,8 +74,7 @@ TEST_F(SessionRewind, ToEveryPositionUnderEveryPolicy) {
           const std::vector<float> logits = advance_to(session, t);
           const std::vector<float>& row = expected[static_cast<size_t>(t)];
           if (exact) {
-            ASSERT_TRUE(logits == row)
-                << name << " " << dtype_name(kv) << " rewound to mark " << p << ", " << t;
+            ASSERT_TRUE(logits == row) << name << " " << dtype_name(kv) << " rewound to " << p << ", " << t;
           }
           ASSERT_LE(difference(logits, row), tolerance(kv)) << name << " " << dtype_name(kv) << " to " << p;
           if (kv == DType::kF32) {
@@ -158,12 +160,69 @@ TEST_F(SessionRewind, ReachesNoFurtherBackThanItsMarks) {
     EXPECT_STREQ(e.what(), "cannot go back so far (expected token 20 or later, got 19)");
   }
   EXPECT_EQ(session.cache().length(), 25);
-  // A restored session reaches back to where it was restored.
-  const std::string path = folder_.file("a.state");
+  // A restored session reaches as far back as the saved one, or to where it was restored.
+  const std::string path = folder_.file("a.state"), without = folder_.file("b.state");
   session.save(path);
   advance_to(session, 60);
   session.restore(path);
+  EXPECT_EQ(session.marks().positions(), (std::vector<int64_t>{20, 25}));
+  Session no_marks(*model_, PolicySettings{}, ctx_);
+  no_marks.restore(path);
+  no_marks.save(without);
+  session.restore(without);
   EXPECT_EQ(session.marks().positions(), (std::vector<int64_t>{25}));
+}
+
+// Whatever a session did before (rewinds of all kinds): saved, restored in another process and rewound to
+// any end of a chunk, also far before the marks that the file has, it has the bits that it had there.
+TEST_F(SessionRewind, TheSameBitsFromAStateFile) {
+  const std::string path = folder_.file("a.state");
+  for (auto& [name, settings] : all_settings()) {
+    for (const DType kv : {DType::kF32, DType::kI8}) {
+      settings.kv = kv;
+      Session session(*model_, settings, ctx_);
+      session.keep_marks({.interval = 10});
+      run(session);
+      session.rewind(40, Session::Replay::kFast);
+      session.mark();
+      Rows rows(kEnd + 1);
+      for (int64_t t = 41; t <= 60; ++t) rows[static_cast<size_t>(t)] = advance_to(session, t);
+      advance_to(session, 85);  // in chunks
+      session.save(path);
+      for (const int64_t p : {40, 47, 59}) {
+        Session again(*model_, settings, other_ctx_);
+        again.keep_marks({.interval = 10});
+        again.restore(path);
+        ASSERT_EQ(again.cache().length(), 85);
+        const std::vector<int64_t> kept = again.marks().positions();
+        EXPECT_EQ(kept.front(), 0);
+        EXPECT_TRUE(std::binary_search(kept.begin(), kept.end(), 40)) << "asked for: " << name;
+        again.rewind(p);
+        for (int64_t t = p + 1; t <= 60; ++t)
+          ASSERT_TRUE(advance_to(again, t) == rows[static_cast<size_t>(t)]) << name << " " << p << " " << t;
+      }
+    }
+  }
+}
+
+// A file has the marks that fit next to the cache, and says so by what can be gone back to at once.
+TEST_F(SessionRewind, AFileHoldsNoMoreThanAFewCopiesOfTheCache) {
+  for (auto& [name, settings] : all_settings()) {
+    Session session(*model_, settings, ctx_);
+    const std::string plain = folder_.file("plain.state"), marked = folder_.file("marked.state");
+    advance_to(session, 60);
+    session.save(plain);
+    Session other(*model_, settings, ctx_);
+    other.keep_marks({.interval = 1});
+    for (int64_t t = 1; t <= 60; ++t) advance_to(other, t);
+    other.save(marked);
+    const auto bytes = [](const std::string& file) { return static_cast<int64_t>(read_file(file).size()); };
+    EXPECT_LE(bytes(marked), 5 * bytes(plain) + 3000) << name;
+    Session again(*model_, settings, ctx_);
+    again.keep_marks();
+    again.restore(marked);
+    EXPECT_GE(again.marks().positions().size(), 4U) << name;
+  }
 }
 
 // However long the stream: a bounded number of marks, dense in the near past.
@@ -174,7 +233,7 @@ TEST(Marks, ThinOutWithAge) {
   std::vector<int32_t> tokens(1);
   for (int64_t t = 6; t <= 20'000; ++t) {
     tokens[0] = static_cast<int32_t>(t);
-    marks.append(tokens);
+    marks.append(tokens, /*whole=*/true);
     if (marks.due()) marks.add({t, false, std::string(100, 'x')});
     if (t % 777 == 0) marks.add({t, true, ""});
     const std::vector<int64_t> positions = marks.positions();

@@ -1,6 +1,8 @@
 // A session's state as a file: what it belongs to in the header, and the cache. And its marks.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/error.h"
 #include "engine/fingerprint.h"
@@ -11,6 +13,9 @@ namespace {
 
 constexpr const char* kKind = "session";
 constexpr const char* kCacheSection = "cache";
+constexpr const char* kMarksSection = "marks";
+// Marks whose copies of the cache take more together than this many times the cache stay out of a file.
+constexpr int64_t kMarksPerState = 4;
 
 std::string shown(const Json& value) {
   return value.is_string() ? value.get<std::string>() : json_text(value);
@@ -47,7 +52,14 @@ void Session::save(const std::string& path, const Json& extra) const {
   Json header = {{"kind", kKind}, {"tokens", cache_.length()}};
   header.update(identity());
   header["extra"] = extra;
-  write_state_file(path, std::move(header), {{kCacheSection, [this](ByteWriter& out) { cache_.save(out); }}});
+  std::vector<StateSection> sections = {{kCacheSection, [this](ByteWriter& out) { cache_.save(out); }}};
+  if (marks_) {
+    ByteCounter size;
+    cache_.save(size);
+    const int64_t most = kMarksPerState * static_cast<int64_t>(size.count());
+    sections.push_back({kMarksSection, [this, most](ByteWriter& out) { marks_->save(out, most); }});
+  }
+  write_state_file(path, std::move(header), sections);
 }
 
 Json Session::restore(const StateFile& file) {
@@ -60,12 +72,21 @@ Json Session::restore(const StateFile& file) {
   for (const auto& [key, what] :
        {std::pair{"model", "model: "}, {"policy", "--"}, {"separators", "set of separators: "}})
     require_same(header.object(key).json(), own.at(key), what, file.path());
+  std::optional<Marks> marks;
+  if (marks_ && file.has(kMarksSection)) {
+    ByteReader in = file.section(kMarksSection);
+    marks = Marks::read(in, marks_->settings(), header.integer("tokens", 0, INT64_MAX));
+  }
   ByteReader in = file.section(kCacheSection);
   cache_.restore(in, settings_.prefill_chunk);
-  if (marks_) {
+  in_pass_ = false;
+  if (!marks_) return header.at("extra");
+  if (marks && marks->end() == cache_.length()) {
+    marks_ = std::move(marks);
+  } else {
     marks_->begin(cache_.length());
-    add_mark(/*asked=*/false);
   }
+  add_mark(/*asked=*/false);
   return header.at("extra");
 }
 
@@ -91,8 +112,8 @@ void Session::add_mark(bool asked) {
   marks_->add(std::move(mark));
 }
 
-void Session::rewind(int64_t position) {
-  SEPLLM_CHECK(marks_.has_value() && marks_->end() == cache_.length());
+void Session::rewind(int64_t position, Replay replay) {
+  SEPLLM_CHECK(usable() && marks_.has_value() && marks_->end() == cache_.length());
   SEPLLM_CHECK(position >= 0 && position <= cache_.length());
   const Marks::Mark* mark = marks_->before(position);
   if (mark == nullptr) {
@@ -102,10 +123,30 @@ void Session::rewind(int64_t position) {
   }
   const std::span<const int32_t> tokens = marks_->tokens(mark->position, position);
   const std::vector<int32_t> again(tokens.begin(), tokens.end());
+  const std::vector<ChunkList::Run> chunks = marks_->chunks(mark->position, position);
   ByteReader in(mark->state, "", "mark");
-  cache_.rewind(in);
+  cache_.rewind(in, settings_.prefill_chunk);
   marks_->cut(mark->position);
-  if (!again.empty()) feed(again, [](int64_t, const Matrix&) { return true; });
+  if (replay == Replay::kFast) return feed(again);
+  std::span<const int32_t> left = again;
+  for (const ChunkList::Run& chunk : chunks) {
+    for (int64_t k = 0; k < chunk.count; ++k) {
+      const std::span<const int32_t> next = left.first(static_cast<size_t>(chunk.length));
+      left = left.subspan(next.size());
+      // (Longer than the cache takes: only in a state file that somebody made up.)
+      chunk.length > next_chunk() ? feed(next) : run(next, [](const Matrix&) {});
+    }
+  }
+}
+
+int64_t Session::reusable(std::span<const int32_t> prompt, bool same_bits) const {
+  SEPLLM_CHECK(marks_.has_value() && !prompt.empty());
+  if (!usable() || marks_->begin() > 0) return 0;
+  const std::span<const int32_t> held = marks_->tokens(0, marks_->end());
+  const auto differs =
+      std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end() - 1).first - held.begin();
+  const int64_t position = same_bits ? marks_->whole_end(differs) : differs;
+  return marks_->before(position) == nullptr ? 0 : position;
 }
 
 }  // namespace sepllm

@@ -193,6 +193,83 @@ TEST_F(SessionState, CacheStatesAreReadWithCare) {
   }
 }
 
+// Marks come from files too.
+TEST_F(SessionState, MarksAreReadWithCare) {
+  for (auto& [name, settings] : all_settings()) {
+    Session session(*model_, settings, ctx_);
+    session.keep_marks();
+    advance_to(session, 20);
+    std::string good;
+    StringWriter out(&good);
+    session.cache().save_mark(out);
+    advance_to(session, 44);
+    const std::string state = state_of(session);
+    const auto rewind = [&](const std::string& mark) {
+      Session other(*model_, settings, other_ctx_);
+      restore_cache(other, state);
+      ByteReader in(mark, "state", "mark");
+      try {
+        other.cache().rewind(in, 9);
+      } catch (const Error&) {
+        EXPECT_TRUE(state_of(other) == state) << name;
+        return false;
+      }
+      try {
+        other.advance(std::span(ids_).first(30));
+      } catch (const Error&) {  // rows that are NaN
+      }
+      return true;
+    };
+    EXPECT_TRUE(rewind(good)) << name;
+    const size_t plan = std::min<size_t>(good.size(), 400);
+    for (size_t k = 0; k < plan; ++k) {
+      std::string bad = good;
+      bad[k] = static_cast<char>(bad[k] ^ (k % 2 == 0 ? 0x80 : 0xFF));
+      rewind(bad);
+    }
+    for (size_t n = 0; n < good.size(); n += n < plan ? 3 : 61)
+      EXPECT_FALSE(rewind(good.substr(0, n))) << name << " cut at " << n;
+  }
+}
+
+TEST(MarksState, IsReadWithCare) {
+  Marks marks({.interval = 4});
+  marks.begin(0);
+  marks.add({0, false, "begin"});
+  for (const std::vector<int32_t>& chunk : {std::vector<int32_t>{1, 2, 3}, {4, 5, 6}, {7}, {8}})
+    marks.append(chunk, chunk.size() == 3);
+  marks.add({8, true, "state"});
+  std::string good;
+  StringWriter out(&good);
+  marks.save(out, 100);
+  const auto read = [](const std::string& bytes, int64_t length) {
+    ByteReader in(bytes, "file", "marks");
+    return Marks::read(in, {.interval = 4}, length);
+  };
+  const Marks again = read(good, 8);
+  EXPECT_EQ(again.positions(), (std::vector<int64_t>{0, 8}));
+  EXPECT_EQ(again.before(8)->state, "state");
+  EXPECT_EQ(again.chunks(0, 8), marks.chunks(0, 8));
+  EXPECT_EQ(again.whole_end(7), 6);
+  std::string few;
+  StringWriter out_few(&few);
+  marks.save(out_few, 5);
+  EXPECT_EQ(read(few, 8).positions(), std::vector<int64_t>{0});
+  EXPECT_THROW(read(good, 7), Error);
+  EXPECT_THROW(read(good, 9), Error);
+  for (size_t n = 0; n < good.size(); ++n) EXPECT_THROW(read(good.substr(0, n), 8), Error);
+  for (size_t k = 0; k < good.size(); ++k) {
+    for (const int change : {1, 0x80, 0xFF}) {
+      std::string bad = good;
+      bad[k] = static_cast<char>(bad[k] ^ change);
+      try {
+        EXPECT_EQ(read(bad, 8).end(), 8);
+      } catch (const Error&) {
+      }
+    }
+  }
+}
+
 TEST_F(SessionState, OtherFilesAreNoStates) {
   Session session(*model_, PolicySettings{}, ctx_);
   EXPECT_NE(refusal(session, folder_.write("text", "Once upon a time")).find("not a state file"),

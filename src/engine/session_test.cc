@@ -138,7 +138,7 @@ TEST_F(SessionTest, GeneratedTextIsTheDecodedIdsAndStreamsWhole) {
     return true;
   });
   EXPECT_EQ(result.ids.size(), 60U);
-  EXPECT_EQ(result.finish_reason, "length");
+  EXPECT_EQ(result.finish_reason, FinishReason::kLength);
   EXPECT_EQ(streamed, result.text);
   EXPECT_EQ(session.cache().length(), static_cast<int64_t>(request.prompt.size()) + 59);
 }
@@ -156,7 +156,7 @@ TEST_F(SessionTest, GenerationStopsAtStringsIdsAndOnCancel) {
 
   request.stop_ids = {free.ids[4]};
   const GenerateResult by_id = run(request, {});
-  EXPECT_EQ(by_id.finish_reason, "stop");
+  EXPECT_EQ(by_id.finish_reason, FinishReason::kStop);
   EXPECT_LE(by_id.ids.size(), 4U);
   request.ignore_eos = true;
   EXPECT_EQ(run(request, {}).ids.size(), 20U);
@@ -167,12 +167,12 @@ TEST_F(SessionTest, GenerationStopsAtStringsIdsAndOnCancel) {
     streamed += text;
     return true;
   });
-  EXPECT_EQ(by_string.finish_reason, "stop");
+  EXPECT_EQ(by_string.finish_reason, FinishReason::kStop);
   EXPECT_EQ(by_string.text, free.text.substr(0, free.text.find(free.text.substr(3, 2))));
   EXPECT_EQ(streamed, by_string.text);
 
   request.stop_strings.clear();
-  EXPECT_EQ(run(request, [](const std::string&) { return false; }).finish_reason, "cancelled");
+  EXPECT_EQ(run(request, [](const std::string&) { return false; }).finish_reason, FinishReason::kCancelled);
 }
 
 // The last token begins a character that never becomes whole: what is shown for it completes the stop string.
@@ -192,7 +192,7 @@ TEST_F(SessionTest, AStopStringMayEndInABrokenCharacter) {
     if (text.find(stop) + 4 != text.size()) continue;
     const GenerateResult stopped = run(static_cast<int64_t>(k + 1), {stop});
     EXPECT_EQ(stopped.text, text.substr(0, text.size() - 4));
-    EXPECT_EQ(stopped.finish_reason, "stop");
+    EXPECT_EQ(stopped.finish_reason, FinishReason::kStop);
     return;
   }
   FAIL() << "no such token was drawn";
@@ -203,7 +203,7 @@ TEST_F(SessionTest, NothingIsGeneratedForZeroTokens) {
   Sampler sampler({}, model_->config().vocab_size);
   const GenerateResult result = generate(session, sampler, {.prompt = {1}, .max_new_tokens = 0}, {});
   EXPECT_TRUE(result.ids.empty());
-  EXPECT_EQ(result.finish_reason, "length");
+  EXPECT_EQ(result.finish_reason, FinishReason::kLength);
 }
 
 }  // namespace

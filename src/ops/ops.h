@@ -33,6 +33,10 @@ struct NormOperands {
 void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
            bool accumulate = false);
 
+// Passes of up to this many rows give each row the same bits whatever other rows they have: products with few
+// rows read a row by itself (kernels/linear/linear.h), and attention sees only its own sequence.
+inline constexpr int64_t kRowsOfEqualBits = kFewRows;
+
 // y = x W^T + b for each part (kernels/linear/linear.h).
 void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 
