@@ -11,7 +11,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "model/kv_moves.h"
+#include "ops/cached_attention.h"
 #include "ops/ops.h"
 #include "tensor/tape.h"
 
@@ -35,7 +35,8 @@ class ScratchScope {
   std::optional<Arena::Scope> scope_;
 };
 
-// One forward pass: what its layers share, and the steps of a layer.
+// One forward pass: what its layers share, and the steps of a layer. Rows are the tokens of all sequences,
+// one sequence after the other; `x` is the residual stream [n_tokens, hidden_size], which every step adds to.
 class Pass {
  public:
   Pass(const Context& ctx, const ModelConfig& config, const ModelWeights& weights,
@@ -46,6 +47,7 @@ class Pass {
         sequences_(sequences),
         probe_(probe),
         replay_layers_(replay_layers) {
+    if (config.position == PositionType::kRope) rope_ = {config.rope_inv_freq, config.rope_pairing};
     for (const Sequence& s : sequences) n_tokens_ += static_cast<int64_t>(s.tokens.size());
   }
 
@@ -53,7 +55,7 @@ class Pass {
     const Matrix x = allocate(ctx_, n_tokens_, config_.hidden_size);
     const ScratchScope scope(ctx_);  // all but x is scratch
     place_tokens();
-    embed_tokens(x);
+    embed_tokens(x);  // x = embedding (+ learned positions)
     if (ctx_.tape == nullptr) allocate_layer();
     if (second_.cos != nullptr) second_q_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
     if (config_.position == PositionType::kAlibi) set_slopes();
@@ -68,9 +70,7 @@ class Pass {
         });
       }
     }
-    for (const Sequence& s : sequences_) {
-      if (s.cache != nullptr) carry_out_moves(ctx_, config_, *s.cache, s.cache->end_chunk());
-    }
+    ops::end_chunks(ctx_, rope_, cached_);  // after the last layer: compressions move rows of all layers
     if (ctx_.tape != nullptr) ctx_.tape->mark_layer(config_.n_layers);
     ops::norm(ctx_, x, norm_operands(weights_.final_norm), x);
     return x;
@@ -91,29 +91,38 @@ class Pass {
     attended_ = allocate(ctx_, n_tokens_, config_.n_heads * config_.head_dim);
   }
 
-  // Enters the chunk into the caches and collects every token's places for the position encoding.
+  // Enters the chunks into the caches and collects every token's places for the position encoding.
   void place_tokens() {
+    auto* cached = ctx_.arena.allocate<ops::CachedRows>(std::ssize(sequences_));
+    size_t n_cached = 0;
+    int64_t at = 0;
+    for (const Sequence& s : sequences_) {
+      if (s.cache != nullptr) cached[n_cached++] = {s.cache, s.tokens, at};
+      at += std::ssize(s.tokens);
+    }
+    cached_ = {cached, n_cached};
+    ops::begin_chunks(cached_);
+
     encoded_ = ctx_.arena.allocate<int64_t>(n_tokens_);
     second_encoded_ = ctx_.arena.allocate<int64_t>(n_tokens_);
     learned_ = ctx_.arena.allocate<int64_t>(n_tokens_);
     bool any_second = false;
-    int64_t at = 0;
+    at = 0;
     for (const Sequence& s : sequences_) {
-      const auto n = static_cast<int64_t>(s.tokens.size());
+      const int64_t n = std::ssize(s.tokens);
       if (s.cache == nullptr) {
         for (int64_t t = 0; t < n; ++t) encoded_[at + t] = second_encoded_[at + t] = learned_[at + t] = t;
       } else {
-        s.cache->begin_chunk(s.tokens);
-        std::copy_n(s.cache->encoded().begin(), n, encoded_ + at);
-        std::copy_n(s.cache->learned().begin(), n, learned_ + at);
         const bool second = !s.cache->second_encoded().empty();
-        std::copy_n(second ? s.cache->second_encoded().begin() : s.cache->encoded().begin(), n,
-                    second_encoded_ + at);
+        const std::span<const int64_t> first = s.cache->encoded();
+        std::copy_n(first.begin(), n, encoded_ + at);
+        std::copy_n(second ? s.cache->second_encoded().begin() : first.begin(), n, second_encoded_ + at);
+        std::copy_n(s.cache->learned().begin(), n, learned_ + at);
         any_second = any_second || second;
       }
       at += n;
     }
-    if (config_.position != PositionType::kRope) return;
+    if (!rope_.rotates()) return;
     first_ = tables(encoded_);
     if (any_second) second_ = tables(second_encoded_);
   }
@@ -126,11 +135,7 @@ class Pass {
   }
 
   RopeTables tables(const int64_t* places) const {
-    const auto n_freq = static_cast<int64_t>(config_.rope_inv_freq.size());
-    float* cos = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
-    float* sin = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
-    rope_tables(ctx_, config_.rope_inv_freq, {places, static_cast<size_t>(n_tokens_)}, cos, sin);
-    return {n_freq, cos, sin};
+    return ops::rope_tables(ctx_, rope_, {places, static_cast<size_t>(n_tokens_)});
   }
 
   void embed_tokens(const Matrix& x) const {
@@ -146,17 +151,21 @@ class Pass {
       ops::embed(ctx_, weights_.position_embedding, {learned_, n}, x, /*accumulate=*/true);
   }
 
+  // One transformer layer, by the block's type (model/config.h):
+  //   sequential:      x += attention(norm1(x)); x += mlp(norm2(x))
+  //   parallel:        x += attention(norm1(x)) + mlp(norm2(x)); shared: norm1 for both
+  // The second norm of a parallel block therefore reads x before the attention's output is added.
   void block(int64_t l, const Matrix& x) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(l)];
     const ScratchScope scope(ctx_);
     ops::norm(ctx_, x, norm_operands(w.norm1), normed_);
-    attention_scores(l, w);
+    attend(l, w);
     if (config_.block == BlockType::kSequential) {
-      project(w.attention_out, attended_, x);
+      add_projection(w.attention_out, attended_, x);
       second_norm(w, x);
     } else {
       if (config_.block == BlockType::kParallel) second_norm(w, x);
-      project(w.attention_out, attended_, x);
+      add_projection(w.attention_out, attended_, x);
     }
     mlp(w, x);
   }
@@ -166,18 +175,20 @@ class Pass {
     ops::norm(ctx_, x, norm_operands(w.norm2), normed_);
   }
 
-  void project(const Linear& w, const Matrix& from, const Matrix& x) const {
+  // x += from W^T + b
+  void add_projection(const Linear& w, const Matrix& from, const Matrix& x) const {
     const LinearPart part{&w.weight, w.bias, x, /*accumulate=*/true};
     ops::linear(ctx_, from, {&part, 1});
   }
 
+  // x += down(f(up(normed))), or x += down(f(gate(normed)) * up(normed)).
   void mlp(const LayerWeights& w, const Matrix& x) const {
     const Matrix up = allocate(ctx_, n_tokens_, w.mlp_up.weight.n_out);
     if (!w.mlp_gate) {
       const LinearPart part{&w.mlp_up.weight, w.mlp_up.bias, up};
       ops::linear(ctx_, normed_, {&part, 1});
       ops::activate(ctx_, config_.activation, up);
-      project(w.mlp_down, up, x);
+      add_projection(w.mlp_down, up, x);
       return;
     }
     const Matrix gate = allocate(ctx_, n_tokens_, up.n_cols);
@@ -185,11 +196,12 @@ class Pass {
                                 {&w.mlp_up.weight, w.mlp_up.bias, up}};
     ops::linear(ctx_, normed_, parts);
     ops::activate_gated(ctx_, config_.activation, gate, up);
-    project(w.mlp_down, gate, x);
+    add_projection(w.mlp_down, gate, x);
   }
 
-  // attended = softmax(q k^T) v of every sequence over its own keys.
-  void attention_scores(int64_t l, const LayerWeights& w) {
+  // attended [n_tokens, n_heads * head_dim] = softmax(scale q k^T) v of every sequence over its own keys.
+  void attend(int64_t l, const LayerWeights& w) {
+    // qkv [n_tokens, qkv_dim], by one matrix or by three that write their own columns.
     LinearPart parts[3];
     SEPLLM_CHECK(w.qkv.size() <= std::size(parts));
     for (size_t k = 0; k < w.qkv.size(); ++k) {
@@ -197,11 +209,11 @@ class Pass {
       parts[k] = {&part.weight, part.bias, qkv_.columns(part.out_offset, part.weight.n_out)};
     }
     ops::linear(ctx_, normed_, std::span(parts, w.qkv.size()));
-    if (first_.cos != nullptr) {
+    if (first_.cos != nullptr) {  // queries and keys, in place
       ops::rope(ctx_, {.q = queries(qkv_),
                        .k = keys(),
                        .n_rows = n_tokens_,
-                       .pairing = config_.rope_pairing,
+                       .pairing = rope_.pairing,
                        .first = first_,
                        .second = second_,
                        .second_q = queries(second_q_)});
@@ -258,70 +270,17 @@ class Pass {
 
   // The others: to what their caches keep, after the chunk's own keys and values have entered.
   void attend_to_caches(int64_t l) const {
-    auto* list = ctx_.arena.allocate<AttentionSequence>(static_cast<int64_t>(sequences_.size()));
-    size_t n = 0;
-    int64_t first_row = 0;
-    for (const Sequence& s : sequences_) {
-      if (s.cache != nullptr) list[n++] = cached_keys(l, s, first_row);
-      first_row += static_cast<int64_t>(s.tokens.size());
-    }
-    if (n == 0) return;
-    ops::attend(ctx_, {.n_kv_heads = config_.n_kv_heads,
-                       .scale = scale(),
-                       .q = queries(qkv_),
-                       .second_q = queries(second_q_),
-                       .out = attended_heads(),
-                       .alibi_slopes = slopes_,
-                       .sequences = {list, n}});
-  }
-
-  AttentionSequence cached_keys(int64_t l, const Sequence& s, int64_t first_row) const {
-    AttentionSequence out;
-    out.first_row = first_row;
-    out.n_rows = static_cast<int64_t>(s.tokens.size());
-    out.encoded = encoded_ + first_row;
-    out.first_position = s.cache->length();
-    out.kv_type = s.cache->layout().type;
-    if (!s.cache->second_encoded().empty()) out.second_encoded = second_encoded_ + first_row;
-    store_chunk(l, *s.cache, first_row, out.n_rows);
-    const std::span<const KeySpan> spans = s.cache->spans(l);
-    auto* copy = ctx_.arena.allocate<KeySpan>(static_cast<int64_t>(spans.size()));
-    std::copy(spans.begin(), spans.end(), copy);
-    out.spans = {copy, spans.size()};
-    return out;
-  }
-
-  void store_chunk(int64_t l, KvCache& cache, int64_t first_row, int64_t n) const {
-    auto** keys = ctx_.arena.allocate<void*>(n);
-    auto** values = ctx_.arena.allocate<void*>(n);
-    auto* strides = ctx_.arena.allocate<int64_t>(n);
-    cache.chunk_rows(l, keys, values, strides);
-    const DType type = cache.layout().type;
-    float** key_scales = nullptr;  // int8 alone
-    float** value_scales = nullptr;
-    auto* scale_strides = strides;
-    if (type == DType::kI8) {
-      key_scales = ctx_.arena.allocate<float*>(n);
-      value_scales = ctx_.arena.allocate<float*>(n);
-      scale_strides = ctx_.arena.allocate<int64_t>(n);
-      cache.chunk_scales(l, key_scales, value_scales, scale_strides);
-    }
-    for (int64_t begin = 0; begin < n;) {  // runs of one stride
-      int64_t end = begin + 1;
-      while (end < n && strides[end] == strides[begin]) ++end;
-      const auto store = [&](const Heads& x, void** to, float** scales) {
-        store_rows(ctx_, x.rows(first_row + begin), end - begin,
-                   {.type = type,
-                    .rows = to + begin,
-                    .head_stride = strides[begin],
-                    .scales = scales != nullptr ? scales + begin : nullptr,
-                    .scale_head_stride = scale_strides[begin]});
-      };
-      store(this->keys(), keys, key_scales);
-      store(this->values(), values, value_scales);
-      begin = end;
-    }
-    cache.rows_written(l);
+    if (cached_.empty()) return;
+    ops::cached_attend(ctx_,
+                       {.layer = l,
+                        .scale = scale(),
+                        .q = queries(qkv_),
+                        .k = keys(),
+                        .v = values(),
+                        .second_q = queries(second_q_),
+                        .out = attended_heads(),
+                        .alibi_slopes = slopes_},
+                       cached_);
   }
 
   void show_probe(int64_t l) const {
@@ -344,12 +303,16 @@ class Pass {
   AttentionProbe* probe_;
   bool replay_layers_;
   int64_t n_tokens_ = 0;
+  std::span<const ops::CachedRows> cached_{};  // of the sequences that have a cache
+  ops::RopeSpec rope_{};
   int64_t* encoded_ = nullptr;         // [n_tokens]
   int64_t* second_encoded_ = nullptr;  // [n_tokens]
   int64_t* learned_ = nullptr;         // [n_tokens]
   const float* slopes_ = nullptr;      // [n_heads]; null: no ALiBi
-  RopeTables first_, second_;
-  Matrix normed_, qkv_, second_q_, attended_;
+  RopeTables first_, second_;          // of encoded_ and second_encoded_; without data: no rotary positions
+  Matrix normed_;                      // [n_tokens, hidden_size] what a layer's matrices read
+  Matrix qkv_, second_q_;              // [n_tokens, qkv_dim]; of second_q only the queries are used
+  Matrix attended_;                    // [n_tokens, n_heads * head_dim]
 };
 
 // The largest place that the sequence's new tokens take in the position encoding.

@@ -1,6 +1,7 @@
 #include "ops/ops.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/check.h"
 #include "kernels/formats/rows.h"
@@ -153,6 +154,14 @@ struct HeadsSlot {
 
 }  // namespace
 
+RopeTables rope_tables(const Context& ctx, const RopeSpec& rope, std::span<const int64_t> places) {
+  const int64_t n_freq = std::ssize(rope.inv_freq), n = std::ssize(places) * n_freq;
+  auto* cos = ctx.arena.allocate<float>(n);
+  auto* sin = ctx.arena.allocate<float>(n);
+  sepllm::rope_tables(ctx, rope.inv_freq, places, cos, sin);
+  return {n_freq, cos, sin};
+}
+
 void rope(const Context& ctx, const RopeOperands& o) {
   const OpTimer timer(ctx, OpKind::kRope, /*backward=*/false);
   if (o.second.cos != nullptr) rope_rotate(ctx, o.q, o.second_q, o.n_rows, o.pairing, o.second);
@@ -173,11 +182,6 @@ void rope(const Context& ctx, const RopeOperands& o) {
       rope_rotate(c, g, g, o.n_rows, o.pairing, back);
     }
   });
-}
-
-void attend(const Context& ctx, const AttentionArgs& args) {
-  SEPLLM_CHECK(ctx.tape == nullptr);  // gradients do not flow into caches
-  attention(ctx, args);
 }
 
 void pattern_attend(const Context& ctx, const PatternAttentionArgs& args) {

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/attention/attention.h"
 #include "kernels/attention/pattern_attention.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_nll.h"
@@ -60,6 +59,15 @@ void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyO
 // y = norm(x); x, y: [n, d], may be the same.
 void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, const Matrix& y);
 
+// How keys and queries are rotated by their places.
+struct RopeSpec {
+  std::span<const double> inv_freq{};  // radians per position, one for each pair of dims; empty: not at all
+  RopePairing pairing = RopePairing::kHalf;
+  bool rotates() const { return !inv_freq.empty(); }
+};
+// The angles of these places, in ctx.arena: a row for each.
+RopeTables rope_tables(const Context& ctx, const RopeSpec& rope, std::span<const int64_t> places);
+
 // Rotates rows [0, n_rows) of queries and keys (batch 0) in place, row r by the angles of row r of the
 // tables. Where `second` has tables, the queries rotated by those are written to second_q first (streams
 // only: not with a tape).
@@ -72,11 +80,8 @@ struct RopeOperands {
 };
 void rope(const Context& ctx, const RopeOperands& operands);
 
-// out = attention of the queries to the spans of their sequences (caches), by the implementation that the
-// context asks for.
-void attend(const Context& ctx, const AttentionArgs& args);
-
-// out = attention of whole sequences to themselves by their patterns, the same way.
+// out = attention of whole sequences to themselves by their patterns, by the implementation that the context
+// asks for. (Of new tokens to KV caches: ops/cached_attention.h.)
 void pattern_attend(const Context& ctx, const PatternAttentionArgs& args);
 
 }  // namespace sepllm::ops

@@ -25,8 +25,8 @@ const std::map<std::string, std::set<std::string>>& direct_arrows() {
       {"kernels", {"attention", "tensor"}},
       {"checkpoint", {"tensor"}},
       {"cache", {"attention", "tensor"}},
-      {"ops", {"kernels"}},
-      {"model", {"ops", "cache", "checkpoint"}},
+      {"ops", {"kernels", "cache"}},
+      {"model", {"ops", "checkpoint"}},
       {"engine", {"model", "text"}},
       {"train", {"model", "text"}},
       {"eval", {"engine"}},
@@ -129,6 +129,7 @@ TEST(IncludeArrows, RightArrowsPass) {
   EXPECT_TRUE(passes("src/base/x.cc", "base/error.h"));
   EXPECT_TRUE(passes("src/model/families/x.cc", "model/config.h"));
   EXPECT_TRUE(passes("src/model/x.cc", "tensor/context.h"));  // through ops
+  EXPECT_TRUE(passes("src/ops/x.cc", "cache/kv_cache.h"));
   EXPECT_TRUE(passes("src/engine/x.cc", "text/tokenizer.h"));
   EXPECT_TRUE(passes("apps/x.cc", "engine/session.h"));
   EXPECT_TRUE(passes("src/text/x_test.cc", "tests/support/support.h"));

@@ -1,0 +1,140 @@
+#include "ops/cached_attention.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/attention/attention.h"
+#include "kernels/rowwise/elementwise.h"
+#include "kernels/rowwise/rope.h"
+
+namespace sepllm::ops {
+namespace {
+
+// Where the rows of a chunk go in one layer: one pointer and one stride between kv heads per token.
+struct ChunkPlaces {
+  void** rows;
+  float** scales;  // null unless int8
+};
+
+// Stores keys and values of one sequence's chunk.
+void store_chunk(const Context& ctx, const CachedAttentionOperands& o, const CachedRows& s) {
+  KvCache& cache = *s.cache;
+  const int64_t n = s.n_rows();
+  const DType type = cache.layout().type;
+  ChunkPlaces keys{ctx.arena.allocate<void*>(n), nullptr};
+  ChunkPlaces values{ctx.arena.allocate<void*>(n), nullptr};
+  auto* strides = ctx.arena.allocate<int64_t>(n);
+  auto* scale_strides = strides;
+  cache.chunk_rows(o.layer, keys.rows, values.rows, strides);
+  if (type == DType::kI8) {
+    keys.scales = ctx.arena.allocate<float*>(n);
+    values.scales = ctx.arena.allocate<float*>(n);
+    scale_strides = ctx.arena.allocate<int64_t>(n);
+    cache.chunk_scales(o.layer, keys.scales, values.scales, scale_strides);
+  }
+  for (int64_t begin = 0; begin < n;) {  // runs of one stride
+    int64_t end = begin + 1;
+    while (end < n && strides[end] == strides[begin]) ++end;
+    const auto store = [&](const Heads& x, const ChunkPlaces& to) {
+      store_rows(ctx, x.rows(s.first_row + begin, s.batch), end - begin,
+                 {.type = type,
+                  .rows = to.rows + begin,
+                  .head_stride = strides[begin],
+                  .scales = to.scales != nullptr ? to.scales + begin : nullptr,
+                  .scale_head_stride = scale_strides[begin]});
+    };
+    store(o.k, keys);
+    store(o.v, values);
+    begin = end;
+  }
+  cache.rows_written(o.layer);
+}
+
+// What the queries of one sequence attend to: its cache's spans, copied, because the cache makes them anew
+// for the next layer.
+AttentionSequence keys_of(const Context& ctx, int64_t layer, const CachedRows& s) {
+  KvCache& cache = *s.cache;
+  const std::span<const KeySpan> spans = cache.spans(layer);
+  auto* copy = ctx.arena.allocate<KeySpan>(std::ssize(spans));
+  std::copy(spans.begin(), spans.end(), copy);
+  AttentionSequence out;
+  out.batch = s.batch;
+  out.first_row = s.first_row;
+  out.n_rows = s.n_rows();
+  out.first_position = cache.length();
+  out.kv_type = cache.layout().type;
+  out.spans = {copy, spans.size()};
+  out.encoded = cache.encoded().data();
+  if (!cache.second_encoded().empty()) out.second_encoded = cache.second_encoded().data();
+  return out;
+}
+
+bool same(SlotRef a, SlotRef b) { return a.band == b.band && a.index == b.index; }
+
+// The angles of every move, or none where keys are not rotated.
+RopeTables tables_of(const Context& ctx, const RopeSpec& rope, std::span<const Move> moves) {
+  if (!rope.rotates()) return {};
+  const int64_t n = std::ssize(moves);
+  auto* by = ctx.arena.allocate<int64_t>(n);
+  std::transform(moves.begin(), moves.end(), by, [](const Move& move) { return move.rotate_by; });
+  return rope_tables(ctx, rope, {by, moves.size()});
+}
+
+}  // namespace
+
+void begin_chunks(std::span<const CachedRows> rows) {
+  for (const CachedRows& s : rows) s.cache->begin_chunk(s.tokens);
+}
+
+void cached_attend(const Context& ctx, const CachedAttentionOperands& o, std::span<const CachedRows> rows) {
+  SEPLLM_CHECK(ctx.tape == nullptr);
+  if (rows.empty()) return;
+  const Arena::Scope scope(ctx.arena);
+  auto* sequences = ctx.arena.allocate<AttentionSequence>(std::ssize(rows));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const KvLayout& layout = rows[i].cache->layout();
+    SEPLLM_CHECK(layout.n_kv_heads == o.k.layout.n && layout.head_dim == o.k.layout.dim);
+    store_chunk(ctx, o, rows[i]);
+    sequences[i] = keys_of(ctx, o.layer, rows[i]);
+  }
+  attention(ctx, {.n_kv_heads = o.k.layout.n,
+                  .scale = o.scale,
+                  .q = o.q,
+                  .second_q = o.second_q,
+                  .out = o.out,
+                  .alibi_slopes = o.alibi_slopes,
+                  .sequences = {sequences, rows.size()}});
+}
+
+void end_chunks(const Context& ctx, const RopeSpec& rope, std::span<const CachedRows> rows) {
+  for (const CachedRows& s : rows) carry_out_moves(ctx, rope, s.cache->end_chunk(), s.cache);
+}
+
+void carry_out_moves(const Context& ctx, const RopeSpec& rope, std::span<const Move> moves, KvCache* cache) {
+  if (moves.empty()) return;
+  const Arena::Scope scope(ctx.arena);
+  const RopeTables tables = tables_of(ctx, rope, moves);
+  const KvLayout& layout = cache->layout();
+  float* scratch = nullptr;  // [threads, head_dim]
+  if (rope.rotates() && layout.type == DType::kI8)
+    scratch = ctx.arena.allocate<float>(ctx.pool.size() * layout.head_dim);
+  ctx.pool.parallel_for(layout.n_layers * layout.n_kv_heads, [&](int64_t task, int thread) {
+    const int64_t layer = task / layout.n_kv_heads;
+    const int64_t head = task % layout.n_kv_heads;
+    for (size_t k = 0; k < moves.size(); ++k) {
+      const Move& move = moves[k];
+      if (!same(move.from, move.to)) cache->copy_row(layer, head, move.from, move.to);
+      if (!rope.rotates() || move.rotate_by == 0) continue;
+      void* key = cache->key_row(layer, head, move.to);
+      const RopeTables angles = tables.from(static_cast<int64_t>(k));
+      if (layout.type == DType::kI8) {
+        rope_rotate_quantized(static_cast<int8_t*>(key), cache->key_scale(layer, head, move.to),
+                              layout.head_dim, rope.pairing, angles, scratch + thread * layout.head_dim);
+      } else {
+        rope_rotate_stored(layout.type, key, rope.pairing, angles);
+      }
+    }
+  });
+}
+
+}  // namespace sepllm::ops
