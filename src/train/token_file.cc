@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/sign_of_life.h"
 
 namespace sepllm {
@@ -36,6 +37,9 @@ void convert(const char* from, std::span<int32_t> out) {
     out[i] = fits ? static_cast<int32_t>(value) : -1;
   }
 }
+
+// What 32 bits without a sign hold of a number of bytes.
+int64_t low_part(int64_t bytes) { return static_cast<uint32_t>(bytes); }
 
 }  // namespace
 
@@ -141,7 +145,8 @@ void TokenFile::check_items() {
     if (i % kItemsPerSign == 0) sign_of_life();
     const auto n = at<int32_t>(sizes_, i);
     if (n < 0) bad_index("an item of negative size", i);
-    if (at<int64_t>(pointers_, i) != end)
+    const bool as_it_is = high_parts_.empty() && at<int64_t>(pointers_, i) == end;
+    if (!as_it_is && !is_overflow(i, end))
       bad_index("an item that does not begin where the one before ends", i);
     end += n * width;  // below 2^31 * 8 each, checked against the file before the next
     if (end > size) bad_index(fmt::format("an item beyond the end of {}.bin ({} bytes)", prefix_, size), i);
@@ -161,10 +166,32 @@ void TokenFile::check_items() {
     before = item;
   }
   n_tokens_ = end / width;
+  if (!high_parts_.empty()) warn_of_overflow();
+}
+
+// Whether the pointer of this item is `begin` as 32 bits hold it. Notes it then.
+bool TokenFile::is_overflow(int64_t item, int64_t begin) {
+  if (begin <= INT32_MAX || low_part(at<int64_t>(pointers_, item)) != low_part(begin)) return false;
+  const int64_t high = begin - low_part(begin);
+  if (high_parts_.empty() || high_parts_.back().bytes != high) high_parts_.push_back({item, high});
+  return true;
+}
+
+void TokenFile::warn_of_overflow() const {
+  log_warning(fmt::format(
+      "{}: entry {}: from here on the pointers have overflowed at 32 bits, a known fault of some versions of "
+      "Megatron-LM and GPT-NeoX; read by the sizes of the items, which fit the data. Other programs may read "
+      "the wrong tokens: prepare the data again for them",
+      index_->path(), high_parts_.front().item));
 }
 
 int64_t TokenFile::item_begin(int64_t item) const {
-  return item == n_items_ ? n_tokens_ : at<int64_t>(pointers_, item) / token_bytes(type_);
+  if (item == n_items_) return n_tokens_;
+  int64_t begin = at<int64_t>(pointers_, item);
+  const auto behind = std::upper_bound(high_parts_.begin(), high_parts_.end(), item,
+                                       [](int64_t i, const HighPart& part) { return i < part.item; });
+  if (behind != high_parts_.begin()) begin = low_part(begin) + std::prev(behind)->bytes;
+  return begin / token_bytes(type_);
 }
 
 int64_t TokenFile::document_begin(int64_t d) const {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/file.h"
 
@@ -20,7 +21,9 @@ class TokenFile {
  public:
   // Error (kNotFound, kBadFile, kUnsupported) naming the file and place for: a missing file, wrong magic,
   // another version, an unknown token type, an index cut off or too long, sizes or pointers that do not
-  // describe the .bin file from its beginning to its end without gaps, documents out of order.
+  // describe the .bin file from its beginning to its end without gaps, documents out of order. Pointers that
+  // have lost what is above 32 bits, as some versions of Megatron-LM and GPT-NeoX wrote them beyond 2 GiB,
+  // are completed from the sizes where these describe the .bin file; one warning then.
   explicit TokenFile(const std::string& prefix);
 
   int64_t n_tokens() const { return n_tokens_; }
@@ -44,6 +47,8 @@ class TokenFile {
  private:
   void read_index();
   void check_items();
+  bool is_overflow(int64_t item, int64_t begin);
+  void warn_of_overflow() const;
   int64_t item_begin(int64_t item) const;  // in tokens
   [[noreturn]] void bad_index(const std::string& message, int64_t item) const;
 
@@ -54,6 +59,11 @@ class TokenFile {
   const char* sizes_ = nullptr;      // int32 [n_items], not aligned
   const char* pointers_ = nullptr;   // int64 [n_items]: bytes in the .bin
   const char* documents_ = nullptr;  // int64 [n_documents + 1]: first item of each
+  // Of pointers that have overflowed: from this item on, what must be added to the low 32 bits (bytes).
+  struct HighPart {
+    int64_t item, bytes;
+  };
+  std::vector<HighPart> high_parts_;
   uint64_t fingerprint_ = 0;
 };
 
