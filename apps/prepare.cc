@@ -5,6 +5,7 @@
 
 #include <chrono>
 
+#include "apps/line_notes.h"
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"
@@ -48,7 +49,11 @@ class PrepareCommand : public Command {
         .takes_list = true;
     input_options_.add_choice(
         "format", &format_, {"auto", "text", "jsonl"},
-        "auto: jsonl where the name (without .gz, .zst) ends in .jsonl, .ndjson or .json");
+        "auto: jsonl where the name (without .gz, .zst) ends in .jsonl, .ndjson or .json; jsonl takes a JSON "
+        "array too");
+    input_options_.add_choice("on-bad-line", &on_bad_line_, {"error", "skip", "replace"},
+                              "a line without a valid text: error; skip: it is left out; replace: what is no "
+                              "character becomes U+FFFD, and what that does not mend is left out");
     input_options_.add_string("json-key", &documents_.json_key, "the key of a line's text", "KEY");
     input_options_
         .add_string("split-on", &split_on_,
@@ -104,6 +109,9 @@ class PrepareCommand : public Command {
     documents_.format = format_ == "auto"   ? DocumentFormat::kAuto
                         : format_ == "text" ? DocumentFormat::kText
                                             : DocumentFormat::kJsonLines;
+    documents_.on_bad_line = on_bad_line_ == "skip"      ? OnBadLine::kSkip
+                             : on_bad_line_ == "replace" ? OnBadLine::kReplace
+                                                         : OnBadLine::kError;
     if (input_options_.was_set("split-on") && split_on_.empty())
       refuse_value("split-on", "a string", "nothing");
     if (utf8_find_invalid(split_on_)) refuse_value("split-on", "valid UTF-8", split_on_);
@@ -167,7 +175,9 @@ class PrepareCommand : public Command {
         });
     if (report.documents == 0) {
       throw Error(ErrorCode::kInvalidArgument, "no text in the input: nothing was written",
-                  {.file = input_.front(), .got = fmt::format("{} empty documents", report.empty)});
+                  {.file = input_.front(),
+                   .got = report.lines.skipped > 0 ? skipped_text(report.lines)
+                                                   : fmt::format("{} empty documents", report.empty)});
     }
     AtomicFile facts(data_facts_path(out_));
     facts.write(data_facts(tokenizer, writer.n_documents(), writer.n_tokens()));
@@ -208,12 +218,15 @@ class PrepareCommand : public Command {
 
   void print_report(const PrepareReport& r, const PrepareOptions& options, double seconds) const {
     const TokenFile file(out_);  // what was written can be read
+    say_of_lines(r.lines);
     const auto tokens = static_cast<double>(r.tokens), bytes = static_cast<double>(r.text_bytes);
     const double share = static_cast<double>(r.separators) / tokens;
     if (json_) {
       print_json({{"out", out_},
                   {"documents", r.documents},
                   {"empty_documents", r.empty},
+                  {"skipped_lines", r.lines.skipped},
+                  {"replaced_lines", r.lines.replaced},
                   {"text_bytes", r.text_bytes},
                   {"tokens", r.tokens},
                   {"token_bytes", token_bytes(file.type())},
@@ -239,8 +252,8 @@ class PrepareCommand : public Command {
   DocumentOptions documents_;
   BpeTrainOptions bpe_;
   std::vector<std::string> input_, specials_;
-  std::string format_ = "auto", split_on_, tokenizer_, out_, append_eod_ = "auto", eod_, bos_ = "auto",
-              separators_ = "text", train_tokenizer_;
+  std::string format_ = "auto", on_bad_line_ = "error", split_on_, tokenizer_, out_, append_eod_ = "auto",
+              eod_, bos_ = "auto", separators_ = "text", train_tokenizer_;
   bool no_special_ = false, json_ = false;
   int64_t threads_ = 0;
 };

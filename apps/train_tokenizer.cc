@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "apps/line_notes.h"
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"
 #include "apps/shell/output.h"
@@ -17,7 +18,7 @@ namespace sepllm {
 namespace {
 
 std::vector<CountedWord> count_words(const TokenizerTraining& training, const InterruptGuard& guard,
-                                     int64_t* text_bytes) {
+                                     int64_t* text_bytes, LineNotes* lines) {
   ThreadPool pool(training.n_threads);
   DocumentOptions documents = training.documents;
   documents.may_cut = true;
@@ -25,13 +26,15 @@ std::vector<CountedWord> count_words(const TokenizerTraining& training, const In
   WordCounter counter(pool.size(), training.bpe.specials);
   Progress progress("counting words", total_megabytes(training.input));
   std::atomic<int64_t> bytes{0};
-  const auto work = [&](const TextBlock& block, int /*slot*/, int worker) {
-    for_each_document(block, documents, [&](const DocumentPart& part) {
+  std::vector<LineNotes> slots(static_cast<size_t>(block_slots(pool)));
+  const auto work = [&](const TextBlock& block, int slot, int worker) {
+    slots[static_cast<size_t>(slot)] = for_each_document(block, documents, [&](const DocumentPart& part) {
       counter.add(part.text, worker);
       bytes += static_cast<int64_t>(part.text.size());
     });
   };
-  const auto take = [&](int /*slot*/) {
+  const auto take = [&](int slot) {
+    lines->add(slots[static_cast<size_t>(slot)]);
     progress.show(static_cast<int64_t>(reader.bytes_read()) / kMegabyte, "MB");
     return !guard.interrupted();
   };
@@ -41,7 +44,7 @@ std::vector<CountedWord> count_words(const TokenizerTraining& training, const In
   *text_bytes = bytes;
   if (bytes == 0) {
     throw Error(ErrorCode::kInvalidArgument, "no text in the input: nothing was written",
-                {.file = training.input.front()});
+                {.file = training.input.front(), .got = skipped_text(*lines)});
   }
   return counter.take();
 }
@@ -67,8 +70,9 @@ void train_tokenizer(const TokenizerTraining& training) {
   AtomicFolder folder(training.out);
   const InterruptGuard guard;
   int64_t text_bytes = 0;
+  LineNotes lines;
   train_bpe({}, training.bpe, [](int64_t) { return true; });  // wrong options before the long part
-  const std::vector<CountedWord> words = count_words(training, guard, &text_bytes);
+  const std::vector<CountedWord> words = count_words(training, guard, &text_bytes, &lines);
   const double counting = seconds();
   TrainedBpe bpe;
   {
@@ -83,6 +87,7 @@ void train_tokenizer(const TokenizerTraining& training) {
   load_tokenizer(folder.path());  // what was written can be read
   folder.commit();
 
+  say_of_lines(lines);
   const auto n = static_cast<int64_t>(bpe.pieces.size());
   if (training.json) {
     print_json({{"out", training.out},
@@ -90,6 +95,8 @@ void train_tokenizer(const TokenizerTraining& training) {
                 {"merges", bpe.merges.size()},
                 {"words", words.size()},
                 {"text_bytes", text_bytes},
+                {"skipped_lines", lines.skipped},
+                {"replaced_lines", lines.replaced},
                 {"seconds_counting", counting},
                 {"seconds", seconds()}});
     return;

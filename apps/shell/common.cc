@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_kind.h"
 #include "base/utf8.h"
 #include "model/shapes.h"
 
@@ -80,7 +81,7 @@ std::string read_text(const std::string& path) {
   std::string text = read_file(path);
   if (const auto bad = utf8_find_invalid(text)) {
     throw Error(ErrorCode::kInvalidArgument, "invalid UTF-8",
-                {.file = path, .place = fmt::format("byte {}", *bad)});
+                {.file = path, .place = fmt::format("byte {}", *bad), .got = known_kind_name(text)});
   }
   return text;
 }

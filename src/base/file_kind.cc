@@ -209,7 +209,17 @@ FileKind file_kind_of(const std::string& path) {
   return file_kind(start);
 }
 
+bool has_ending(std::string_view name, std::string_view ending) {
+  return name.size() >= ending.size() &&
+         starts_with_ignoring_case(name.substr(name.size() - ending.size()), ending);
+}
+
 std::string file_kind_name(FileKind kind) { return kNames[static_cast<size_t>(kind)]; }
+
+std::string known_kind_name(std::string_view start) {
+  const FileKind kind = file_kind(start);
+  return kind == FileKind::kUnknown ? "" : file_kind_name(kind);
+}
 
 std::string file_kind_remedy(FileKind kind) {
   switch (kind) {

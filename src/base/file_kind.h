@@ -67,8 +67,15 @@ FileKind file_kind(std::string_view start);
 // The kind of a regular file; kUnknown for pipes and devices, of which nothing is taken. Error as FileReader.
 FileKind file_kind_of(const std::string& path);
 
+// Whether a file's name has this ending (".gz", in lower case), in letters of either case.
+bool has_ending(std::string_view name, std::string_view ending);
+
 // With an article, to stand behind "this is": "a Parquet file", "a file packed by xz".
 std::string file_kind_name(FileKind kind);
+
+// The same for the kind of the file that begins with these bytes; empty where it is not known. For messages
+// about a file that is no text.
+std::string known_kind_name(std::string_view start);
 
 // What to do about a file that is not what it stands for, whatever it was to be ("run git lfs pull"); empty
 // where that depends on its use.

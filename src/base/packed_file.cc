@@ -10,18 +10,22 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 
 namespace sepllm {
 namespace {
 
 constexpr size_t kBlock = size_t{1} << 16;  // bytes of the file read at once
-constexpr size_t kMagicBytes = 4;
 
-bool is_gzip(std::string_view start) { return start.starts_with("\x1f\x8b"); }
-// A frame, or one that is to be skipped (0x184D2A5?).
-bool is_zstd(std::string_view start) {
-  return start.starts_with("\x28\xb5\x2f\xfd") ||
-         (start.size() >= 4 && (start[0] & 0xF0) == 0x50 && start.substr(1, 3) == "\x2a\x4d\x18");
+// What a name says that it is packed by; null: nothing.
+const char* packing_by_name(const std::string& path) {
+  for (const char* ending : {".gz", ".gzip"}) {
+    if (has_ending(path, ending)) return "gzip";
+  }
+  for (const char* ending : {".zst", ".zstd"}) {
+    if (has_ending(path, ending)) return "zstd";
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -114,16 +118,19 @@ class ZstdUnpacker : public Unpacker {
 }  // namespace
 
 PackedFileReader::PackedFileReader(std::string path) : path_(std::move(path)), file_(path_) {
-  while (in_.size() < kMagicBytes && read_more()) {
+  while (in_.size() < kFileKindBytes && read_more()) {
   }
-  if (is_gzip(in_)) {
+  const FileKind kind = file_kind(in_);
+  if (kind == FileKind::kGzip) {
     unpacker_ = std::make_unique<GzipUnpacker>();
-  } else if (is_zstd(in_)) {
+  } else if (kind == FileKind::kZstd) {
     unpacker_ = std::make_unique<ZstdUnpacker>();
-  } else if (path_.ends_with(".gz") || path_.ends_with(".zst")) {
+  } else if (const char* packing = packing_by_name(path_)) {
     throw Error(ErrorCode::kBadFile, "not a compressed file",
                 {.file = path_,
-                 .expected = path_.ends_with(".gz") ? "gzip, as its name says" : "zstd, as its name says"});
+                 .expected = fmt::format("{}, as its name says", packing),
+                 .got = known_kind_name(in_),
+                 .hint = "if it is not packed at all, rename it"});
   }
 }
 

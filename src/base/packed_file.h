@@ -15,7 +15,7 @@ class Unpacker;
 class PackedFileReader {
  public:
   // How a file is packed is told by its first bytes. Error as FileReader, and (kBadFile) where the name ends
-  // in .gz or .zst and the content is neither.
+  // says that it is packed (.gz, .gzip, .zst, .zstd) and the content is neither.
   explicit PackedFileReader(std::string path);
   ~PackedFileReader();
   PackedFileReader(const PackedFileReader&) = delete;

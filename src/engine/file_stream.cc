@@ -6,6 +6,8 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/file_kind.h"
+#include "base/log.h"
 #include "base/utf8.h"
 #include "text/token_ids.h"
 
@@ -96,7 +98,12 @@ void FileStream::add_text(size_t end) {
   const std::string_view text = std::string_view(held_).substr(0, end);
   if (const auto bad = utf8_find_invalid(text)) {
     throw Error(ErrorCode::kInvalidArgument, "invalid UTF-8",
-                {.file = file_, .place = fmt::format("byte {}", done_ + *bad)});
+                {.file = file_,
+                 .place = fmt::format("byte {}", done_ + *bad),
+                 .got = done_ == 0 ? known_kind_name(text) : ""});
+  }
+  if (done_ == 0 && file_kind(text) == FileKind::kJson) {
+    log_warning(file_ + ": looks like JSON and is read as plain text, with its keys and quotes");
   }
   if (!text.empty()) {
     const auto ids = model_.tokenizer_or_error().encode(text, {.continues = done_ > 0});

@@ -25,7 +25,8 @@ class BlockTokenizer {
     out->ids.clear();
     out->ends.clear();
     out->counts = {};
-    for_each_document(block, documents, [&](const DocumentPart& part) { add(part, out); });
+    out->counts.lines =
+        for_each_document(block, documents, [&](const DocumentPart& part) { add(part, out); });
     out->counts.tokens = static_cast<int64_t>(out->ids.size());
     out->counts.separators =
         std::count_if(out->ids.begin(), out->ids.end(), [&](int32_t id) { return separators_.contains(id); });
@@ -77,6 +78,7 @@ PrepareReport prepare_tokens(DocumentReader& reader, const Tokenizer& tokenizer,
     report.text_bytes += tokens.counts.text_bytes;
     report.tokens += tokens.counts.tokens;
     report.separators += tokens.counts.separators;
+    report.lines.add(tokens.counts.lines);
     report.documents = writer.n_documents();
     return go_on(report);
   };

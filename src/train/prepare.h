@@ -25,6 +25,7 @@ struct PrepareReport {
   int64_t text_bytes = 0;  // of the documents
   int64_t tokens = 0;      // with BOS and EOD
   int64_t separators = 0;  // of these
+  LineNotes lines{};       // bad ones
 };
 
 // Tokenises the documents of `reader` on all threads of `pool` and adds them to `writer` in their order.

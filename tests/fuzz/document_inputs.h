@@ -1,4 +1,5 @@
-// What the fuzzer and the replay of its corpus do with bytes that claim to be JSON lines, or text.
+// What the fuzzer and the replay of its corpus do with bytes that claim to be JSON lines, a JSON array, or
+// text.
 #pragma once
 
 #include <string>
@@ -10,18 +11,49 @@
 
 namespace sepllm::test {
 
-// Reads all documents of a block. True if there were no errors; anything but an Error or valid UTF-8 is a
-// finding.
-inline bool try_documents(std::string_view bytes, bool is_json) {
+// Reads all documents of a block in each of the ways to treat bad lines. True if there were no errors where
+// they are errors; anything but an Error or valid UTF-8 is a finding.
+inline bool try_documents(std::string_view bytes, InputForm form) {
+  const TextBlock block{.bytes = std::string(bytes), .file = "fuzz", .form = form};
+  const auto visit = [](const DocumentPart& part) {
+    if (utf8_find_invalid(part.text)) throw 0;
+  };
+  bool skipped = false, replaced = false;
+  for (const OnBadLine on_bad_line : {OnBadLine::kSkip, OnBadLine::kReplace}) {  // never an Error
+    const LineNotes notes = for_each_document(block, {.split_on = "\n\n", .on_bad_line = on_bad_line}, visit);
+    skipped = skipped || notes.skipped > 0;
+    replaced = replaced || notes.replaced > 0;
+  }
   try {
-    const TextBlock block{.bytes = std::string(bytes), .file = "fuzz", .is_json = is_json};
-    for_each_document(block, {.split_on = "\n\n"}, [](const DocumentPart& part) {
-      if (utf8_find_invalid(part.text)) throw 0;
-    });
+    for_each_document(block, {.split_on = "\n\n"}, visit);
+    if (skipped || replaced) throw 0;
     return true;
   } catch (const Error&) {
+    if (!skipped && !replaced) throw 0;
     return false;
   }
+}
+
+// The same of a JSON array, given in one piece and byte by byte, which must make no difference.
+inline bool try_array(std::string_view bytes) {
+  std::string lines, same;
+  bool whole = true, same_whole = true;
+  try {
+    JsonArrayLines array("fuzz");
+    array.feed(bytes, &lines);
+    array.finish();
+  } catch (const Error&) {
+    whole = false;
+  }
+  try {
+    JsonArrayLines array("fuzz");
+    for (size_t at = 0; at < bytes.size(); ++at) array.feed(bytes.substr(at, 1), &same);
+    array.finish();
+  } catch (const Error&) {
+    same_whole = false;
+  }
+  if (whole != same_whole || lines != same) throw 0;
+  return try_documents(lines, InputForm::kJsonArray) && whole;
 }
 
 }  // namespace sepllm::test

@@ -3,6 +3,9 @@
 Writes json/python.json:
 - `values`: [text, indent 1 of what was read], or [text, null] where Python refuses it. Surrogates are left out of these.
 - `numbers`: [text, float.hex() of what was read].
+- `lines`: [hex of a line that claims to be JSON, its "text" with U+FFFD in place of what is no character (bytes as
+  Python's decode(errors="replace") has it, lone surrogates as tiktoken has it: by way of UTF-16)], or null where there is
+  none.
 - `changes`: for some texts every cut, deletion and replacement by each character of an alphabet: a string of 1 and 0 that
   says which of them Python reads, in that order."""
 
@@ -35,6 +38,44 @@ CHANGED = [
 ALPHABET = '{}[]:,"\\ \n-+.eE0aNu\x01é'
 
 
+LINES = [
+    b'{"text": "a\\ud83d b"}',
+    b'{"text": "\\ud83d\\ude00 \\ude00\\ud83d"}',
+    b'{"text": "\\ud83d\\ud83d\\ude00", "id": "\\udc00"}',
+    b'{"text": "ok", "id": "\\udc00"}',
+    b'{"text": "caf\xe9 \xff\xfe"}',
+    b'{"text": "\xe2\x82 \xe2\x82\xac \xf0\x9f\x98 \xed\xa0\xbd \xc0\xaf \xf4\x90\x80\x80"}',
+    b'{"text": "ok", "id": "\xff"}',
+    b'{"te\xffxt": "x"}',
+    b'{"text": "\xff',
+    b'{"text": null}',
+    b'{"text": 1}',
+    b'{"text": ["a"]}',
+    b'{"body": "a"}',
+    b'["text"]',
+    b'"text"',
+    b"text",
+    b'{"text": "a"} {"text": "b"}',
+    b'{"text": "a", "text": "b"}',
+    b'{"text": "a", "text": null}',
+    b'{"text": "a", "x": -Infinity}',
+    b'{"text": NaN}',
+    b'{"text": "a\tb"}',
+    b'{"text": "a\x00"}',
+    b'\xff{"text": "a"}',
+    b'{"text": ""}',
+]
+
+
+def text_of(line):
+    try:
+        value = json.loads(line.decode("utf-8", "replace"))
+    except ValueError:
+        return None
+    text = value.get("text") if isinstance(value, dict) else None
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(text, str) else None
+
+
 def read(text):
     return json.loads(text.encode("utf-8", "surrogatepass"))
 
@@ -63,6 +104,7 @@ def main():
     golden = {
         "values": values,
         "numbers": [[n, float(read(n)).hex()] for n in NUMBERS],
+        "lines": [[line.hex(), text_of(line)] for line in LINES],
         "alphabet": ALPHABET,
         "changes": [[t, "".join("01"[reads(c)] for c in changes(t))] for t in CHANGED],
     }

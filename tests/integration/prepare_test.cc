@@ -108,6 +108,59 @@ TEST_F(PrepareCommand, WhatIsWrongIsSaidAndNothingIsWritten) {
   expect_failure({"inspect", "data", file("missing")}, {"missing.idx"});
 }
 
+TEST_F(PrepareCommand, FilesOfOtherKindsAreCalledByTheirNames) {
+  fails({write("t.jsonl.xz", std::string("\xfd\x37zXZ\0\0\4\xe6\xd6", 10))},
+        {"t.jsonl.xz", "packed by xz", "xz -dc", "--format jsonl"});
+  fails({write("t.bz2", "BZh91AY&SY\x70\x2d\x25")}, {"t.bz2", "packed by bzip2", "bzip2 -dc"});
+  fails({write("t.parquet", "PAR1 in plain letters")}, {"t.parquet", "a Parquet file", "read_parquet"});
+  fails({write("t.jsonl", "version https://git-lfs.github.com/spec/v1\n")},
+        {"Git LFS pointer", "git lfs pull"});
+  fails({"--train-tokenizer", "bpe", "--vocab-size", "300", write("t.pdf", "%PDF-1.7\n")}, {"--tokenizer"});
+  expect_failure(
+      {"prepare", "--train-tokenizer", "bpe", "--vocab-size", "300", "--out", file("tp"), file("t.pdf")},
+      {"a PDF document", "pdftotext"});
+  // By its content, whatever the ending says of capitals or another spelling.
+  run_json(prepare("lines", {write("t.jsonl", kLines)}));
+  const std::string array = "[{\"text\": \"One, two.\"},\n {\"text\": \"\"},\n {\n\"text\": \"Three\"}\n]\n";
+  for (const std::string& same : {write("T.JSONL", kLines), write("t.jsonl.zstd", zstd(kLines)),
+                                  write("t.json", array), write("t.JSON.GZ", gzip(array))}) {
+    EXPECT_EQ(run_json(prepare("same", {same}))["documents"], 2);
+    EXPECT_EQ(read_file(file("same.bin")), read_file(file("lines.bin"))) << same;
+  }
+  // JSON as text: as it is asked for, and not without a word.
+  const ProgramResult text = run_sepllm(prepare("text", {write("t.txt", kLines)}));
+  EXPECT_EQ(text.exit_code, 0);
+  EXPECT_NE(text.err.find("warning: " + file("t.txt") + ": looks like JSON"), std::string::npos) << text.err;
+  EXPECT_EQ(run_sepllm(prepare("text", {file("t.txt"), "--format", "text"})).err, "");
+}
+
+TEST_F(PrepareCommand, BadLinesEndTheRunOrAreCounted) {
+  const std::string bad = write("crawl.jsonl",
+                                "{\"text\": \"a\\ud83d b\"}\n{\"text\": \"good\"}\n{\"text\": null}\n"
+                                "{\"text\": \"also\", \"score\": NaN, \"score\": -Infinity}\n");
+  fails({bad}, {"crawl.jsonl: line 1: text", "a lone surrogate", "--on-bad-line skip"});
+  fails({bad, "--on-bad-line", "maybe"}, {"--on-bad-line", "error|skip|replace"});
+  const auto counts = [&](const char* how) {
+    const Json report = run_json(prepare(how, {bad, "--on-bad-line", how, "--threads", "2"}));
+    return std::vector<Json>{report["documents"], report["skipped_lines"], report["replaced_lines"]};
+  };
+  EXPECT_EQ(counts("skip"), (std::vector<Json>{2, 2, 0}));
+  EXPECT_EQ(counts("replace"), (std::vector<Json>{3, 1, 1}));
+  EXPECT_EQ(inspect("replace")["beginnings"][0]["text"].get<std::string>().substr(0, 6), "a\ufffd b");
+  const ProgramResult said = run_sepllm(prepare("replace", {bad, "--on-bad-line", "replace"}));
+  for (const char* part : {"1 line left out, the first: ", "crawl.jsonl: line 3: text", "1 line with U+FFFD",
+                           "crawl.jsonl: line 1: a lone surrogate", "1 line of JSON that only Python reads",
+                           "crawl.jsonl: line 4: score: NaN"}) {
+    EXPECT_NE(said.err.find(part), std::string::npos) << part << ": " << said.err;
+  }
+  fails({write("none.jsonl", "{}\n[]\n"), "--on-bad-line", "skip"},
+        {"nothing was written", "2 bad lines", "none.jsonl: line 1: no key"});
+  const Json tokenizer = run_json({"prepare", "--train-tokenizer", "bpe", "--vocab-size", "300", "--out",
+                                   file("bt"), bad, "--on-bad-line", "skip"});
+  EXPECT_EQ(tokenizer["skipped_lines"], 2);
+  EXPECT_EQ(tokenizer["text_bytes"], 8);
+}
+
 // Whatever call of the system fails, and however: what was there before is whole, and nothing lies beside it.
 TEST_F(PrepareCommand, AFailingDiskLeavesWhatWasThere) {
   const std::string text = write("a.txt", "one"), other = write("b.txt", "another");

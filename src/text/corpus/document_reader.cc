@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/json.h"
 #include "base/utf8.h"
 
@@ -14,28 +15,48 @@ namespace {
 
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
-bool is_json_name(std::string_view name) {
-  for (const std::string_view end : {".gz", ".zst"}) {
-    if (name.ends_with(end)) name.remove_suffix(end.size());
-  }
-  return name.ends_with(".jsonl") || name.ends_with(".ndjson") || name.ends_with(".json");
-}
-
 int64_t line_breaks(std::string_view text) { return std::count(text.begin(), text.end(), '\n'); }
+
+const char* unit_of(InputForm form) { return form == InputForm::kJsonArray ? "element" : "line"; }
 
 }  // namespace
 
 DocumentReader::DocumentReader(std::vector<std::string> files, DocumentOptions options)
-    : files_(std::move(files)), options_(std::move(options)) {}
+    : files_(std::move(files)), options_(std::move(options)) {
+  // A line that is left out may be the one before a cut, or behind it.
+  if (options_.on_bad_line == OnBadLine::kSkip) options_.may_cut = false;
+}
 
 void DocumentReader::open_next() {
   const std::string& file = files_[next_file_++];
   reader_.emplace(file);
-  is_json_ = options_.format == DocumentFormat::kJsonLines ||
-             (options_.format == DocumentFormat::kAuto && is_json_name(file));
+  std::string start;
+  while (start.size() < kFileKindBytes && reader_->append(&start, kBlock) > 0) {
+  }
+  form_ = input_form(file, start, options_.format);
+  array_.reset();
+  held_ = std::move(start);
+  if (form_ == InputForm::kJsonArray) {
+    array_.emplace(file);
+    raw_ = held_.substr(held_.starts_with("\xef\xbb\xbf") ? 3 : 0);
+    held_.clear();
+    array_->feed(raw_, &held_);
+  }
   searched_ = separated_ = 0;
   line_ = 1;
   begins_ = true;
+}
+
+// More content at the end of held_; false at the end of the file.
+bool DocumentReader::read_more() {
+  if (!array_) return reader_->append(&held_, kBlock) > 0;
+  raw_.clear();
+  if (reader_->append(&raw_, kBlock) == 0) {
+    array_->finish();
+    return false;
+  }
+  array_->feed(raw_, &held_);
+  return true;
 }
 
 bool DocumentReader::next(TextBlock* block) {
@@ -44,17 +65,19 @@ bool DocumentReader::next(TextBlock* block) {
       if (next_file_ == files_.size()) return false;
       open_next();
     }
-    const bool at_end = reader_->append(&held_, kBlock) == 0;
+    const bool at_end = !read_more();
     bool ends = true;
-    const size_t end = at_end ? held_.size() : is_json_ ? cut_line() : cut_text(&ends);
+    const size_t end = at_end ? held_.size() : form_ == InputForm::kText ? cut_text(&ends) : cut_line();
     if (at_end) {
       done_ += reader_->bytes_read();
       reader_.reset();
     } else if (end == 0) {
       if (held_.size() <= kMaxHeld) continue;
-      throw Error(ErrorCode::kOutOfRange, is_json_ ? "a line is too long" : "no place to cut the text",
+      throw Error(ErrorCode::kOutOfRange,
+                  form_ == InputForm::kText ? "no place to cut the text"
+                                            : fmt::format("the {} is too long", unit_of(form_)),
                   {.file = files_[next_file_ - 1],
-                   .place = fmt::format("line {}", line_),
+                   .place = fmt::format("{} {}", unit_of(form_), line_),
                    .expected = fmt::format("at most {} bytes", kMaxHeld)});
     }
     if (end == 0 && begins_) continue;  // an empty end of a file
@@ -96,7 +119,7 @@ size_t DocumentReader::cut_text(bool* ends) {
 void DocumentReader::give(size_t end, bool ends, TextBlock* block) {
   *block = {.bytes = held_.substr(0, end),
             .file = files_[next_file_ - 1],
-            .is_json = is_json_,
+            .form = form_,
             .line = line_,
             .begins = begins_,
             .ends = ends};
@@ -107,56 +130,6 @@ void DocumentReader::give(size_t end, bool ends, TextBlock* block) {
                    : held_.size() - std::min(held_.size(), options_.split_on.size() - 1);
   line_ += line_breaks(block->bytes);
   begins_ = ends;
-}
-
-namespace {
-
-std::string document_of(std::string_view line, const std::string& file, const std::string& key) {
-  JsonOddities oddities;
-  const Json value = parse_json(line, file, {}, &oddities);
-  const JsonObject object(value, file);
-  const auto it = value.find(key);
-  if (it == value.end()) {
-    std::string keys;
-    for (const auto& [name, unused] : value.items()) keys += (keys.empty() ? "" : ", ") + name;
-    throw Error(ErrorCode::kBadFile, "no key \"" + key + "\"",
-                {.file = file, .got = keys.empty() ? "no keys" : keys, .hint = "--json-key names another"});
-  }
-  return object.string(key.c_str());
-}
-
-void for_each_line(const TextBlock& block, const std::string& key,
-                   FunctionRef<void(const DocumentPart&)> visit) {
-  const std::string_view bytes = block.bytes;
-  int64_t number = block.line;
-  for (size_t at = 0; at < bytes.size(); ++number) {
-    const size_t end = std::min(bytes.find('\n', at), bytes.size());
-    const std::string_view line = bytes.substr(at, end - at);
-    at = end + 1;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string document = document_of(line, fmt::format("{}: line {}", block.file, number), key);
-    visit({document});
-  }
-}
-
-}  // namespace
-
-void for_each_document(const TextBlock& block, const DocumentOptions& options,
-                       FunctionRef<void(const DocumentPart&)> visit) {
-  if (block.is_json) return for_each_line(block, options.json_key, visit);
-  std::string_view left = block.bytes;
-  if (const auto bad = utf8_find_invalid(left)) {
-    throw Error(ErrorCode::kBadFile, "invalid UTF-8",
-                {.file = block.file, .place = line_and_byte(left, *bad, block.line)});
-  }
-  bool begins = block.begins;
-  const std::string& mark = options.split_on;
-  for (size_t end = 0; !mark.empty() && (end = left.find(mark)) != std::string_view::npos; begins = true) {
-    visit({left.substr(0, end), begins, true});
-    left.remove_prefix(end + mark.size());
-  }
-  // Behind the last separator of a block that ends with it there is no document.
-  if (!left.empty() || !begins) visit({left, begins, block.ends});
 }
 
 }  // namespace sepllm

@@ -141,7 +141,7 @@ TEST(DocumentReader, ErrorsNameFileAndLine) {
   fails("{\"text\": null}", {"text", "a string", "null"});
   fails("{\"text\": [\"a\"]}", {"text", "a string"});
   fails("{\"text\": \"\xff\"}", {"byte 11", "invalid UTF-8"});
-  fails("{\"text\": \"\\ud800\"}", {"not valid JSON"});
+  fails("{\"text\": \"\\ud800\"}", {"text", "a lone surrogate", "--on-bad-line"});
   const std::string text = folder.write("bad.txt", "one\ntwo \xc3(\n");
   expect_error([&] { documents({text}, {}); }, ErrorCode::kBadFile, {"bad.txt: line 2, byte 5", "UTF-8"});
   std::string cut = test::gzip(good);
@@ -156,7 +156,7 @@ TEST(JsonLinesCorpus, IsReplayed) {
   size_t files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(corpus_folder())) {
     const bool valid = entry.path().filename().string().starts_with("valid_");
-    EXPECT_EQ(test::try_documents(read_file(entry.path()), true), valid) << entry.path();
+    EXPECT_EQ(test::try_documents(read_file(entry.path()), InputForm::kJsonLines), valid) << entry.path();
     ++files;
   }
   EXPECT_GE(files, 9u);
@@ -166,8 +166,8 @@ TEST(JsonLinesCorpus, EveryCutAndEveryChangedByteIsReadOrRefused) {
   const std::string whole = read_file(corpus_folder() + "/valid_three.jsonl");
   size_t read = 0, refused = 0;
   const auto try_it = [&](const std::string& bytes) {
-    ++(test::try_documents(bytes, true) ? read : refused);
-    test::try_documents(bytes, false);
+    ++(test::try_documents(bytes, InputForm::kJsonLines) ? read : refused);
+    test::try_documents(bytes, InputForm::kText);
   };
   for (size_t at = 0; at < whole.size(); ++at) {
     try_it(whole.substr(0, at));

@@ -7,7 +7,6 @@
 namespace sepllm {
 namespace {
 
-constexpr size_t kMaxDepth = 64;
 constexpr size_t kMaxKeys = 10'000;  // of an object that is no vocabulary
 
 // Builds the document from the parser's events. Where the parser is told by the depth of the open values: the
@@ -146,10 +145,6 @@ class Handler : public JsonEvents {
   // Pointers to open values stay good: a value gets no further siblings while it is open.
   void open(Json&& v) {
     if (only_vocab_) wrong("a list");
-    if (open_.size() >= kMaxDepth) {
-      throw Error(ErrorCode::kBadFile, "JSON nested too deeply",
-                  {.file = file_, .expected = fmt::format("at most {} levels", kMaxDepth)});
-    }
     const bool is_model = open_.size() == 1 && open_[0]->is_object() && key_ == "model";
     open_.push_back(place(std::move(v)));
     if (is_model) model_ = open_.back();
