@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <vector>
 
 #include "base/check.h"
@@ -78,7 +79,8 @@ std::string policy_text(const TrainConfig& c, int64_t step) {
 }
 
 std::string card(const TrainState& state, const TrainConfig& c, const Parameters& parameters) {
-  const auto number = [&state](const char* key) { return state.progress.value(key, 0.0); };
+  const JsonObject progress(state.progress, "the checkpoint", "progress");
+  const auto number = [&progress](const char* key) { return progress.number_or(key, NAN); };
   std::string text = fmt::format(
       "# A model trained with SepLLM\n\n"
       "| | |\n|---|---|\n"
@@ -87,7 +89,7 @@ std::string card(const TrainState& state, const TrainConfig& c, const Parameters
       parameters.count(),
       c.init_from.empty() ? "random weights (" + c.init + ")" : "the checkpoint `" + c.init_from + "`",
       policy_text(c, state.step), data_text(c.data), state.step, c.global_batch_size, c.seq_length,
-      static_cast<int64_t>(number("tokens")));
+      progress.integer_or("tokens", 0, 0, INT64_MAX));
   text += fmt::format(
       "| AdamW | lr {:g} to {:g} ({}), betas {:g} and {:g}, weight decay {:g}, gradients clipped at {:g} |\n",
       c.lr, c.min_lr, c.lr_decay_style, c.beta1, c.beta2, c.weight_decay, c.clip_grad);

@@ -47,12 +47,12 @@ class SpikeGuard {
             {"spikes", spikes_},
             {"not_finite", not_finite_}};
   }
-  void set_state(const Json& state) {
-    n_ = state.at("n").get<int64_t>();
-    mean_ = state.at("mean").get<double>();
-    variance_ = state.at("variance").get<double>();
-    spikes_ = state.value("spikes", int64_t{0});
-    not_finite_ = state.value("not_finite", int64_t{0});
+  void set_state(const JsonObject& state) {
+    n_ = state.integer("n", 0, INT64_MAX);
+    mean_ = state.number("mean");
+    variance_ = state.number("variance");
+    spikes_ = state.integer_or("spikes", 0, 0, INT64_MAX);
+    not_finite_ = state.integer_or("not_finite", 0, 0, INT64_MAX);
   }
 
  private:

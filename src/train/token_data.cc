@@ -66,7 +66,8 @@ TokenData::TokenData(const std::vector<TokenSource>& sources, int64_t seq_length
 
 void TokenData::set_position(const Position& position) {
   bool fits = position.size() == used_.size();
-  for (const int64_t n : position) fits = fits && n >= 0;
+  constexpr int64_t kMost = int64_t{1} << 56;  // sums do not overflow
+  for (const int64_t n : position) fits = fits && n >= 0 && n < kMost;
   if (!fits) throw Error(ErrorCode::kBadFile, "the position in the data belongs to other data");
   used_ = position;
 }

@@ -51,13 +51,18 @@ TrainState parse_checkpoint_header(const Json& header, const std::string& file) 
   }
   TrainState state;
   state.step = object.integer("step", 0, INT64_MAX);
-  try {
-    state.position = object.at("position").get<TokenData::Position>();
-    state.data_fingerprint = object.at("data").get<uint64_t>();
-  } catch (const JsonFault&) {
-    throw Error(ErrorCode::kBadFile, "wrong types in a training checkpoint",
-                {.file = file, .place = "position, data", .expected = "a list of integers, an integer"});
+  const auto refuse = [&file](const char* key, const char* expected) {
+    throw Error(ErrorCode::kBadFile, "wrong type in a training checkpoint",
+                {.file = file, .place = key, .expected = expected});
+  };
+  const Json& position = object.at("position");
+  if (!position.is_array()) refuse("position", "a list of integers");
+  for (const Json& used : position) {
+    if (!used.is_number_integer()) refuse("position", "a list of integers");
+    state.position.push_back(used.get<int64_t>());
   }
+  if (!object.at("data").is_number_unsigned()) refuse("data", "an integer from 0 on");
+  state.data_fingerprint = object.at("data").get<uint64_t>();
   state.model_config = object.at("model_config");
   state.settings = object.at("settings");
   state.progress = object.at("progress");

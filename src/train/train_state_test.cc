@@ -114,6 +114,33 @@ TEST_F(TrainStateTest, LeftoversAreRemovedAndNothingElse) {
   EXPECT_EQ(left, 6U);
 }
 
+// A header of JSON that its writer did not write: each is an Error that names the key.
+TEST(CheckpointHeader, WrongTypesAreErrors) {
+  const Json good = {{"kind", "training checkpoint"},
+                     {"step", 3},
+                     {"position", {1, 2}},
+                     {"data", uint64_t{7}},
+                     {"model_config", {{"a", 1}}},
+                     {"settings", {{"b", 2}}},
+                     {"progress", {{"tokens", 5}}}};
+  const TrainState state = parse_checkpoint_header(good, "f");
+  EXPECT_EQ(state.position, (TokenData::Position{1, 2}));
+  EXPECT_EQ(state.data_fingerprint, 7U);
+  for (const char* key : {"kind", "step", "position", "data"}) {
+    for (const Json& wrong :
+         std::vector<Json>{nullptr, "x", 1e300, -1, NAN, true, {{"a", 1}}, {1, "x"}, {1e300}}) {
+      Json bad = good;
+      bad[key] = wrong;
+      test::expect_error([&] { parse_checkpoint_header(bad, "f"); }, ErrorCode::kBadFile, {"f"});
+    }
+  }
+  for (const auto& [key, unused] : good.items()) {
+    Json bad = good;
+    bad.erase(key);
+    EXPECT_THROW(parse_checkpoint_header(bad, "f"), Error) << key;
+  }
+}
+
 TEST(SpikeGuard, LeavesOutSpikesAndLearnsWhatStays) {
   SpikeGuard guard(6);
   for (int i = 0; i < 100; ++i) EXPECT_TRUE(guard.accept(1, 1 + 0.01 * (i % 5))) << i;
@@ -123,7 +150,8 @@ TEST(SpikeGuard, LeavesOutSpikesAndLearnsWhatStays) {
   int left_out = 0;
   for (int i = 0; i < 60; ++i) {
     SpikeGuard copy(6);
-    copy.set_state(guard.state());  // as after a resume
+    const Json saved = guard.state();
+    copy.set_state(JsonObject(saved, "f"));  // as after a resume
     const double norm = 10 + 0.1 * (i % 5);
     const bool taken = guard.accept(1, norm);
     EXPECT_EQ(copy.accept(1, norm), taken);

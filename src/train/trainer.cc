@@ -138,23 +138,14 @@ void Trainer::resume() {
         parse_checkpoint_header(parse_json(header, "the checkpoint of rank 0"), "the checkpoint of rank 0");
     load_checkpoint(found.get(), learner_.get());
     inputs_.data->set_position(state.position);
-    try {
-      const Json& progress = state.progress;
-      guard_.set_state(progress.at("guard"));
-      tokens_ = progress.at("tokens").get<int64_t>();
-      learner_->set_flops(
-          {progress.at("dense_flops").get<double>(), progress.at("attention_flops").get<double>()});
-      elapsed_before_ = progress.value("elapsed", 0.0);
-      // (null: not a number.)
-      const auto known = [&progress](const char* key) {
-        return progress[key].is_null() ? NAN : progress[key].get<double>();
-      };
-      if (progress.contains("loss")) loss_ = known("loss");
-      if (progress.contains("valid_loss")) valid_loss_ = known("valid_loss");
-    } catch (const JsonFault& e) {
-      throw Error(ErrorCode::kBadFile, fmt::format("wrong types in a training checkpoint: {}", e.what()),
-                  {.file = checkpoint_path(config_.save, state.step), .place = "progress"});
-    }
+    const JsonObject progress(state.progress, checkpoint_path(config_.save, state.step), "progress");
+    guard_.set_state(progress.object("guard"));
+    tokens_ = progress.integer("tokens", 0, INT64_MAX);
+    learner_->set_flops({progress.number("dense_flops"), progress.number("attention_flops")});
+    elapsed_before_ = progress.number_or("elapsed", 0);
+    // (null: not a number.)
+    if (state.progress.contains("loss")) loss_ = progress.number_or("loss", NAN);
+    if (state.progress.contains("valid_loss")) valid_loss_ = progress.number_or("valid_loss", NAN);
     state.model_config = state_.model_config;
     state_ = std::move(state);
     saved_step_ = state_.step;
