@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 
 #include "tests/support/cli.h"
+#include "tests/support/packed.h"
 
 namespace sepllm::test {
 namespace {
@@ -76,6 +77,21 @@ TEST_F(CliErrors, Prompts) {
   expect_failure(with_model("generate", {"--prompt-file", write("bad.txt", "abc\xff\xfe")}),
                  {"bad.txt", "invalid UTF-8", "byte 3"});
   expect_failure(with_model("generate", {"--prompt", "ab\xc3"}), {"UTF-8", "byte 2"});
+}
+
+// A file that is no text is called by its kind, wherever a text is read.
+TEST_F(CliErrors, FilesThatAreNoText) {
+  const std::string packed = write("a.txt.gz", gzip("a text that is packed")),
+                    pdf = write("a.txt", "%PDF-1.7\n%\xe2\xe3\n");
+  expect_failure(with_model("score", {"--text", packed}),
+                 {"a.txt.gz", "invalid UTF-8", "a file packed by gzip"});
+  expect_failure(with_model("score", {"--text", pdf}), {"a.txt", "a PDF document"});
+  expect_failure(with_model("generate", {"--prompt-file", packed}), {"a.txt.gz", "a file packed by gzip"});
+  expect_failure(with_model("tokenize", {"--file", pdf}), {"a.txt", "a PDF document"});
+  const ProgramResult json =
+      run_sepllm(with_model("score", {"--text", write("a.jsonl", "{\"text\": \"one\"}\n")}));
+  EXPECT_EQ(json.exit_code, 0);
+  EXPECT_NE(json.err.find("a.jsonl: looks like JSON"), std::string::npos) << json.err;
 }
 
 TEST_F(CliErrors, EmptyPromptWithoutBosIsAnError) {
