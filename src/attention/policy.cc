@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -50,13 +51,18 @@ int64_t Policy::window_of(int64_t layer, int64_t n_layers) const {
 }
 
 Pattern Policy::pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet& separators, int64_t layer,
-                        int64_t n_layers) const {
+                        int64_t n_layers, std::vector<int64_t> document_starts) const {
   SEPLLM_CHECK(kind != PolicyKind::kSepStream);
-  Pattern out{.n_initial = kind == PolicyKind::kFull ? 0 : init, .window = window_of(layer, n_layers)};
-  if (kind == PolicyKind::kSep || kind == PolicyKind::kFixed) {
-    for (int64_t j = init; j < n_tokens; ++j) {
-      if (keeps(j, tokens[j], separators)) out.extra.push_back(j);
-    }
+  Pattern out{.n_initial = kind == PolicyKind::kFull ? 0 : init,
+              .window = window_of(layer, n_layers),
+              .document_starts = std::move(document_starts)};
+  if (kind != PolicyKind::kSep && kind != PolicyKind::kFixed) return out;
+  int64_t start = 0;  // of j's document
+  auto next = out.document_starts.begin();
+  for (int64_t j = 0; j < n_tokens; ++j) {
+    for (; next != out.document_starts.end() && *next <= j; ++next) start = *next;
+    // (The first `init` of each document are the pattern's initial ones.)
+    if (j - start >= init && keeps(j - start, tokens[j], separators)) out.extra.push_back(j);
   }
   return out;
 }

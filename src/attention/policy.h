@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "attention/pattern.h"
 #include "base/dtype.h"
@@ -32,15 +33,17 @@ struct Policy {
 
   bool streaming() const { return kind == PolicyKind::kSepStream || kind == PolicyKind::kSinkStream; }
   bool uses_separators() const { return kind == PolicyKind::kSep || kind == PolicyKind::kSepStream; }
-  // Whether the token at this position stays visible for ever under the static policy (initial, separator,
-  // interval).
+  // Whether the token at this position of its document stays visible for ever under the static policy
+  // (initial, separator, interval).
   bool keeps(int64_t position, int32_t token, const TokenSet& separators) const;
   // Window of a layer of a static policy; kUnlimited for full attention. sink-stream: c - a + 1, of which the
   // query is one.
   int64_t window_of(int64_t layer, int64_t n_layers) const;
-  // The static policy of one layer over these tokens as a Pattern. Not for sep-stream (a check).
+  // The static policy of one layer over these tokens as a Pattern. Not for sep-stream (a check). With
+  // `document_starts` (ascending; of Pattern) each document is a text of its own: initial tokens and the
+  // interval of `fixed` count from where it begins.
   Pattern pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet& separators, int64_t layer,
-                  int64_t n_layers) const;
+                  int64_t n_layers, std::vector<int64_t> document_starts = {}) const;
   // Error (kInvalidArgument) for values that contradict each other: a + s + w >= c, layer windows of a
   // streaming policy, ...
   void validate() const;

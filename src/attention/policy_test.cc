@@ -119,5 +119,39 @@ TEST(Policy, KeepsInitialSeparatorsAndIntervals) {
   EXPECT_EQ(kept, (std::vector<int64_t>{0, 1, 4, 7, 10}));
 }
 
+// With documents, every policy shows in each of them what it shows of that document as a text of its own: the
+// interval of `fixed` too counts from where the document begins.
+TEST(Policy, DocumentsAreTextsOfTheirOwn) {
+  TokenSet set(10);
+  set.insert(7);
+  constexpr int64_t kTokens = 61;
+  std::vector<int32_t> tokens;
+  for (int64_t j = 0; j < kTokens; ++j) tokens.push_back(static_cast<int32_t>(j * j % 10));
+  for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSink, PolicyKind::kFixed}) {
+    for (const auto& starts : {std::vector<int64_t>{0}, {0, 17}, {0, 1, 20, 21, 45}, {13, 30}}) {
+      Policy p;
+      p.kind = kind;
+      p.init = 2;
+      p.window = 5;
+      p.interval = 3;
+      const Pattern all = p.pattern(tokens.data(), kTokens, set, 0, 1, starts);
+      std::vector<int64_t> begins = starts;
+      if (begins.front() != 0) begins.insert(begins.begin(), 0);
+      begins.push_back(kTokens);
+      for (size_t d = 0; d + 1 < begins.size(); ++d) {
+        const int64_t begin = begins[d], n = begins[d + 1] - begin;
+        const Pattern own = p.pattern(tokens.data() + begin, n, set, 0, 1);
+        for (int64_t i = 0; i < n; ++i) {
+          for (int64_t j = 0; j < kTokens; ++j) {
+            const bool within = j >= begin && j < begin + n;
+            ASSERT_EQ(all.visible(begin + i, j), within && own.visible(i, j - begin))
+                << policy_name(kind) << " query " << begin + i << " key " << j;
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sepllm

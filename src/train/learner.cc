@@ -79,10 +79,9 @@ Matrix Learner::forward(const Context& ctx, std::span<const Sample> samples) {
   for (const Sample& s : samples) {
     SEPLLM_CHECK(s.tokens.size() == length + 1);
     for (int64_t l = 0; l < per_sample; ++l) {
-      Pattern p = patterns_.policy.pattern(s.tokens.data(), static_cast<int64_t>(length),
-                                           patterns_.separators, l, n_layers);
-      if (patterns_.document_mask) p.document_starts = s.document_starts;
-      patterns_of_samples_.push_back(std::move(p));
+      patterns_of_samples_.push_back(patterns_.policy.pattern(
+          s.tokens.data(), static_cast<int64_t>(length), patterns_.separators, l, n_layers,
+          patterns_.document_mask ? s.document_starts : std::vector<int64_t>{}));
     }
   }
   for (size_t k = 0; k < samples.size(); ++k) {

@@ -114,7 +114,9 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_string("tokenizer", &c->tokenizer, "folder or file of the tokenizer", "PATH");
   o->add_double("valid_share", &c->valid_share, 0, 0.5, "share of each file of data that is held out");
   o->add_int("seq_length", &c->seq_length, 1, 1 << 24, "tokens of a sample (needed)").default_value = {};
-  o->add_flag("document_mask", &c->document_mask, "tokens see their own document only");
+  o->add_flag("document_mask", &c->document_mask,
+              "tokens see their own document only; initial tokens and the interval of 'fixed' count from its "
+              "beginning");
   o->add_int("train_steps", &c->train_steps, 1, kMany, "steps (needed)").default_value = {};
   o->add_int("global_batch_size", &c->global_batch_size, 1, 1 << 24, "samples of a step (needed)")
       .default_value = {};

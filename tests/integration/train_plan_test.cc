@@ -100,6 +100,29 @@ TEST_F(TrainPlanTest, ItSaysWhatARunWillDo) {
   EXPECT_LT(sparse["attention_flops_per_step"], plan["attention_flops_per_step"]);
 }
 
+// Documents of 64 tokens, four to a sample: the share that the dry run states is that of the definition, in
+// which initial tokens and the interval of `fixed` count from where a document begins.
+TEST_F(TrainPlanTest, TheIntervalCountsFromTheDocument) {
+  constexpr int64_t kLength = 64, kInit = 3, kWindow = 9, kInterval = 7;
+  TokenFileWriter writer(file("even"), 258);
+  for (int document = 0; document < 200; ++document) {
+    writer.add(std::vector<int32_t>(kLength, 'a' + document % 26));
+    writer.end_document();
+  }
+  writer.finish();
+  int64_t pairs = 0;
+  for (int64_t i = 0; i < kLength; ++i) {
+    for (int64_t j = 0; j <= i; ++j) {
+      const bool kept = j < kInit || (j - kInit + 1) % kInterval == 0;
+      pairs += kept || i - j < kWindow ? 1 : 0;
+    }
+  }
+  const Json plan = run_json(train({"data=" + file("even"), "document_mask=true",
+                                    "policy={policy: fixed, init: 3, window: 9, interval: 7}"}) +
+                             Strings{"--dry-run"});
+  EXPECT_DOUBLE_EQ(plan["visible_share"].get<double>(), 4.0 * static_cast<double>(pairs) / (256 * 257 / 2));
+}
+
 // No model of that size is ever made: a plan takes no memory.
 TEST_F(TrainPlanTest, AModelLargerThanTheMachineIsPlanned) {
   const Json plan =
