@@ -25,7 +25,7 @@ struct Scored {
 Scored score_first(const Model& model, const PolicySettings& settings, const DemoPlan& plan, int64_t tokens,
                    const Context& context) {
   Scored out;
-  Session session(model, settings, context);
+  Session session(model, settings_for_text(model, settings, plan.fed(tokens)), context);
   const std::span<const int32_t> ids(plan.ids.data(), static_cast<size_t>(plan.fed(tokens)));
   ScoreResult before;  // at the last point
   out.result = score(session, ids, plan.has_bos, [&](std::span<const double>, const ScoreResult& so_far) {
@@ -43,7 +43,7 @@ Scored score_first(const Model& model, const PolicySettings& settings, const Dem
 }
 
 void generate_words(const Model& model, const DemoPlan& plan, const Context& context, DemoRow* row) {
-  Session session(model, row->settings, context);
+  Session session(model, settings_for_text(model, row->settings, plan.prompt_tokens), context);
   Sampler sampler(SamplingSettings{}, model.config().vocab_size);
   GenerateRequest request;
   request.prompt.assign(plan.ids.begin(), plan.ids.begin() + plan.prompt_tokens);

@@ -41,10 +41,11 @@ class GenerateCommand : public Command {
     const Model model = common_.load();
     policy_.finish(model);
     Runtime runtime(common_);
+    GenerateRequest wanted = request(model);
+    policy_.settings = settings_for_text(model, policy_.settings, static_cast<int64_t>(wanted.prompt.size()));
     Session session(model, policy_.settings, runtime.context());
     Sampler sampler(sampling_, model.config().vocab_size);
     const InterruptGuard guard;
-    GenerateRequest wanted = request(model);
     wanted.go_on = [&] { return !guard.interrupted(); };
     const GenerateResult result = generate(session, sampler, wanted, [&](const std::string& piece) {
       if (!common_.json) print(piece);

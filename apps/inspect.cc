@@ -44,7 +44,7 @@ Json config_json(const ModelConfig& c) {
               {"tied_embeddings", c.tied_embeddings},
               {"stored_dtype", c.stored_dtype}};
   if (c.position == PositionType::kRope) {
-    out["rope"] = {{"type", c.rope_type}, {"theta", c.rope_theta}, {"dims", c.rope_dim}};
+    out["rope"] = {{"type", c.rope.type}, {"theta", c.rope.theta}, {"dims", c.rope.dim}};
   }
   out["bos_token_id"] = c.bos_token_id ? Json(*c.bos_token_id) : Json();
   out["eos_token_ids"] = c.eos_token_ids;

@@ -56,8 +56,9 @@ class ScoreCommand : public Command {
     policy_.finish(model);
     const int64_t total = input_.regular() ? count_tokens(model, input_) : 0;
     Runtime runtime(common_);
-    Session session(model, policy_.settings, runtime.context());
     FileStream stream(model, input_);
+    policy_.settings = settings_for_text(model, policy_.settings, total + (stream.has_bos() ? 1 : 0));
+    Session session(model, policy_.settings, runtime.context());
     Scorer scorer(session, stream, stream.has_bos());
     Outputs outputs = open_outputs(session, scorer);
     session.cache().reserve(std::max<int64_t>(0, total + 1 - session.cache().length()));

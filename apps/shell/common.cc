@@ -70,6 +70,10 @@ Context Runtime::context() {
 void PolicyOptions::finish(const Model& model) {
   finish_policy_options(&options, &settings, model.config().policy, model.folder + "/config.json");
   settings.policy.validate_layers(model.config().n_layers);
+  if (settings.policy.rope_length > 0 && !model.config().rope.dynamic) {
+    throw Error(ErrorCode::kInvalidArgument, "--rope-length is for models of rope type dynamic",
+                {.file = model.folder, .got = model.config().rope.type});
+  }
 }
 
 void declare_bos_option(OptionSet* options, std::string* bos) {

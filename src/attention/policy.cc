@@ -78,6 +78,7 @@ void Policy::validate() const {
   at_least("seps", seps, 0);
   at_least("capacity", capacity, 1);
   at_least("interval", interval, 1);
+  at_least("rope-length", rope_length, 0);
   for (const auto& [layer, n] : layer_window) at_least("layer-window", n, 1);
   if (kind == PolicyKind::kSepStream && init + seps + window >= capacity) {
     wrong("--init + --seps + --window must be below --capacity", fmt::format("less than {}", capacity),

@@ -28,6 +28,10 @@ struct Policy {
   int64_t capacity = 800;       // c
   int64_t interval = 8;         // k of the fixed policy
   PositionMode positions = PositionMode::kOriginal;
+  // The length of the text that rotary frequencies are made for, where they depend on it (rope type
+  // "dynamic"); 0: that of the model's training, max_position_embeddings. Keys in a cache are rotated by
+  // them.
+  int64_t rope_length = 0;
   std::map<int64_t, int64_t>
       layer_window;  // layer (negative: from the end) -> window or kUnlimited; static policies only
 
@@ -63,7 +67,7 @@ struct PolicySettings {
 const char* policy_name(PolicyKind kind);  // "full", "sep", "sep-stream", "sink", "sink-stream", "fixed"
 
 // Declares --policy --init --window --seps --capacity --interval --sep-replace --layer-window --separators
-// --positions --kv --prefill-chunk. `settings` must outlive the set.
+// --positions --rope-length --kv --prefill-chunk. `settings` must outlive the set.
 void declare_policy_options(OptionSet* options, PolicySettings* settings);
 // After flags: takes what flags left open from the model's config ("sepllm" in config.json, or null), fills
 // defaults that depend on the policy (cache positions for streaming) and validates. Options given as flags

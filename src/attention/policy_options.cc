@@ -152,6 +152,10 @@ void declare_policy_options(OptionSet* options, PolicySettings* settings) {
                                 {{"original", PositionMode::kOriginal}, {"cache", PositionMode::kCache}},
                                 "places in the text, or slots of the cache (streaming policies only)"))
       .default_note = "original; cache under streaming policies";
+  options
+      ->add_int("rope-length", &p->rope_length, 0, kMaxSize,
+                "models of rope type dynamic: the length of text that rotary frequencies are made for", "T")
+      .default_note = "that of the whole text in score, of the prompt in generate, else the trained length";
   options->add(
       named<DType>("kv", &settings->kv,
                    {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}, {"q8", DType::kI8}},
@@ -190,9 +194,9 @@ Json policy_json(const PolicySettings& settings) {
   Json out = Json::object();
   for (const Option& o : options.options()) {
     const bool separators_unused = o.name == "separators" && !settings.policy.uses_separators();
-    const bool no_layer_windows = o.name == "layer-window" && settings.policy.layer_window.empty();
-    if (applies(o.name, settings.policy.kind) && !separators_unused && !no_layer_windows)
-      out[o.name] = o.get();
+    const bool unused = (o.name == "layer-window" && settings.policy.layer_window.empty()) ||
+                        (o.name == "rope-length" && settings.policy.rope_length == 0);
+    if (applies(o.name, settings.policy.kind) && !separators_unused && !unused) out[o.name] = o.get();
   }
   return out;
 }

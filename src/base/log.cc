@@ -23,8 +23,24 @@ void emit(LogLevel level, const std::string& message) {
 
 }  // namespace
 
+thread_local HeldWarnings* HeldWarnings::innermost_ = nullptr;
+
+HeldWarnings::HeldWarnings() : outer_(std::exchange(innermost_, this)) {}
+HeldWarnings::~HeldWarnings() { innermost_ = outer_; }
+
+void HeldWarnings::take(LogLevel level, const std::string& message) {
+  if (innermost_ == nullptr) return emit(level, message);
+  innermost_->held_.emplace_back(level, message);
+}
+
+void HeldWarnings::release() {
+  innermost_ = outer_;
+  for (const auto& [level, message] : std::exchange(held_, {})) take(level, message);
+  innermost_ = this;
+}
+
 LogSink set_log_sink(LogSink sink) { return std::exchange(state().sink, std::move(sink)); }
-void log_info(const std::string& message) { emit(LogLevel::kInfo, message); }
-void log_warning(const std::string& message) { emit(LogLevel::kWarning, message); }
+void log_info(const std::string& message) { HeldWarnings::take(LogLevel::kInfo, message); }
+void log_warning(const std::string& message) { HeldWarnings::take(LogLevel::kWarning, message); }
 
 }  // namespace sepllm

@@ -25,6 +25,31 @@ TEST(Log, GoesToTheSinkInForce) {
   set_log_sink(std::move(old));
 }
 
+TEST(Log, HeldLinesComeWithTheReleaseOrNotAtAll) {
+  std::vector<std::string> lines;
+  LogSink old = set_log_sink([&](LogLevel, const std::string& text) { lines.push_back(text); });
+  {
+    HeldWarnings held;
+    log_warning("dropped");
+  }
+  {
+    HeldWarnings outer;
+    log_warning("one");
+    {
+      HeldWarnings inner;
+      log_info("two");
+      inner.release();
+    }
+    EXPECT_TRUE(lines.empty());
+    std::thread([] { log_info("of another thread"); }).join();
+    outer.release();
+    log_info("dropped too");
+  }
+  log_info("three");
+  set_log_sink(std::move(old));
+  EXPECT_EQ(lines, (std::vector<std::string>{"of another thread", "one", "two", "three"}));
+}
+
 TEST(Log, LinesOfThreadsDoNotMix) {
   std::vector<std::string> lines;  // not guarded: the log calls its sink by one thread at a time
   LogSink old = set_log_sink([&](LogLevel, const std::string& text) { lines.push_back(text); });

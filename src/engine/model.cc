@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "model/shapes.h"
@@ -65,6 +67,18 @@ std::vector<int32_t> Model::encode(const std::string& text, const std::string& b
   std::vector<int32_t> ids = t.encode(text);
   if (bos == "on" || (bos == "auto" && t.adds_bos())) ids.insert(ids.begin(), start_token());
   return ids;
+}
+
+PolicySettings settings_for_text(const Model& model, PolicySettings settings, int64_t n_tokens) {
+  const std::optional<RopeConfig::Dynamic>& dynamic = model.config().rope.dynamic;
+  if (!dynamic) return settings;
+  Policy& policy = settings.policy;
+  if (policy.rope_length == 0) policy.rope_length = n_tokens;
+  // No place beyond the slots is taken there.
+  if (policy.positions == PositionMode::kCache)
+    policy.rope_length = std::min(policy.rope_length, policy.capacity + 1);
+  if (policy.rope_length <= dynamic->trained_length) policy.rope_length = 0;
+  return settings;
 }
 
 Model load_model(const std::string& folder, const std::string& tokenizer_path, const WeightOptions& options) {

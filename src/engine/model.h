@@ -35,6 +35,10 @@ struct Model {
   std::vector<int32_t> encode(const std::string& text, const std::string& bos) const;
 };
 
+// The settings for a text of `n_tokens`: where the model's rotary frequencies depend on the length of the
+// text (rope type "dynamic"), they are made for it, or for settings.policy.rope_length where that is stated.
+PolicySettings settings_for_text(const Model& model, PolicySettings settings, int64_t n_tokens);
+
 // `tokenizer_path` empty: the model's folder.
 Model load_model(const std::string& folder, const std::string& tokenizer_path,
                  const WeightOptions& options = {});

@@ -35,6 +35,37 @@ struct QkvLayout {
   int64_t kv_stride = 0;
 };
 
+// Rotary positions, as config.json states them.
+struct RopeConfig {
+  RopePairing pairing = RopePairing::kHalf;
+  int64_t dim = 0;  // leading dims of each head that are rotated
+  double theta = 10000.0;
+  std::string type = "default";  // HF rope_type: "default", "linear", "dynamic", "yarn", "llama3"
+  // [dim / 2], radians per position, with any scaling applied (HF rope_parameters, rope_scaling); of
+  // "dynamic": those of texts within the trained length.
+  std::vector<double> inv_freq;
+  // What the rotated dims of queries and of keys are multiplied by (yarn's attention factor).
+  double attention_factor = 1.0;
+
+  // Type "dynamic" (NTK-aware scaling by the length of the text): the base grows with the length beyond the
+  // trained one.
+  struct Dynamic {
+    double factor = 1.0;
+    int64_t trained_length = 0;  // max_position_embeddings
+    int64_t exponent_dim = 0;    // frequency i of n has the exponent -2 i / exponent_dim
+  };
+  std::optional<Dynamic> dynamic{};
+
+  // out[dim / 2] = the frequencies for a text of `length` tokens: as transformers computes them where it sees
+  // the whole text in one pass. Only "dynamic" depends on the length.
+  void frequencies(int64_t length, double* out) const;
+};
+
+// What one layer does otherwise than the next.
+struct LayerSpec {
+  double attention_scale = 0.0;  // multiplies q k^T; usually 1 / sqrt(head_dim)
+};
+
 struct ModelConfig {
   std::string family;      // "llama", "gpt_neox", "gpt2", "falcon" (HF model_type)
   int64_t vocab_size = 0;  // rows of the embedding
@@ -53,20 +84,16 @@ struct ModelConfig {
   bool gated_mlp = false;  // down(act(gate(x)) * up(x)), else down(act(up(x)))
 
   PositionType position = PositionType::kRope;
-  RopePairing rope_pairing = RopePairing::kHalf;
-  int64_t rope_dim = 0;  // leading dims of each head that are rotated
-  double rope_theta = 10000.0;
-  std::vector<double> rope_inv_freq;  // [rope_dim / 2], radians per position, any scaling applied (HF
-                                      // rope_parameters / rope_scaling)
-  std::string rope_type = "default";  // for inspect: "default", "linear", "llama3"
-  std::vector<double> alibi_slopes;   // [n_heads]: -slope x distance is added to the scaled score
+  RopeConfig rope;                   // empty where the position is another
+  std::vector<double> alibi_slopes;  // [n_heads]: -slope x distance is added to the scaled score
 
+  std::vector<LayerSpec> layers;  // [n_layers]
   QkvLayout qkv;
   bool tied_embeddings = false;  // the head is the embedding
 
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
-  bool eos_stated = false;  // by the model's files; else the family's default
+  bool eos_stated = false;   // by the model's files; else the family's default
   std::string stored_dtype;  // "dtype" or "torch_dtype", for inspect
   Json policy;               // the "sepllm" object of config.json, or null
 

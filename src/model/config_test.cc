@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "model/families/common.h"
 #include "model/random_model.h"
 #include "tests/support/expect_error.h"
@@ -64,7 +67,7 @@ TEST(Config, Llama) {
   EXPECT_TRUE(c.gated_mlp);
   EXPECT_FALSE(c.tied_embeddings);
   EXPECT_EQ(c.stored_dtype, "float32");
-  EXPECT_EQ(c.rope_dim, 16);
+  EXPECT_EQ(c.rope.dim, 16);
   EXPECT_EQ(c.block, BlockType::kSequential);
   EXPECT_TRUE(c.policy.is_null());
   const ModelConfig wide = parse("llama", {{"head_dim", 32}, {"num_key_value_heads", nullptr}});
@@ -121,34 +124,34 @@ TEST(Config, RopeScalingIsThatOfTransformers) {
                                         3.428102354519069e-05,
                                         6.647869668086059e-06,
                                         1.289173155782919e-06};
-  expect_near(parse("llama", {{"rope_parameters", llama3}}).rope_inv_freq, expected, 1e-6);
+  expect_near(parse("llama", {{"rope_parameters", llama3}}).rope.inv_freq, expected, 1e-6);
   Json old = llama3;
   old.erase("rope_theta");
   const ModelConfig c = parse("llama", {{"rope_scaling", old}, {"rope_theta", 500000}});
-  expect_near(c.rope_inv_freq, expected, 1e-6);
-  EXPECT_EQ(c.rope_type, "llama3");
+  expect_near(c.rope.inv_freq, expected, 1e-6);
+  EXPECT_EQ(c.rope.type, "llama3");
   old.erase("original_max_position_embeddings");
   expect_near(parse("llama", {{"rope_scaling", old}, {"rope_theta", 5e5}, {"max_position_embeddings", 8192}})
-                  .rope_inv_freq,
+                  .rope.inv_freq,
               expected, 1e-6);
   const std::vector<double> linear = {0.25,   0.07905694097280502,   0.025,   0.007905694656074047,
                                       0.0025, 0.0007905694656074047, 0.00025, 7.905694656074047e-05};
-  expect_near(parse("llama", {{"rope_scaling", {{"type", "linear"}, {"factor", 4}}}}).rope_inv_freq, linear,
+  expect_near(parse("llama", {{"rope_scaling", {{"type", "linear"}, {"factor", 4}}}}).rope.inv_freq, linear,
               1e-6);
 }
 
 TEST(Config, RopeForms) {
   const ModelConfig plain = parse("llama", {{"rope_theta", 10000}});
   EXPECT_EQ(parse("llama", {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 10000.0}}}})
-                .rope_inv_freq,
-            plain.rope_inv_freq);
-  EXPECT_EQ(parse("llama", {{"rope_scaling", nullptr}}).rope_inv_freq, plain.rope_inv_freq);
-  EXPECT_EQ(parse("llama", {{"rope_scaling", Json::object()}}).rope_inv_freq, plain.rope_inv_freq);
+                .rope.inv_freq,
+            plain.rope.inv_freq);
+  EXPECT_EQ(parse("llama", {{"rope_scaling", nullptr}}).rope.inv_freq, plain.rope.inv_freq);
+  EXPECT_EQ(parse("llama", {{"rope_scaling", Json::object()}}).rope.inv_freq, plain.rope.inv_freq);
   // Within the parameters counts more than beside them.
-  EXPECT_EQ(parse("llama", {{"rope_theta", 7.0}, {"rope_parameters", {{"rope_theta", 9.0}}}}).rope_theta,
+  EXPECT_EQ(parse("llama", {{"rope_theta", 7.0}, {"rope_parameters", {{"rope_theta", 9.0}}}}).rope.theta,
             9.0);
-  expect_refused("llama", {{"rope_scaling", {{"type", "yarn"}, {"factor", 2}}}}, ErrorCode::kUnsupported,
-                 {"rope_scaling.type", "default, linear, llama3", "yarn"});
+  expect_refused("llama", {{"rope_scaling", {{"type", "longrope"}, {"factor", 2}}}}, ErrorCode::kUnsupported,
+                 {"rope_scaling.type", "default, linear, dynamic, yarn, llama3", "longrope"});
   expect_refused("llama", {{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}},
                  ErrorCode::kUnsupported, {"rope_parameters.full_attention", "per layer"});
   expect_refused("llama", {{"rope_scaling", {{"type", "linear"}}}}, ErrorCode::kNotFound,
@@ -157,7 +160,14 @@ TEST(Config, RopeForms) {
                  {"rope_scaling.factor", "positive"});
   expect_refused("llama", {{"rope_theta", -1.0}}, ErrorCode::kBadFile, {"rope_theta", "positive"});
   expect_refused("llama", {{"rope_scaling", 3}}, ErrorCode::kBadFile, {"rope_scaling", "a JSON object"});
-  expect_refused("llama", {{"partial_rotary_factor", 0.5}}, ErrorCode::kBadFile, {"partial_rotary_factor"});
+  // (With the default type transformers ignores it: tests/golden/rope_golden_test.cc.)
+  expect_refused("llama",
+                 {{"partial_rotary_factor", 0.5}, {"rope_scaling", {{"type", "linear"}, {"factor", 2}}}},
+                 ErrorCode::kBadFile, {"partial_rotary_factor", "rotates all of the head"});
+  expect_refused("llama", {{"head_dim", 2}, {"rope_scaling", {{"type", "dynamic"}, {"factor", 2}}}},
+                 ErrorCode::kBadFile, {"more than 2 rotated dims"});
+  expect_refused("llama", {{"rope_scaling", {{"type", "yarn"}, {"factor", 2}, {"beta_fast", -1}}}},
+                 ErrorCode::kBadFile, {"rope_scaling.beta_fast", "positive"});
   expect_refused("llama", {{"head_dim", 15}}, ErrorCode::kBadFile, {"even"});
   expect_refused("llama", {{"head_dim", 2048}}, ErrorCode::kBadFile, {"head_dim", "1024"});
   expect_refused("llama", {{"rope_scaling", {{"type", "linear"}, {"factor", 1e-310}}}}, ErrorCode::kBadFile,
@@ -173,12 +183,12 @@ TEST(Config, GptNeoX) {
   const ModelConfig c = parse("gpt_neox", {{"hidden_size", 80}});
   EXPECT_EQ(c.block, BlockType::kParallel);
   EXPECT_EQ(c.activation, Activation::kGelu);
-  EXPECT_EQ(c.rope_dim, 6);  // int(20 * 0.25) = 5, rounded up to pairs, exponents over 5
-  expect_near(c.rope_inv_freq, {1.0, 0.025118863210082054, 0.0006309573072940111}, 1e-6);
+  EXPECT_EQ(c.rope.dim, 6);  // int(20 * 0.25) = 5, rounded up to pairs, exponents over 5
+  expect_near(c.rope.inv_freq, {1.0, 0.025118863210082054, 0.0006309573072940111}, 1e-6);
   EXPECT_EQ(c.norm, NormType::kLayerNorm);
   EXPECT_EQ(parse("gpt_neox-sequential").block, BlockType::kSequential);
   EXPECT_EQ(parse("gpt_neox", {{"rope_parameters", {{"partial_rotary_factor", 0.5}, {"rope_theta", 100}}}})
-                .rope_dim,
+                .rope.dim,
             8);
   EXPECT_EQ(parse("gpt_neox", {{"hidden_act", "gelu_fast"}}).activation, Activation::kGeluTanh);
   const ModelSpec no_bias = parse_model_spec(config_of("gpt_neox", {{"attention_bias", false}}), "f");
@@ -193,11 +203,67 @@ TEST(Config, Gpt2) {
   EXPECT_EQ(c.intermediate_size, 4 * c.hidden_size);
   EXPECT_TRUE(c.tied_embeddings);
   EXPECT_EQ(parse("gpt2", {{"n_inner", 100}}).intermediate_size, 100);
-  for (const char* key :
-       {"scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"}) {
-    expect_refused("gpt2", {{key, true}}, ErrorCode::kUnsupported, {key, "expected false"});
+  expect_refused("gpt2", {{"add_cross_attention", true}}, ErrorCode::kUnsupported,
+                 {"add_cross_attention", "expected false"});
+}
+
+TEST(Config, AttentionScalesOfGpt2) {
+  const auto scales = [](Json changes) {
+    changes["n_layer"] = 2;
+    std::vector<double> out;
+    for (const LayerSpec& layer : parse("gpt2", changes).layers) out.push_back(layer.attention_scale);
+    return out;
+  };
+  EXPECT_EQ(scales(Json::object()), (std::vector<double>{0.25, 0.25}));  // heads of 16
+  EXPECT_EQ(scales({{"reorder_and_upcast_attn", true}}), (std::vector<double>{0.25, 0.25}));
+  EXPECT_EQ(scales({{"scale_attn_by_inverse_layer_idx", true}}), (std::vector<double>{0.25, 0.125}));
+  EXPECT_EQ(scales({{"scale_attn_weights", false}}), (std::vector<double>{1, 1}));
+  EXPECT_EQ(scales({{"scale_attn_weights", false}, {"scale_attn_by_inverse_layer_idx", true}}),
+            (std::vector<double>{1, 0.5}));
+}
+
+// A config that is refused says why, and nothing else.
+TEST(Config, RefusalsComeWithoutWarnings) {
+  int n_lines = 0;
+  LogSink old = set_log_sink([&](LogLevel, const std::string&) { ++n_lines; });
+  const Json far = {{"bos_token_id", 50256}, {"eos_token_id", 50256}};
+  for (const auto& [variant, key] : {std::pair{"gpt2", "add_cross_attention"},
+                                     {"falcon-40b", "apply_residual_connection_post_layernorm"}}) {
+    Json changes = far;
+    changes[key] = true;
+    expect_refused(variant, changes, ErrorCode::kUnsupported, {key});
   }
-  expect_refused("gpt2", {{"scale_attn_weights", false}}, ErrorCode::kUnsupported, {"scale_attn_weights"});
+  Json changes = far;
+  changes["quantization_config"] = {{"quant_method", "gptq"}};
+  expect_refused("llama", changes, ErrorCode::kUnsupported, {"quant_method"});
+  EXPECT_EQ(n_lines, 0);
+  parse("llama", far);
+  EXPECT_EQ(n_lines, 2);
+  set_log_sink(std::move(old));
+}
+
+// States and checkpoints tell models apart by this hash: whatever a config changes in what is computed
+// changes it.
+TEST(Config, TheHashTellsRopesAndScalesApart) {
+  const auto hash = [](const char* variant, const Json& changes) {
+    Hash64 h;
+    add_hash(&h, parse(variant, changes));
+    return h.value();
+  };
+  const Json scalings[] = {
+      Json::object(),
+      {{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}},
+      {{"rope_scaling", {{"type", "dynamic"}, {"factor", 2}}}},
+      {{"rope_scaling", {{"type", "dynamic"}, {"factor", 3}}}},
+      {{"rope_scaling", {{"type", "yarn"}, {"factor", 2}}}},
+      {{"rope_scaling", {{"type", "yarn"}, {"factor", 2}, {"attention_factor", 1}}}},
+  };
+  std::set<uint64_t> hashes;
+  for (const Json& s : scalings) hashes.insert(hash("llama", s));
+  EXPECT_EQ(hashes.size(), std::size(scalings));
+  EXPECT_NE(hash("gpt2", Json::object()), hash("gpt2", {{"scale_attn_by_inverse_layer_idx", true}}));
+  EXPECT_NE(hash("gpt2", Json::object()), hash("gpt2", {{"scale_attn_weights", false}}));
+  EXPECT_EQ(hash("gpt2", Json::object()), hash("gpt2", {{"reorder_and_upcast_attn", true}}));
 }
 
 TEST(Config, FalconVariants) {

@@ -35,6 +35,11 @@ class ScratchScope {
   std::optional<Arena::Scope> scope_;
 };
 
+// The length of the text that the sequence's rotary frequencies are made for.
+int64_t text_length(const Sequence& s) {
+  return s.cache == nullptr ? std::ssize(s.tokens) : s.cache->policy().rope_length;
+}
+
 // One forward pass: what its layers share, and the steps of a layer. Rows are the tokens of all sequences,
 // one sequence after the other; `x` is the residual stream [n_tokens, hidden_size], which every step adds to.
 class Pass {
@@ -47,7 +52,6 @@ class Pass {
         sequences_(sequences),
         probe_(probe),
         replay_layers_(replay_layers) {
-    if (config.position == PositionType::kRope) rope_ = {config.rope_inv_freq, config.rope_pairing};
     for (const Sequence& s : sequences) n_tokens_ += static_cast<int64_t>(s.tokens.size());
   }
 
@@ -70,7 +74,7 @@ class Pass {
         });
       }
     }
-    ops::end_chunks(ctx_, rope_, cached_);  // after the last layer: compressions move rows of all layers
+    end_chunks();  // after the last layer: compressions move rows of all layers
     if (ctx_.tape != nullptr) ctx_.tape->mark_layer(config_.n_layers);
     ops::norm(ctx_, x, norm_operands(weights_.final_norm), x);
     return x;
@@ -122,7 +126,7 @@ class Pass {
       }
       at += n;
     }
-    if (!rope_.rotates()) return;
+    if (config_.position != PositionType::kRope) return;
     first_ = tables(encoded_);
     if (any_second) second_ = tables(second_encoded_);
   }
@@ -134,8 +138,36 @@ class Pass {
     slopes_ = slopes;
   }
 
+  // How the tokens of a text of this length are rotated; only the type "dynamic" looks at the length.
+  ops::RopeSpec rope_of(int64_t length) const {
+    const RopeConfig& rope = config_.rope;
+    if (!rope.dynamic) return {rope.inv_freq, rope.pairing, rope.attention_factor};
+    auto* inv_freq = ctx_.arena.allocate<double>(std::ssize(rope.inv_freq));
+    rope.frequencies(length, inv_freq);
+    return {{inv_freq, rope.inv_freq.size()}, rope.pairing, rope.attention_factor};
+  }
+
   RopeTables tables(const int64_t* places) const {
-    return ops::rope_tables(ctx_, rope_, {places, static_cast<size_t>(n_tokens_)});
+    if (!config_.rope.dynamic)
+      return ops::rope_tables(ctx_, rope_of(0), {places, static_cast<size_t>(n_tokens_)});
+    const int64_t n_freq = std::ssize(config_.rope.inv_freq);
+    auto* cos = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
+    auto* sin = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
+    int64_t at = 0;
+    for (const Sequence& s : sequences_) {  // each has frequencies of its own
+      const ops::RopeSpec rope = rope_of(text_length(s));
+      rope_tables(ctx_, rope.inv_freq, {places + at, s.tokens.size()}, cos + at * n_freq, sin + at * n_freq,
+                  rope.factor);
+      at += std::ssize(s.tokens);
+    }
+    return {n_freq, cos, sin};
+  }
+
+  void end_chunks() const {
+    if (config_.position != PositionType::kRope) return ops::end_chunks(ctx_, {}, cached_);
+    if (!config_.rope.dynamic) return ops::end_chunks(ctx_, rope_of(0), cached_);
+    for (const ops::CachedRows& rows : cached_)
+      ops::end_chunks(ctx_, rope_of(rows.cache->policy().rope_length), {&rows, 1});
   }
 
   void embed_tokens(const Matrix& x) const {
@@ -213,7 +245,7 @@ class Pass {
       ops::rope(ctx_, {.q = queries(qkv_),
                        .k = keys(),
                        .n_rows = n_tokens_,
-                       .pairing = rope_.pairing,
+                       .pairing = config_.rope.pairing,
                        .first = first_,
                        .second = second_,
                        .second_q = queries(second_q_)});
@@ -245,7 +277,9 @@ class Pass {
     return {attended_.data, attended_.stride, HeadLayout::dense(config_.n_heads, config_.head_dim)};
   }
 
-  float scale() const { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))); }
+  float scale(int64_t l) const {
+    return static_cast<float>(config_.layers[static_cast<size_t>(l)].attention_scale);
+  }
 
   // Sequences without a cache: to themselves.
   void attend_to_patterns(int64_t l) const {
@@ -259,7 +293,7 @@ class Pass {
       first_row += n_rows;
     }
     if (n == 0) return;
-    ops::pattern_attend(ctx_, {.scale = scale(),
+    ops::pattern_attend(ctx_, {.scale = scale(l),
                                .q = queries(qkv_),
                                .k = keys(),
                                .v = values(),
@@ -273,7 +307,7 @@ class Pass {
     if (cached_.empty()) return;
     ops::cached_attend(ctx_,
                        {.layer = l,
-                        .scale = scale(),
+                        .scale = scale(l),
                         .q = queries(qkv_),
                         .k = keys(),
                         .v = values(),
@@ -293,7 +327,7 @@ class Pass {
       return to;
     };
     const Matrix q = dense(queries(qkv_)), k = dense(keys());
-    probe_->layer(l, q, k, scale());
+    probe_->layer(l, q, k, scale(l));
   }
 
   const Context& ctx_;
@@ -304,15 +338,14 @@ class Pass {
   bool replay_layers_;
   int64_t n_tokens_ = 0;
   std::span<const ops::CachedRows> cached_{};  // of the sequences that have a cache
-  ops::RopeSpec rope_{};
-  int64_t* encoded_ = nullptr;         // [n_tokens]
-  int64_t* second_encoded_ = nullptr;  // [n_tokens]
-  int64_t* learned_ = nullptr;         // [n_tokens]
-  const float* slopes_ = nullptr;      // [n_heads]; null: no ALiBi
-  RopeTables first_, second_;          // of encoded_ and second_encoded_; without data: no rotary positions
-  Matrix normed_;                      // [n_tokens, hidden_size] what a layer's matrices read
-  Matrix qkv_, second_q_;              // [n_tokens, qkv_dim]; of second_q only the queries are used
-  Matrix attended_;                    // [n_tokens, n_heads * head_dim]
+  int64_t* encoded_ = nullptr;                 // [n_tokens]
+  int64_t* second_encoded_ = nullptr;          // [n_tokens]
+  int64_t* learned_ = nullptr;                 // [n_tokens]
+  const float* slopes_ = nullptr;              // [n_heads]; null: no ALiBi
+  RopeTables first_, second_;  // of encoded_ and second_encoded_; without data: no rotary positions
+  Matrix normed_;              // [n_tokens, hidden_size] what a layer's matrices read
+  Matrix qkv_, second_q_;      // [n_tokens, qkv_dim]; of second_q only the queries are used
+  Matrix attended_;            // [n_tokens, n_heads * head_dim]
 };
 
 // The largest place that the sequence's new tokens take in the position encoding.
@@ -349,7 +382,8 @@ void Decoder::check(std::span<const Sequence> sequences) const {
       }
     }
     const int64_t place = last_place(s);
-    if (place < config_.max_positions) continue;
+    const bool adapts = config_.rope.dynamic.has_value();
+    if (place < (adapts ? std::max(config_.max_positions, text_length(s)) : config_.max_positions)) continue;
     if (config_.position == PositionType::kLearned) {
       throw Error(
           ErrorCode::kOutOfRange, "the model's learned positions end here",
@@ -358,9 +392,12 @@ void Decoder::check(std::span<const Sequence> sequences) const {
            .hint = "streaming policies with --positions cache and a smaller --capacity go on for ever"});
     }
     if (!warned_of_limit_.exchange(true)) {
-      log_warning(fmt::format(
-          "positions go beyond the {} that the model was trained for: its predictions may degrade",
-          config_.max_positions));
+      log_warning(adapts ? fmt::format("positions go beyond the {} that the rotary frequencies are made for "
+                                       "(--rope-length): predictions may degrade",
+                                       std::max(config_.max_positions, text_length(s)))
+                         : fmt::format("positions go beyond the {} that the model was trained for: its "
+                                       "predictions may degrade",
+                                       config_.max_positions));
     }
   }
 }

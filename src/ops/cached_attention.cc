@@ -77,7 +77,8 @@ RopeTables tables_of(const Context& ctx, const RopeSpec& rope, std::span<const M
   const int64_t n = std::ssize(moves);
   auto* by = ctx.arena.allocate<int64_t>(n);
   std::transform(moves.begin(), moves.end(), by, [](const Move& move) { return move.rotate_by; });
-  return rope_tables(ctx, rope, {by, moves.size()});
+  // (Keys in a cache have been multiplied by the factor already.)
+  return rope_tables(ctx, {rope.inv_freq, rope.pairing}, {by, moves.size()});
 }
 
 }  // namespace

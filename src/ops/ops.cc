@@ -158,7 +158,7 @@ RopeTables rope_tables(const Context& ctx, const RopeSpec& rope, std::span<const
   const int64_t n_freq = std::ssize(rope.inv_freq), n = std::ssize(places) * n_freq;
   auto* cos = ctx.arena.allocate<float>(n);
   auto* sin = ctx.arena.allocate<float>(n);
-  sepllm::rope_tables(ctx, rope.inv_freq, places, cos, sin);
+  sepllm::rope_tables(ctx, rope.inv_freq, places, cos, sin, rope.factor);
   return {n_freq, cos, sin};
 }
 

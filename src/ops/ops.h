@@ -63,9 +63,10 @@ void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, con
 struct RopeSpec {
   std::span<const double> inv_freq{};  // radians per position, one for each pair of dims; empty: not at all
   RopePairing pairing = RopePairing::kHalf;
+  double factor = 1.0;  // what the rotated dims of queries and of keys are multiplied by
   bool rotates() const { return !inv_freq.empty(); }
 };
-// The angles of these places, in ctx.arena: a row for each.
+// Cosines and sines of these places, times rope.factor, in ctx.arena: a row for each.
 RopeTables rope_tables(const Context& ctx, const RopeSpec& rope, std::span<const int64_t> places);
 
 // Rotates rows [0, n_rows) of queries and keys (batch 0) in place, row r by the angles of row r of the

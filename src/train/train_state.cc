@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/options.h"
 
 namespace sepllm {
@@ -33,6 +34,7 @@ bool has_tensors_of(const StateFile& file, const Parameters& parameters) {
 
 // Where the tensors have the same shapes: would they compute the same?
 bool is_same_model(const ModelConfig& mine, const Json& theirs, const std::string& file) {
+  const HeldWarnings said;  // of the same config, when the run began
   ModelConfig other = parse_model_spec(theirs, file).config;
   other.max_positions = mine.max_positions;  // what it says of itself; learned ones have a tensor
   Hash64 a, b;

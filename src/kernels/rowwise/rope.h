@@ -11,10 +11,10 @@
 
 namespace sepllm {
 
-// cos and sin of position * inv_freq: [n, inv_freq.size()] each. Angles are computed and reduced in double:
-// float fails at millions of tokens.
+// cos and sin of position * inv_freq, times `factor`: [n, inv_freq.size()] each. Angles are computed and
+// reduced in double: float fails at millions of tokens.
 void rope_tables(const Context& ctx, std::span<const double> inv_freq, std::span<const int64_t> positions,
-                 float* cos, float* sin);
+                 float* cos, float* sin, double factor = 1.0);
 
 // cos and sin of the angles of some rows: [rows, n_freq] each.
 struct RopeTables {

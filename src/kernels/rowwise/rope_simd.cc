@@ -120,7 +120,7 @@ constexpr int64_t kAngleWork = 32;
 }  // namespace
 
 void rope_tables(const Context& ctx, std::span<const double> inv_freq, std::span<const int64_t> positions,
-                 float* cos, float* sin) {
+                 float* cos, float* sin, double factor) {
   const auto n = static_cast<int64_t>(inv_freq.size());
   const auto n_rows = static_cast<int64_t>(positions.size());
   parallel_blocks(ctx, n_rows, kBlockRows, n_rows * n * kAngleWork, [&](int64_t begin, int64_t end, int) {
@@ -128,8 +128,8 @@ void rope_tables(const Context& ctx, std::span<const double> inv_freq, std::span
       for (int64_t i = 0; i < n; ++i) {
         // In double, std::cos and std::sin reduce the angle exactly.
         const double angle = static_cast<double>(positions[static_cast<size_t>(r)]) * inv_freq[i];
-        cos[r * n + i] = static_cast<float>(std::cos(angle));
-        sin[r * n + i] = static_cast<float>(std::sin(angle));
+        cos[r * n + i] = static_cast<float>(factor * std::cos(angle));
+        sin[r * n + i] = static_cast<float>(factor * std::sin(angle));
       }
     }
   });

@@ -63,6 +63,8 @@ int64_t divided_head_dim(const JsonObject& config, const char* heads_key, int64_
   return hidden_size / n_heads;
 }
 
+double usual_attention_scale(int64_t head_dim) { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
+
 Activation read_activation(const JsonObject& config, const char* key, const char* fallback) {
   const std::string name = config.string_or(key, fallback);
   std::string known;

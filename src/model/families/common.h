@@ -49,16 +49,22 @@ void read_token_ids(const JsonObject& config, std::optional<int32_t> default_bos
 // The ids under `key` that are within vocab_size: an id, a list, or none.
 std::vector<int32_t> read_id_list(const JsonObject& config, const char* key, int64_t vocab_size);
 
-// What a family's older configs call the base and the rotated share of the head.
-struct RopeDefaults {
-  const char* theta_key = "rope_theta";
-  const char* partial_key = nullptr;  // null: all of the head is rotated, another share is an error
-  double partial = 1.0;
+// 1 / sqrt(head_dim), as transformers scales scores where nothing else is said.
+double usual_attention_scale(int64_t head_dim);
+
+// Where a family's config.json has its rope settings at the top level, where transformers 5 reads them.
+struct RopePlaces {
+  const char* theta_key = "rope_theta";             // the base
+  const char* share_key = "partial_rotary_factor";  // the share of the head that is rotated
+  double share = 1.0;                               // where nothing says otherwise
+  // Whether the family rotates a share; else all of the head, whatever the settings say.
+  bool rotates_share = false;
 };
-// rope_dim, rope_theta, rope_type and rope_inv_freq of `out` from `rope_parameters` (transformers 5) or from
-// top-level keys and `rope_scaling` (before); needs head_dim and max_positions. The forms and the order of
-// precedence are those of HF modeling_rope_utils.py.
-void read_rope(const JsonObject& config, const RopeDefaults& defaults, ModelConfig* out);
+// `rope` and `position` of `out`; needs head_dim and max_positions. The places where settings may stand
+// (`rope_scaling`, `rope_parameters`, the top level), their order, the types and their formulas are those of
+// HF modeling_rope_utils.py (transformers 5.24), but in double. One warning names the settings of the file
+// that are not read, if they contradict those that are.
+void read_rope(const JsonObject& config, const RopePlaces& places, ModelConfig* out);
 
 // Slopes of ALiBi (Press et al. 2021): powers of 2^(-8/n) for n heads, n a power of two; else those of the
 // next lower power of two n, then every other one of 2n.

@@ -20,6 +20,18 @@ LayerNames layer_names(int64_t layer) {
   return names;
 }
 
+// The scale of the scores in each layer. (`reorder_and_upcast_attn` says in which order and type to compute
+// them, which makes no difference in f32.)
+std::vector<LayerSpec> read_layers(const JsonObject& config, const ModelConfig& c) {
+  config.boolean_or("reorder_and_upcast_attn", false);
+  const double scale = config.boolean_or("scale_attn_weights", true) ? usual_attention_scale(c.head_dim) : 1;
+  const bool by_layer = config.boolean_or("scale_attn_by_inverse_layer_idx", false);
+  std::vector<LayerSpec> layers;
+  for (int64_t l = 0; l < c.n_layers; ++l)
+    layers.push_back({.attention_scale = by_layer ? scale / static_cast<double>(l + 1) : scale});
+  return layers;
+}
+
 }  // namespace
 
 ModelSpec parse_gpt2(const JsonObject& config) {
@@ -41,12 +53,10 @@ ModelSpec parse_gpt2(const JsonObject& config) {
   c.block = BlockType::kSequential;
   c.activation = read_activation(config, "activation_function", "gelu_new");
   c.position = PositionType::kLearned;
+  c.layers = read_layers(config, c);
   c.tied_embeddings = config.boolean_or("tie_word_embeddings", true);
   read_token_ids(config, 50256, 50256, &c);
-  require_flag(config, "scale_attn_weights", true, true);
-  require_flag(config, "scale_attn_by_inverse_layer_idx", false, false);
   require_flag(config, "add_cross_attention", false, false);
-  require_flag(config, "reorder_and_upcast_attn", false, false);
 
   spec.prefix = "transformer.";
   spec.ignored_suffixes = {".attn.bias", ".attn.masked_bias"};

@@ -38,7 +38,9 @@ ModelSpec parse_gpt_neox(const JsonObject& config) {
   c.norm_eps = read_epsilon(config, "layer_norm_eps", 1e-5);
   c.block = config.boolean_or("use_parallel_residual", true) ? BlockType::kParallel : BlockType::kSequential;
   c.activation = read_activation(config, "hidden_act", "gelu");
-  read_rope(config, {.theta_key = "rotary_emb_base", .partial_key = "rotary_pct", .partial = 0.25}, &c);
+  read_rope(config,
+            {.theta_key = "rotary_emb_base", .share_key = "rotary_pct", .share = 0.25, .rotates_share = true},
+            &c);
   c.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
   read_token_ids(config, 0, 2, &c);
 
