@@ -19,6 +19,8 @@ const char* dtype_name(DType type) {
       return "q8_0";
     case DType::kQ4_0:
       return "q4_0";
+    case DType::kF64:
+      return "f64";
   }
   return "?";
 }

@@ -10,13 +10,15 @@ namespace sepllm {
 
 // kI8: integers; what uses them keeps a scale beside each row (value = scale * element). A type of cached
 // keys and values, not of weights. kQ8_0 and kQ4_0: blocks of 32 elements with one f16 scale (GGUF's; see
-// kernels/formats/blocks.h). Types of weights alone.
-enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kQ8_0, kQ4_0 };
+// kernels/formats/blocks.h). Types of weights alone. kF64: a type of stored weights, which are converted as
+// they are loaded.
+enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kQ8_0, kQ4_0, kF64 };
 
 inline constexpr int64_t kBlockElements = 32;
 inline bool is_block_type(DType type) { return type == DType::kQ8_0 || type == DType::kQ4_0; }
 // Bytes of an element; not for block types (0).
 inline int64_t dtype_size(DType type) {
+  if (type == DType::kF64) return 8;
   return type == DType::kF32 ? 4 : type == DType::kI8 ? 1 : is_block_type(type) ? 0 : 2;
 }
 // Bytes of a block; block types only.
@@ -26,7 +28,7 @@ inline int64_t row_bytes(DType type, int64_t n) {
   return is_block_type(type) ? (n + kBlockElements - 1) / kBlockElements * block_bytes(type)
                              : n * dtype_size(type);
 }
-const char* dtype_name(DType type);  // "f32", "f16", "bf16", "i8", "q8_0", "q4_0"
+const char* dtype_name(DType type);  // "f32", "f16", "bf16", "i8", "q8_0", "q4_0", "f64"
 
 struct f16 {
   uint16_t bits;

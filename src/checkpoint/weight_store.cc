@@ -70,6 +70,7 @@ std::map<std::string, std::string> read_index(const std::string& path) {
 }  // namespace
 
 const char* stored_name(DType type) {
+  if (type == DType::kF64) return "F64";
   return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : type == DType::kBF16 ? "BF16" : "U8";
 }
 
@@ -77,6 +78,7 @@ std::optional<DType> float_type(const std::string& dtype) {
   if (dtype == "F32") return DType::kF32;
   if (dtype == "F16") return DType::kF16;
   if (dtype == "BF16") return DType::kBF16;
+  if (dtype == "F64") return DType::kF64;
   return std::nullopt;
 }
 
@@ -177,7 +179,7 @@ TensorView WeightStore::take_unaligned(const std::string& name, const std::vecto
   const SafetensorsEntry& entry = *it->second.entry;
   const std::string& file = it->second.file->path();
   const auto type = float_type(entry.dtype);
-  if (!type) fail_dtype(file, name, "F32, F16 or BF16", entry.dtype);
+  if (!type) fail_dtype(file, name, "F32, F16, BF16 or F64", entry.dtype);
   check_shape(file, name, entry, shape);
   used_[name] = entry.dtype;
   return {*type, shape, entry.data};
@@ -204,6 +206,10 @@ const void* WeightStore::take_blocks(const std::string& name, DType type, int64_
   check_shape(file, name, entry, {n_out, row_bytes(type, n_in)});
   used_[name] = type == DType::kQ8_0 ? "Q8_0" : "Q4_0";
   return entry.data;
+}
+
+void WeightStore::ignore(const std::string& name) {
+  if (has(name)) used_.emplace(name, entry(name).dtype);
 }
 
 void WeightStore::forget(const std::string& name) const {

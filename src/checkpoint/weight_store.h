@@ -17,7 +17,7 @@ namespace sepllm {
 
 // Our type for a dtype of the format; nullopt for what is no float of a model's weights.
 std::optional<DType> float_type(const std::string& dtype);
-// The other way: "F32", "F16", "BF16"; "U8" for blocks.
+// The other way: "F32", "F16", "BF16", "F64"; "U8" for blocks.
 const char* stored_name(DType type);
 
 // Movable, not copyable; the views that it hands out live as long as it does (also after a move).
@@ -35,13 +35,15 @@ class WeightStore {
   // A float tensor of exactly this shape; marks it as used. The data is aligned to its element: the map where
   // that is so, else (the format promises nothing) a copy which the store owns and counts. Error (kNotFound,
   // kBadFile, kUnsupported) naming file, tensor, expected and got for a missing tensor (with the nearest name
-  // there is), another shape, or a dtype other than F32/F16/BF16.
+  // there is), another shape, or a dtype other than F32/F16/BF16/F64.
   TensorView take(const std::string& name, const std::vector<int64_t>& shape);
   // The same where it lies, aligned or not.
   TensorView take_unaligned(const std::string& name, const std::vector<int64_t>& shape);
   // Rows of blocks (kernels/formats/blocks.h) of a matrix [n_out, n_in]: bytes of dtype U8 and shape [n_out,
   // row_bytes(type, n_in)], not aligned. Errors as take().
   const void* take_blocks(const std::string& name, DType type, int64_t n_out, int64_t n_in);
+  // A tensor that nobody needs, if it is there: not among unused_names().
+  void ignore(const std::string& name);
   // The tensor has been read and is not needed in memory any more.
   void forget(const std::string& name) const;
   // The stored form of a tensor and the path of its file. The name must be there.

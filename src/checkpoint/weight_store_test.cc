@@ -86,7 +86,7 @@ TEST(WeightStore, WrongShapesAndTypesAreErrors) {
                     {{"f", "F32", {2, 2}, kValues}, {"i", "I32", {2}, kValues}});
   WeightStore store = WeightStore::open(folder.path());
   expect_error([&] { store.take("f", {4}); }, ErrorCode::kBadFile, {"f", "expected [4]", "got [2, 2]"});
-  expect_error([&] { store.take("i", {2}); }, ErrorCode::kUnsupported, {"i", "F32, F16 or BF16", "I32"});
+  expect_error([&] { store.take("i", {2}); }, ErrorCode::kUnsupported, {"i", "F32, F16, BF16 or F64", "I32"});
 }
 
 TEST(WeightStore, UnalignedTensorsAreCopied) {

@@ -89,7 +89,9 @@ struct ModelConfig {
 
   std::vector<LayerSpec> layers;  // [n_layers]
   QkvLayout qkv;
-  bool tied_embeddings = false;  // the head is the embedding
+  // The head is the embedding: as config.json says or, from a Decoder, as the checkpoint holds it
+  // (model/stored_names.h).
+  bool tied_embeddings = false;
 
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;

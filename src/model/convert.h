@@ -24,14 +24,30 @@ struct StoredMatrix {
   std::string file{}, name{};  // for messages
 };
 
+// Rows whose weights are too small for the type that they were converted to: they lose digits that weights of
+// the usual size keep, or become 0. That is so where what the type's (or a block's scale's) range of
+// exponents costs is more than its rounding may cost the row's largest element.
+struct SmallRows {
+  int64_t n_rows = 0;   // looked at
+  int64_t n_small = 0;  // of them
+  // The first of them: "NAME, row R", its largest magnitude, and the type.
+  std::string first{};
+  double largest = 0.0;
+  DType type = DType::kF32;
+
+  // One warning that names `source`, if there are any.
+  void warn(const std::string& source) const;
+};
+
 // All conversions go through f32 and round to nearest (blocks: quantize_blocks), but for blocks of the same
 // type, which are taken as they are. Error (kBadFile) naming tensor and row for NaN, infinite values or
-// scales; (kOutOfRange) for values that the type cannot hold.
+// scales; (kOutOfRange) for values that the type cannot hold; those that are too small are added to `small`.
 
 // The matrix as the kernels read it: rows of floats, or panels; its memory becomes owner's last element.
-Weight convert_matrix(const StoredMatrix& from, DType type, ThreadPool& pool, std::vector<Buffer>* owner);
+Weight convert_matrix(const StoredMatrix& from, DType type, ThreadPool& pool, std::vector<Buffer>* owner,
+                      SmallRows* small = nullptr);
 
 // The matrix as a file stores it: rows of row_bytes(type, n_in).
-Buffer convert_to_rows(const StoredMatrix& from, DType type, ThreadPool& pool);
+Buffer convert_to_rows(const StoredMatrix& from, DType type, ThreadPool& pool, SmallRows* small = nullptr);
 
 }  // namespace sepllm

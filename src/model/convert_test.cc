@@ -207,5 +207,80 @@ TEST(Convert, WhatATypeCannotHoldIsAnError) {
   EXPECT_NO_THROW(convert_to_rows(s.matrix, DType::kQ4_0, pool));
 }
 
+// Rows that lose digits which rows of the usual size keep are counted, whatever the type and the layout.
+TEST(Convert, RowsThatAreTooSmallAreCounted) {
+  ThreadPool pool(3);
+  const auto small_rows = [&](DType type, bool transposed, float scale) {
+    Stored s(DType::kF32, transposed);
+    for (const int64_t row : {7, 8, 20}) {  // scaled where they lie
+      for (int64_t i = 0; i < kIn; ++i) {
+        const float x = s.at(row, i) * scale;
+        std::memcpy(s.stored(4 * (transposed ? i * kOut + row : row * kIn + i)), &x, sizeof x);
+      }
+    }
+    SmallRows small;
+    convert_to_rows(s.matrix, type, pool, &small);
+    EXPECT_EQ(small.n_rows, kOut);
+    if (small.n_small > 0) {
+      EXPECT_EQ(small.first, "layer.weight, row 7");
+      EXPECT_EQ(small.type, type);
+      EXPECT_LT(small.largest, 10 * scale);
+    }
+    return small.n_small;
+  };
+  struct Case {
+    DType type;
+    float fits, too_small;
+  };
+  const Case cases[] = {{DType::kF32, 1e-37F, 0},     {DType::kF16, 1e-4F, 1e-6F},
+                        {DType::kF16, 1.0F, 1e-12F},  {DType::kBF16, 1e-36F, 1e-40F},
+                        {DType::kQ8_0, 1e-2F, 1e-5F}, {DType::kQ8_0, 1.0F, 1e-20F},
+                        {DType::kQ4_0, 1e-3F, 1e-7F}};
+  for (const Case& c : cases) {
+    for (const bool transposed : {false, true}) {
+      SCOPED_TRACE(std::string(dtype_name(c.type)) + " " + std::to_string(c.too_small));
+      EXPECT_EQ(small_rows(c.type, transposed, c.fits), 0);
+      if (c.too_small == 0) continue;
+      EXPECT_EQ(small_rows(c.type, transposed, c.too_small), 3);
+    }
+  }
+}
+
+// A block or a few elements that are small beside the rest of their row lose nothing that counts.
+TEST(Convert, SmallPartsOfARowAreNoLoss) {
+  ThreadPool pool(1);
+  for (const DType type : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+    Stored s(DType::kF32, false);
+    for (int64_t i = 32; i < kIn; ++i) {  // the second block of each row
+      for (int64_t r = 0; r < kOut; ++r) {
+        const float x = r == 0 ? 0.0F : s.at(r, i) * 1e-9F;
+        std::memcpy(s.stored(4 * (r * kIn + i)), &x, sizeof x);
+      }
+    }
+    SmallRows small;
+    convert_to_rows(s.matrix, type, pool, &small);
+    EXPECT_EQ(small.n_small, 0) << dtype_name(type);
+  }
+}
+
+TEST(Convert, F64) {
+  ThreadPool pool(1);
+  const double values[] = {1.0, -2.5, 1e-50, 1e300};
+  StoredMatrix m{.type = DType::kF64, .data = values, .n_out = 1, .n_in = 3, .file = "f", .name = "n"};
+  SmallRows small;
+  const Buffer rows = convert_to_rows(m, DType::kF32, pool, &small);
+  EXPECT_EQ(rows.as<float>()[1], -2.5F);
+  EXPECT_EQ(small.n_small, 0);
+  m.n_in = 4;
+  expect_error([&] { convert_to_rows(m, DType::kF32, pool); }, ErrorCode::kBadFile,
+               {"n, row 0", "too large for f32"});
+  m.data = values + 2;
+  m.n_in = 1;
+  convert_to_rows(m, DType::kBF16, pool, &small);
+  EXPECT_EQ(small.n_small, 1);
+  EXPECT_EQ(small.type, DType::kF32);
+  EXPECT_EQ(small.largest, 1e-50);
+}
+
 }  // namespace
 }  // namespace sepllm

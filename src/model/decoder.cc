@@ -357,8 +357,11 @@ int64_t last_place(const Sequence& s) {
 }  // namespace
 
 Decoder Decoder::load(const std::string& folder, const WeightOptions& options) {
-  const ModelSpec spec = read_model_spec(folder);
-  return {spec.config, load_weights(folder, spec, options)};
+  ModelSpec spec = read_model_spec(folder);
+  WeightStore store = WeightStore::open(folder);
+  const StoredNames names = stored_names(store, spec);
+  spec.config.tied_embeddings = names.tied;
+  return {spec.config, load_weights(std::move(store), spec, names, options)};
 }
 
 Decoder::Decoder(ModelConfig config, ModelWeights weights)

@@ -52,14 +52,14 @@ class Planner {
 
 class Quantizer {
  public:
-  Quantizer(const ModelSpec& spec, const ModelWeights& weights, DType type, const std::string& out,
-            ThreadPool& pool)
-      : store_(weights.store), out_(out), pool_(pool), tied_(spec.config.tied_embeddings) {
+  Quantizer(const ModelSpec& spec, const StoredNames& names, const WeightStore& store, DType type,
+            const std::string& out, ThreadPool& pool)
+      : store_(store), out_(out), pool_(pool) {
     ModelWeights slots;
     Planner planner(&slots, type, spec.names.transposed_linears);
-    head_ = head_name(store_, spec.names);
-    visit_model(spec, detect_prefix(store_, spec), head_, &slots, planner);
+    visit_model(spec, names, &slots, planner);
     matrices_ = planner.take();
+    if (names.tied && names.head != names.token_embedding) left_out_ = names.head;
     report_.bytes_before = store_.total_bytes();
   }
 
@@ -67,7 +67,7 @@ class Quantizer {
     progress_ = progress;
     std::map<std::string, std::vector<std::string>> files;  // tensors by the source's file
     for (const std::string& name : store_.names()) {
-      if (!(tied_ && name == head_)) files[store_.file_of(name)].push_back(name);
+      if (name != left_out_) files[store_.file_of(name)].push_back(name);
     }
     Json weight_map = Json::object();
     for (const auto& [path, names] : files) {
@@ -79,6 +79,7 @@ class Quantizer {
       const Json index = {{"metadata", {{"total_size", report_.bytes_after}}}, {"weight_map", weight_map}};
       write_file_atomically(out_ + "/model.safetensors.index.json", json_text(index, 1) + "\n");
     }
+    small_.warn(store_.folder());
     return report_;
   }
 
@@ -109,7 +110,7 @@ class Quantizer {
     const SafetensorsEntry& entry = store_.entry(name);
     ++report_.n_tensors;
     if (const Matrix* m = conversion(name)) {
-      const Buffer rows = convert_to_rows(source(name, entry, *m), m->type, pool_);
+      const Buffer rows = convert_to_rows(source(name, entry, *m), m->type, pool_, &small_);
       writer.write(rows.data());
       ++report_.n_converted;
       if (is_block_type(m->type) && m->n_in % kBlockElements != 0) ++report_.n_padded;
@@ -142,17 +143,19 @@ class Quantizer {
   const WeightStore& store_;
   std::string out_;
   ThreadPool& pool_;
-  bool tied_;
-  std::string head_;
+  std::string left_out_;  // the head that a tied model stores needlessly; empty: none
   std::map<std::string, Matrix> matrices_;
   std::function<bool(int64_t, int64_t)> progress_;
   QuantizeReport report_;
+  SmallRows small_;
   int64_t done_ = 0;
 };
 
-void write_config(const std::string& model, DType type, const std::string& out) {
+// `tied` where the file contradicts config.json: so that the two agree in the new folder.
+void write_config(const std::string& model, DType type, std::optional<bool> tied, const std::string& out) {
   const std::string path = model + "/config.json";
   Json config = parse_json(read_file(path), path);
+  if (tied) config["tie_word_embeddings"] = *tied;
   if (is_block_type(type)) {
     config["quantization_config"] = {
         {"quant_method", "sepllm"}, {"type", dtype_name(type)}, {"block_size", kBlockElements}};
@@ -195,9 +198,13 @@ QuantizeReport quantize_model(const std::string& model, DType type, const std::s
                 {.file = model, .got = dtype_name(*spec.blocks), .hint = "start from the original weights"});
   }
   AtomicFolder folder(out);
-  const ModelWeights weights = load_weights(model, spec, {.unaligned = true});
-  const QuantizeReport report = Quantizer(spec, weights, type, folder.path(), pool).run(progress);
-  write_config(model, type, folder.path());
+  WeightStore store = WeightStore::open(model);
+  const StoredNames names = stored_names(store, spec);
+  const ModelWeights weights = load_weights(std::move(store), spec, names, {.unaligned = true});
+  const QuantizeReport report =
+      Quantizer(spec, names, weights.store, type, folder.path(), pool).run(progress);
+  const bool differs = names.tied != spec.config.tied_embeddings;
+  write_config(model, type, differs ? std::optional(names.tied) : std::nullopt, folder.path());
   copy_companions(model, folder.path());
   folder.commit();
   return report;

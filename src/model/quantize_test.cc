@@ -357,7 +357,7 @@ TEST_P(DamagedBlocks, ConfigsThatSaySomethingElse) {
   write_config({{"quant_method", "sepllm"}, {"type", q8 ? "q4_0" : "q8_0"}, {"block_size", 32}});
   expect_refused(ErrorCode::kBadFile, {"weight", "contradicts config.json"});
   write_config({});  // floats, as before
-  expect_refused(ErrorCode::kUnsupported, {"wrong dtype", "F32, F16 or BF16", "U8"});
+  expect_refused(ErrorCode::kUnsupported, {"wrong dtype", "F32, F16, BF16 or F64", "U8"});
   write_config({{"quant_method", "sepllm"}, {"block_size", 32}});
   expect_refused(ErrorCode::kNotFound, {"config.json", "quantization_config.type", "missing"});
   write_config({{"quant_method", "sepllm"}, {"type", own}});

@@ -215,7 +215,7 @@ void write_random_model(const std::string& folder, const RandomModelOptions& opt
 
   Generator generator(options, spec.names.transposed_linears);
   ModelWeights unused;
-  visit_model(spec, spec.prefix, spec.names.head.weight, &unused, generator);
+  visit_model(spec, usual_names(spec), &unused, generator);
   write_weights(folder, generator.tensors(), options.dtype, std::max(options.n_shards, 1));
   write_byte_tokenizer(folder);
   write_file_atomically(folder + "/config.json", json_text(config, 1) + "\n");

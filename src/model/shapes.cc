@@ -201,7 +201,7 @@ ModelSpec shape_spec(const std::string& name) {
 ModelWeights make_random_weights(const ModelSpec& spec, DType type, uint64_t seed, ThreadPool& pool) {
   ModelWeights weights;
   Maker maker(&weights, type, seed, pool);
-  visit_model(spec, spec.prefix, spec.names.head.weight, &weights, maker);
+  visit_model(spec, usual_names(spec), &weights, maker);
   if (spec.config.tied_embeddings) weights.head.weight = weights.token_embedding;
   return weights;
 }

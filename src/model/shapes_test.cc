@@ -29,7 +29,7 @@ int64_t parameters(const std::string& shape) {
   const ModelSpec spec = shape_spec(shape);
   Counter counter{.hidden = spec.config.hidden_size};
   ModelWeights unused;
-  visit_model(spec, "", "", &unused, counter);
+  visit_model(spec, usual_names(spec), &unused, counter);
   return counter.n;
 }
 

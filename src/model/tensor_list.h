@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "model/config.h"
+#include "model/stored_names.h"
 #include "model/weights.h"
 
 namespace sepllm {
@@ -52,10 +53,10 @@ void visit_layer(const ModelConfig& c, const LayerNames& names, const std::strin
 // The same for the whole model, and visitor.table(Weight&, name, rows, columns) for the embeddings and an
 // untied head. A tied head is left to the caller.
 template <typename Visitor>
-void visit_model(const ModelSpec& spec, const std::string& prefix, const std::string& head_name,
-                 ModelWeights* out, Visitor& visitor) {
+void visit_model(const ModelSpec& spec, const StoredNames& stored, ModelWeights* out, Visitor& visitor) {
   const ModelConfig& c = spec.config;
-  visitor.table(out->token_embedding, prefix + spec.names.token_embedding, c.vocab_size, c.hidden_size);
+  const std::string& prefix = stored.prefix;
+  visitor.table(out->token_embedding, stored.token_embedding, c.vocab_size, c.hidden_size);
   if (c.position == PositionType::kLearned) {
     visitor.table(out->position_embedding, prefix + spec.names.position_embedding, c.max_positions,
                   c.hidden_size);
@@ -66,7 +67,7 @@ void visit_model(const ModelSpec& spec, const std::string& prefix, const std::st
   }
   const NormNames& norm = spec.names.final_norm;
   visitor.norm(out->final_norm, prefix + norm.weight, norm.bias.empty() ? "" : prefix + norm.bias);
-  if (!c.tied_embeddings) visitor.table(out->head.weight, head_name, c.vocab_size, c.hidden_size);
+  if (!stored.tied) visitor.table(out->head.weight, stored.head, c.vocab_size, c.hidden_size);
 }
 
 }  // namespace sepllm

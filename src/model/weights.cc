@@ -54,10 +54,7 @@ class Loader {
         transposed_(spec.names.transposed_linears && !spec.blocks) {}
 
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
-    if (&slot == &w_.position_embedding) {
-      slot = as_weight(w_.store.take(name, {rows, columns}), false);
-      return;
-    }
+    if (&slot == &w_.position_embedding) return matrix(slot, name, rows, columns, {{}, {}, false});
     const auto of_table = [](std::optional<DType> t) { return t ? std::optional(table_type(*t)) : t; };
     matrix(slot, name, rows, columns, {of_table(blocks_), of_table(type_), false});
   }
@@ -74,10 +71,12 @@ class Loader {
   void convert(int n_threads) {
     if (conversions_.empty()) return;
     ThreadPool pool(n_threads);
+    SmallRows small;
     for (const Conversion& c : conversions_) {
-      *c.slot = convert_matrix(c.from, c.type, pool, &w_.matrices);
+      *c.slot = convert_matrix(c.from, c.type, pool, &w_.matrices, &small);
       w_.store.forget(c.from.name);
     }
+    small.warn(w_.store.folder());
   }
 
  private:
@@ -91,6 +90,9 @@ class Loader {
     DType type;
   };
 
+  // Kernels do not read f64. (What is only copied stays.)
+  DType usable(DType stored) const { return stored == DType::kF64 && !unaligned_ ? DType::kF32 : stored; }
+
   void matrix(Weight& slot, const std::string& name, int64_t n_out, int64_t n_in, const Types& types) {
     StoredMatrix from{.n_out = n_out, .n_in = n_in, .transposed = types.transposed, .name = name};
     if (types.blocks) {
@@ -100,17 +102,17 @@ class Loader {
       const auto shape =
           types.transposed ? std::vector<int64_t>{n_in, n_out} : std::vector<int64_t>{n_out, n_in};
       const TensorView stored = w_.store.take_unaligned(name, shape);
-      if (types.wanted.value_or(stored.type) == stored.type) {
+      from.type = stored.type;
+      from.data = stored.data;
+      if (types.wanted.value_or(usable(stored.type)) == stored.type) {
         slot = as_weight(unaligned_ ? stored : w_.store.take(name, shape), types.transposed);
         return;
       }
-      from.type = stored.type;
-      from.data = stored.data;
     }
     from.file = w_.store.file_of(name);
     slot.n_out = n_out;
     slot.n_in = n_in;
-    conversions_.push_back({&slot, std::move(from), types.wanted.value_or(from.type)});
+    conversions_.push_back({&slot, std::move(from), types.wanted.value_or(usable(from.type))});
   }
 
   const float* vector(const std::string& name, int64_t n) {
@@ -130,11 +132,6 @@ class Loader {
   bool unaligned_, transposed_;
   std::vector<Conversion> conversions_;
 };
-
-// A tied model may store its head nevertheless: then it must at least have the right shape.
-void accept_stored_head(const std::string& name, ModelWeights* w, const ModelConfig& c) {
-  if (w->store.has(name)) w->store.take_unaligned(name, {c.vocab_size, c.hidden_size});
-}
 
 void refuse_unknown_tensors(const WeightStore& store, const ModelSpec& spec) {
   std::vector<std::string> unknown;
@@ -157,28 +154,22 @@ void refuse_unknown_tensors(const WeightStore& store, const ModelSpec& spec) {
 
 }  // namespace
 
-std::string detect_prefix(const WeightStore& store, const ModelSpec& spec) {
-  const std::string& name = spec.names.token_embedding;
-  return !store.has(spec.prefix + name) && store.has(name) ? "" : spec.prefix;
-}
-
-std::string head_name(const WeightStore& store, const TensorNames& names) {
-  const bool use_alternative =
-      !names.head_alternative.empty() && !store.has(names.head.weight) && store.has(names.head_alternative);
-  return use_alternative ? names.head_alternative : names.head.weight;
+ModelWeights load_weights(WeightStore store, const ModelSpec& spec, const StoredNames& names,
+                          const WeightOptions& options) {
+  ModelWeights weights(std::move(store));
+  Loader loader(&weights, spec, options);
+  visit_model(spec, names, &weights, loader);
+  weights.store.ignore(names.head);  // of a tied model: the same numbers once more
+  refuse_unknown_tensors(weights.store, spec);
+  loader.convert(options.n_threads);
+  if (names.tied) weights.head.weight = weights.token_embedding;
+  return weights;
 }
 
 ModelWeights load_weights(const std::string& folder, const ModelSpec& spec, const WeightOptions& options) {
-  ModelWeights weights(WeightStore::open(folder));
-  const std::string prefix = detect_prefix(weights.store, spec);
-  const std::string head = head_name(weights.store, spec.names);
-  Loader loader(&weights, spec, options);
-  visit_model(spec, prefix, head, &weights, loader);
-  if (spec.config.tied_embeddings) accept_stored_head(head, &weights, spec.config);
-  refuse_unknown_tensors(weights.store, spec);
-  loader.convert(options.n_threads);
-  if (spec.config.tied_embeddings) weights.head.weight = weights.token_embedding;
-  return weights;
+  WeightStore store = WeightStore::open(folder);
+  const StoredNames names = stored_names(store, spec);
+  return load_weights(std::move(store), spec, names, options);
 }
 
 void check_finite(const ModelWeights& weights) {
@@ -225,7 +216,7 @@ void for_all(const ModelWeights& weights, const Matrix& matrix, const Vector& ve
     linear(layer.mlp_down);
   }
   norm(weights.final_norm);
-  if (weights.head.weight.data != weights.token_embedding.data) linear(weights.head);
+  if (!weights.tied()) linear(weights.head);
 }
 
 }  // namespace
@@ -249,9 +240,8 @@ int64_t weight_bytes(const ModelWeights& weights) {
 }
 
 int64_t multiplied_bytes(const ModelWeights& weights) {
-  const bool tied = weights.head.weight.data == weights.token_embedding.data;
   return weight_bytes(weights) - matrix_bytes(weights.position_embedding) -
-         (tied ? 0 : matrix_bytes(weights.token_embedding));
+         (weights.tied() ? 0 : matrix_bytes(weights.token_embedding));
 }
 
 }  // namespace sepllm

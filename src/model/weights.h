@@ -10,6 +10,7 @@
 
 #include "checkpoint/weight_store.h"
 #include "model/config.h"
+#include "model/stored_names.h"
 #include "tensor/buffer.h"
 #include "tensor/view.h"
 
@@ -47,6 +48,9 @@ struct ModelWeights {
   std::vector<Buffer> vectors;   // the f32 norms and biases
   std::vector<Buffer> matrices;  // the matrices that are not as stored
 
+  // The head is the token embedding.
+  bool tied() const { return head.weight.data == token_embedding.data; }
+
   ModelWeights() = default;
   explicit ModelWeights(WeightStore weight_store) : store(std::move(weight_store)) {}
   ModelWeights(ModelWeights&&) = default;
@@ -66,20 +70,18 @@ struct WeightOptions {
   bool unaligned = false;
 };
 
-// Opens the checkpoint in `folder` and resolves every tensor of `spec`. Error for: a missing tensor (naming
-// the nearest name that is there), another shape or dtype, NaN or infinite values in a norm or bias, tensors
-// that the model does not have (except `spec.ignored_suffixes`, and a stored head of the right shape in a
-// tied model); all before memory is taken for a matrix. Matrices of the wanted type are not read here:
-// check_finite() does that. Others, and stored blocks, are converted into memory of the model's own, with the
-// Errors of model/convert.h.
+// Resolves every tensor of `spec` in a checkpoint, whose `names` are stored_names(store, spec). Error for: a
+// missing tensor (naming the nearest name that is there), another shape or dtype, NaN or infinite values in a
+// norm or bias, tensors that the model does not have (except `spec.ignored_suffixes`, and the stored head of
+// a tied model); all before memory is taken for a matrix. Matrices of the wanted type are not read here:
+// check_finite() does that. Others, f64 and stored blocks, are converted into memory of the model's own, with
+// the Errors and warnings of model/convert.h.
+ModelWeights load_weights(WeightStore store, const ModelSpec& spec, const StoredNames& names,
+                          const WeightOptions& options = {});
+// The same from the checkpoint in `folder`. (Whether the model is tied is for the checkpoint to say:
+// ModelWeights::tied().)
 ModelWeights load_weights(const std::string& folder, const ModelSpec& spec,
                           const WeightOptions& options = {});
-
-// The base model's prefix as this checkpoint has it: spec.prefix ("model.", "transformer.", ...) or "".
-std::string detect_prefix(const WeightStore& store, const ModelSpec& spec);
-
-// The name of the head's matrix in this checkpoint, which a tied model may lack.
-std::string head_name(const WeightStore& store, const TensorNames& names);
 
 // Reads every weight once that is a float in the file (blocks were checked when they were loaded). Error
 // (kBadFile) naming the first tensor and index with a NaN or infinite value.

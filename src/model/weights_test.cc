@@ -8,8 +8,11 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <optional>
 
 #include "base/file.h"
+#include "base/log.h"
+#include "model/decoder.h"
 #include "model/random_model.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/support.h"
@@ -63,11 +66,18 @@ class Changed {
   Json& config() { return config_; }
 
   ModelWeights load() const {
+    write();
+    return load_weights(folder_.path(), read_model_spec(folder_.path()));
+  }
+  // What was written last, under another config.
+  ModelWeights load_as(const Json& config) const {
+    return load_weights(folder_.path(), parse_model_spec(config, "config.json"));
+  }
+  void write() const {
     std::vector<SafetensorsTensor> list;
     for (const auto& [name, t] : tensors_) list.push_back({name, t.dtype, t.shape, t.bytes.data()});
     write_safetensors(folder_.file("model.safetensors"), list);
     folder_.write("config.json", config_.dump());
-    return load_weights(folder_.path(), read_model_spec(folder_.path()));
   }
   void expect_refused(ErrorCode code, const std::vector<std::string>& parts) const {
     expect_error([&] { load(); }, code, parts);
@@ -151,12 +161,18 @@ TEST(Weights, KnownBuffersAreIgnored) {
 }
 
 TEST(Weights, MissingTensorsAreErrors) {
-  for (const char* name : {"model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight",
-                           "model.norm.weight", "lm_head.weight"}) {
+  for (const char* name : {"model.layers.0.mlp.up_proj.weight", "model.norm.weight"}) {
     Changed m("llama");
     m.tensors().erase(name);
     m.expect_refused(ErrorCode::kNotFound, {name, "missing", "model."});
   }
+}
+
+TEST(Weights, NeitherTableIsAnError) {
+  Changed m("llama");
+  m.tensors().erase("lm_head.weight");
+  m.tensors().erase("model.embed_tokens.weight");
+  m.expect_refused(ErrorCode::kNotFound, {"model.embed_tokens.weight", "missing"});
 }
 
 TEST(Weights, ExtraTensorsAreErrors) {
@@ -176,6 +192,129 @@ TEST(Weights, ATiedModelMayStoreItsHead) {
   m.expect_refused(ErrorCode::kBadFile, {"lm_head.weight", "shape"});
 }
 
+// --- Tied tables ---
+
+struct TiedFamily {
+  const char* variant;
+  const char* embedding;
+  const char* head;
+  bool by_default;  // tied where config.json does not say
+};
+constexpr TiedFamily kTiedFamilies[] = {
+    {"llama", "model.embed_tokens.weight", "lm_head.weight", false},
+    {"gpt_neox", "gpt_neox.embed_in.weight", "embed_out.weight", false},
+    {"gpt_neox", "gpt_neox.embed_in.weight", "lm_head.weight", false},
+    {"gpt2", "transformer.wte.weight", "lm_head.weight", true},
+    {"falcon-40b", "transformer.word_embeddings.weight", "lm_head.weight", true},
+};
+
+// What the checkpoint holds counts, whatever config.json says: the table or tables that are there are used,
+// and a contradiction is one warning.
+TEST(Weights, TheCheckpointSaysWhetherTheHeadIsTied) {
+  std::vector<std::string> warnings;
+  LogSink old = set_log_sink([&](LogLevel, const std::string& text) { warnings.push_back(text); });
+  for (const TiedFamily& family : kTiedFamilies) {
+    Changed m(family.variant);
+    m.config().erase("tie_word_embeddings");
+    m.tensors().erase("embed_out.weight");
+    const Changed::Tensor embedding = m.tensors().at(family.embedding);
+    for (const char* stored : {"embedding", "head", "equal", "different"}) {
+      Changed::Tensor head = embedding;
+      if (stored == std::string("different")) head.bytes[3] = static_cast<char>(head.bytes[3] ^ 0x80);
+      m.tensors()[family.embedding] = embedding;
+      m.tensors()[family.head] = head;
+      const bool one = stored == std::string("embedding") || stored == std::string("head");
+      if (one) m.tensors().erase(stored == std::string("head") ? family.embedding : family.head);
+      m.write();
+      for (const std::optional<bool> flag : {std::optional<bool>(), {true}, {false}}) {
+        SCOPED_TRACE(std::string(family.variant) + " " + family.head + ", " + stored + ", " +
+                     (flag ? *flag ? "tied" : "untied" : "not said"));
+        Json config = m.config();
+        if (flag) config["tie_word_embeddings"] = *flag;
+        warnings.clear();
+        const ModelWeights w = m.load_as(config);
+        const bool says_tied = flag.value_or(family.by_default);
+        EXPECT_EQ(w.tied(), one || (says_tied && stored == std::string("equal")));
+        EXPECT_EQ(std::memcmp(w.token_embedding.data, embedding.bytes.data(), embedding.bytes.size()), 0);
+        EXPECT_EQ(std::memcmp(w.head.weight.data, head.bytes.data(), head.bytes.size()), 0);
+        const bool contradicts = one ? !says_tied : says_tied && stored == std::string("different");
+        ASSERT_EQ(warnings.size(), contradicts ? 1U : 0U);
+        if (!contradicts) continue;
+        EXPECT_NE(warnings[0].find(family.embedding), std::string::npos) << warnings[0];
+        // (Where neither of a head's two names is there, the usual one is missing.)
+        const bool by_other_name = family.head == std::string("lm_head.weight") && one;
+        EXPECT_TRUE(by_other_name || warnings[0].find(family.head) != std::string::npos) << warnings[0];
+      }
+    }
+  }
+  set_log_sink(std::move(old));
+}
+
+// The config of a decoder is that of its weights: all that asks it (the fingerprint, training) sees the same.
+TEST(Weights, TheDecodersConfigIsThatOfTheCheckpoint) {
+  Changed m("llama");
+  m.tensors().erase("lm_head.weight");
+  const std::string folder = m.load().store.folder();
+  EXPECT_FALSE(read_model_spec(folder).config.tied_embeddings);
+  EXPECT_TRUE(Decoder::load(folder).config().tied_embeddings);
+}
+
+// Equal numbers in two types are equal.
+TEST(Weights, TablesOfTwoTypesAreComparedByValue) {
+  Changed m("gpt2");
+  const Changed::Tensor& embedding = m.tensors().at("transformer.wte.weight");
+  Changed::Tensor head{"F64", embedding.shape, std::string(2 * embedding.bytes.size(), '\0')};
+  for (size_t i = 0; i < embedding.bytes.size() / 4; ++i) {
+    float value;
+    std::memcpy(&value, embedding.bytes.data() + 4 * i, 4);
+    const double same = value;
+    std::memcpy(head.bytes.data() + 8 * i, &same, 8);
+  }
+  m.tensors()["lm_head.weight"] = head;
+  EXPECT_TRUE(m.load().tied());
+}
+
+// --- f64 ---
+
+// Every tensor in f64, of every family: the same weights, in f32, to the last bit.
+TEST(Weights, OfF64AreThoseOfF32) {
+  for (const std::string& variant : random_model_variants()) {
+    SCOPED_TRACE(variant);
+    Changed plain(variant), wide(variant);
+    for (auto& [name, t] : wide.tensors()) {
+      std::string bytes(2 * t.bytes.size(), '\0');
+      for (size_t i = 0; i < t.bytes.size() / 4; ++i) {
+        float value;
+        std::memcpy(&value, t.bytes.data() + 4 * i, 4);
+        const double same = value;
+        std::memcpy(bytes.data() + 8 * i, &same, 8);
+      }
+      t = {"F64", t.shape, bytes};
+    }
+    const ModelWeights a = plain.load(), b = wide.load();
+    EXPECT_NO_THROW(check_finite(b));
+    EXPECT_EQ(parameter_count(a), parameter_count(b));
+    EXPECT_EQ(weight_bytes(a), weight_bytes(b));
+    const auto same = [](const Weight& x, const Weight& y) {
+      ASSERT_EQ(y.type, DType::kF32);
+      ASSERT_FALSE(y.transposed);
+      for (int64_t r = 0; r < x.n_out; ++r) {
+        for (int64_t i = 0; i < x.n_in; ++i) {
+          const auto at = x.transposed ? i * x.row_stride + r : r * x.row_stride + i;
+          ASSERT_EQ(static_cast<const float*>(x.data)[at],
+                    static_cast<const float*>(y.data)[r * y.row_stride + i]);
+        }
+      }
+    };
+    same(a.token_embedding, b.token_embedding);
+    same(a.head.weight, b.head.weight);
+    if (a.position_embedding.data != nullptr) same(a.position_embedding, b.position_embedding);
+    same(a.layers[0].qkv.back().weight, b.layers[0].qkv.back().weight);
+    same(a.layers[0].mlp_down.weight, b.layers[0].mlp_down.weight);
+    EXPECT_EQ(a.final_norm.weight[3], b.final_norm.weight[3]);
+  }
+}
+
 TEST(Weights, ShapesAgainstTheConfigAreErrors) {
   Changed larger("llama");
   larger.config()["vocab_size"] = 300;
@@ -191,7 +330,7 @@ TEST(Weights, ShapesAgainstTheConfigAreErrors) {
 TEST(Weights, WrongTypesAreErrors) {
   Changed m("llama");
   m.tensors().at("model.layers.0.mlp.up_proj.weight").dtype = "I32";
-  m.expect_refused(ErrorCode::kUnsupported, {"up_proj", "F32, F16 or BF16", "I32"});
+  m.expect_refused(ErrorCode::kUnsupported, {"up_proj", "F32, F16, BF16 or F64", "I32"});
 }
 
 TEST(Weights, NonFiniteValuesAreErrors) {

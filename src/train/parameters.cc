@@ -55,7 +55,7 @@ class Visitor {
 template <typename Fn>
 void visit(const ModelSpec& spec, DType type, ModelWeights* weights, const Fn& fn) {
   Visitor<Fn> visitor(spec, type, fn);
-  visit_model(spec, spec.prefix, spec.names.head.weight, weights, visitor);
+  visit_model(spec, usual_names(spec), weights, visitor);
   if (spec.config.tied_embeddings) weights->head.weight = weights->token_embedding;
 }
 
@@ -106,13 +106,15 @@ ModelWeights Parameters::open_weights(const std::string& folder, const ModelSpec
 }
 
 void Parameters::load(const std::string& folder, const ModelSpec& spec) {
-  const ModelWeights stored = open_weights(folder, spec);
-  const WeightStore& store = stored.store;
-  const std::string prefix = detect_prefix(store, spec);
+  const ModelWeights weights = open_weights(folder, spec);
+  const WeightStore& store = weights.store;
+  const StoredNames usual = usual_names(spec), stored = stored_names(store, spec);
+  SEPLLM_CHECK(stored.tied == usual.tied);
   for (const ParameterInfo& p : list_) {
-    std::string name = p.name;
-    if (!store.has(name) && name == spec.names.head.weight) name = spec.names.head_alternative;
-    if (!store.has(name)) name = prefix + p.name.substr(spec.prefix.size());
+    const std::string name = p.name == usual.head ? stored.head
+                             : p.name == usual.token_embedding
+                                 ? stored.token_embedding
+                                 : stored.prefix + p.name.substr(spec.prefix.size());
     const SafetensorsEntry& entry = store.entry(name);
     const auto type = float_type(entry.dtype);
     SEPLLM_CHECK(type && entry.bytes == p.size * dtype_size(*type));

@@ -42,7 +42,8 @@ class Parameters {
   const float* data() const { return buffer_.as<float>(); }
   float* values(const ParameterInfo& p) { return data() + p.offset; }
 
-  // Copies the values of a checkpoint of the same model in any float type. Error as open_weights.
+  // Copies the values of a checkpoint of the same model, tied as it is (a check), in any float type. Error as
+  // open_weights.
   void load(const std::string& folder, const ModelSpec& spec);
   // The weights that load() would copy. Error as load_weights, and (kUnsupported) for quantised ones.
   static ModelWeights open_weights(const std::string& folder, const ModelSpec& spec);

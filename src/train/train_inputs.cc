@@ -6,6 +6,9 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
+#include "checkpoint/weight_store.h"
+#include "model/stored_names.h"
 #include "text/separators.h"
 #include "train/data_facts.h"
 #include "train/new_model.h"
@@ -17,7 +20,12 @@ namespace {
 Json read_model_config(const TrainConfig& c, const Tokenizer& tokenizer) {
   if (!c.init_from.empty()) {
     const std::string path = c.init_from + "/config.json";
-    return parse_json(read_file(path, uint64_t{1} << 24), path);
+    Json json = parse_json(read_file(path, uint64_t{1} << 24), path);
+    // From here on the config says what the checkpoint holds.
+    const ModelSpec spec = parse_model_spec(json, path);
+    const bool tied = stored_names(WeightStore::open(c.init_from), spec).tied;
+    if (tied != spec.config.tied_embeddings) json["tie_word_embeddings"] = tied;
+    return json;
   }
   const int64_t vocab = c.vocab_size > 0 ? c.vocab_size : (tokenizer.vocab_size() + 63) / 64 * 64;
   return new_model_config(c, vocab, tokenizer.bos_id().value_or(-1), tokenizer.eos_id().value_or(-1));
@@ -36,6 +44,7 @@ void check_model(const TrainConfig& c, TrainInputs* inputs) {
   const std::string& from = c.init_from;
   const Json& json = inputs->model_config;
   if (from.empty()) check_tokenizer(c, *inputs->tokenizer, json["vocab_size"].get<int64_t>());
+  const HeldWarnings said;  // by read_model_config(), on one rank
   inputs->spec = parse_model_spec(json, from.empty() ? "the new model" : from + "/config.json");
   const ModelConfig& model = inputs->spec.config;
   check_tokenizer(c, *inputs->tokenizer, model.vocab_size);

@@ -576,6 +576,7 @@ void AttentionFew(const AttentionTask& t) {
       return few<int8_t>(t);
     case DType::kQ8_0:
     case DType::kQ4_0:
+    case DType::kF64:
       break;  // types of weights alone
   }
 }

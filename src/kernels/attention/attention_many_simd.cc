@@ -179,6 +179,7 @@ void AttentionMany(const AttentionTask& t) {
       return many<int8_t>(t);
     case DType::kQ8_0:
     case DType::kQ4_0:
+    case DType::kF64:
       break;  // types of weights alone
   }
 }

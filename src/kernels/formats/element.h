@@ -17,6 +17,7 @@ inline float load_element(DType type, const void* data, int64_t i) {
       return to_float(static_cast<const int8_t*>(data)[i]);
     case DType::kQ8_0:  // blocks have no elements of their own: kernels/formats/blocks.h
     case DType::kQ4_0:
+    case DType::kF64:  // of files only
     case DType::kF32:
       break;
   }
@@ -36,6 +37,7 @@ inline void store_element(DType type, void* data, int64_t i, float value) {
       return;
     case DType::kQ8_0:
     case DType::kQ4_0:
+    case DType::kF64:
       return;
     case DType::kF32:
       static_cast<float*>(data)[i] = value;

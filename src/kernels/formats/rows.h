@@ -11,7 +11,8 @@ namespace sepllm {
 void row_to_f32(DType type, const void* from, int64_t n, float* to);
 // to[i] += from[i]
 void add_row_to_f32(DType type, const void* from, int64_t n, float* to);
-// Rounds to nearest even; NaN stays NaN. int8, here and above: the integers alone, without a scale.
+// Rounds to nearest even; NaN stays NaN. Not to f64. int8, here and above: the integers alone, without a
+// scale.
 void row_from_f32(DType type, const float* from, int64_t n, void* to);
 
 // Stores n floats as int8 and returns their scale: to[i] * scale differs from from[i] by at most half the

@@ -3,6 +3,7 @@
 #include <hwy/foreach_target.h>  // must come first
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 #include "kernels/formats/rows.h"
@@ -26,6 +27,17 @@ void convert_in(const T* from, int64_t n, float* to) {
   }
 }
 
+// (Of files only, and read once.)
+template <bool kAdd>
+void convert_doubles(const void* from, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; ++i) {
+    double value;
+    std::memcpy(&value, static_cast<const char*>(from) + i * static_cast<int64_t>(sizeof value),
+                sizeof value);
+    to[i] = static_cast<float>(kAdd ? value + static_cast<double>(to[i]) : value);
+  }
+}
+
 template <bool kAdd>
 void convert_in_any(DType type, const void* from, int64_t n, float* to) {
   switch (type) {
@@ -37,6 +49,8 @@ void convert_in_any(DType type, const void* from, int64_t n, float* to) {
       return convert_in<kAdd>(static_cast<const bf16*>(from), n, to);
     case DType::kI8:
       return convert_in<kAdd>(static_cast<const int8_t*>(from), n, to);
+    case DType::kF64:
+      return convert_doubles<kAdd>(from, n, to);
     case DType::kQ8_0:
     case DType::kQ4_0:
       break;  // refused below
@@ -68,6 +82,7 @@ void ConvertFromF32(DType type, const float* from, int64_t n, void* to) {
       return convert_out(from, n, static_cast<int8_t*>(to));
     case DType::kQ8_0:
     case DType::kQ4_0:
+    case DType::kF64:
       break;  // refused below
   }
 }
@@ -117,7 +132,7 @@ void add_row_to_f32(DType type, const void* from, int64_t n, float* to) {
   HWY_DYNAMIC_DISPATCH(AddConverted)(type, from, n, to);
 }
 void row_from_f32(DType type, const float* from, int64_t n, void* to) {
-  SEPLLM_CHECK(!is_block_type(type));
+  SEPLLM_CHECK(!is_block_type(type) && type != DType::kF64);
   HWY_DYNAMIC_DISPATCH(ConvertFromF32)(type, from, n, to);
 }
 float quantize_row(const float* from, int64_t n, int8_t* to) {

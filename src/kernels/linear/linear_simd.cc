@@ -154,6 +154,7 @@ void FewDots(const FewRows& a, int64_t begin, int64_t end) {
     case DType::kI8:
     case DType::kQ8_0:
     case DType::kQ4_0:
+    case DType::kF64:
       break;  // not for this kernel: linear()
   }
 }
@@ -169,6 +170,7 @@ void FewColumns(const FewRows& a, int64_t begin, int64_t end) {
     case DType::kI8:
     case DType::kQ8_0:
     case DType::kQ4_0:
+    case DType::kF64:
       break;
   }
 }

@@ -99,6 +99,7 @@ void RotateStored(DType type, void* row, RopePairing pairing, const RopeTables& 
     case DType::kI8:
     case DType::kQ8_0:
     case DType::kQ4_0:
+    case DType::kF64:
       break;  // refused below
   }
 }
