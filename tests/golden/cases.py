@@ -20,6 +20,7 @@ class Case:
     base_model: bool = False  # save without the head and without the base model's name prefix
     edit_config: object = None  # function(dict of config.json), in place
     add_tensors: object = None  # function() -> more tensors: buffers that old checkpoints carry
+    edit_tensors: object = None  # function(dict of the tensors), in place
 
 
 def _common(**settings):
@@ -114,6 +115,27 @@ def llama_buffers():
     return {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": frequencies.clone() for i in range(3)}
 
 
+# A smaller one, for what is the same in all sizes.
+TINY = dict(vocab_size=64, hidden_size=16, intermediate_size=24, num_attention_heads=2, num_key_value_heads=1)
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32,
+        "beta_fast": 16.0, "mscale": 1.5, "mscale_all_dim": 0.5}
+PLAIN_YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 3.0}
+
+
+def another_head(name):
+    """A head of its own beside the token embedding that config.json ties it to."""
+    def edit(tensors):
+        embedding = next(n for n in tensors if "embed" in n)
+        tensors[name] = tensors[embedding].flip(1).contiguous()
+    return edit
+
+
+def only_the_head(tensors):
+    """What torch.save of a tied model may keep."""
+    tensors["lm_head.weight"] = tensors.pop("transformer.word_embeddings.weight")
+
+
 CASES = [
     Case("llama_mha", llama()),
     Case("llama_gqa", llama(num_key_value_heads=2, head_dim=12, intermediate_size=48)),
@@ -143,6 +165,18 @@ CASES = [
     Case("falcon_rw", falcon(alibi=True, bias=True, multi_query=False, parallel_attn=False)),
     Case("falcon_rw_6_heads", falcon(alibi=True, bias=True, multi_query=False, parallel_attn=False, hidden_size=36,
                                      num_attention_heads=6, ffn_hidden_size=48, vocab_size=95)),
+    Case("llama_rope_yarn", llama(rope_parameters=dict(YARN), **TINY), edit_config=old_rope),
+    Case("llama_rope_dynamic", llama(rope_parameters=dict(DYNAMIC), **{**TINY, "max_position_embeddings": 80})),
+    Case("llama_f64", llama(**TINY), dtype=torch.float64),
+    Case("llama_tied_differs", llama(**TINY, tie_word_embeddings=True), edit_tensors=another_head("lm_head.weight")),
+    Case("neox_rope_yarn", neox(0.5, vocab_size=64, intermediate_size=32, tie_word_embeddings=True,
+                                rope_parameters={**PLAIN_YARN, "partial_rotary_factor": 0.5}),
+         edit_tensors=another_head("embed_out.weight")),
+    Case("gpt2_layer_scale", gpt2(vocab_size=64, n_embd=16, n_head=2, scale_attn_by_inverse_layer_idx=True,
+                                  reorder_and_upcast_attn=True)),
+    Case("gpt2_no_scale", gpt2(vocab_size=64, n_embd=16, n_head=2, scale_attn_weights=False)),
+    Case("falcon_only_head", falcon(vocab_size=64, hidden_size=16, num_attention_heads=2, ffn_hidden_size=24),
+         edit_tensors=only_the_head),
 ]
 
 
@@ -185,6 +219,11 @@ def save_case(case, seed, folder):
     if case.add_tensors:
         path = os.path.join(folder, "model.safetensors")
         save_file({**load_file(path), **case.add_tensors()}, path, metadata={"format": "pt"})
+    if case.edit_tensors:
+        path = os.path.join(folder, "model.safetensors")
+        tensors = load_file(path)
+        case.edit_tensors(tensors)
+        save_file(tensors, path, metadata={"format": "pt"})
     if case.edit_config:
         path = os.path.join(folder, "config.json")
         with open(path) as f:

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "kernels/rowwise/adamw.h"
+#include "model/stored_names.h"
 #include "ops/ops.h"
 #include "tests/support/golden.h"
 #include "train/parameters.h"
@@ -18,7 +19,7 @@ constexpr double kGradientTolerance = 1e-4;
 // A model in training, reduced to one sequence.
 struct Trainee {
   explicit Trainee(const std::string& folder, int n_threads = 1)
-      : spec(read_model_spec(folder)), parameters(spec), pool(n_threads), tape(arena, pool) {
+      : spec(read_checkpoint_spec(folder)), parameters(spec), pool(n_threads), tape(arena, pool) {
     parameters.load(folder, spec);
     decoder.emplace(spec.config, parameters.views());
     gradients.assign(static_cast<size_t>(parameters.size()), 0.0F);

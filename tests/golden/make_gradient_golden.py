@@ -9,6 +9,7 @@ betas 0.9 0.95, eps 1e-8, weight decay 0.1 on matrices and embeddings alone), fo
 
 import json
 import os
+import sys
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -34,8 +35,8 @@ class Trainable(PlainModel):
 
     def loss(self, ids, masks):
         getattr(self, "_load_" + self.family)()
-        nll = torch.nn.functional.cross_entropy(self.logits(ids, masks)[:-1], torch.tensor(ids[1:]))
-        return nll
+        own = [m[:-1, :-1] for m in masks]  # the last token is only a target
+        return torch.nn.functional.cross_entropy(self.logits(ids[:-1], own), torch.tensor(ids[1:]))
 
 
 def gradient_rows(model):
@@ -88,4 +89,5 @@ def make(case):
 if __name__ == "__main__":
     torch.set_grad_enabled(True)
     for entry in CASES:
-        make(entry)
+        if len(sys.argv) < 2 or entry.name in sys.argv[1:]:
+            make(entry)

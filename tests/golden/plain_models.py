@@ -28,11 +28,28 @@ def read_tensors(folder):
     return {name: tensor.double() for name, tensor in tensors.items()}
 
 
+def yarn(frequencies, dim, theta, scaling):
+    """YaRN's frequencies and what cos and sin are multiplied by. A frequency that turns beta_fast times over the trained
+    length or more often is kept, one that turns beta_slow times or less is divided by the factor; in between goes a
+    ramp over their numbers."""
+    trained, factor = scaling["original_max_position_embeddings"], scaling["factor"]
+    number = lambda turns: dim * math.log(trained / (2 * math.pi * turns)) / (2 * math.log(theta))
+    first, last = number(scaling.get("beta_fast", 32)), number(scaling.get("beta_slow", 1))
+    if scaling.get("truncate", True):
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, dim - 1)
+    share = ((torch.arange(len(frequencies)).double() - first) / (last - first)).clamp(0, 1)
+    grown = lambda weight: 1 + 0.1 * weight * math.log(factor)
+    both = scaling.get("mscale") and scaling.get("mscale_all_dim")
+    attention = grown(scaling["mscale"]) / grown(scaling["mscale_all_dim"]) if both else grown(1)
+    return frequencies * (1 - share) + frequencies / factor * share, scaling.get("attention_factor", attention)
+
+
 def rope_frequencies(dim, theta, scaling):
     """Radians per position of each rotated pair; `scaling` as in HF's rope_scaling / rope_parameters, or {}."""
     frequencies = torch.tensor([theta ** (-2.0 * i / dim) for i in range(dim // 2)], dtype=torch.float64)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind == "default":
+    if kind in ("default", "dynamic", "yarn"):  # of the last two: what they begin with
         return frequencies
     if kind == "linear":
         return frequencies / scaling["factor"]
@@ -60,11 +77,12 @@ def alibi_slopes(heads):
     return torch.tensor(slopes, dtype=torch.float64)
 
 
-def rotate(x, angles):
-    """x: [..., d], angles: [..., r/2] broadcast against it: pairs (x_i, x_{i + r/2}) of the first r dims turn."""
+def rotate(x, angles, factor=1.0):
+    """x: [..., d], angles: [..., r/2] broadcast against it: pairs (x_i, x_{i + r/2}) of the first r dims turn, and grow by
+    the factor."""
     half = angles.shape[-1]
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    cos, sin = torch.cos(angles), torch.sin(angles)
+    cos, sin = factor * torch.cos(angles), factor * torch.sin(angles)
     return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
 
 
@@ -78,6 +96,9 @@ class PlainModel:
         self.slopes = None  # ALiBi
         self.position_table = None  # learned
         self.rms = False
+        self.rotation_factor = 1.0  # of yarn
+        self.stretch = None  # dynamic: function(length of the text) -> by how much the frequencies shrink
+        self.layer_scales = None  # of the scores in each layer; None: 1 / sqrt(head_dim)
         getattr(self, "_load_" + self.family)()
 
     # -- loading: each family fills the same fields ---------------------------------------------------------------
@@ -103,6 +124,30 @@ class PlainModel:
         theta = new.get("rope_theta", c.get(theta_key, 10000.0))
         return theta, (new if new else old), new.get("partial_rotary_factor", c.get("rotary_pct", 1.0))
 
+    def _set_rotary(self, theta_key, share=False):
+        theta, scaling, partial = self._rope_settings(theta_key)
+        dim = int(self.head_dim * (partial if share else 1))
+        self.frequencies = rope_frequencies(dim, theta, scaling)
+        kind = scaling.get("rope_type", scaling.get("type", "default"))
+        if kind == "yarn":
+            self.frequencies, self.rotation_factor = yarn(self.frequencies, dim, theta, scaling)
+        if kind == "dynamic":
+            trained, factor = self.config["max_position_embeddings"], scaling["factor"]
+            numbers = torch.arange(dim // 2).double()
+            base = lambda n: theta * (factor * n / trained - (factor - 1)) ** (dim / (dim - 2))
+            self.stretch = lambda n: (base(max(n, trained)) / theta) ** (-2 * numbers / dim)
+
+    def _set_tables(self, embedding, head, tied):
+        """The checkpoint counts more than the config: of tied tables one may be missing, and two that differ are both
+        used."""
+        prefix = embedding.split(".")[0] + "."
+        if tied and embedding not in self.tensors and head in self.tensors:
+            self.tensors[embedding] = self.tensors.pop(head)
+        self.embedding = self._find(prefix, embedding[len(prefix):])
+        both = head in self.tensors
+        differ = both and not torch.equal(self.tensors[head], self.embedding)
+        self.head = self.tensors[head] if differ or not tied else self.embedding
+
     def _split(self, fused, order):
         """Rows of a fused QKV matrix (weight, bias) by head: order(kind, head) -> number of the block of head_dim
         rows."""
@@ -127,10 +172,8 @@ class PlainModel:
         self.kv_heads = c.get("num_key_value_heads", self.heads)
         self.head_dim = c.get("head_dim") or self.hidden // self.heads
         self.eps, self.rms, self.block = c["rms_norm_eps"], True, "sequential"
-        theta, scaling, _ = self._rope_settings("rope_theta")
-        self.frequencies = rope_frequencies(self.head_dim, theta, scaling)
-        self.embedding = self._find(p, "embed_tokens.weight")
-        self.head = self.embedding if c.get("tie_word_embeddings") else self.tensors["lm_head.weight"]
+        self._set_rotary("rope_theta")
+        self._set_tables("model.embed_tokens.weight", "lm_head.weight", c.get("tie_word_embeddings", False))
         self.final_norm = self._norm(p, "norm")
         self.layers = []
         for i in range(c["num_hidden_layers"]):
@@ -150,10 +193,8 @@ class PlainModel:
         self.kv_heads, self.head_dim = self.heads, self.hidden // self.heads
         self.eps = c["layer_norm_eps"]
         self.block = "parallel" if c.get("use_parallel_residual", True) else "sequential"
-        theta, scaling, partial = self._rope_settings("rotary_emb_base")
-        self.frequencies = rope_frequencies(int(self.head_dim * partial), theta, scaling)
-        self.embedding = self._find(p, "embed_in.weight")
-        self.head = self.tensors["embed_out.weight"]
+        self._set_rotary("rotary_emb_base", share=True)
+        self._set_tables("gpt_neox.embed_in.weight", "embed_out.weight", c.get("tie_word_embeddings", False))
         self.final_norm = self._norm(p, "final_layer_norm")
         self.layers = []
         for i in range(c["num_hidden_layers"]):
@@ -174,7 +215,10 @@ class PlainModel:
         self.kv_heads, self.head_dim = self.heads, self.hidden // self.heads
         self.eps, self.block = c["layer_norm_epsilon"], "sequential"
         self.position_table = self._find(p, "wpe.weight")
-        self.embedding = self.head = self._find(p, "wte.weight")
+        self._set_tables("transformer.wte.weight", "lm_head.weight", c.get("tie_word_embeddings", True))
+        scale = self.head_dim ** -0.5 if c.get("scale_attn_weights", True) else 1.0
+        by_layer = c.get("scale_attn_by_inverse_layer_idx", False)
+        self.layer_scales = [scale / (i + 1 if by_layer else 1) for i in range(c["n_layer"])]
         self.final_norm = self._norm(p, "ln_f")
         self.layers = []
         for i in range(c["n_layer"]):
@@ -212,10 +256,8 @@ class PlainModel:
         if c.get("alibi"):
             self.slopes = alibi_slopes(self.heads)
         else:
-            theta, scaling, _ = self._rope_settings("rope_theta")
-            self.frequencies = rope_frequencies(self.head_dim, theta, scaling)
-        self.embedding = self._find(p, "word_embeddings.weight")
-        self.head = self.embedding if c.get("tie_word_embeddings", True) else self.tensors["lm_head.weight"]
+            self._set_rotary("rope_theta")
+        self._set_tables("transformer.word_embeddings.weight", "lm_head.weight", c.get("tie_word_embeddings", True))
         self.final_norm = self._norm(p, "ln_f")
         self.layers = []
         for i in range(c["num_hidden_layers"]):
@@ -250,8 +292,10 @@ class PlainModel:
         count = self.heads if kind == "q" else self.kv_heads
         return self._apply(layer["qkv"][kind], x).view(x.shape[0], count, self.head_dim)
 
-    def _angles(self, positions):
-        return torch.as_tensor(positions, dtype=torch.float64)[:, None] * self.frequencies
+    def _angles(self, positions, length=0):
+        """`length`: of the whole text."""
+        frequencies = self.frequencies if self.stretch is None else self.frequencies * self.stretch(length)
+        return torch.as_tensor(positions, dtype=torch.float64)[:, None] * frequencies
 
     def _run_layer(self, layer, x, attend):
         """attend(normalised x) -> [rows, heads * head_dim]."""
@@ -262,15 +306,16 @@ class PlainModel:
             return x + layer["mlp"](self._normalise(layer["norm2"], x))
         return x + attention + layer["mlp"](self._normalise(layer["norm2"], x))
 
-    def _attend(self, q, k, v, visible, distance_bias=None):
+    def _attend(self, layer, q, k, v, visible, distance_bias=None):
         """q: [n, heads, d], k and v: [m, kv_heads, d], visible: [n, m] bool, distance_bias: [heads, n, m] or None,
-        added before the division by sqrt(d) as Falcon does."""
+        added before the scores are scaled as Falcon does."""
         group = self.heads // self.kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = torch.einsum("nhd,mhd->hnm", q, k)
         if distance_bias is not None:
             scores = scores + distance_bias
-        scores = (scores / math.sqrt(self.head_dim)).masked_fill(~visible, -math.inf)
+        scale = 1 / math.sqrt(self.head_dim) if self.layer_scales is None else self.layer_scales[layer]
+        scores = (scores * scale).masked_fill(~visible, -math.inf)
         return torch.einsum("hnm,mhd->nhd", torch.softmax(scores, -1), v).reshape(q.shape[0], -1)
 
     def logits(self, ids, visible, alibi_as_hf=False):
@@ -287,14 +332,14 @@ class PlainModel:
                 bias = (self.slopes.float().bfloat16()[:, None] * place).double()[:, None, :]
             else:
                 bias = self.slopes[:, None, None] * (place[None, :] - place[:, None])
-        for layer, mask in zip(self.layers, visible):
+        for index, (layer, mask) in enumerate(zip(self.layers, visible)):
 
             def attend(y):
                 q, k, v = (self._heads_of(layer, kind, y) for kind in "qkv")
                 if self.frequencies is not None:
-                    angles = self._angles(range(total))[:, None, :]
-                    q, k = rotate(q, angles), rotate(k, angles)
-                return self._attend(q, k, v, mask, bias)
+                    angles = self._angles(range(total), total)[:, None, :]
+                    q, k = rotate(q, angles, self.rotation_factor), rotate(k, angles, self.rotation_factor)
+                return self._attend(index, q, k, v, mask, bias)
 
             x = self._run_layer(layer, x, attend)
         return self._normalise(self.final_norm, x) @ self.head.T
@@ -307,7 +352,7 @@ class PlainModel:
         if self.position_table is not None:
             x = x + self.position_table[query_position]
         positions = list(key_positions) + [query_position]
-        for layer, slots in zip(self.layers, memory):
+        for index, (layer, slots) in enumerate(zip(self.layers, memory)):
 
             def attend(y):
                 q, k, v = (self._heads_of(layer, kind, y) for kind in "qkv")
@@ -316,12 +361,12 @@ class PlainModel:
                 values = torch.stack([s[1] for s in slots])
                 bias = None
                 if self.frequencies is not None:
-                    q = rotate(q, self._angles([query_position])[:, None, :])
-                    keys = rotate(keys, self._angles(positions)[:, None, :])
+                    q = rotate(q, self._angles([query_position])[:, None, :], self.rotation_factor)
+                    keys = rotate(keys, self._angles(positions)[:, None, :], self.rotation_factor)
                 if self.slopes is not None:
                     distance = torch.tensor(positions, dtype=torch.float64) - query_position
                     bias = self.slopes[:, None, None] * distance
-                return self._attend(q, keys, values, torch.ones(1, len(slots), dtype=torch.bool), bias)
+                return self._attend(index, q, keys, values, torch.ones(1, len(slots), dtype=torch.bool), bias)
 
             x = self._run_layer(layer, x, attend)
         return (self._normalise(self.final_norm, x) @ self.head.T)[0]

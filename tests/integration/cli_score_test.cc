@@ -112,8 +112,9 @@ TEST_F(CliScore, FieldsAreThoseOfTheDesign) {
   const Json result = run_json(with_model("score", {"--text", write("t.txt", text())}));
   std::vector<std::string> names;
   for (const auto& [key, value] : result.items()) names.push_back(key);
-  EXPECT_EQ(names, (std::vector<std::string>{"tokens", "perplexity", "nll_mean", "seconds",
-                                             "tokens_per_second", "peak_rss_bytes", "policy", "kv"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"tokens", "perplexity", "nll_mean", "seconds", "tokens_per_second",
+                                      "peak_rss_bytes", "program", "policy", "kv"}));
   for (const char* key :
        {"mean_keys", "peak_keys", "mean_share", "peak_bytes", "full_bytes", "reserved_bytes"}) {
     EXPECT_TRUE(result["kv"][key].is_number()) << key;
