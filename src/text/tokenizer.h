@@ -1,6 +1,7 @@
 // Tokenizers as checkpoints ship them: one interface, one file per format.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -9,6 +10,11 @@
 #include <vector>
 
 namespace sepllm {
+
+// The bytes [begin, end) of a text.
+struct TextRange {
+  size_t begin, end;
+};
 
 struct EncodeOptions {
   // Special strings ("<|endoftext|>") in the text become their tokens, as HF does; off for what a chat's user
