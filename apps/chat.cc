@@ -23,6 +23,7 @@ constexpr const char* kHelp =
     "/save FILE   save the conversation\n"
     "/load FILE   go on with a saved one\n"
     "/stats       what the cache holds\n"
+    "/prompt      the last prompt, as the chat template wrote it\n"
     "/help        this text\n"
     "/exit        end the conversation (or end of input)\n"
     "Ctrl-C       ends an answer; twice, the program";
@@ -56,17 +57,18 @@ class ChatCommand : public Command {
 
   int run() override {
     if (common_.json) throw Error(ErrorCode::kInvalidArgument, "chat has no --json form");
-    const std::optional<ChatFormat> chosen =
-        format_.empty() ? std::nullopt : std::optional(parse_chat_format(format_));
     const Model model = common_.load();
     policy_.finish(model);
-    settings_.format = chosen ? *chosen : recognise_chat_format(model.tokenizer_or_error());
+    const Tokenizer& tokenizer = model.tokenizer_or_error();
+    settings_.chat =
+        format_.empty() ? ChatTemplate::of_model(tokenizer) : ChatTemplate::by_name(tokenizer, format_);
+    settings_.clock = clock_now();
     settings_.policy = policy_.settings;
     Runtime runtime(common_);
     Conversation conversation(model, runtime.context(), settings_);
     if (input_is_terminal()) {
-      print_note(fmt::format("chat format {}, policy {}; /help lists the commands",
-                             chat_format_name(settings_.format), policy_name(policy_.settings.policy.kind)));
+      print_note(fmt::format("chat format {}, policy {}; /help lists the commands", settings_.chat.name(),
+                             policy_name(policy_.settings.policy.kind)));
     }
     while (const std::optional<std::string> line = read_line()) {
       if (line->empty()) continue;
@@ -108,6 +110,9 @@ class ChatCommand : public Command {
         retry(argument, conversation);
       } else if (command == "/undo") {
         undo(conversation);
+      } else if (command == "/prompt") {
+        require_turn(conversation);
+        print_note(conversation.prompt());
       } else if (command == "/stats") {
         show_stats(conversation);
       } else {

@@ -7,7 +7,7 @@
 #include "apps/shell/memory_plan.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
-#include "text/chat_format.h"
+#include "text/chat_template.h"
 
 namespace sepllm {
 namespace {
@@ -86,9 +86,9 @@ Json separators_json(const Model& model, PolicySettings settings) {
 Json chat_json(const Model& model) {
   if (model.tokenizer == nullptr) return {};
   try {
-    return chat_format_name(recognise_chat_format(*model.tokenizer));
-  } catch (const Error&) {
-    return "unknown: --chat-format chooses one";
+    return ChatTemplate::of_model(*model.tokenizer).name();
+  } catch (const Error& error) {
+    return std::string("cannot be run: ") + error.what();
   }
 }
 

@@ -19,12 +19,16 @@ Conversation::Conversation(const Model& model, const Context& ctx, const Convers
       ctx_(ctx),
       settings_(settings),
       tokenizer_(model.tokenizer_or_error()),
-      stops_(chat_stops(tokenizer_, settings.format)),
+      stops_(settings.chat.stops(tokenizer_, settings.clock)),
       sampler_(settings.sampling, model.config().vocab_size) {
   stops_.strings.insert(stops_.strings.end(), settings.stops.begin(), settings.stops.end());
   const std::vector<int32_t> more = model.end_tokens();
   stops_.ids.insert(stops_.ids.end(), more.begin(), more.end());
   if (!settings.system.empty()) messages_.push_back({Role::kSystem, settings.system});
+  // A template that refuses such a conversation says so before anybody has typed.
+  std::vector<ChatMessage> first = messages_;
+  first.push_back({Role::kUser, "x"});
+  settings.chat.render(tokenizer_, first, settings.clock);
   open_session();
 }
 
@@ -34,30 +38,72 @@ void Conversation::open_session() {
   session_->keep_marks({.max_tokens = int64_t{1} << 40});
 }
 
-std::vector<int32_t> Conversation::tokens_to_feed() const {
-  std::vector<int32_t> ids = unfed_;
-  // (The first turn brings the system message and the format's beginning.)
-  const size_t first = turns_.empty() ? 0 : messages_.size() - 1;
-  const std::vector<int32_t> turn = encode_chat(tokenizer_, settings_.format, messages_, first);
-  ids.insert(ids.end(), turn.begin(), turn.end());
-  for (size_t k = 0; k < ids.size(); ++k) {
-    if (ids[k] >= 0 && ids[k] < model_.config().vocab_size) continue;
+void Conversation::check_ids(const std::vector<int32_t>& ids) const {
+  for (const int32_t id : ids) {
+    if (id >= 0 && id < model_.config().vocab_size) continue;
     throw Error(ErrorCode::kOutOfRange, "token id outside the model's vocabulary",
                 {.file = "the tokenizer",
                  .expected = "0 to " + std::to_string(model_.config().vocab_size - 1),
-                 .got = std::to_string(ids[k])});
+                 .got = std::to_string(id)});
   }
+}
+
+std::string Conversation::prompt() const {
+  SEPLLM_CHECK(!turns_.empty());
+  const std::vector<ChatMessage> asked(messages_.begin(), messages_.end() - 1);
+  return settings_.chat.render(tokenizer_, asked, settings_.clock).bytes();
+}
+
+std::vector<int32_t> Conversation::known() const {
+  std::vector<int32_t> ids = history_;
+  ids.insert(ids.end(), unfed_.begin(), unfed_.end());
   return ids;
+}
+
+// messages_ ends with what the user says now.
+Conversation::Prompt Conversation::next_prompt() const {
+  const MarkedText text = settings_.chat.render(tokenizer_, messages_, settings_.clock);
+  if (!turns_.empty()) {
+    // The text that the tokens so far stand for: the prompt before, and its answer as the model gave it.
+    // Where it goes on behind that, so do the tokens; encoded anew, the answer could be cut into other ones.
+    const std::vector<ChatMessage> asked(messages_.begin(), messages_.end() - 2);
+    std::string said = settings_.chat.render(tokenizer_, asked, settings_.clock).bytes();
+    said += messages_[messages_.size() - 2].content;
+    if (text.bytes().starts_with(said) && text.size() > said.size()) {
+      Prompt out{static_cast<int64_t>(known().size()), encode_marked(tokenizer_, text, said.size())};
+      check_ids(out.rest);
+      if (!out.rest.empty()) return out;
+    }
+  }
+  Prompt out{0, encode_marked(tokenizer_, text)};
+  check_ids(out.rest);
+  if (out.rest.empty()) throw Error(ErrorCode::kInvalidArgument, "the chat template writes an empty prompt");
+  const std::vector<int32_t> so_far = known();
+  const auto most = static_cast<std::ptrdiff_t>(std::min(so_far.size(), out.rest.size() - 1));
+  out.kept = std::mismatch(so_far.begin(), so_far.begin() + most, out.rest.begin()).first - so_far.begin();
+  out.rest.erase(out.rest.begin(), out.rest.begin() + out.kept);
+  return out;
 }
 
 std::optional<Answer> Conversation::answer(const std::string& text, const OnText& on_text,
                                            const std::function<bool()>& go_on) {
   messages_.push_back({Role::kUser, text});
-  const std::vector<int32_t> prompt = tokens_to_feed();
+  Prompt next{0, {}};
+  try {
+    next = next_prompt();
+  } catch (const Error&) {
+    messages_.pop_back();
+    throw;
+  }
+  // Where the prompt parts from the tokens so far, the cache goes back to there.
+  keep_fed(next.kept);
+  const auto begin = static_cast<int64_t>(history_.size());
+  Turn turn{begin, unfed_, 0, sampler_.state()};
+  std::vector<int32_t> prompt(unfed_.begin(), unfed_.begin() + (next.kept - begin));
+  prompt.insert(prompt.end(), next.rest.begin(), next.rest.end());
   const auto n_before = static_cast<int64_t>(prompt.size()) - 1;
-  const int64_t begin = session_->cache().length();
+  turn.answer = begin + n_before;
   session_->mark();
-  const Turn turn{begin, static_cast<int64_t>(unfed_.size()), begin + n_before, sampler_.state()};
   // The last token by itself, at every answer: a repeated answer begins with it and gives the same bits.
   const auto start = Clock::now();
   bool complete = go_on();
@@ -73,7 +119,7 @@ std::optional<Answer> Conversation::answer(const std::string& text, const OnText
   session_->mark();
   const std::chrono::duration<double> seconds = Clock::now() - start;
   history_.insert(history_.end(), prompt.begin(), prompt.end());
-  turns_.push_back(turn);
+  turns_.push_back(std::move(turn));
   Answer out = generate_answer(on_text);
   out.fed += n_before;
   out.feed_seconds += seconds.count();
@@ -93,7 +139,7 @@ Answer Conversation::generate_answer(const OnText& on_text) {
   Answer out{generate(*session_, sampler_, request, on_text), 1, 0.0};
   out.feed_seconds = out.result.prefill_seconds;
   fit_cache_to(out.result, request.prompt);
-  messages_.push_back({Role::kAssistant, out.result.text});
+  messages_.push_back({Role::kAssistant, out.result.text, /*as_generated=*/true});
   return out;
 }
 
@@ -126,6 +172,14 @@ void Conversation::fit_cache_to(const GenerateResult& result, const std::vector<
   }
 }
 
+// At most the first n tokens stay in the cache; the others are to be fed again.
+void Conversation::keep_fed(int64_t n) {
+  if (n >= static_cast<int64_t>(history_.size())) return;
+  go_back(n);
+  unfed_.insert(unfed_.begin(), history_.begin() + n, history_.end());
+  history_.resize(static_cast<size_t>(n));
+}
+
 void Conversation::go_back(int64_t position) {
   if (session_->marks().before(position) != nullptr) {
     session_->rewind(position);
@@ -139,9 +193,19 @@ void Conversation::go_back(int64_t position) {
 Answer Conversation::retry(std::optional<int64_t> seed, const OnText& on_text) {
   SEPLLM_CHECK(!turns_.empty());
   const Turn& turn = turns_.back();
-  go_back(turn.answer);
+  std::vector<int32_t> ids = known();
+  ids.resize(static_cast<size_t>(turn.answer) + 1);
+  if (static_cast<int64_t>(history_.size()) < turn.answer) {
+    // A turn that was taken back left the cache before this prompt: it is fed again, as it was.
+    keep_fed(turn.begin);
+    const auto n_fed = history_.size();
+    session_->feed(std::span(ids).subspan(n_fed, static_cast<size_t>(turn.answer) - n_fed),
+                   [](int64_t, const Matrix&) { return true; });
+  } else {
+    go_back(turn.answer);
+  }
   session_->mark();
-  history_.resize(static_cast<size_t>(turn.answer) + 1);
+  history_ = std::move(ids);
   messages_.pop_back();
   const int64_t last = sampler_.state().seed;
   sampler_.restore({seed ? *seed : last == INT64_MAX ? 0 : last + 1, turn.sampler.counter});
@@ -151,10 +215,9 @@ Answer Conversation::retry(std::optional<int64_t> seed, const OnText& on_text) {
 std::string Conversation::undo() {
   SEPLLM_CHECK(!turns_.empty());
   const Turn turn = turns_.back();
-  go_back(turn.begin);
-  const auto begin = history_.begin() + turn.begin;
-  unfed_.assign(begin, begin + turn.n_unfed);
-  history_.resize(static_cast<size_t>(turn.begin));
+  keep_fed(turn.begin);
+  unfed_.resize(static_cast<size_t>(turn.begin) - history_.size());
+  unfed_.insert(unfed_.end(), turn.before.begin(), turn.before.end());
   messages_.pop_back();
   std::string said = std::move(messages_.back().content);
   messages_.pop_back();

@@ -1,5 +1,8 @@
 // A chat in progress: turns of user and model over one session, which can be taken back, answered again,
-// saved and taken up. The history lives in the cache only: each turn feeds what is new.
+// saved and taken up. The history lives in the cache only: each turn feeds what is new. The prompt is what
+// the model's template writes of all messages; where it begins with what the cache holds, only the rest is
+// fed, and otherwise (a template that leaves out what the model thought, say) the cache goes back to where
+// they part.
 #pragma once
 
 #include <functional>
@@ -8,16 +11,17 @@
 #include <vector>
 
 #include "engine/generator.h"
-#include "text/chat_format.h"
+#include "text/chat_template.h"
 
 namespace sepllm {
 
 struct ConversationSettings {
   PolicySettings policy;
   SamplingSettings sampling;
-  ChatFormat format = ChatFormat::kPlain;
+  ChatTemplate chat;                 // writes the prompts
+  std::tm clock{};                   // when the conversation began: the template's time in all of its turns
   std::string system{};              // message; empty: none
-  std::vector<std::string> stops{};  // end an answer, beside the format's own
+  std::vector<std::string> stops{};  // end an answer, besides the template's own
   int64_t max_new_tokens = 512;      // of an answer
 };
 
@@ -29,7 +33,8 @@ struct Answer {
 
 class Conversation {
  public:
-  // Error as Session. `model` is kept by reference, `ctx` by value.
+  // Error as Session; also if the template cannot write a conversation like this one. `model` is kept by
+  // reference, `ctx` by value.
   Conversation(const Model& model, const Context& ctx, const ConversationSettings& settings);
 
   using OnText = std::function<bool(const std::string&)>;  // false ends the answer
@@ -56,19 +61,29 @@ class Conversation {
   const std::vector<ChatMessage>& messages() const { return messages_; }
   int64_t seed() const { return sampler_.state().seed; }
   const Session& session() const { return *session_; }
+  // What the template writes of the messages so far, up to the last one of the user's. n_turns() > 0.
+  std::string prompt() const;
 
  private:
   struct Turn {
-    int64_t begin = 0;     // position where it began
-    int64_t n_unfed = 0;   // of its tokens: left over from the turn before
-    int64_t answer = 0;    // position of its last token before the answer
-    SamplerState sampler;  // when it began
+    int64_t begin = 0;            // position where it began
+    std::vector<int32_t> before;  // tokens from there on as they were before it, fed or not
+    int64_t answer = 0;           // position of its last token before the answer
+    SamplerState sampler;         // when it began
   };
   struct Content;  // of a state
+  // The prompt of the next answer: the first `kept` of the tokens so far, and these.
+  struct Prompt {
+    int64_t kept;
+    std::vector<int32_t> rest;  // not empty
+  };
 
-  std::vector<int32_t> tokens_to_feed() const;
+  std::vector<int32_t> known() const;  // the tokens so far, fed or not
+  Prompt next_prompt() const;
+  void check_ids(const std::vector<int32_t>& ids) const;
   Answer generate_answer(const OnText& on_text);
   void fit_cache_to(const GenerateResult& result, const std::vector<int32_t>& prompt);
+  void keep_fed(int64_t n);
   void go_back(int64_t position);
   void open_session();
 
@@ -82,8 +97,8 @@ class Conversation {
 
   std::vector<ChatMessage> messages_;
   std::vector<Turn> turns_;
-  std::vector<int32_t> history_;  // all that has entered
-  std::vector<int32_t> unfed_;    // of the last answer, not yet in the cache: the next turn begins with it
+  std::vector<int32_t> history_;  // what has entered the cache
+  std::vector<int32_t> unfed_;    // of the last answer, not yet in the cache: what follows history_
 };
 
 }  // namespace sepllm

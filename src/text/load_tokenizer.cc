@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "text/formats/chat_files.h"
 #include "text/formats/gpt2_files.h"
 #include "text/formats/llama2c_tokenizer.h"
 #include "text/formats/sentencepiece_tokenizer.h"
@@ -103,9 +104,9 @@ std::vector<StoredTokenizerFile> tokenizer_files(const std::string& path) {
     add("merges.txt");
   }
   if (out.empty()) return out;
-  for (const char* name :
-       {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
     add(name);
+  for (const std::string& name : chat_template_files(folder)) add(name);
   return out;
 }
 

@@ -327,6 +327,49 @@ TEST(TokenizerJson, WhatItDoesNotKnowIsNamed) {
   expect_named(with("/model/vocab/he", "256"), "model.vocab.he");
 }
 
+// A chat's text: special tokens where the template wrote all of their bytes.
+TEST(TokenizerJson, SpecialTokensWithinRangesOnly) {
+  Json document = tokenizer_document();
+  const auto add = [&](int id, const std::string& content, bool special, bool normalized) {
+    document["added_tokens"].push_back(
+        {{"id", id}, {"content", content}, {"special", special}, {"normalized", normalized}});
+  };
+  add(259, "<ab>", true, false);
+  add(260, "b>", true, false);  // within the other
+  add(261, "<free>", false, false);
+  add(262, "[N]", true, true);
+  document["normalizer"] = {{"type", "Lowercase"}};
+  const auto tokenizer = parse_tokenizer_json(document.dump(), "tokenizer.json");
+  const auto specials = [&](const std::string& text, const std::vector<TextRange>& ranges) {
+    Ids out;
+    const Ids ids = tokenizer->encode(text, {.special_within = &ranges});
+    for (const int32_t id : ids) {
+      if (id >= 258) out.push_back(id);
+    }
+    EXPECT_EQ(tokenizer->decode(ids).size(), text.size()) << text;
+    return out;
+  };
+  EXPECT_EQ(specials("x<ab>y", {{0, 6}}), Ids{259});
+  EXPECT_EQ(specials("x<ab>y", {{1, 5}}), Ids{259});
+  EXPECT_EQ(specials("x<ab>y", {}), Ids{});
+  // What the user began hides no token that lies in the template's bytes.
+  EXPECT_EQ(specials("x<ab>y", {{2, 6}}), Ids{260});
+  EXPECT_EQ(specials("x<ab>y", {{0, 3}, {3, 6}}), Ids{260});  // two ranges are not one
+  EXPECT_EQ(specials("<ab><ab><ab>", {{4, 8}}), Ids{259});
+  EXPECT_EQ(specials("<<|endoftext|>", {{1, 14}}), Ids{258});
+  EXPECT_EQ(specials("<free>", {}), Ids{261});
+  // Looked for in the normal form, whose bytes lie elsewhere.
+  const std::string longer = "\u023A\u023A";  // two bytes each, three in lower case
+  EXPECT_EQ(specials("[N]", {{0, 3}}), Ids{262});
+  EXPECT_EQ(specials("[N]", {}), Ids{});
+  EXPECT_EQ(tokenizer->encode(longer + "[N]" + longer + "[n]").size(),
+            tokenizer->encode(longer + longer).size() + 2);
+  const std::vector<TextRange> second = {{11, 14}};
+  const Ids ids = tokenizer->encode(longer + "[N]" + longer + "[N]", {.special_within = &second});
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 262), 1);
+  EXPECT_EQ(ids.back(), 262);
+}
+
 TEST(LoadTokenizer, AFolderWithoutOneAndAFileThatIsNone) {
   const TemporaryFolder folder;
   EXPECT_THROW(load_tokenizer(folder.path()), Error);

@@ -3,18 +3,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace sepllm {
+#include "text/text_range.h"
 
-// The bytes [begin, end) of a text.
-struct TextRange {
-  size_t begin, end;
-};
+namespace sepllm {
 
 struct EncodeOptions {
   // Special strings ("<|endoftext|>") in the text become their tokens, as HF does; off for what a chat's user
@@ -25,6 +23,16 @@ struct EncodeOptions {
   // The text goes on after another part of it: nothing is done that only the start of a text gets (a dummy
   // blank). See cuts_before_line_break().
   bool continues = false;
+  // Where `parse_special`: special tokens are recognised only where all of their bytes lie in one of these
+  // ranges, which are ascending and apart. Null: anywhere.
+  const std::vector<TextRange>* special_within = nullptr;
+};
+
+// A chat template that comes with a tokenizer.
+struct NamedTemplate {
+  std::string name;  // "default", "tool_use", ...
+  std::string text;
+  std::string file;  // for errors
 };
 
 class Tokenizer {
@@ -60,13 +68,22 @@ class Tokenizer {
   virtual bool adds_bos() const = 0;
   // "byte-level BPE (tokenizer.json)", "SentencePiece", "tiktoken", "llama2.c"
   virtual std::string format() const = 0;
-  // The model's chat template (tokenizer_config.json's chat_template or chat_template.jinja), if there is
-  // one.
-  const std::optional<std::string>& chat_template() const { return chat_template_; }
-  void set_chat_template(std::string text) { chat_template_ = std::move(text); }
+  // The chat templates of the tokenizer's files (text/formats/chat_files.h), or of a GGUF file.
+  const std::vector<NamedTemplate>& chat_templates() const { return chat_templates_; }
+  void set_chat_templates(std::vector<NamedTemplate> templates) { chat_templates_ = std::move(templates); }
+  // The text of the default one, if there is one.
+  std::optional<std::string> chat_template() const;
+  void set_chat_template(std::string text) {
+    chat_templates_ = {{"default", std::move(text), "the chat template"}};
+  }
+  // What the files name "bos_token", "eos_token", "pad_token", ...; empty where there are no such files. Chat
+  // templates are given them.
+  const std::map<std::string, std::string>& token_texts() const { return token_texts_; }
+  void set_token_texts(std::map<std::string, std::string> texts) { token_texts_ = std::move(texts); }
 
  private:
-  std::optional<std::string> chat_template_;
+  std::vector<NamedTemplate> chat_templates_;
+  std::map<std::string, std::string> token_texts_;
 };
 
 // Reads the tokenizer of a HF folder (tokenizer.json, else tokenizer.model (SentencePiece or tiktoken, told

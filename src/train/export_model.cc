@@ -41,8 +41,11 @@ void write_weights(const std::string& path, Parameters& parameters, DType type) 
 }
 
 void copy_tokenizer(const std::string& from, const std::string& folder) {
-  for (const StoredTokenizerFile& file : tokenizer_files(from))
-    write_file_atomically(folder + "/" + file.name, read_file(file.path));
+  for (const StoredTokenizerFile& file : tokenizer_files(from)) {
+    const std::string path = folder + "/" + file.name;
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    write_file_atomically(path, read_file(file.path));
+  }
 }
 
 constexpr uint64_t kMaxFacts = uint64_t{1} << 24;

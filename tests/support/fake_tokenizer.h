@@ -29,6 +29,15 @@ class FakeTokenizer : public Tokenizer {
 
   // A character that no token begins is a failed check: tests give all that they use.
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const override {
+    const std::string_view whole = text;
+    const auto is_in_place = [&](const std::string& token) {
+      const auto at = static_cast<size_t>(text.data() - whole.data());
+      if (options.special_within == nullptr) return true;
+      for (const TextRange& range : *options.special_within) {
+        if (range.begin <= at && at + token.size() <= range.end) return true;
+      }
+      return false;
+    };
     std::vector<int32_t> ids;
     if (options.add_special && adds_bos_) ids.push_back(*bos_);
     while (!text.empty()) {
@@ -37,6 +46,7 @@ class FakeTokenizer : public Tokenizer {
         if (is_special(id) && !options.parse_special) continue;
         const std::string& token = texts_[static_cast<size_t>(id)];
         if (token.empty() || !text.starts_with(token)) continue;
+        if (is_special(id) && !is_in_place(token)) continue;
         if (best < 0 || token.size() > texts_[static_cast<size_t>(best)].size()) best = id;
       }
       SEPLLM_CHECK(best >= 0);

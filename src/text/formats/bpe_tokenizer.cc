@@ -66,7 +66,8 @@ BpeTokenizer::BpeTokenizer(BpeParts parts, const TokenizerConfig& config, const 
   }
   choose_special_ids(config);
   adapt_frame(parts_.frame, config, bos_, eos_);
-  if (config.chat_template) set_chat_template(*config.chat_template);
+  set_chat_templates(config.chat_templates);
+  set_token_texts(config.token_texts);
 }
 
 void BpeTokenizer::check_added_tokens(const std::string& file) const {
@@ -124,20 +125,29 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, const EncodeOpt
   if (options.add_special) out = parts_.frame.before;
   Loan loan(*this);
   Scratch& scratch = loan.get();
-  parts_.added.split(text, false, options.parse_special, [&](const Section& section) {
+  const SpecialPlaces places{options.parse_special, options.special_within};
+  const bool maps_places = places.within != nullptr && parts_.added.normalizes_special();
+  parts_.added.split(text, false, places, [&](const Section& section) {
     if (section.id >= 0) return out.push_back(section.id);
     const bool at_start = section.text.data() == text.data();
-    encode_section({section.text, at_start && !options.continues, at_start && options.continues},
-                   options.parse_special, scratch, out);
+    SpecialPlaces own{places.anywhere};
+    std::vector<TextRange> ranges;
+    if (maps_places) {
+      const auto begin = static_cast<size_t>(section.text.data() - text.data());
+      ranges = normalized_ranges(parts_.normalizer, section.text, begin, *places.within);
+      own.within = &ranges;
+    }
+    encode_section({section.text, at_start && !options.continues, at_start && options.continues}, own,
+                   scratch, out);
   });
   if (options.add_special) out.insert(out.end(), parts_.frame.after.begin(), parts_.frame.after.end());
   return out;
 }
 
-void BpeTokenizer::encode_section(const Piece& part, bool parse_special, Scratch& scratch,
+void BpeTokenizer::encode_section(const Piece& part, const SpecialPlaces& places, Scratch& scratch,
                                   std::vector<int32_t>& out) const {
   const std::string_view normal = parts_.normalizer.apply(part.text, scratch.normalizer);
-  parts_.added.split(normal, true, parse_special, [&](const Section& section) {
+  parts_.added.split(normal, true, places, [&](const Section& section) {
     if (section.id >= 0) return out.push_back(section.id);
     const bool at_start = section.text.data() == normal.data();
     const Piece piece{section.text, part.first && at_start, part.continued && at_start};

@@ -60,7 +60,7 @@ class BpeTokenizer : public Tokenizer {
   // A scratch for one call, kept for the next one.
   class Loan;
 
-  void encode_section(const Piece& part, bool parse_special, Scratch& scratch,
+  void encode_section(const Piece& part, const SpecialPlaces& places, Scratch& scratch,
                       std::vector<int32_t>& out) const;
   void check_added_tokens(const std::string& file) const;
   void choose_special_ids(const TokenizerConfig& config);

@@ -115,7 +115,8 @@ class Llama2cTokenizer : public Tokenizer {
     eos_ = choose(config.eos, kEos);
     frame_.before.push_back(bos_);
     adapt_frame(frame_, config, bos_, eos_);
-    if (config.chat_template) set_chat_template(*config.chat_template);
+    set_chat_templates(config.chat_templates);
+    set_token_texts(config.token_texts);
   }
 
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const override {
@@ -125,7 +126,8 @@ class Llama2cTokenizer : public Tokenizer {
     }
     std::vector<int32_t> ids;
     if (options.add_special) ids = frame_.before;
-    added_.split(text, false, options.parse_special, [&](const Section& section) {
+    const AddedTokens& added = options.special_within != nullptr ? added_with_ends_ : added_;
+    added.split(text, false, {options.parse_special, options.special_within}, [&](const Section& section) {
       if (section.id >= 0) return ids.push_back(section.id);
       const bool at_start = section.text.data() == text.data() && !options.continues;
       std::string with_blank;
@@ -210,7 +212,13 @@ class Llama2cTokenizer : public Tokenizer {
       token.normalized = false;  // there is no normalisation
       vocab_size_ = std::max(vocab_size_, int64_t{token.id} + 1);
     }
-    added_ = AddedTokens(std::move(tokens), Normalizer(), file);
+    added_ = AddedTokens(tokens, Normalizer(), file);
+    for (const int32_t id : {kBos, kEos}) {
+      if (added_.by_id(id) == nullptr && added_.by_content(own_piece(id)) == nullptr) {
+        tokens.push_back({.id = id, .content = own_piece(id), .special = true});
+      }
+    }
+    added_with_ends_ = AddedTokens(std::move(tokens), Normalizer(), file);
   }
 
   std::vector<ScoredPiece> pieces_;
@@ -218,6 +226,7 @@ class Llama2cTokenizer : public Tokenizer {
   std::array<int32_t, 256> byte_ids_{};
   bool add_prefix_;
   AddedTokens added_;
+  AddedTokens added_with_ends_;  // and BOS and EOS: where a chat template may have written them
   int64_t vocab_size_ = 0;
   TextFrame frame_;
   int32_t bos_ = kBos;

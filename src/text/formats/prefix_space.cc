@@ -8,7 +8,7 @@
 namespace sepllm {
 namespace {
 
-constexpr int kMaxDepth = 64;  // of Sequences in each other, as the file's reader allows
+constexpr int kMostSequences = 64;  // of Sequences in each other, as the file's reader allows
 
 bool has_string(const Json& step, const char* key, const char* value) {
   return step.is_object() && step.contains(key) && step[key].is_string() && step[key] == value;
@@ -17,7 +17,7 @@ bool has_string(const Json& step, const char* key, const char* value) {
 // Calls change(step) for each step of the sequence under `value`; where it returns false, the step goes.
 void for_each_json_step(Json& value, const char* list, const std::function<bool(Json&)>& change,
                         int depth = 0) {
-  if (!value.is_object() || depth > kMaxDepth) return;
+  if (!value.is_object() || depth > kMostSequences) return;
   if (!has_string(value, "type", "Sequence")) {
     if (!change(value)) value = nullptr;
     return;

@@ -149,7 +149,8 @@ class SentencePieceTokenizer : public Tokenizer {
     eos_ = choose_id(config.eos, model_.eos_piece);
     if (bos_) frame_.before.push_back(*bos_);
     adapt_frame(frame_, config, bos_, eos_);
-    if (config.chat_template) set_chat_template(*config.chat_template);
+    set_chat_templates(config.chat_templates);
+    set_token_texts(config.token_texts);
   }
 
   Ids encode(std::string_view text, const EncodeOptions& options) const override {
@@ -159,7 +160,7 @@ class SentencePieceTokenizer : public Tokenizer {
     }
     Ids ids;
     if (options.add_special) ids = frame_.before;
-    added_.split(text, false, options.parse_special, [&](const Section& section) {
+    added_.split(text, false, {options.parse_special, options.special_within}, [&](const Section& section) {
       if (section.id >= 0) return ids.push_back(section.id);
       const bool first = section.text.data() == text.data();
       const bool at_start = first ? !options.continues : prefix_everywhere_;

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/utf8.h"
+#include "text/formats/chat_files.h"
 
 namespace sepllm {
 namespace {
@@ -28,19 +28,6 @@ AddedToken special_token(const JsonObject& object, const char* key) {
     token.content = object.string(key);
   }
   return token;
-}
-
-// A string, or a list of {"name", "template"} of which "default" is taken (else the first).
-std::optional<std::string> template_text(const JsonObject& object) {
-  if (!object.has("chat_template")) return std::nullopt;
-  const Json& value = object.at("chat_template");
-  if (!value.is_array()) return object.string("chat_template");
-  std::optional<std::string> chosen;
-  for (const Json& member : value) {
-    const JsonObject entry(member, object.file(), "chat_template[]");
-    if (!chosen || entry.string("name") == "default") chosen = entry.string("template");
-  }
-  return chosen;
 }
 
 // An id, or the first of a list of ids.
@@ -193,7 +180,7 @@ class ConfigReader {
   explicit ConfigReader(std::string folder) : folder_(std::move(folder)) {}
 
   TokenizerConfig read() {
-    read_template();
+    config_.chat_templates = read_chat_templates(folder_);
     with_json(folder_ + "/tokenizer_config.json", [&](const JsonObject& object) { read_settings(object); });
     read_names();
     with_json(folder_ + "/generation_config.json", [&](const JsonObject& object) { read_ids(object); });
@@ -203,15 +190,6 @@ class ConfigReader {
   }
 
  private:
-  void read_template() {
-    const std::string path = folder_ + "/chat_template.jinja";
-    if (!file_exists(path)) return;
-    config_.chat_template = read_file(path);
-    if (utf8_find_invalid(*config_.chat_template)) {
-      throw Error(ErrorCode::kBadFile, "invalid UTF-8", {.file = path});
-    }
-  }
-
   static std::optional<bool> flag(const JsonObject& object, const char* key) {
     return object.has(key) ? std::optional(object.boolean_or(key, false)) : std::nullopt;
   }
@@ -221,7 +199,6 @@ class ConfigReader {
     config_.add_eos = flag(object, "add_eos_token");
     config_.add_prefix_space = flag(object, "add_prefix_space");
     config_.prefix_everywhere = object.boolean_or("legacy", false);
-    fill(config_.chat_template, template_text(object));
     if (object.has("tokenizer_class")) class_ = object.string("tokenizer_class");
     names_.read(object);
     has_decoder_ = object.has("added_tokens_decoder");
@@ -245,6 +222,9 @@ class ConfigReader {
     for (const auto& [choice, key] :
          {std::pair(&config_.bos, "bos_token"), std::pair(&config_.eos, "eos_token")}) {
       if (const NamedToken* named = names_.role(key)) choice->text = named->token.content;
+    }
+    for (const char* key : kRoles) {
+      if (const NamedToken* named = names_.role(key)) config_.token_texts[key] = named->token.content;
     }
   }
 

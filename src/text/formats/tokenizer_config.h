@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "text/steps/added_tokens.h"
+#include "text/tokenizer.h"
 
 namespace sepllm {
 
@@ -37,8 +39,9 @@ struct TokenizerConfig {
   bool prefix_everywhere = false;
   // In the order in which they get ids where no file states one.
   std::vector<NamedToken> tokens;
-  std::optional<std::string> chat_template;
-  int64_t model_vocab_size = 0;  // of config.json; 0: not known
+  std::vector<NamedTemplate> chat_templates;
+  std::map<std::string, std::string> token_texts;  // "bos_token", ...: see Tokenizer::token_texts()
+  int64_t model_vocab_size = 0;                    // of config.json; 0: not known
 };
 
 // Reads whichever of the files are in `folder`, with the precedence of transformers 5:

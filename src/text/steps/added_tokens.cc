@@ -50,6 +50,13 @@ size_t strip_right(std::string_view text, size_t at) {
 
 }  // namespace
 
+bool SpecialPlaces::allow(size_t begin, size_t end) const {
+  if (!anywhere || within == nullptr) return anywhere;
+  const auto after = std::upper_bound(within->begin(), within->end(), begin,
+                                      [](size_t at, const TextRange& range) { return at < range.begin; });
+  return after != within->begin() && end <= std::prev(after)->end;
+}
+
 void StringMatcher::add(std::string_view text, int32_t value) {
   if (text.empty()) return;
   if (text.size() > kMaxContent) {
@@ -78,25 +85,28 @@ int32_t StringMatcher::child(int32_t node, char byte) const {
   return edge == edges_.end() ? -1 : edge->second;
 }
 
-std::optional<StringMatcher::Match> StringMatcher::longest_at(std::string_view text, size_t at) const {
+std::optional<StringMatcher::Match> StringMatcher::longest_at(std::string_view text, size_t at,
+                                                              FunctionRef<bool(const Match&)> allowed) const {
   std::optional<Match> best;
   int32_t node = 0;
   for (size_t end = at; end < text.size();) {
     node = child(node, text[end++]);
     if (node < 0) break;
-    if (const int32_t value = nodes_[static_cast<size_t>(node)]; value >= 0) best = Match{at, end, value};
+    const int32_t value = nodes_[static_cast<size_t>(node)];
+    if (const Match match{at, end, value}; value >= 0 && allowed(match)) best = match;
   }
   return best;
 }
 
-std::optional<StringMatcher::Match> StringMatcher::find(std::string_view text, size_t from) const {
+std::optional<StringMatcher::Match> StringMatcher::find(std::string_view text, size_t from,
+                                                        FunctionRef<bool(const Match&)> allowed) const {
   for (size_t at = from; at < text.size(); ++at) {
     const auto byte = static_cast<unsigned char>(text[at]);
     if (!first_[byte]) continue;
     const bool possible =
         one_byte_[byte] || (at + 1 < text.size() && first_two_[two_bytes(text[at], text[at + 1])]);
     if (!possible) continue;
-    if (const auto match = longest_at(text, at)) return match;
+    if (const auto match = longest_at(text, at, allowed)) return match;
   }
   return std::nullopt;
 }
@@ -145,22 +155,54 @@ bool AddedTokens::any_ends_in_letter() const {
   });
 }
 
+bool AddedTokens::normalizes_special() const {
+  return std::any_of(tokens_.begin(), tokens_.end(),
+                     [](const AddedToken& token) { return token.special && token.normalized; });
+}
+
+std::vector<TextRange> normalized_ranges(const Normalizer& normalizer, std::string_view part, size_t begin,
+                                         const std::vector<TextRange>& ranges) {
+  NormalizerScratch whole_scratch, scratch;
+  const std::string whole(normalizer.apply(part, whole_scratch));
+  // The place in the normal form, where it has one.
+  const auto place = [&](size_t at) -> std::optional<size_t> {
+    const std::string_view before = normalizer.apply(part.substr(0, at), scratch);
+    return whole.starts_with(before) ? std::optional(before.size()) : std::nullopt;
+  };
+  std::vector<TextRange> out;
+  for (const TextRange& range : ranges) {
+    const size_t from = std::max(range.begin, begin), to = std::min(range.end, begin + part.size());
+    if (from >= to) continue;
+    const auto first = place(from - begin), last = place(to - begin);
+    if (first && last && *first < *last && (out.empty() || out.back().end <= *first)) {
+      out.push_back({*first, *last});
+    }
+  }
+  return out;
+}
+
 bool AddedTokens::accepts(const AddedToken& token, std::string_view text, const StringMatcher::Match& match,
-                          bool parse_special) const {
-  if (token.special && !parse_special) return false;
+                          const SpecialPlaces& places) const {
+  if (token.special && !places.anywhere) return false;
   return !token.single_word || (!word_before(text, match.begin) && !word_after(text, match.end));
 }
 
-void AddedTokens::split(std::string_view text, bool normalized, bool parse_special, SectionSink sink) const {
+void AddedTokens::split(std::string_view text, bool normalized, const SpecialPlaces& places,
+                        SectionSink sink) const {
+  // What stands where no special token is recognised must not hide one that begins inside it.
+  const auto in_place = [&](const StringMatcher::Match& match) {
+    return places.within == nullptr || !tokens_[static_cast<size_t>(match.value)].special ||
+           places.allow(match.begin, match.end);
+  };
   const StringMatcher& matcher = normalized ? normalized_ : raw_;
   size_t done = 0;
   size_t from = 0;
   while (!matcher.empty() && from < text.size()) {
-    const auto match = matcher.find(text, from);
+    const auto match = matcher.find(text, from, in_place);
     if (!match) break;
     from = match->end;
     const AddedToken& token = tokens_[static_cast<size_t>(match->value)];
-    if (!accepts(token, text, *match, parse_special)) continue;
+    if (!accepts(token, text, *match, places)) continue;
     const size_t begin =
         token.lstrip ? strip_left(text, match->begin, std::min(done, match->begin)) : match->begin;
     const size_t end = token.rstrip ? strip_right(text, match->end) : match->end;

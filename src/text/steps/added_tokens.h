@@ -13,6 +13,7 @@
 #include "base/function_ref.h"
 #include "base/json.h"
 #include "text/steps/normalizer.h"
+#include "text/text_range.h"
 
 namespace sepllm {
 
@@ -33,6 +34,15 @@ struct Section {
 };
 using SectionSink = FunctionRef<void(const Section&)>;
 
+// Where special tokens are recognised.
+struct SpecialPlaces {
+  bool anywhere = true;  // and if not, nowhere
+  // Not null: only where all of a token's bytes lie in one of these ranges, ascending and apart.
+  const std::vector<TextRange>* within = nullptr;
+
+  bool allow(size_t begin, size_t end) const;
+};
+
 // Finds a set of strings in a text: leftmost first, the longest of those that start at the same place.
 class StringMatcher {
  public:
@@ -43,11 +53,15 @@ class StringMatcher {
     size_t begin, end;
     int32_t value;
   };
-  std::optional<Match> find(std::string_view text, size_t from) const;
+  // Those that `allowed` refuses are passed over as if they were not in the set.
+  std::optional<Match> find(
+      std::string_view text, size_t from,
+      FunctionRef<bool(const Match&)> allowed = [](const Match&) { return true; }) const;
 
  private:
   int32_t child(int32_t node, char byte) const;
-  std::optional<Match> longest_at(std::string_view text, size_t at) const;
+  std::optional<Match> longest_at(std::string_view text, size_t at,
+                                  FunctionRef<bool(const Match&)> allowed) const;
 
   std::vector<int32_t> nodes_;  // value of the string that ends in a node, or -1
   std::unordered_map<uint64_t, int32_t> edges_;
@@ -72,12 +86,14 @@ class AddedTokens {
   bool any_ends_in_letter() const;
 
   // Cuts `text` at the added tokens that are looked for before (normalized = false) or after normalization.
-  // Special ones are plain text unless `parse_special`.
-  void split(std::string_view text, bool normalized, bool parse_special, SectionSink sink) const;
+  // Special ones are plain text where `places` do not allow them.
+  void split(std::string_view text, bool normalized, const SpecialPlaces& places, SectionSink sink) const;
+  // Some special token is looked for in the normalized text.
+  bool normalizes_special() const;
 
  private:
   bool accepts(const AddedToken& token, std::string_view text, const StringMatcher::Match& match,
-               bool parse_special) const;
+               const SpecialPlaces& places) const;
 
   std::vector<AddedToken> tokens_;
   std::unordered_map<int32_t, size_t> by_id_;
@@ -87,6 +103,11 @@ class AddedTokens {
 
 // Content and flags of a token as Hugging Face writes them; the id is the caller's. Error naming the key.
 AddedToken read_added_token(const JsonObject& entry);
+
+// The ranges of a text as ranges of the normal form of its part [begin, begin + part.size()). What a
+// normalizer joins over the edge of a range is left out.
+std::vector<TextRange> normalized_ranges(const Normalizer& normalizer, std::string_view part, size_t begin,
+                                         const std::vector<TextRange>& ranges);
 
 // The list under "added_tokens". Error naming the entry and key.
 std::vector<AddedToken> parse_added_tokens(const JsonObject& document, int64_t max_id);
