@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/error.h"
 #include "base/file.h"
 
 namespace sepllm {
@@ -237,6 +238,14 @@ std::string file_kind_remedy(FileKind kind) {
     default:
       return "";
   }
+}
+
+void refuse_other_kind(std::string_view start, const std::string& file, const std::string& expected,
+                       std::initializer_list<FileKind> wanted) {
+  const FileKind kind = file_kind(start);
+  if (kind == FileKind::kUnknown || std::find(wanted.begin(), wanted.end(), kind) != wanted.end()) return;
+  throw Error(ErrorCode::kBadFile, "this is " + file_kind_name(kind),
+              {.file = file, .expected = expected, .hint = file_kind_remedy(kind)});
 }
 
 }  // namespace sepllm

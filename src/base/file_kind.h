@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -80,5 +81,12 @@ std::string known_kind_name(std::string_view start);
 // What to do about a file that is not what it stands for, whatever it was to be ("run git lfs pull"); empty
 // where that depends on its use.
 std::string file_kind_remedy(FileKind kind);
+
+// Throws the Error (kBadFile) that says what `file` is and what to do about it, where the bytes it begins
+// with tell a kind; returns where they tell none, or one of `wanted`. `expected`: what it should be, "a JSON
+// file". To be asked once a reader has failed: a sound file of a format without a mark may begin like another
+// one.
+void refuse_other_kind(std::string_view start, const std::string& file, const std::string& expected,
+                       std::initializer_list<FileKind> wanted = {});
 
 }  // namespace sepllm

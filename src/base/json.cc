@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/file_kind.h"
 
 namespace sepllm {
 namespace {
@@ -57,6 +59,16 @@ std::string python_json_text(const Json& value, int indent) {
   std::string out;
   append_text(value, indent, 0, &out);
   return out;
+}
+
+Json read_json(const std::string& path, uint64_t max_bytes, const JsonRules& rules) {
+  const std::string text = read_file(path, max_bytes);
+  try {
+    return parse_json(text, path, rules);
+  } catch (const Error&) {
+    refuse_other_kind(text, path, "a JSON file", {FileKind::kJson});
+    throw;
+  }
 }
 
 JsonObject::JsonObject(const Json& value, std::string file, std::string path)

@@ -2,6 +2,7 @@
 // json, which has written most of these files.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -46,6 +47,10 @@ void parse_json_events(std::string_view text, const std::string& file, const Jso
 std::string json_text(const Json& value, int indent = -1);
 // ... or written as Python does, which parse_json reads back: for files that are passed on, and for messages.
 std::string python_json_text(const Json& value, int indent = -1);
+
+// The JSON file `path`. Error as read_file() and parse_json(), and where the file is of another kind (a Git
+// LFS pointer, a page that was saved in its place) one that says so and what to do.
+Json read_json(const std::string& path, uint64_t max_bytes, const JsonRules& rules = {});
 
 // Typed access to the members of an object with errors that name the file and the path of the key
 // ("rope_scaling.factor").

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/json.h"
 
 namespace sepllm {
@@ -45,6 +46,18 @@ std::optional<int64_t> byte_count(int bits, const std::vector<int64_t>& shape) {
   return n / 8;
 }
 
+// A header that cannot be one: of a file of another kind, or a damaged one.
+void refuse_other_than_safetensors(std::string_view bytes, const std::string& file) {
+  const FileKind kind = file_kind(bytes.substr(0, kFileKindBytes));
+  if (kind == FileKind::kZip || kind == FileKind::kPickle) {
+    throw Error(ErrorCode::kBadFile, "this is " + file_kind_name(kind),
+                {.file = file,
+                 .expected = "weights in the safetensors format",
+                 .hint = "if PyTorch wrote it (.bin, .pt): save the model again as safetensors"});
+  }
+  refuse_other_kind(bytes, file, "weights in the safetensors format", {FileKind::kSafetensors});
+}
+
 // Faults of one file, each with the place and both sides.
 class Faults {
  public:
@@ -69,6 +82,9 @@ uint64_t read_u64(std::string_view bytes) {
 }
 
 std::string_view header_text(std::string_view bytes, const Faults& faults) {
+  const bool is_header = bytes.size() > kLengthBytes && read_u64(bytes) <= bytes.size() - kLengthBytes &&
+                         bytes[kLengthBytes] == '{';
+  if (!is_header) refuse_other_than_safetensors(bytes, faults.file());
   if (bytes.size() < kLengthBytes) {
     faults.fail("", "not a safetensors file: too short", "at least 8 bytes",
                 fmt::format("{} bytes", bytes.size()));
@@ -149,7 +165,8 @@ SafetensorsEntry read_entry(const std::string& name, const Json& info, std::stri
 }
 
 void read_metadata(const Json& json, std::map<std::string, std::string>* out, const Faults& faults) {
-  if (!json.is_object()) faults.fail(kMetadataKey, "wrong type", "a JSON object of strings");
+  if (json.is_null()) return;  // some writers have it so, and the format's own reader takes it
+  if (!json.is_object()) faults.fail(kMetadataKey, "wrong type", "a JSON object of strings, or null");
   for (const auto& [key, value] : json.items()) {
     if (!value.is_string()) faults.fail(std::string(kMetadataKey) + "." + key, "wrong type", "a string");
     out->emplace(key, value.get<std::string>());

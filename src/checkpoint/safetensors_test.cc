@@ -71,15 +71,50 @@ TEST(Safetensors, AcceptsTrailingSpacesAndAnEmptyList) {
 }
 
 TEST(Safetensors, RefusesLengthsBeyondTheFile) {
-  expect_refused("", {"f.safetensors", "too short"});
+  expect_refused("", {"f.safetensors", "an empty file"});
   expect_refused("1234567", {"7 bytes"});
   expect_refused(file_bytes("{}", "").substr(0, 9), {"header length", "truncated"});
   std::string huge = file_bytes("{}", "");
   huge[7] = '\x7f';
   expect_refused(huge, {"header length", "100000000"});
-  expect_refused(file_bytes("", ""), {"does not start with '{'"});
+  expect_refused(file_bytes("", ""), {"begins with zeros"});
   expect_refused(file_bytes("[]", ""), {"does not start with '{'"});
   expect_refused(file_bytes(" {}", ""), {"does not start with '{'"});
+}
+
+// Of files that are no safetensors at all the error says what they are.
+TEST(Safetensors, FilesOfOtherKindsAreNamed) {
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, 'a') + "\nsize 26112\n";
+  expect_refused(pointer, {"Git LFS pointer", "safetensors", "git lfs pull"});
+  expect_refused("<!DOCTYPE html>\n<html><head><title>Sign in</title>", {"HTML page", "/resolve/"});
+  expect_refused("  <HTML lang=en>", {"HTML page"});
+  expect_refused("<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code>", {"XML file", "/resolve/"});
+  expect_refused("PK\3\4" + std::string(100, 'x'), {"ZIP archive", "PyTorch"});
+  expect_refused("\x80\2" + std::string(100, 'x'), {"Python pickle", "PyTorch"});
+  expect_refused(std::string("GGUF\3\0\0\0", 8) + std::string(100, 'x'), {"GGUF file"});
+  expect_refused("\x1f\x8b\x08" + std::string(100, 'x'), {"packed by gzip"});
+  expect_refused(R"({"error":"Repository not found"})", {"JSON file"});
+  expect_refused(std::string(4096, '\0'), {"begins with zeros", "download did not finish"});
+}
+
+// A header whose length looks like another kind's mark is a header.
+TEST(Safetensors, AFileThatBeginsLikeAnotherKindIsRead) {
+  for (const size_t length : {size_t{0x8b1f}, size_t{0x9d1f}, size_t{0xd8ff}}) {  // gzip, compress, (JPEG)
+    std::string header = "{}";
+    header.resize(length, ' ');
+    EXPECT_TRUE(parse_safetensors(file_bytes(header, ""), "x").entries.empty());
+  }
+}
+
+TEST(Safetensors, MetadataMayBeNull) {
+  EXPECT_TRUE(parse_safetensors(file_bytes(R"({"__metadata__":null})", ""), "x").metadata.empty());
+  const std::string tensor = one_tensor("F32", "[1]", "[0,4]");
+  const std::string both = R"({"__metadata__":null,)" + tensor.substr(1);
+  EXPECT_EQ(parse_safetensors(file_bytes(both, "1234"), "x").entries.size(), 1U);
+  for (const char* bad : {"1", "\"a\"", "[]", "true", R"({"a":null})", R"({"a":{}})"}) {
+    expect_refused(file_bytes(std::string(R"({"__metadata__":)") + bad + "}", ""), {"__metadata__"});
+  }
 }
 
 TEST(Safetensors, RefusesBadJson) {
@@ -136,7 +171,7 @@ TEST(Safetensors, MissingFilesAndFoldersAreErrors) {
   expect_error([&] { SafetensorsFile(folder.file("none")); }, ErrorCode::kNotFound, {"none"});
   expect_error([&] { SafetensorsFile(folder.path()); }, ErrorCode::kIo, {"is a folder"});
   folder.write("empty", "");
-  expect_error([&] { SafetensorsFile(folder.file("empty")); }, ErrorCode::kBadFile, {"too short"});
+  expect_error([&] { SafetensorsFile(folder.file("empty")); }, ErrorCode::kBadFile, {"an empty file"});
 }
 
 // Parses an exact copy, so that a sanitizer sees every byte read beyond it, and reads all tensor data.

@@ -11,6 +11,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/options.h"
+#include "checkpoint/foreign_weights.h"
+#include "checkpoint/model_folder.h"
 
 namespace sepllm {
 namespace {
@@ -21,9 +23,8 @@ constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr uint64_t kMaxIndexBytes = 100'000'000;
 
-bool lies_in(const fs::path& file, const fs::path& folder) { return file.parent_path() == folder; }
-
-// A shard's name comes from the index, so it may be hostile: it must be a plain name in the folder.
+// A shard's name comes from the index, so it may be hostile: it must be a plain name in the folder. The file
+// of that name may be a link to anywhere: who can make links in the folder can also put files there.
 std::string shard_path(const std::string& folder, const std::string& name, const std::string& index_path) {
   if (name.empty() || name == "." || name == ".." ||
       name.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
@@ -32,25 +33,19 @@ std::string shard_path(const std::string& folder, const std::string& name, const
         {.file = index_path, .place = "weight_map", .expected = "a file name in the folder", .got = name});
   }
   const std::string path = folder + "/" + name;
+  if (file_exists(path)) return path;
   std::error_code code;
-  const fs::path real = fs::canonical(path, code);
-  if (code) {
-    throw Error(ErrorCode::kNotFound, "a shard of the index is missing",
-                {.file = index_path, .place = name, .expected = path});
-  }
-  const fs::path real_folder = fs::canonical(folder, code);
-  const fs::path hub_blobs = real_folder.parent_path().parent_path() / "blobs";
-  const bool in_hub_cache = real_folder.parent_path().filename() == "snapshots" && lies_in(real, hub_blobs);
-  if (code || !(lies_in(real, real_folder) || in_hub_cache)) {
-    throw Error(ErrorCode::kBadFile, "a shard is a link to outside the model's folder",
-                {.file = index_path, .place = name, .got = real.string()});
-  }
-  return path;
+  const fs::path target = fs::read_symlink(path, code);
+  throw Error(ErrorCode::kNotFound, "a shard of the index is missing",
+              {.file = index_path,
+               .place = name,
+               .expected = path,
+               .got = code ? "" : "a link to " + target.string() + ", which is not there"});
 }
 
 // weight_map of an index: tensor -> shard.
 std::map<std::string, std::string> read_index(const std::string& path) {
-  const Json json = parse_json(read_file(path, kMaxIndexBytes), path, {.refuse_duplicates = true});
+  const Json json = read_json(path, kMaxIndexBytes, {.refuse_duplicates = true});
   const auto fail = [&](const std::string& place, const char* expected) {
     throw Error(ErrorCode::kBadFile, "wrong index", {.file = path, .place = place, .expected = expected});
   };
@@ -85,22 +80,13 @@ std::optional<DType> float_type(const std::string& dtype) {
 WeightStore WeightStore::open(const std::string& folder) {
   WeightStore store;
   store.folder_ = folder;
-  if (!file_exists(folder)) throw Error(ErrorCode::kNotFound, "no such model folder", {.file = folder});
-  if (!is_folder(folder)) {
-    throw Error(ErrorCode::kInvalidArgument, "not a folder",
-                {.file = folder, .expected = "a folder with config.json and *.safetensors"});
-  }
+  check_model_folder(folder);
   if (file_exists(folder + "/" + kSingleFile)) {
     store.add_file(folder + "/" + kSingleFile);
   } else if (file_exists(folder + "/" + kIndexFile)) {
     store.open_shards(folder + "/" + kIndexFile);
   } else {
-    const bool has_pickle =
-        file_exists(folder + "/pytorch_model.bin") || file_exists(folder + "/pytorch_model.bin.index.json");
-    throw Error(ErrorCode::kNotFound, "no weights in the folder",
-                {.file = folder,
-                 .expected = std::string(kSingleFile) + " or " + kIndexFile,
-                 .hint = has_pickle ? "pytorch_model.bin is not read: save it again as safetensors" : ""});
+    refuse_model_folder(folder, std::string(kSingleFile) + " or " + kIndexFile);
   }
   return store;
 }
@@ -126,19 +112,16 @@ void WeightStore::open_shards(const std::string& index_path) {
     add_file(path);
     paths.emplace(shard, path);
   }
+  // Tensors that are in none or in another of the shards, as when an index was not written anew: no name is
+  // in two shards, so that there is no doubt which tensor it is.
   for (const auto& [tensor, shard] : index) {
     const auto it = places_.find(tensor);
-    const std::string& path = paths.at(shard);
-    if (it != places_.end() && it->second.file->path() == path) continue;
-    throw Error(ErrorCode::kBadFile, "the index and its shards contradict each other",
-                {.file = index_path,
-                 .place = tensor,
-                 .expected = "in " + shard,
-                 .got = it == places_.end() ? "no such tensor" : "in " + it->second.file->path()});
+    if (it == places_.end() || it->second.file->path() != paths.at(shard)) stale_.push_back(tensor);
   }
 }
 
 void WeightStore::fail_missing(const std::string& name) const {
+  refuse_foreign_format(name, "");
   // The names come from an untrusted file: the search is bounded.
   std::vector<std::string> candidates;
   for (const auto& [known, place] : places_) {
@@ -155,12 +138,6 @@ void WeightStore::fail_missing(const std::string& name) const {
 
 namespace {
 
-[[noreturn]] void fail_dtype(const std::string& file, const std::string& name, const std::string& expected,
-                             const std::string& got) {
-  throw Error(ErrorCode::kUnsupported, "wrong dtype",
-              {.file = file, .place = name, .expected = expected, .got = got});
-}
-
 void check_shape(const std::string& file, const std::string& name, const SafetensorsEntry& entry,
                  const std::vector<int64_t>& shape) {
   if (entry.shape == shape) return;
@@ -173,13 +150,32 @@ void check_shape(const std::string& file, const std::string& name, const Safeten
 
 }  // namespace
 
+void WeightStore::refuse_foreign_format(const std::string& name, const std::string& got) const {
+  const std::optional<std::string> format = foreign_format(names());
+  if (!format) return;
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("the weights are stored in a format that is not read: {}", *format),
+              {.file = folder_,
+               .place = name,
+               .expected = "weights in F32, F16 or BF16",
+               .got = got.empty() ? "no such tensor" : got,
+               .hint = kForeignRemedy});
+}
+
+void WeightStore::fail_dtype(const std::string& name, const std::string& expected) const {
+  const Place& place = places_.at(name);
+  refuse_foreign_format(name, place.entry->dtype);
+  throw Error(ErrorCode::kUnsupported, "wrong dtype",
+              {.file = place.file->path(), .place = name, .expected = expected, .got = place.entry->dtype});
+}
+
 TensorView WeightStore::take_unaligned(const std::string& name, const std::vector<int64_t>& shape) {
   const auto it = places_.find(name);
   if (it == places_.end()) fail_missing(name);
   const SafetensorsEntry& entry = *it->second.entry;
   const std::string& file = it->second.file->path();
   const auto type = float_type(entry.dtype);
-  if (!type) fail_dtype(file, name, "F32, F16, BF16 or F64", entry.dtype);
+  if (!type) fail_dtype(name, "F32, F16, BF16 or F64");
   check_shape(file, name, entry, shape);
   used_[name] = entry.dtype;
   return {*type, shape, entry.data};
@@ -201,8 +197,7 @@ const void* WeightStore::take_blocks(const std::string& name, DType type, int64_
   if (it == places_.end()) fail_missing(name);
   const SafetensorsEntry& entry = *it->second.entry;
   const std::string& file = it->second.file->path();
-  if (entry.dtype != "U8")
-    fail_dtype(file, name, fmt::format("U8 ({} blocks)", dtype_name(type)), entry.dtype);
+  if (entry.dtype != "U8") fail_dtype(name, fmt::format("U8 ({} blocks)", dtype_name(type)));
   check_shape(file, name, entry, {n_out, row_bytes(type, n_in)});
   used_[name] = type == DType::kQ8_0 ? "Q8_0" : "Q4_0";
   return entry.data;

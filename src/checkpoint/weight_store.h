@@ -25,10 +25,9 @@ class WeightStore {
  public:
   WeightStore() = default;  // no tensors
 
-  // `folder`: a HF folder; model.safetensors is preferred to an index, as HF does. Error for: no safetensors
-  // file, an index that names a shard outside the folder (by path or by a symbolic link, except into the
-  // blobs of a Hugging Face hub cache, which is made of such links), an absent shard, a tensor that the index
-  // places in a shard which has it not, a tensor in two shards.
+  // `folder`: a HF folder; model.safetensors is preferred to an index, as HF does. Files may be links to
+  // anywhere. Error for: no safetensors file (naming what is there instead, checkpoint/model_folder.h), an
+  // index that names a shard outside the folder, an absent shard, a tensor in two shards.
   static WeightStore open(const std::string& folder);
 
   bool has(const std::string& name) const { return places_.count(name) != 0; }
@@ -52,8 +51,10 @@ class WeightStore {
 
   std::vector<std::string> names() const;         // sorted
   std::vector<std::string> unused_names() const;  // sorted: never taken
-  int64_t total_bytes() const;                    // of all tensors
-  int64_t copied_bytes() const;                   // of the copies made by take()
+  // Tensors that the index places in a shard that does not have them, sorted.
+  const std::vector<std::string>& stale_names() const { return stale_; }
+  int64_t total_bytes() const;   // of all tensors
+  int64_t copied_bytes() const;  // of the copies made by take()
   const std::string& folder() const { return folder_; }
   // "F16" -> number of tensors of that type, for inspect; "Q8_0" of those taken as blocks.
   std::map<std::string, int64_t> dtype_counts() const;
@@ -62,6 +63,9 @@ class WeightStore {
   void add_file(const std::string& path);
   void open_shards(const std::string& index_path);
   [[noreturn]] void fail_missing(const std::string& name) const;
+  [[noreturn]] void fail_dtype(const std::string& name, const std::string& expected) const;
+  // An Error that names it, where the tensors are those of a format of another program.
+  void refuse_foreign_format(const std::string& name, const std::string& got) const;
 
   std::string folder_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
@@ -72,6 +76,7 @@ class WeightStore {
   std::map<std::string, Place> places_;
   std::map<std::string, std::string> used_;  // by name: the type as which it was taken
   std::vector<Buffer> copies_;
+  std::vector<std::string> stale_;
 };
 
 }  // namespace sepllm

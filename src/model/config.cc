@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "checkpoint/foreign_weights.h"
+#include "checkpoint/model_folder.h"
 #include "model/families/common.h"
 #include "model/families/families.h"
 
@@ -42,6 +44,11 @@ const Family& find_family(const JsonObject& config) {
                .got = type.empty() ? "none" : type});
 }
 
+// What wrote a "quantization_config" without "quant_method": bitsandbytes in its first years.
+std::string older_quantizer(const JsonObject& q) {
+  return q.has("load_in_8bit") || q.has("load_in_4bit") ? "bitsandbytes" : "unknown";
+}
+
 // "quantization_config" as `sepllm quantize` writes it.
 std::optional<DType> read_blocks(const JsonObject& config) {
   if (!config.has("quantization_config")) return std::nullopt;
@@ -51,10 +58,15 @@ std::optional<DType> read_blocks(const JsonObject& config) {
     throw Error(ErrorCode::kUnsupported, message,
                 {.file = config.file(), .place = q.path_of(key), .expected = expected, .got = got});
   };
-  const std::string method = q.string_or("quant_method", "none");
+  const std::string method = q.string_or("quant_method", older_quantizer(q));
   if (method != "sepllm") {
-    refuse("weights quantised by another program are not supported", "quant_method",
-           "F32, F16 or BF16 weights, or those of `sepllm quantize`", method);
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("the weights are quantised by another program: {}", quantizer_name(method)),
+                {.file = config.file(),
+                 .place = q.path_of("quant_method"),
+                 .expected = "F32, F16 or BF16 weights, or those of `sepllm quantize`",
+                 .got = method,
+                 .hint = kForeignRemedy});
   }
   q.integer("block_size", kBlockElements, kBlockElements);
   const std::string type = q.string("type");
@@ -81,7 +93,7 @@ void read_shared(const JsonObject& config, ModelConfig* c) {
 void read_generation_config(const std::string& folder, ModelConfig* c) {
   const std::string path = folder + "/generation_config.json";
   if (!file_exists(path)) return;
-  const Json json = parse_json(read_file(path, kMaxConfigBytes), path);
+  const Json json = read_json(path, kMaxConfigBytes);
   std::vector<int32_t> ids = read_id_list(JsonObject(json, path), "eos_token_id", c->vocab_size);
   if (ids.empty()) return;
   c->eos_token_ids = std::move(ids);
@@ -107,14 +119,11 @@ ModelSpec parse_model_spec(const Json& json, const std::string& file) {
 }
 
 ModelSpec read_model_spec(const std::string& folder) {
-  if (!file_exists(folder)) throw Error(ErrorCode::kNotFound, "no such model folder", {.file = folder});
-  if (!is_folder(folder)) {
-    throw Error(ErrorCode::kInvalidArgument, "not a folder",
-                {.file = folder, .expected = "a folder with config.json and *.safetensors"});
-  }
   HeldWarnings warnings;  // as above
+  check_model_folder(folder);
   const std::string path = folder + "/config.json";
-  ModelSpec spec = parse_model_spec(parse_json(read_file(path, kMaxConfigBytes), path), path);
+  if (!file_exists(path)) refuse_model_folder(folder, "config.json");
+  ModelSpec spec = parse_model_spec(read_json(path, kMaxConfigBytes), path);
   read_generation_config(folder, &spec.config);
   warnings.release();
   return spec;

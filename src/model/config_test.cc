@@ -338,10 +338,18 @@ TEST(Config, BadConfigsAreErrors) {
   expect_refused("llama", {{"num_hidden_layers", 1e9}}, ErrorCode::kBadFile, {"num_hidden_layers"});
   expect_refused("llama", {{"rms_norm_eps", -1}}, ErrorCode::kBadFile, {"rms_norm_eps"});
   expect_refused("llama", {{"hidden_act", "mish"}}, ErrorCode::kUnsupported, {"hidden_act", "silu", "mish"});
-  for (const char* method : {"gptq", "awq", "bitsandbytes"}) {
-    expect_refused("llama", {{"quantization_config", {{"quant_method", method}, {"bits", 4}}}},
-                   ErrorCode::kUnsupported, {"quantization_config.quant_method", "not supported", method});
+  for (const auto& [method, name] : {std::pair{"gptq", "GPTQ"},
+                                     {"awq", "AWQ"},
+                                     {"bitsandbytes", "bitsandbytes"},
+                                     {"compressed-tensors", "compressed-tensors"},
+                                     {"fp8", "FP8"},
+                                     {"odd", "odd"}}) {
+    expect_refused(
+        "llama", {{"quantization_config", {{"quant_method", method}, {"bits", 4}}}}, ErrorCode::kUnsupported,
+        {"quantization_config.quant_method", "quantised by another program: ", name, "original model"});
   }
+  expect_refused("llama", {{"quantization_config", {{"load_in_4bit", true}}}}, ErrorCode::kUnsupported,
+                 {"bitsandbytes"});
   const auto refused_blocks = [](const Json& change, ErrorCode code, const std::vector<std::string>& parts) {
     Json q = {{"quant_method", "sepllm"}, {"type", "q8_0"}, {"block_size", 32}};
     q.update(change);
@@ -372,6 +380,13 @@ TEST(Config, ThePolicyIsPassedOn) {
 TEST(Config, MissingFilesAreErrors) {
   const test::TemporaryFolder folder;
   expect_error([&] { read_model_spec(folder.path()); }, ErrorCode::kNotFound, {"config.json"});
+  folder.write("adapter_config.json", R"({"base_model_name_or_path":"org/base"})");
+  expect_error([&] { read_model_spec(folder.path()); }, ErrorCode::kUnsupported, {"LoRA", "org/base"});
+  folder.write("config.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  expect_error([&] { read_model_spec(folder.path()); }, ErrorCode::kBadFile,
+               {"config.json", "Git LFS pointer", "a JSON file", "git lfs pull"});
+  folder.write("config.json", "<!doctype html><html></html>");
+  expect_error([&] { read_model_spec(folder.path()); }, ErrorCode::kBadFile, {"config.json", "HTML page"});
   expect_error([&] { read_model_spec(folder.file("none")); }, ErrorCode::kNotFound, {"no such model folder"});
 }
 

@@ -154,7 +154,7 @@ class Quantizer {
 // `tied` where the file contradicts config.json: so that the two agree in the new folder.
 void write_config(const std::string& model, DType type, std::optional<bool> tied, const std::string& out) {
   const std::string path = model + "/config.json";
-  Json config = parse_json(read_file(path), path);
+  Json config = read_json(path, uint64_t{16} << 20);
   if (tied) config["tie_word_embeddings"] = *tied;
   if (is_block_type(type)) {
     config["quantization_config"] = {

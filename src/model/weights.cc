@@ -7,6 +7,8 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "checkpoint/model_folder.h"
 #include "kernels/formats/panels.h"
 #include "kernels/formats/rows.h"
 #include "model/convert.h"
@@ -133,23 +135,36 @@ class Loader {
   std::vector<Conversion> conversions_;
 };
 
-void refuse_unknown_tensors(const WeightStore& store, const ModelSpec& spec) {
-  std::vector<std::string> unknown;
+// "3 tensors (a, b, c)", "1,000 tensors (a, b, c, ...)".
+std::string listed(const std::vector<std::string>& names) {
+  const auto shown = static_cast<std::ptrdiff_t>(std::min<size_t>(names.size(), 3));
+  return fmt::format("{} tensor{} ({}{})", names.size(), names.size() == 1 ? "" : "s",
+                     fmt::join(names.begin(), names.begin() + shown, ", "), names.size() > 3 ? ", ..." : "");
+}
+
+// What is left out, as transformers does: nothing that the model computes with is in doubt.
+void warn_of_spare_tensors(const WeightStore& store, const ModelSpec& spec) {
+  std::vector<std::string> spare;
   for (const std::string& name : store.unused_names()) {
     // The dot stands for the start of a name without a prefix.
     const bool ignored =
         std::any_of(spec.ignored_suffixes.begin(), spec.ignored_suffixes.end(),
                     [&](const std::string& suffix) { return ("." + name).ends_with(suffix); });
-    if (!ignored) unknown.push_back(name);
+    if (!ignored) spare.push_back(name);
   }
-  if (unknown.empty()) return;
-  const size_t shown = std::min<size_t>(unknown.size(), 3);
-  throw Error(ErrorCode::kBadFile,
-              fmt::format("{} tensor(s) that the model of config.json does not have", unknown.size()),
-              {.file = store.folder(),
-               .got = fmt::format(
-                   "{}{}", fmt::join(unknown.begin(), unknown.begin() + static_cast<long>(shown), ", "),
-                   unknown.size() > shown ? ", ..." : "")});
+  if (!spare.empty()) {
+    log_warning(fmt::format("{}: {} that the model of config.json does not have: left out", store.folder(),
+                            listed(spare)));
+  }
+  if (!store.stale_names().empty()) {
+    log_warning(
+        fmt::format("{}: the index names {} that its shards do not have there: what the shards hold counts",
+                    store.folder(), listed(store.stale_names())));
+  }
+  if (has_adapter(store.folder())) {
+    log_warning(
+        fmt::format("{}: the adapter in the folder (adapter_config.json) is not applied", store.folder()));
+  }
 }
 
 }  // namespace
@@ -160,7 +175,7 @@ ModelWeights load_weights(WeightStore store, const ModelSpec& spec, const Stored
   Loader loader(&weights, spec, options);
   visit_model(spec, names, &weights, loader);
   weights.store.ignore(names.head);  // of a tied model: the same numbers once more
-  refuse_unknown_tensors(weights.store, spec);
+  warn_of_spare_tensors(weights.store, spec);
   loader.convert(options.n_threads);
   if (names.tied) weights.head.weight = weights.token_embedding;
   return weights;

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "model/decoder.h"
 #include "model/random_model.h"
+#include "tests/support/captured_log.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/support.h"
 
@@ -175,12 +176,54 @@ TEST(Weights, NeitherTableIsAnError) {
   m.expect_refused(ErrorCode::kNotFound, {"model.embed_tokens.weight", "missing"});
 }
 
-TEST(Weights, ExtraTensorsAreErrors) {
-  Changed m("llama");
-  for (const char* name : {"model.layers.1.mlp.up_proj.weight", "model.a", "model.b", "model.c"}) {
-    m.tensors()[name] = {"F32", {1}, std::string(4, '\0')};
+// As transformers has it: the value head of a trained policy, a layer more than the config has.
+TEST(Weights, SpareTensorsAreLeftOutWithOneWarning) {
+  for (const char* variant : {"llama", "gpt_neox", "gpt2", "falcon-7b"}) {
+    Changed m(variant);
+    const int64_t parameters = parameter_count(m.load());
+    for (const char* name : {"v_head.summary.weight", "model.layers.9.mlp.up_proj.weight", "a", "b"}) {
+      m.tensors()[name] = {"I64", {1}, std::string(8, '\0')};
+    }
+    const test::CapturedLog log;
+    const ModelWeights w = m.load();
+    EXPECT_EQ(parameter_count(w), parameters);
+    ASSERT_EQ(log.lines().size(), 1U) << variant;
+    EXPECT_NE(log.lines()[0].find("4 tensors (a, b, model.layers.9.mlp.up_proj.weight, ...)"),
+              std::string::npos)
+        << log.lines()[0];
+    EXPECT_NO_THROW(check_finite(w));
   }
-  m.expect_refused(ErrorCode::kBadFile, {"4 tensor(s)", "model.a, model.b, model.c, ..."});
+  Changed one("llama");
+  one.tensors()["v_head.summary.weight"] = {"F32", {1}, std::string(4, '\0')};
+  const test::CapturedLog log;
+  one.load();
+  ASSERT_EQ(log.lines().size(), 1U);
+  EXPECT_NE(log.lines()[0].find("1 tensor (v_head.summary.weight) that"), std::string::npos)
+      << log.lines()[0];
+}
+
+TEST(Weights, AStaleIndexIsOneWarning) {
+  const test::TemporaryFolder folder;
+  write_random_model(folder.path(), {.n_shards = 3});
+  const std::string path = folder.file("model.safetensors.index.json");
+  Json index = parse_json(read_file(path), path);
+  index["weight_map"]["mtp.fc.weight"] = index["weight_map"]["model.norm.weight"];
+  folder.write("model.safetensors.index.json", index.dump());
+  const test::CapturedLog log;
+  load_weights(folder.path(), read_model_spec(folder.path()));
+  ASSERT_EQ(log.lines().size(), 1U);
+  EXPECT_NE(log.lines()[0].find("the index names 1 tensor (mtp.fc.weight) that"), std::string::npos)
+      << log.lines()[0];
+}
+
+TEST(Weights, AnAdapterBesideThemIsNotPassedOverInSilence) {
+  const test::TemporaryFolder folder;
+  write_random_model(folder.path(), {});
+  folder.write("adapter_config.json", "{}");
+  const test::CapturedLog log;
+  load_weights(folder.path(), read_model_spec(folder.path()));
+  ASSERT_EQ(log.lines().size(), 1U);
+  EXPECT_NE(log.lines()[0].find("is not applied"), std::string::npos) << log.lines()[0];
 }
 
 TEST(Weights, ATiedModelMayStoreItsHead) {
