@@ -12,6 +12,7 @@
 #include "apps/shell/provenance.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output_place.h"
 #include "model/random_model.h"
 
 namespace sepllm {
@@ -64,6 +65,7 @@ class DemoCommand : public Command {
   std::vector<OptionGroup> groups() override { return {{"Demo", &own_}, {"General", &common_options_}}; }
 
   int run() override {
+    const OutputPlace place(out_);
     const Choice choice = choose();
     const Model model = load(choice);
     Runtime runtime(common_);

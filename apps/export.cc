@@ -5,6 +5,7 @@
 #include "apps/shell/common.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
+#include "base/output_place.h"
 #include "model/config.h"
 #include "train/export_model.h"
 #include "train/train_state.h"
@@ -33,6 +34,7 @@ class ExportCommand : public Command {
     if (run_.empty()) throw Error(ErrorCode::kInvalidArgument, "no run given", {.expected = "--run DIR"});
     if (out_.empty())
       throw Error(ErrorCode::kInvalidArgument, "no folder to write given", {.expected = "--out DIR"});
+    const OutputPlace place(out_, OutputKind::kFolder);
     const std::string path = own_.was_set("step") ? chosen() : newest();
     const ModelSpec spec = parse_model_spec(read_checkpoint_state(path).model_config, path);
     Parameters parameters(spec);

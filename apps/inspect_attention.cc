@@ -11,6 +11,7 @@
 #include "apps/shell/provenance.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output_place.h"
 #include "engine/session.h"
 #include "text/token_ids.h"
 
@@ -61,6 +62,7 @@ class InspectAttentionCommand : public Command {
 
   int run() override {
     if (text_.empty()) throw Error(ErrorCode::kInvalidArgument, "no text given", {.expected = "--text FILE"});
+    const OutputPlace place(out_);
     const Model model = common_.load();
     const ModelConfig& config = model.config();
     const std::vector<int32_t> ids = read_ids(model);

@@ -13,6 +13,7 @@
 #include "apps/train_tokenizer.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output_place.h"
 #include "base/utf8.h"
 #include "text/separators.h"
 #include "train/data_facts.h"
@@ -129,6 +130,7 @@ class PrepareCommand : public Command {
     }
     require(training_.was_set("vocab-size"), "no size of the vocabulary given", "--vocab-size N");
     if (training_.was_set("special-token")) bpe_.specials = specials_;
+    const OutputPlace place(out_, OutputKind::kFolder);
     train_tokenizer({.input = input_,
                      .documents = documents_,
                      .bpe = bpe_,
@@ -148,6 +150,7 @@ class PrepareCommand : public Command {
     if (out_.back() == '/' || out_.ends_with(".bin") || out_.ends_with(".idx")) {
       refuse_value("out", "the names of both files without .bin and .idx", out_);
     }
+    const OutputPlace tokens(out_ + ".bin"), index(out_ + ".idx"), facts(data_facts_path(out_));
     const auto start = std::chrono::steady_clock::now();
     const auto tokenizer = load_tokenizer(tokenizer_);
     const PrepareOptions options = {

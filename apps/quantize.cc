@@ -10,6 +10,7 @@
 #include "apps/shell/figures.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
+#include "base/output_place.h"
 
 namespace sepllm {
 namespace {
@@ -33,6 +34,7 @@ class QuantizeCommand : public Command {
     require(model_, "no model given", "--model DIR");
     require(type_, "no type given", "--type q8_0|q4_0|bf16|f16|f32");
     require(out_, "no folder to write given", "--out DIR");
+    const OutputPlace place(out_, OutputKind::kFolder);
     const auto start = std::chrono::steady_clock::now();
     const QuantizeReport report = quantize();
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;

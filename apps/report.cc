@@ -6,6 +6,7 @@
 #include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output_place.h"
 
 namespace sepllm {
 namespace {
@@ -42,11 +43,12 @@ class ReportCommand : public Command {
   int run() override {
     if (folders_.empty())
       throw Error(ErrorCode::kInvalidArgument, "no run given", {.expected = "a folder of a training run"});
+    std::string out = out_;
+    if (out.empty() && !json_) out = folders_.size() == 1 ? report_path(folders_[0]) : "report.html";
+    const OutputPlace place(out_);
     std::vector<RunRecord> runs;
     for (const std::string& folder : folders_) runs.push_back(read_run(folder));
     name_apart(folders_, &runs);
-    std::string out = out_;
-    if (out.empty() && !json_) out = folders_.size() == 1 ? report_path(folders_[0]) : "report.html";
     if (!out.empty()) write_file_atomically(out, report_page(runs));
     if (json_) {
       Json rows = Json::array();

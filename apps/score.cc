@@ -12,6 +12,7 @@
 #include "apps/shell/provenance.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/output_place.h"
 #include "base/process.h"
 #include "engine/file_stream.h"
 #include "engine/scorer.h"
@@ -52,6 +53,8 @@ class ScoreCommand : public Command {
 
   int run() override {
     check_inputs();
+    const OutputPlace state(state_), log(log_, OutputKind::kGrowingFile);
+    const OutputPlace nll(nll_out_, state_.empty() ? OutputKind::kFile : OutputKind::kGrowingFile);
     const Model model = common_.load();
     policy_.finish(model);
     const int64_t total = input_.regular() ? count_tokens(model, input_) : 0;
@@ -102,7 +105,6 @@ class ScoreCommand : public Command {
   // Goes on from the state, if there is one. Nothing is written before all is known to fit together.
   Outputs open_outputs(Session& session, Scorer& scorer) {
     if (state_.empty() || !file_exists(state_)) {
-      if (!state_.empty()) const AtomicFile probe(state_);  // not only after many tokens
       return {NllFile(nll_out_, !state_.empty()), ScoreLog(log_, session.cache())};
     }
     const StateFile file(state_);

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/options.h"
+#include "base/output_place.h"
 #include "base/process.h"
 #include "kernels/machine_rates.h"
 #include "train/export_model.h"
@@ -91,9 +92,12 @@ class TrainCommand : public Command {
     comm.set_silence(static_cast<double>(config.rank_timeout));
     const std::string model = model_path(config.save);
     const DType type = *weight_type(type_);
-    // What is in the model's way is to be said now.
+    // What is in the way of the run's files or the model is to be said now.
+    std::optional<OutputPlace> place;
     comm.together([&] {
-      if (comm.first()) check_room_for_export(model);
+      if (!comm.first()) return;
+      check_room_for_export(model);
+      if (!dry_run_) place.emplace(metrics_path(config.save), OutputKind::kGrowingFile);
     });
     const int threads = config.threads > 0 ? static_cast<int>(config.threads) : comm.threads_per_rank();
     ThreadPool pool(threads);

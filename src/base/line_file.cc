@@ -14,6 +14,11 @@
 
 namespace sepllm {
 
+LineFile::LineFile(const std::string& path) : path_(path), begun_(false), made_(!file_exists(path)) {
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  check(fd_ >= 0);
+}
+
 LineFile::LineFile(const std::string& path, int64_t keep)
     : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
   check(fd_ >= 0);
@@ -31,6 +36,13 @@ LineFile::~LineFile() {
   } catch (const Error&) {  // who wants to know calls close()
   }
   ::close(fd_);
+  if (!begun_ && made_) ::unlink(path_.c_str());
+}
+
+void LineFile::begin() {
+  if (begun_) return;
+  check(!is_regular_file(path_) || ::ftruncate(fd_, 0) == 0);
+  begun_ = true;
 }
 
 void LineFile::check(bool ok) const {
@@ -45,6 +57,7 @@ void LineFile::write(std::string_view text) {
 }
 
 void LineFile::flush() {
+  if (!pending_.empty()) begin();
   std::string_view left = pending_;
   while (!left.empty()) {
     const ssize_t n = ::write(fd_, left.data(), left.size());
@@ -61,12 +74,14 @@ void LineFile::flush() {
 }
 
 void LineFile::sync() {
+  begin();
   flush();
   // (Pipes and devices have no disk.)
   check(::fsync(fd_) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP);
 }
 
 void LineFile::close() {
+  begin();
   flush();
   check(::close(std::exchange(fd_, -1)) == 0);
 }

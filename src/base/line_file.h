@@ -11,8 +11,10 @@ namespace sepllm {
 
 class LineFile {
  public:
-  // A new file. Error (kIo) if it cannot be written; what was there is lost. (A pipe or device is written.)
-  explicit LineFile(const std::string& path) : LineFile(path, 0) {}
+  // A new file. Error (kIo) if it cannot be written. What was there is lost with the first flush() of a line,
+  // with sync() or close(): a run that fails before it has something to write leaves it as it was, or no file
+  // where there was none. (A pipe or device is written.)
+  explicit LineFile(const std::string& path);
   // Goes on behind the first `keep` bytes of a file that may exist; the rest is cut. (A pipe or device just
   // gets what is new.)
   LineFile(const std::string& path, int64_t keep);
@@ -27,10 +29,13 @@ class LineFile {
 
  private:
   void check(bool ok) const;
+  void begin();  // what was there is lost now
 
   std::string path_;
   std::string pending_;  // not with the system yet
   int fd_ = -1;
+  bool begun_ = true;  // false: the file has still what was there before
+  bool made_ = false;  // it was not there before
 };
 
 // Bytes of the whole lines at the beginning of a file that `keep` wants; 0 where there is no regular file.

@@ -101,7 +101,6 @@ TEST_F(Report, WhatIsNoRunIsAClearError) {
   expect_failure({"report"}, {"no run given"});
   const std::string run = make_run("a", 3);
   expect_failure({"report", run, folder_.file("empty")}, {"empty"});
-  expect_failure({"report", run, "--out", folder_.file("no/where.html")}, {"where.html"});
   write_file_atomically(run + "/run.json", "[1]");
   expect_failure({"report", run}, {"run.json"});
 }

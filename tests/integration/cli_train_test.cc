@@ -49,6 +49,15 @@ TEST_F(Train, TheHeldOutLossIsThatOfScore) {
   }
 }
 
+TEST_F(Train, TheRunsFolderIsCheckedBeforeTheModelAndTheDataAreRead) {
+  const std::string plain = write("plain", "x");
+  const Strings wrong = {"--set", "data=" + in("none"), "--set", "tokenizer=" + in("none")};
+  expect_failure(train("", Strings{"--set", "save=" + plain + "/run"} + wrong), {plain + "/run"});
+  expect_failure(train("", Strings{"--set", "save=/proc/none/run"} + wrong), {"/proc/none/run"});
+  expect_failure(train("deep/er/run", wrong), {"none"});
+  EXPECT_FALSE(file_exists(in("deep"))) << "of a run that failed before it began nothing remains";
+}
+
 TEST_F(Train, SamplesAreListedInTheirOrder) {
   const auto list = [&](const Strings& more) {
     return run_json(Strings{"inspect", "samples", "--config", config_, "--set", "save=x"} + more)["samples"];
