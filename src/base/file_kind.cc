@@ -240,12 +240,26 @@ std::string file_kind_remedy(FileKind kind) {
   }
 }
 
+namespace {
+
+[[noreturn]] void refuse(FileKind kind, const std::string& file, const std::string& expected) {
+  throw Error(ErrorCode::kBadFile, "this is " + file_kind_name(kind),
+              {.file = file, .expected = expected, .hint = file_kind_remedy(kind)});
+}
+
+}  // namespace
+
 void refuse_other_kind(std::string_view start, const std::string& file, const std::string& expected,
                        std::initializer_list<FileKind> wanted) {
   const FileKind kind = file_kind(start);
   if (kind == FileKind::kUnknown || std::find(wanted.begin(), wanted.end(), kind) != wanted.end()) return;
-  throw Error(ErrorCode::kBadFile, "this is " + file_kind_name(kind),
-              {.file = file, .expected = expected, .hint = file_kind_remedy(kind)});
+  refuse(kind, file, expected);
+}
+
+void refuse_stand_in(const std::string& path, const std::string& expected) {
+  if (!is_regular_file(path)) return;
+  const FileKind kind = file_kind_of(path);
+  if (!file_kind_remedy(kind).empty()) refuse(kind, path, expected);
 }
 
 }  // namespace sepllm

@@ -89,4 +89,8 @@ std::string file_kind_remedy(FileKind kind);
 void refuse_other_kind(std::string_view start, const std::string& file, const std::string& expected,
                        std::initializer_list<FileKind> wanted = {});
 
+// The same for a regular file at hand, and only for kinds that stand for a file which is not there (a
+// pointer, a saved page, a download that did not finish): where a file's own format may begin with any bytes.
+void refuse_stand_in(const std::string& path, const std::string& expected);
+
 }  // namespace sepllm

@@ -73,7 +73,7 @@ bool is_shard_name(const std::string& name) {  // "model-00001-of-00005.safetens
 std::string base_of_adapter(const std::string& folder) {
   const std::string path = folder + "/" + kAdapterConfig;
   try {
-    const Json json = parse_json(read_file(path, uint64_t{1} << 20), path);
+    const Json json = read_json(path, uint64_t{1} << 20);
     return JsonObject(json, path).string_or("base_model_name_or_path", "");
   } catch (const Error&) {  // the adapter as a whole is what the error is about
     return "";

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_kind.h"
 #include "text/formats/chat_files.h"
 #include "text/formats/gpt2_files.h"
 #include "text/formats/llama2c_tokenizer.h"
@@ -78,7 +79,16 @@ std::string choose_file(const std::string& folder) {
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t config_vocab_size) {
-  return load_file(is_folder(path) ? choose_file(path) : path, config_vocab_size);
+  const std::string file = is_folder(path) ? choose_file(path) : path;
+  try {
+    return load_file(file, config_vocab_size);
+  } catch (const Error&) {
+    if (is_regular_file(file)) {
+      for (const StoredTokenizerFile& stored : tokenizer_files(path))
+        refuse_stand_in(stored.path, "a tokenizer's file");
+    }
+    throw;
+  }
 }
 
 std::vector<StoredTokenizerFile> tokenizer_files(const std::string& path) {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/support.h"
 #include "text/formats/tiktoken.h"
 #include "text/formats/tokenizer_json.h"
@@ -376,6 +377,33 @@ TEST(LoadTokenizer, AFolderWithoutOneAndAFileThatIsNone) {
   EXPECT_THROW(load_tokenizer(folder.file("tokenizer.json")), Error);
   folder.write("tokenizer.model", "neither this nor that");
   EXPECT_THROW(load_tokenizer(folder.path()), Error);
+}
+
+// Tokenizer files are what a clone without Git LFS lacks: each says so, whichever reader has failed on it.
+TEST(LoadTokenizer, FilesThatStandForOthersAreNamed) {
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, 'a') + "\nsize 2112\n";
+  const std::string page = "<!DOCTYPE html>\n<html><body>Not Found</body></html>";
+  const std::string document = tokenizer_document().dump(), vocab = byte_vocab().dump();
+  using Files = std::vector<std::pair<std::string, std::string>>;
+  const auto expect_named = [](const Files& files, const std::string& at_fault, const std::string& kind) {
+    const TemporaryFolder folder;
+    for (const auto& [name, content] : files) folder.write(name, content);
+    for (const std::string& path : {folder.path(), folder.file(files.front().first)}) {
+      test::expect_error([&] { load_tokenizer(path); }, ErrorCode::kBadFile, {at_fault, kind});
+    }
+  };
+  for (const auto& [content, kind] :
+       {std::pair(pointer, std::string("Git LFS pointer")), {page, "an HTML page"}}) {
+    expect_named({{"tokenizer.json", content}}, "tokenizer.json", kind);
+    expect_named({{"tokenizer.model", content}}, "tokenizer.model", kind);
+    expect_named({{"tokenizer.bin", content}}, "tokenizer.bin", kind);
+    expect_named({{"vocab.json", content}, {"merges.txt", "h e\n"}}, "vocab.json", kind);
+    expect_named({{"vocab.json", vocab}, {"merges.txt", content}}, "merges.txt", kind);
+    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"})
+      expect_named({{"tokenizer.json", document}, {name, content}}, name, kind);
+  }
+  expect_named({{"tokenizer.json", ""}}, "tokenizer.json", "an empty file");
 }
 
 TEST(LoadTokenizer, FilesOfAFolderAndOfALoneFile) {

@@ -23,7 +23,7 @@ class CliChatTemplate : public RandomModelTest {
       "{%- if messages[0].role != 'system' -%}{{ bos_token }}system: Be kind.\n{% endif %}\n"
       "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}\n{% endfor %}\n"
       "{% if add_generation_prompt %}assistant:{% endif %}";
-  static constexpr const char* kPrompt = "<|begin|>system: Be kind.\nuser: Hello<|end|>assistant:";
+  static constexpr const char* kPrompt = "<|begin|>system: Be kind.\nuser: Hello<|end|>\nassistant:";
 };
 
 TEST_F(CliChatTemplate, PromptsAreTheTemplates) {
@@ -34,7 +34,7 @@ TEST_F(CliChatTemplate, PromptsAreTheTemplates) {
       std::string::npos)
       << said();
   const std::string own = said({"--system", "Be brief."});
-  EXPECT_NE(own.find("system: Be brief.<|end|>user: Hello<|end|>assistant:"), std::string::npos) << own;
+  EXPECT_NE(own.find("system: Be brief.<|end|>user: Hello<|end|>\nassistant:"), std::string::npos) << own;
   EXPECT_EQ(own.find("Be kind"), std::string::npos);
   EXPECT_NE(said({"--chat-format", "plain"}).find("User: Hello\nAssistant:"), std::string::npos);
   const std::string mine = write("mine.jinja", "Say: {{ messages[-1].content }}");
@@ -44,7 +44,7 @@ TEST_F(CliChatTemplate, PromptsAreTheTemplates) {
 TEST_F(CliChatTemplate, TokenizeShowsThePrompt) {
   const std::string talk = write("talk.json", R"([{"role": "user", "content": "Hi <|end|>"}])");
   const Json prompt = run_json(with_model("tokenize", {"--messages", talk}));
-  EXPECT_EQ(prompt["text"], "<|begin|>system: Be kind.\nuser: Hi <|end|><|end|>assistant:");
+  EXPECT_EQ(prompt["text"], "<|begin|>system: Be kind.\nuser: Hi <|end|><|end|>\nassistant:");
   const std::vector<int32_t> ids = prompt["ids"];
   EXPECT_EQ(ids.front(), kByteTokenizerBos);
   EXPECT_EQ(std::count(ids.begin(), ids.end(), kByteTokenizerEos), 1);  // the template's, not the user's

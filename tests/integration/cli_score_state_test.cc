@@ -270,7 +270,6 @@ TEST_F(ScoreState, StatesThatAreNone) {
     expect_failure(score(stream() + Strings{"--state", path}), parts);
   };
   refuse(folder_, {folder_, "folder"});
-  refuse(in("missing/a.state"), {"missing/a.state"});
   refuse(text_, {text_});
   refuse(write("empty.state", ""), {"empty.state"});
   for (const size_t n : {size_t{7}, size_t{23}, size_t{300}, bytes.size() / 2, bytes.size() - 1})

@@ -164,7 +164,7 @@ std::vector<NamedToken> read_added_tokens(const JsonObject& object, const Specia
 template <typename Fn>
 void with_json(const std::string& path, Fn fn) {
   if (!file_exists(path)) return;
-  const Json document = parse_json(read_file(path), path);
+  const Json document = read_json(path, uint64_t{1} << 30);
   fn(JsonObject(document, path));
 }
 
