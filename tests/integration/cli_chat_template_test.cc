@@ -34,7 +34,7 @@ TEST_F(CliChatTemplate, PromptsAreTheTemplates) {
       std::string::npos)
       << said();
   const std::string own = said({"--system", "Be brief."});
-  EXPECT_NE(own.find("system: Be brief.<|end|>user: Hello<|end|>\nassistant:"), std::string::npos) << own;
+  EXPECT_NE(own.find("system: Be brief.<|end|>\nuser: Hello<|end|>\nassistant:"), std::string::npos) << own;
   EXPECT_EQ(own.find("Be kind"), std::string::npos);
   EXPECT_NE(said({"--chat-format", "plain"}).find("User: Hello\nAssistant:"), std::string::npos);
   const std::string mine = write("mine.jinja", "Say: {{ messages[-1].content }}");
@@ -49,7 +49,7 @@ TEST_F(CliChatTemplate, TokenizeShowsThePrompt) {
   EXPECT_EQ(ids.front(), kByteTokenizerBos);
   EXPECT_EQ(std::count(ids.begin(), ids.end(), kByteTokenizerEos), 1);  // the template's, not the user's
   EXPECT_EQ(run_json(with_model("tokenize", {"--messages", talk, "--chat-format", "plain"}))["text"],
-            "User: Hi <|end|>\nAssistant:");
+            "<|begin|>User: Hi <|end|>\nAssistant:");
   EXPECT_EQ(run_sepllm(with_model("tokenize", {"--messages", talk})).exit_code, 0);
   const auto refuse = [&](const std::string& content, const std::vector<std::string>& parts) {
     expect_failure(with_model("tokenize", {"--messages", write("bad.json", content)}), parts);

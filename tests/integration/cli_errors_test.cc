@@ -163,7 +163,7 @@ TEST_F(CliErrors, Quantize) {
 
 TEST_F(CliErrors, Tokenize) {
   expect_failure(with_model("tokenize"), {"no input given"});
-  expect_failure(with_model("tokenize", {"--text", "a", "--file", "b"}), {"two inputs"});
+  expect_failure(with_model("tokenize", {"--text", "a", "--file", "b"}), {"several inputs"});
   expect_failure(with_model("tokenize", {"--text", "99999", "--decode"}), {"position 0", "99999"});
   expect_failure(with_model("tokenize", {"--text", "a\xff"}), {"byte 1"});
 }
