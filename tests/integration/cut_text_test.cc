@@ -119,6 +119,15 @@ TEST(CutText, AByteLevelBlankGoesBeforeTheTextAndNotBeforeItsParts) {
   const Json added = {{"id", 300}, {"content", "end"}, {"special", true}};
   const Json change = {{"pre_tokenizer", sequence(Json::array({blank}))}, {"added_tokens", {added}}};
   EXPECT_FALSE(changed_tokenizer(folder, change)->cuts_before_line_break());
+
+  // The same with GPT-2's two files.
+  const std::string path = folder.file("model") + "/tokenizer.json";
+  folder.write("vocab.json", parse_json(read_file(path), path).at("model").at("vocab").dump());
+  folder.write("merges.txt", "#version: 0.2\n");
+  folder.write("tokenizer_config.json", R"({"add_prefix_space": true})");
+  expect_cuts(*load_tokenizer(folder.file("vocab.json")), "One\nand another\r\n\r\nthe end\n");
+  folder.write("added_tokens.json", R"({"end": 300})");
+  EXPECT_FALSE(load_tokenizer(folder.file("vocab.json"))->cuts_before_line_break());
 }
 
 TEST(CutText, WhereATokenReachesOverTheLineBreakItIsNotCut) {

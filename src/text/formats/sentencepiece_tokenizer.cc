@@ -171,7 +171,8 @@ class SentencePieceTokenizer : public Tokenizer {
   }
 
   bool cuts_before_line_break() const override {
-    return encoder_->cuts_before_line_break() && added_.cuts_before_line_break();
+    return encoder_->cuts_before_line_break() && added_.cuts_before_line_break() &&
+           !(prefix_everywhere_ && added_.any_ends_in_letter());
   }
 
   std::string token_bytes(int32_t id) const override {

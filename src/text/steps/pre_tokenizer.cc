@@ -86,9 +86,7 @@ PreTokenizer::PreTokenizer(const JsonObject& document) {
 
 PreTokenizer PreTokenizer::byte_level(const char* pattern, bool add_prefix_space) {
   PreTokenizer result;
-  if (add_prefix_space) result.steps_.push_back(std::make_unique<PrefixSpace>(false));
-  result.add_words(make_regex_pattern(pattern, "", ""), SplitBehavior::kIsolated, false);
-  result.ends_in_bytes_ = result.has_byte_level_ = true;
+  result.add_byte_level(add_prefix_space, pattern);
   return result;
 }
 
@@ -107,7 +105,8 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
       throw Error(ErrorCode::kUnsupported, "more than one ByteLevel pre-tokenizer",
                   {.file = step.file(), .place = step.path_of("type")});
     }
-    add_byte_level(step.boolean_or("add_prefix_space", true), step.boolean_or("use_regex", true));
+    add_byte_level(step.boolean_or("add_prefix_space", true),
+                   step.boolean_or("use_regex", true) ? kGpt2Pattern : nullptr);
   } else if (type == "Split") {
     refuse_unknown_keys(step, {"type", "pattern", "behavior", "invert"});
     const SplitBehavior behavior = parse_behavior(step, "behavior", "");
@@ -135,13 +134,13 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
   }
 }
 
-void PreTokenizer::add_byte_level(bool add_prefix_space, bool use_regex) {
+void PreTokenizer::add_byte_level(bool add_prefix_space, const char* pattern) {
   if (add_prefix_space) {
     blank_before_sections_ = !cuts_before_line_break_;
     steps_.push_back(std::make_unique<PrefixSpace>(cuts_before_line_break_));
   }
-  if (use_regex) {
-    add_words(make_regex_pattern(kGpt2Pattern, "", ""), SplitBehavior::kIsolated, false);
+  if (pattern != nullptr) {
+    add_words(make_regex_pattern(pattern, "", ""), SplitBehavior::kIsolated, false);
   }
   ends_in_bytes_ = has_byte_level_ = true;
 }

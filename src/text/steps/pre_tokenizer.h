@@ -60,7 +60,7 @@ class PreTokenizer {
 
  private:
   void add_step(const JsonObject& step, const std::string& type);
-  void add_byte_level(bool add_prefix_space, bool use_regex);
+  void add_byte_level(bool add_prefix_space, const char* pattern);  // nullptr: none
   void add_words(std::unique_ptr<SplitPattern> pattern, SplitBehavior behavior, bool invert);
   void run_from(size_t step, const Piece& piece, PreTokenizerScratch& scratch, PieceSink sink) const;
 
