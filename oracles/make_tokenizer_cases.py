@@ -51,6 +51,16 @@ MORE_TEXTS = {
     "Lowercase": ["\ua7cb\ua7ce\ua7da \U00010d50\U00016ea0\u1c89 \u0130\u03a3"],
 }
 
+# For steps that look at kinds of characters of their own.
+CHARACTER_TEXTS = [
+    "Hello w\u00f6rld",
+    "a\u200db\u0085c\ufffd\x00d \u4e2d\u6587 e\u0301\u0327\u20dd x\u0488 \u0903z",
+    "\u200b\ufeff\u2028x\u2581y\x01z\x0b\x7f\u1680 \u00a0\u3000",
+    "don't stop, e.g. now--OK? \u24b6\u2160 a_b\u203fc",
+    "lower lowest newer wider low_low low",
+    "\u212bngstr\u00f6m \u1e9b\u0323 \u0130stanbul \u03a3\u03a3",
+]
+
 ISOLATED = {"add_prefix_space": False, "trim_offsets": True}
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -79,6 +89,20 @@ def train(byte_level_alphabet, mark=False):
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=520, min_frequency=1, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], model["merges"]
+
+
+def train_words(pre_tokenizer, **settings):
+    """(vocab, merges) over words, whose pieces have a suffix or prefix."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizer
+    # z and what is not ASCII stays unknown.
+    texts = [text.replace("z", "").encode("ascii", "ignore").decode() for text in TEXTS + CHARACTER_TEXTS]
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, min_frequency=1, special_tokens=["<unk>"], show_progress=False, **settings
+    )
     tokenizer.train_from_iterator(texts, trainer)
     model = json.loads(tokenizer.to_str())["model"]
     return model["vocab"], model["merges"]
@@ -212,13 +236,93 @@ def tokenizers():
         bpe(no_bytes, kept), mark, None, sequence("decoders", back, {"type": "Fuse"})
     )
 
+def all_tokenizers():
+    """Yields (name, tokenizer.json as a value, texts)."""
+    for name, value in tokenizers():
+        yield name, value, [*TEXTS, *MORE_TEXTS.get(name, ())]
+    more = [*TEXTS, *CHARACTER_TEXTS, "lowest" * 12]
+    for name, value in [*character_tokenizers(), *word_tokenizers()]:
+        yield name, value, more
+
+
+def character_tokenizers():
+    """Steps that tell characters by their kinds, and tokens around a text."""
+    vocab, merges = train(True)
+    model = bpe(vocab, merges)
+    decoder = {"type": "ByteLevel", **ISOLATED, "use_regex": True}
+    more = {"added": added_tokens(len(vocab), vocab)}
+
+    def words(*steps):
+        steps = sequence("pretokenizers", *steps, byte_level(regex=False))
+        return document(model, pre_tokenizer=steps, decoder=decoder, **more)
+
+    for kind in ("Whitespace", "WhitespaceSplit", "BertPreTokenizer"):
+        yield kind, words({"type": kind})
+    yield "CharDelimiterSplit", words({"type": "CharDelimiterSplit", "delimiter": "e"})
+    yield "Whitespace, Digits", words({"type": "WhitespaceSplit"}, {"type": "Digits", "individual_digits": True})
+
+    def normal(*steps):
+        return document(model, sequence("normalizers", *steps), byte_level(), decoder, **more)
+
+    yield "StripAccents", normal({"type": "StripAccents"})
+    yield "StripAccents after NFKD", normal({"type": "NFKD"}, {"type": "StripAccents"}, {"type": "Lowercase"})
+    yield "Nmt", normal({"type": "Nmt"})
+    for clean, chinese, accents, lower in (
+        (False, False, None, True), (True, True, None, True), (True, False, None, False), (False, True, None, False),
+        (False, False, True, False), (True, True, False, True)):
+        step = {"type": "BertNormalizer", "clean_text": clean, "handle_chinese_chars": chinese,
+                "strip_accents": accents, "lowercase": lower}
+        yield f"BertNormalizer {clean} {chinese} {accents} {lower}", normal(step)
+    yield "ByteLevel normalizer", document(model, {"type": "ByteLevel"}, None, decoder, **more)
+    yield "ByteLevel normalizer, split", document(
+        model, {"type": "ByteLevel"}, split({"Regex": "[\u0100-\u0120]|\\d"}, "MergedWithNext"), decoder, **more)
+
+    ids = {token["content"]: token["id"] for token in more["added"]}
+    ends = {"sep": ["</y>", ids["</y>"]], "cls": ["<s>", ids["<s>"]]}
+    roberta = {"type": "RobertaProcessing", **ends, "trim_offsets": True, "add_prefix_space": False}
+    bert = {"type": "BertProcessing", **ends}
+    yield "RobertaProcessing", document(model, None, byte_level(), decoder, roberta, **more)
+    yield "BertProcessing", document(
+        model, None, byte_level(), decoder, sequence("processors", byte_level(), bert), **more)
+
+
+def word_tokenizers():
+    """Pieces that tell by a suffix or prefix where in a word they stand."""
+    bert = pre_tokenizers.BertPreTokenizer()
+    lower = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
+             "lowercase": True}
+    for prefix, suffix in ((None, "</w>"), ("##", None), ("##", "</w>")):
+        settings = {}
+        if prefix:
+            settings["continuing_subword_prefix"] = prefix
+        if suffix:
+            settings["end_of_word_suffix"] = suffix
+        decoder = {"type": "BPEDecoder", "suffix": suffix or "##"}
+        vocab, merges = train_words(bert, **settings)
+        for unk in ("<unk>", None):
+            model = bpe(vocab, merges, unk_token=unk, **settings)
+            name = f"pieces {prefix}a{suffix}, unknown {unk}"
+            yield name, document(model, lower, {"type": "BertPreTokenizer"}, decoder, added=added_tokens(len(vocab), vocab))
+        fallback = dict(vocab)
+        for b in range(256):
+            fallback.setdefault(f"<0x{b:02X}>", len(fallback))
+        yield f"pieces {prefix}a{suffix}, bytes", document(
+            bpe(fallback, merges, byte_fallback=True, **settings), None, {"type": "Whitespace"}, decoder)
+        vocab, merges = train_words(pre_tokenizers.ByteLevel(add_prefix_space=False), **settings)
+        yield f"bytes {prefix}a{suffix}", document(
+            bpe(vocab, merges, unk_token="<unk>", **settings), None, byte_level(),
+            {"type": "ByteLevel", **ISOLATED, "use_regex": True})
+    long = bpe(*train_words(bert, end_of_word_suffix="</w>"), unk_token="<unk>", end_of_word_suffix="</w>",
+               ignore_merges=True, fuse_unk=True)
+    yield "pieces a</w>, ignore merges", document(long, None, {"type": "WhitespaceSplit"}, {"type": "BPEDecoder", "suffix": "</w>"})
+
 
 def main():
     result = []
-    for name, value in tokenizers():
+    for name, value, texts in all_tokenizers():
         tokenizer = Tokenizer.from_str(json.dumps(value))
         cases = []
-        for text in [*TEXTS, *MORE_TEXTS.get(name, ())]:
+        for text in texts:
             ids = tokenizer.encode(text, add_special_tokens=False).ids
             framed = tokenizer.encode(text, add_special_tokens=True).ids
             cases.append({"text": text, "ids": ids, "framed": framed, "decoded": tokenizer.decode(ids, skip_special_tokens=False)})
@@ -226,6 +330,9 @@ def main():
         plain.encode_special_tokens = True
         for case in cases:
             case["plain"] = plain.encode(case["text"], add_special_tokens=False).ids
+            for key in ("framed", "plain"):
+                if case[key] == case["ids"]:
+                    del case[key]  # the same
         result.append({"name": name, "tokenizer": value, "cases": cases})
     # Many tokenizers share a model: it is written once, under its number.
     models_by_text = {}

@@ -312,13 +312,17 @@ TEST(TokenizerJson, WhatItDoesNotKnowIsNamed) {
   expect_named(with("/version", "2.0"), "version");
   expect_named(with("/model/type", "Unigram"), "model.type");
   expect_named(with("/model/dropout", 0.1), "model.dropout");
-  expect_named(with("/model/end_of_word_suffix", "</w>"), "end_of_word_suffix");
   expect_named(with("/model/unk_token", "<unk>"), "unk_token");
-  expect_named(with("/normalizer", {{"type", "Nmt"}}), "normalizer.type");
+  expect_named(with("/normalizer", {{"type", "Precompiled"}}), "normalizer.type");
   expect_named(with("/pre_tokenizer/regex", "x"), "pre_tokenizer.regex");
-  expect_named(with("/pre_tokenizer", {{"type", "Whitespace"}}), "Whitespace");
+  expect_named(with("/pre_tokenizer", {{"type", "UnicodeScripts"}}), "UnicodeScripts");
   expect_named(with("/decoder", {{"type", "WordPiece"}}), "decoder.type");
-  expect_named(with("/post_processor", {{"type", "BertProcessing"}}), "post_processor.type");
+  expect_named(with("/post_processor", {{"type", "Other"}}), "post_processor.type");
+  expect_named(with("/post_processor", {{"type", "BertProcessing"}, {"sep", 5}, {"cls", {"he", 256}}}),
+               "sep");
+  expect_named(
+      with("/post_processor", {{"type", "BertProcessing"}, {"sep", {"he", 900}}, {"cls", {"he", 256}}}),
+      "post_processor");
   expect_named(with("/added_tokens/0/id", 5), "added_tokens");
   expect_named(with("/added_tokens/0/id", 1 << 30), "added_tokens[0].id");
   expect_named(with("/model/vocab/x", 1), "vocab");

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/utf8.h"
 #include "text/tokenizer.h"
 
@@ -7,11 +9,27 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, const std::vector<int32
                              bool skip_special)
     : tokenizer_(tokenizer), skip_special_(skip_special) {
   for (const int32_t id : prefix) bytes_of(id);
+  last_end_.clear();  // has been shown
+}
+
+// For formats whose last token differs: all of a token that does not depend on what follows.
+std::string StreamDecoder::bytes_with_end(int32_t id) {
+  const bool left_out =
+      id < 0 || id >= tokenizer_.vocab_size() || (skip_special_ && tokenizer_.is_special(id));
+  if (left_out) return "";
+  const std::string inner = tokenizer_.token_bytes(id);
+  const std::string last = tokenizer_.last_token_bytes(id);
+  const auto same = std::mismatch(inner.begin(), inner.end(), last.begin(), last.end());
+  const std::string bytes = inner_end_ + std::string(inner.begin(), same.first);
+  inner_end_.assign(same.first, inner.end());
+  last_end_.assign(same.second, last.end());
+  return bytes;
 }
 
 // The bytes that `id` adds to the decoded text. At the start of a text that is asked of decode() itself,
 // since only the format knows whether a blank is dropped there.
 std::string StreamDecoder::bytes_of(int32_t id) {
+  if (tokenizer_.last_token_differs()) return bytes_with_end(id);
   if (!at_start_) return skip_special_ && tokenizer_.is_special(id) ? "" : tokenizer_.token_bytes(id);
   const size_t before = tokenizer_.decode(start_, skip_special_).size();
   start_.push_back(id);
@@ -32,8 +50,9 @@ std::string StreamDecoder::push(int32_t id) {
 }
 
 std::string StreamDecoder::finish() {
-  const std::string out = utf8_sanitize(held_);
+  const std::string out = utf8_sanitize(held_ + last_end_);
   held_.clear();
+  last_end_.clear();
   return out;
 }
 

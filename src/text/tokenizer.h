@@ -50,6 +50,10 @@ class Tokenizer {
   // Ids beyond the vocabulary: empty. Where a format drops a blank at the start of a text (SentencePiece),
   // this is the form inside a text: with the blank.
   virtual std::string token_bytes(int32_t id) const = 0;
+  // The same at the end of a text, where some formats leave out the blank between words.
+  virtual std::string last_token_bytes(int32_t id) const { return token_bytes(id); }
+  // Whether these two differ for any token. If so, the start of a text is as its inside.
+  virtual bool last_token_differs() const { return false; }
   // The token as its file writes it ("Ġthe", "▁the", "<0x0A>").
   virtual std::string piece(int32_t id) const = 0;
 
@@ -114,12 +118,15 @@ class StreamDecoder {
 
  private:
   std::string bytes_of(int32_t id);
+  std::string bytes_with_end(int32_t id);
 
   const Tokenizer& tokenizer_;
   bool skip_special_;
   bool at_start_ = true;  // nothing but special tokens yet: formats that strip a leading blank do it here
   std::vector<int32_t> start_;  // these special tokens
   std::string held_;            // bytes of an unfinished character
+  // What the last token has at its end if another one follows, and if none does.
+  std::string inner_end_, last_end_;
 };
 
 }  // namespace sepllm

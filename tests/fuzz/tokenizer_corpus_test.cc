@@ -10,17 +10,40 @@
 namespace sepllm::test {
 namespace {
 
-std::string corpus_folder() { return std::string(SEPLLM_SOURCE_DIR) + "/tests/fuzz/corpus/tokenizer_json"; }
+std::string corpus_folder(const char* name = "tokenizer_json") {
+  return std::string(SEPLLM_SOURCE_DIR) + "/tests/fuzz/corpus/" + name;
+}
 
-TEST(TokenizerCorpus, IsReplayed) {
+size_t replay(const char* name, bool (*accepts)(std::string_view)) {
   size_t files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(corpus_folder())) {
+  for (const auto& entry : std::filesystem::directory_iterator(corpus_folder(name))) {
     SCOPED_TRACE(entry.path());
     const bool valid = entry.path().filename().string().starts_with("valid_");
-    EXPECT_EQ(try_tokenizer_json(read_file(entry.path())), valid);
+    EXPECT_EQ(accepts(read_file(entry.path())), valid);
     ++files;
   }
-  EXPECT_GE(files, 8u);
+  return files;
+}
+
+TEST(TokenizerCorpus, IsReplayed) {
+  EXPECT_GE(replay("tokenizer_json", try_tokenizer_json), 20u);
+  EXPECT_GE(replay("tokenizer_config", try_tokenizer_config), 10u);
+}
+
+TEST(TokenizerCorpus, EveryChangedByteAndEveryCutOfTheFilesNextToIt) {
+  for (const char* name : {"/valid_decoder", "/valid_names"}) {
+    const std::string whole = read_file(corpus_folder("tokenizer_config") + name);
+    size_t refused = 0;
+    for (size_t at = 0; at < whole.size(); ++at) {
+      refused += !try_tokenizer_config(std::string_view(whole).substr(0, at));
+      for (const unsigned char change : {0x01, 0x10, 0x80}) {
+        std::string damaged = whole;
+        damaged[at] = static_cast<char>(static_cast<unsigned char>(damaged[at]) ^ change);
+        refused += !try_tokenizer_config(damaged);
+      }
+    }
+    EXPECT_GT(refused, whole.size());
+  }
 }
 
 TEST(TokenizerCorpus, EveryTruncationIsAnError) {
@@ -32,7 +55,7 @@ TEST(TokenizerCorpus, EveryTruncationIsAnError) {
 }
 
 TEST(TokenizerCorpus, EveryChangedByteIsReadOrRefused) {
-  for (const char* name : {"/valid_llama2.json", "/valid_falcon.json"}) {
+  for (const char* name : {"/valid_llama2.json", "/valid_falcon.json", "/valid_bert.json"}) {
     const std::string whole = read_file(corpus_folder() + name);
     size_t refused = 0;
     for (size_t at = 0; at < whole.size(); ++at) {

@@ -109,8 +109,12 @@ TEST(CutText, AByteLevelBlankGoesBeforeTheTextAndNotBeforeItsParts) {
                 {"trim_offsets", nullptr},
                 {"use_regex", nullptr}};
   };
+  const Json runs = {{"type", "Whitespace"}};
+  const Json no_space = {{"type", "WhitespaceSplit"}};
+  const Json bert = {{"type", "BertPreTokenizer"}};
   for (const Json& steps :
-       {Json::array({blank}), Json::array({digits, blank}), Json::array({words, bytes})}) {
+       {Json::array({blank}), Json::array({digits, blank}), Json::array({words, bytes}),
+        Json::array({runs, bytes}), Json::array({no_space, blank}), Json::array({bert, blank})}) {
     SCOPED_TRACE(steps.dump());
     expect_cuts(*changed_tokenizer(folder, {{"pre_tokenizer", sequence(steps)}}),
                 "One\nand another\r\n\r\nthe end\n");
@@ -134,7 +138,12 @@ TEST(CutText, WhereATokenReachesOverTheLineBreakItIsNotCut) {
   const test::TemporaryFolder folder;
   const auto with = [&](const Json& change) { return changed_tokenizer(folder, change); };
   EXPECT_TRUE(with({{"normalizer", {{"type", "NFC"}}}})->cuts_before_line_break());
-  EXPECT_FALSE(with({{"normalizer", {{"type", "Prepend"}, {"prepend", "_"}}}})->cuts_before_line_break());
+  EXPECT_TRUE(with({{"normalizer", {{"type", "StripAccents"}}}})->cuts_before_line_break());
+  for (const Json& changing :
+       {Json{{"type", "Prepend"}, {"prepend", "_"}}, Json{{"type", "Nmt"}}, Json{{"type", "ByteLevel"}},
+        Json{{"type", "BertNormalizer"}, {"clean_text", true}}}) {
+    EXPECT_FALSE(with({{"normalizer", changing}})->cuts_before_line_break()) << changing;
+  }
   EXPECT_FALSE(with({{"pre_tokenizer", nullptr}})->cuts_before_line_break());
   const Json added = {{"id", 300},       {"content", "end\n"},  {"single_word", false}, {"lstrip", false},
                       {"rstrip", false}, {"normalized", false}, {"special", true}};

@@ -54,7 +54,14 @@ BpeModel::BpeModel(PieceTable pieces, BpeSettings settings, const std::string& f
                   {.file = file, .place = "model.unk_token", .got = settings_.unk_token});
     }
   }
-  index_units(file);
+  units_.clear();
+  for (const bool first : {true, false}) {
+    for (const bool last : {false, true}) {
+      const auto [before, behind] = decoration(first, last);
+      if (units_.empty() || decorated()) units_.push_back(index_units(before, behind));
+    }
+  }
+  if (settings_.byte_fallback) index_fallback(file);
   index_neighbours();
 }
 
@@ -72,7 +79,9 @@ BpeModel::BpeModel(PieceTable pieces, const std::vector<MergePair>& merges, BpeS
       }
       return id;
     };
-    merges_.set(id_of(left), id_of(right), {static_cast<int32_t>(rank), id_of(left + right)});
+    // The prefix of what continues a word is not repeated inside a piece.
+    const std::string whole = left + right.substr(std::min(settings_.continuing_prefix.size(), right.size()));
+    merges_.set(id_of(left), id_of(right), {static_cast<int32_t>(rank), id_of(whole)});
   }
 }
 
@@ -90,26 +99,39 @@ BpeModel BpeModel::from_ranks(PieceTable pieces, BpeSettings settings, const std
   return model;
 }
 
-void BpeModel::index_units(const std::string& file) {
-  units_.assign(settings_.bytes ? 256 : kCommonUnits, -1);
+std::pair<std::string_view, std::string_view> BpeModel::decoration(bool first, bool last) const {
+  return {first ? std::string_view() : settings_.continuing_prefix,
+          last ? std::string_view(settings_.end_suffix) : std::string_view()};
+}
+
+BpeModel::Units BpeModel::index_units(std::string_view before, std::string_view behind) const {
+  Units units;
+  units.common.assign(settings_.bytes ? 256 : kCommonUnits, -1);
   if (settings_.bytes) {
     for (size_t b = 0; b < 256; ++b) {
-      std::string character;
-      utf8_append(character, byte_alphabet()[b]);
-      units_[b] = pieces_.find(character);
+      std::string text(before);
+      utf8_append(text, byte_alphabet()[b]);
+      units.common[b] = pieces_.find(text.append(behind));
     }
-  } else {
-    for (int64_t id = 0; id < pieces_.size(); ++id) {
-      const auto unit = utf8_decode(pieces_.piece(id));
-      if (!unit || static_cast<size_t>(unit->length) != pieces_.piece(id).size()) continue;
-      if (unit->code_point < kCommonUnits) {
-        units_[unit->code_point] = static_cast<int32_t>(id);
-      } else {
-        rare_units_[unit->code_point] = static_cast<int32_t>(id);
-      }
+    return units;
+  }
+  for (int64_t id = 0; id < pieces_.size(); ++id) {
+    std::string_view piece = pieces_.piece(id);
+    if (piece.size() <= before.size() + behind.size()) continue;
+    if (!piece.starts_with(before) || !piece.ends_with(behind)) continue;
+    piece = piece.substr(before.size(), piece.size() - before.size() - behind.size());
+    const auto unit = utf8_decode(piece);
+    if (!unit || static_cast<size_t>(unit->length) != piece.size()) continue;
+    if (unit->code_point < kCommonUnits) {
+      units.common[unit->code_point] = static_cast<int32_t>(id);
+    } else {
+      units.rare[unit->code_point] = static_cast<int32_t>(id);
     }
   }
-  if (!settings_.byte_fallback) return;
+  return units;
+}
+
+void BpeModel::index_fallback(const std::string& file) {
   if (settings_.bytes) {
     throw Error(ErrorCode::kUnsupported, "byte_fallback in a byte-level tokenizer",
                 {.file = file, .place = "model.byte_fallback"});
@@ -120,6 +142,7 @@ void BpeModel::index_units(const std::string& file) {
 }
 
 void BpeModel::index_neighbours() {
+  if (decorated()) return;  // a character's piece depends on its place in the word: words are never cut
   neighbours_.assign(size_t{1} << kNeighbourBits, false);
   for (int64_t id = 0; id < pieces_.size(); ++id) {
     const std::string* piece = &pieces_.piece(id);
@@ -139,10 +162,10 @@ void BpeModel::index_neighbours() {
   }
 }
 
-int32_t BpeModel::unit_id(char32_t unit) const {
-  if (unit < units_.size()) return units_[unit];
-  const auto found = rare_units_.find(unit);
-  return found == rare_units_.end() ? -1 : found->second;
+int32_t BpeModel::unit_id(char32_t unit, const Units& units) {
+  if (unit < units.common.size()) return units.common[unit];
+  const auto found = units.rare.find(unit);
+  return found == units.rare.end() ? -1 : found->second;
 }
 
 // No piece has these two side by side, so no merge can cross. Unknown characters may still join by other
@@ -152,7 +175,7 @@ bool BpeModel::may_cut(char32_t left, char32_t right) const {
 }
 
 void BpeModel::encode_word(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& out) const {
-  if (word.size() > kCuttable) {
+  if (word.size() > kCuttable && !decorated()) {
     encode_long_word(word, scratch, out);
   } else {
     encode_part(word, scratch, out);
@@ -209,11 +232,14 @@ void BpeModel::append_units(std::string_view part, std::vector<int32_t>& symbols
   for (size_t at = 0; at < part.size(); at += static_cast<size_t>(length)) {
     const char32_t unit =
         settings_.bytes ? static_cast<unsigned char>(part[at]) : decode_valid_utf8(part.data() + at, length);
-    const int32_t id = unit_id(unit);
+    const bool first = at == 0;
+    const bool last = at + static_cast<size_t>(length) == part.size();
+    const int32_t id =
+        decorated() ? unit_id(unit, units_[(first ? 0 : 2) + (last ? 1 : 0)]) : unit_id(unit, units_[0]);
     bool unknown = false;
     if (id >= 0) {
       symbols.push_back(id);
-    } else if (!append_fallback(part.substr(at, static_cast<size_t>(length)), symbols)) {
+    } else if (!append_fallback(part.substr(at, static_cast<size_t>(length)), first, last, symbols)) {
       unknown = true;
       if (unk_id_ >= 0 && !(after_unknown && settings_.fuse_unk)) symbols.push_back(unk_id_);
     }
@@ -221,11 +247,15 @@ void BpeModel::append_units(std::string_view part, std::vector<int32_t>& symbols
   }
 }
 
-bool BpeModel::append_fallback(std::string_view character, std::vector<int32_t>& symbols) const {
+bool BpeModel::append_fallback(std::string_view character, bool first, bool last,
+                               std::vector<int32_t>& symbols) const {
   if (!settings_.byte_fallback) return false;
+  const auto [before, behind] = decoration(first, last);
+  std::string bytes(before);
+  bytes.append(character).append(behind);
   const auto id_of = [&](char b) { return fallback_[static_cast<unsigned char>(b)]; };
-  if (std::any_of(character.begin(), character.end(), [&](char b) { return id_of(b) < 0; })) return false;
-  for (const char b : character) symbols.push_back(id_of(b));
+  if (std::any_of(bytes.begin(), bytes.end(), [&](char b) { return id_of(b) < 0; })) return false;
+  for (const char b : bytes) symbols.push_back(id_of(b));
   return true;
 }
 

@@ -24,6 +24,8 @@ struct BpeSettings {
   bool ignore_merges = false;  // a word that is a piece is that token, whatever the merges
   bool fuse_unk = false;       // unknown characters in a row are one unknown token
   std::string unk_token{};     // empty: unknown characters are dropped
+  // Written before every character of a word but the first, and behind its last one, in the pieces.
+  std::string continuing_prefix{}, end_suffix{};
 };
 
 // What one thread needs while it encodes.
@@ -52,26 +54,39 @@ class BpeModel {
   const BpeSettings& settings() const { return settings_; }
 
  private:
-  BpeModel(PieceTable pieces, BpeSettings settings, const std::string& file);
-  void index_units(const std::string& file);
+  // Ids of the pieces of single characters.
+  struct Units {
+    std::vector<int32_t> common;                 // bytes, or characters below U+10000: id or -1
+    std::unordered_map<char32_t, int32_t> rare;  // characters from U+10000 on
+  };
+
+  void index_fallback(const std::string& file);
   void index_neighbours();
-  int32_t unit_id(char32_t unit) const;
+  BpeModel(PieceTable pieces, BpeSettings settings, const std::string& file);
+  // Pieces are written with continuing_prefix or end_suffix.
+  bool decorated() const { return !settings_.continuing_prefix.empty() || !settings_.end_suffix.empty(); }
+  // The texts before and behind a character at a place of a word.
+  std::pair<std::string_view, std::string_view> decoration(bool first, bool last) const;
+  static int32_t unit_id(char32_t unit, const Units& units);
+  int32_t unit_id(char32_t unit) const { return unit_id(unit, units_[0]); }
   bool may_cut(char32_t left, char32_t right) const;
   void encode_long_word(std::string_view word, BpeScratch& scratch, std::vector<int32_t>& out) const;
   void encode_part(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& out) const;
   void encode_uncached(std::string_view part, BpeScratch& scratch, std::vector<int32_t>& out) const;
+  Units index_units(std::string_view before, std::string_view behind) const;
   void append_units(std::string_view part, std::vector<int32_t>& symbols) const;
-  bool append_fallback(std::string_view character, std::vector<int32_t>& symbols) const;
+  bool append_fallback(std::string_view character, bool first, bool last,
+                       std::vector<int32_t>& symbols) const;
   int32_t whole_piece(std::string_view word, std::string& buffer) const;
 
   PieceTable pieces_;
   MergeTable merges_;
   BpeSettings settings_;
   int32_t unk_id_ = -1;
-  std::vector<int32_t> units_;                        // bytes, or characters below U+10000: id or -1
-  std::unordered_map<char32_t, int32_t> rare_units_;  // characters from U+10000 on
-  std::vector<int32_t> fallback_;                     // <0xNN>: id or -1
-  std::vector<bool> neighbours_;                      // hashed pairs of units that occur within some piece
+  // By 2 * (not the first of a word) + (last of a word); only the first one where pieces are not decorated.
+  std::vector<Units> units_ = std::vector<Units>(1);
+  std::vector<int32_t> fallback_;  // <0xNN>: id or -1
+  std::vector<bool> neighbours_;   // hashed pairs of units that occur within some piece
 };
 
 // Merges `symbols` to the end; both forms give the same result. The first is quadratic and fast for short

@@ -61,8 +61,7 @@ BpeTokenizer::BpeTokenizer(BpeParts parts, const TokenizerConfig& config, const 
   for (int64_t id = 0; id < vocab_size_; ++id) {
     const AddedToken* token = parts_.added.by_id(static_cast<int32_t>(id));
     bytes_[static_cast<size_t>(id)] =
-        token != nullptr ? token->content
-                         : parts_.decoder.token_bytes(piece(static_cast<int32_t>(id)), false);
+        token != nullptr ? token->content : parts_.decoder.token_bytes(piece(static_cast<int32_t>(id)), {});
   }
   choose_special_ids(config);
   adapt_frame(parts_.frame, config, bos_, eos_);
@@ -161,6 +160,11 @@ std::string BpeTokenizer::token_bytes(int32_t id) const {
   return id >= 0 && id < vocab_size_ ? bytes_[static_cast<size_t>(id)] : std::string();
 }
 
+std::string BpeTokenizer::last_token_bytes(int32_t id) const {
+  const bool same = !last_token_differs() || parts_.added.by_id(id) != nullptr;
+  return same ? token_bytes(id) : parts_.decoder.token_bytes(piece(id), {.last = true});
+}
+
 std::string BpeTokenizer::piece(int32_t id) const {
   if (const AddedToken* token = parts_.added.by_id(id)) return token->content;
   return id >= 0 && id < parts_.model.pieces().size() ? parts_.model.pieces().piece(id) : std::string();
@@ -169,15 +173,20 @@ std::string BpeTokenizer::piece(int32_t id) const {
 std::string BpeTokenizer::decode(const std::vector<int32_t>& ids, bool skip_special) const {
   std::string out;
   bool first = true;
+  int32_t previous = -1;  // the token before, where its end is still open
   for (const int32_t id : ids) {
     if (id < 0 || id >= vocab_size_ || (skip_special && is_special(id))) continue;
-    if (first && parts_.decoder.first_differs() && parts_.added.by_id(id) == nullptr) {
-      out += parts_.decoder.token_bytes(piece(id), true);
+    if (last_token_differs()) {
+      if (previous >= 0) out += token_bytes(previous);
+      previous = id;
+    } else if (first && parts_.decoder.first_differs() && parts_.added.by_id(id) == nullptr) {
+      out += parts_.decoder.token_bytes(piece(id), {.first = true});
     } else {
       out += bytes_[static_cast<size_t>(id)];
     }
     first = false;
   }
+  if (previous >= 0) out += last_token_bytes(previous);
   parts_.decoder.strip_start(out);
   return out;
 }

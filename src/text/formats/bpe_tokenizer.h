@@ -40,6 +40,8 @@ class BpeTokenizer : public Tokenizer {
 
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const override;
   std::string token_bytes(int32_t id) const override;
+  std::string last_token_bytes(int32_t id) const override;
+  bool last_token_differs() const override { return parts_.decoder.last_differs(); }
   std::string piece(int32_t id) const override;
   std::string decode(const std::vector<int32_t>& ids, bool skip_special = false) const override;
   int64_t vocab_size() const override { return vocab_size_; }

@@ -1,9 +1,6 @@
 #include "text/formats/prefix_space.h"
 
-#include <array>
 #include <functional>
-#include <string>
-#include <utility>
 
 namespace sepllm {
 namespace {
@@ -42,19 +39,22 @@ void set_metaspace(Json& step, bool add, bool everywhere) {
 }  // namespace
 
 void set_prefix_space(Json& document, bool add, bool everywhere) {
-  const std::array<std::pair<const char*, const char*>, 3> kinds = {
-      {{"normalizer", "normalizers"}, {"pre_tokenizer", "pretokenizers"}, {"decoder", "decoders"}}};
-  for (const auto& [key, list] : kinds) {
-    if (!document.is_object() || !document.contains(key)) continue;
-    const bool is_decoder = std::string_view(key) == "decoder";
-    for_each_json_step(document[key], list, [&](Json& step) {
-      if (has_string(step, "type", "ByteLevel") && !is_decoder) step["add_prefix_space"] = add;
-      if (has_string(step, "type", "Metaspace")) set_metaspace(step, add, everywhere);
-      const bool prepends = has_string(step, "type", "Prepend") && has_string(step, "prepend", "\u2581");
-      const bool strips = is_decoder && has_string(step, "type", "Strip") && has_string(step, "content", " ");
-      return add || (!prepends && !strips);
-    });
-  }
+  if (!document.is_object()) return;
+  const auto change = [&](const char* key, const char* list, const std::function<bool(Json&)>& fn) {
+    if (document.contains(key)) for_each_json_step(document[key], list, fn);
+  };
+  change("normalizer", "normalizers", [&](Json& step) {
+    return add || !has_string(step, "type", "Prepend") || !has_string(step, "prepend", "\u2581");
+  });
+  change("pre_tokenizer", "pretokenizers", [&](Json& step) {
+    if (has_string(step, "type", "ByteLevel")) step["add_prefix_space"] = add;
+    if (has_string(step, "type", "Metaspace")) set_metaspace(step, add, everywhere);
+    return true;
+  });
+  change("decoder", "decoders", [&](Json& step) {
+    if (has_string(step, "type", "Metaspace")) set_metaspace(step, add, everywhere);
+    return add || !has_string(step, "type", "Strip") || !has_string(step, "content", " ");
+  });
 }
 
 }  // namespace sepllm

@@ -13,6 +13,8 @@
 namespace sepllm {
 namespace {
 
+constexpr uint64_t kMaxJsonBytes = uint64_t{1} << 30;
+
 // The roles that every tokenizer of transformers knows (SPECIAL_TOKENS_ATTRIBUTES), in its order.
 constexpr std::array kRoles = {"bos_token", "eos_token", "unk_token", "sep_token",
                                "pad_token", "cls_token", "mask_token"};
@@ -161,13 +163,6 @@ std::vector<NamedToken> read_added_tokens(const JsonObject& object, const Specia
   return tokens;
 }
 
-template <typename Fn>
-void with_json(const std::string& path, Fn fn) {
-  if (!file_exists(path)) return;
-  const Json document = read_json(path, uint64_t{1} << 30);
-  fn(JsonObject(document, path));
-}
-
 // The classes that only wrap a tokenizer.json do not read add_prefix_space; the families' own do.
 bool reads_prefix_space(std::string tokenizer_class, const std::string& model_type) {
   if (tokenizer_class.empty()) return model_type.empty() || model_type == "gpt2" || model_type == "gpt_neox";
@@ -177,19 +172,25 @@ bool reads_prefix_space(std::string tokenizer_class, const std::string& model_ty
 
 class ConfigReader {
  public:
-  explicit ConfigReader(std::string folder) : folder_(std::move(folder)) {}
+  ConfigReader(const HubDocuments& documents, const std::string& folder)
+      : documents_(documents), folder_(folder) {}
 
   TokenizerConfig read() {
-    config_.chat_templates = read_chat_templates(folder_);
-    with_json(folder_ + "/tokenizer_config.json", [&](const JsonObject& object) { read_settings(object); });
+    with_json("tokenizer_config.json", [&](const JsonObject& object) { read_settings(object); });
     read_names();
-    with_json(folder_ + "/generation_config.json", [&](const JsonObject& object) { read_ids(object); });
-    with_json(folder_ + "/config.json", [&](const JsonObject& object) { read_model(object); });
+    with_json("generation_config.json", [&](const JsonObject& object) { read_ids(object); });
+    with_json("config.json", [&](const JsonObject& object) { read_model(object); });
     if (!reads_prefix_space(class_, model_type_)) config_.add_prefix_space.reset();
     return std::move(config_);
   }
 
  private:
+  template <typename Fn>
+  void with_json(const char* name, Fn fn) {
+    const auto document = documents_.find(name);
+    if (document != documents_.end()) fn(JsonObject(document->second, folder_ + "/" + name));
+  }
+
   static std::optional<bool> flag(const JsonObject& object, const char* key) {
     return object.has(key) ? std::optional(object.boolean_or(key, false)) : std::nullopt;
   }
@@ -207,7 +208,7 @@ class ConfigReader {
 
   void read_names() {
     SpecialNames map;
-    with_json(folder_ + "/special_tokens_map.json", [&](const JsonObject& object) { map.read(object); });
+    with_json("special_tokens_map.json", [&](const JsonObject& object) { map.read(object); });
     if (has_decoder_) {
       names_.append_to(config_.tokens, /*ignored=*/false);
       map.append_to(config_.tokens, /*ignored=*/true);
@@ -215,7 +216,7 @@ class ConfigReader {
     } else {
       map.fill_from(names_);
       names_ = std::move(map);
-      with_json(folder_ + "/added_tokens.json",
+      with_json("added_tokens.json",
                 [&](const JsonObject& object) { config_.tokens = read_added_tokens(object, names_); });
       names_.append_to(config_.tokens, /*ignored=*/false);
     }
@@ -247,7 +248,8 @@ class ConfigReader {
     }
   }
 
-  std::string folder_;
+  const HubDocuments& documents_;
+  const std::string& folder_;
   TokenizerConfig config_;
   SpecialNames names_;
   bool has_decoder_ = false;
@@ -256,6 +258,20 @@ class ConfigReader {
 
 }  // namespace
 
-TokenizerConfig read_tokenizer_config(const std::string& folder) { return ConfigReader(folder).read(); }
+TokenizerConfig parse_tokenizer_config(const HubDocuments& documents, const std::string& folder) {
+  return ConfigReader(documents, folder).read();
+}
+
+TokenizerConfig read_tokenizer_config(const std::string& folder) {
+  HubDocuments documents;
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                           "generation_config.json", "config.json"}) {
+    const std::string path = folder + "/" + name;
+    if (file_exists(path)) documents.emplace(name, read_json(path, kMaxJsonBytes));
+  }
+  TokenizerConfig config = parse_tokenizer_config(documents, folder);
+  config.chat_templates = read_chat_templates(folder);
+  return config;
+}
 
 }  // namespace sepllm

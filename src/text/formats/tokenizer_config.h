@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "text/steps/added_tokens.h"
 #include "text/tokenizer.h"
 
@@ -52,5 +53,9 @@ struct TokenizerConfig {
 // - Ids of BOS and EOS for which no text is given: generation_config.json, then config.json.
 // Error (kBadFile) for values of the wrong type.
 TokenizerConfig read_tokenizer_config(const std::string& folder);
+
+// The same, but for chat templates, from the contents of these files, by name; `folder` is theirs in errors.
+using HubDocuments = std::map<std::string, Json>;
+TokenizerConfig parse_tokenizer_config(const HubDocuments& documents, const std::string& folder);
 
 }  // namespace sepllm

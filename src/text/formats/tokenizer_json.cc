@@ -1,6 +1,7 @@
 #include "text/formats/tokenizer_json.h"
 
 #include "base/error.h"
+#include "text/formats/post_processor.h"
 #include "text/formats/prefix_space.h"
 #include "text/formats/tokenizer_file.h"
 #include "text/steps/json_step.h"
@@ -8,7 +9,7 @@
 namespace sepllm {
 namespace {
 
-// Settings that change nothing when they are empty, and are not supported otherwise.
+// A setting that changes nothing when it is empty, and is not supported otherwise.
 void refuse_setting(const JsonObject& model, const char* key) {
   const Json null;
   const auto it = model.json().find(key);
@@ -33,14 +34,14 @@ BpeSettings parse_settings(const JsonObject& model, bool bytes) {
     throw Error(ErrorCode::kUnsupported, "this kind of model is not supported",
                 {.file = model.file(), .place = "model.type", .expected = "BPE", .got = type});
   }
-  for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
-    refuse_setting(model, key);
-  }
+  refuse_setting(model, "dropout");
   return {.bytes = bytes,
           .byte_fallback = model.boolean_or("byte_fallback", false),
           .ignore_merges = model.boolean_or("ignore_merges", false),
           .fuse_unk = model.boolean_or("fuse_unk", false),
-          .unk_token = model.string_or("unk_token", "")};
+          .unk_token = model.string_or("unk_token", ""),
+          .continuing_prefix = model.string_or("continuing_subword_prefix", ""),
+          .end_suffix = model.string_or("end_of_word_suffix", "")};
 }
 
 BpeModel parse_model(const JsonObject& document, TokenizerFile& content, bool bytes) {
@@ -52,66 +53,7 @@ BpeModel parse_model(const JsonObject& document, TokenizerFile& content, bool by
   return {PieceTable(std::move(content.vocab), document.file()), content.merges, settings, document.file()};
 }
 
-// The special tokens of a TemplateProcessing for a single text, before and after it.
-class TemplateReader {
- public:
-  explicit TemplateReader(const JsonObject& step) : step_(step) {}
-
-  TextFrame read() {
-    refuse_unknown_keys(step_, {"type", "single", "pair", "special_tokens"});
-    const Json& single = step_.at("single");
-    if (!single.is_array()) wrong("a list");
-    for (const Json& member : single) read_member(JsonObject(member, step_.file(), step_.path_of("single")));
-    if (!seen_text_) wrong("a Sequence A");
-    return std::move(frame_);
-  }
-
- private:
-  [[noreturn]] void wrong(const char* expected) const {
-    throw Error(ErrorCode::kBadFile, "wrong template",
-                {.file = step_.file(), .place = step_.path_of("single"), .expected = expected});
-  }
-
-  void read_member(const JsonObject& member) {
-    refuse_unknown_keys(member, {"Sequence", "SpecialToken"});
-    if (member.has("Sequence")) {
-      if (seen_text_ || member.object("Sequence").string("id") != "A") wrong("one Sequence, A");
-      seen_text_ = true;
-      return;
-    }
-    const std::string name = member.object("SpecialToken").string("id");
-    const JsonObject token = step_.object("special_tokens").object(name.c_str());
-    const Json& ids = token.at("ids");
-    if (!ids.is_array()) wrong("special_tokens with ids");
-    std::vector<int32_t>& target = seen_text_ ? frame_.after : frame_.before;
-    for (const Json& id : ids) {
-      const Json holder = {{"ids", id}};
-      target.push_back(static_cast<int32_t>(
-          JsonObject(holder, step_.file(), token.path_of("ids")).integer("ids", 0, INT32_MAX)));
-    }
-  }
-
-  const JsonObject& step_;
-  TextFrame frame_;
-  bool seen_text_ = false;
-};
-
-TextFrame parse_post_processor(const JsonObject& document) {
-  TextFrame frame;
-  for_each_step(document, "post_processor", "processors",
-                [&](const JsonObject& step, const std::string& type) {
-                  if (type == "ByteLevel") return;  // moves offsets only
-                  if (type != "TemplateProcessing") unknown_step(step, type);
-                  if (!frame.before.empty() || !frame.after.empty()) {
-                    throw Error(ErrorCode::kUnsupported, "more than one template",
-                                {.file = step.file(), .place = step.path_of("type")});
-                  }
-                  frame = TemplateReader(step).read();
-                });
-  return frame;
-}
-
-// Ids that the template names must be tokens.
+// Ids that the post-processor names must be tokens.
 void check_frame(const TextFrame& frame, const BpeModel& model, const AddedTokens& added,
                  const std::string& file) {
   for (const auto* ids : {&frame.before, &frame.after}) {
@@ -119,7 +61,7 @@ void check_frame(const TextFrame& frame, const BpeModel& model, const AddedToken
       const bool known =
           added.by_id(id) != nullptr || (id < model.pieces().size() && !model.pieces().piece(id).empty());
       if (known) continue;
-      throw Error(ErrorCode::kBadFile, "template names an id without a token",
+      throw Error(ErrorCode::kBadFile, "post-processor names an id without a token",
                   {.file = file, .place = "post_processor", .got = std::to_string(id)});
     }
   }

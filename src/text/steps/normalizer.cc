@@ -62,24 +62,6 @@ class Replace : public NormalizerStep {
   std::string content_;
 };
 
-class Lowercase : public NormalizerStep {
- public:
-  bool cuts_before_line_break() const override { return true; }
-  bool apply(std::string_view in, std::string& out, RegexScratch&) const override {
-    out.clear();
-    int length = 0;
-    for (size_t at = 0; at < in.size(); at += static_cast<size_t>(length)) {
-      const char32_t c = decode_valid_utf8(in.data() + at, length);
-      if (c == 0x130) {  // the one character whose lower case is two
-        out += "i\xCC\x87";
-      } else {
-        utf8_append(out, to_lower_case(c));
-      }
-    }
-    return true;
-  }
-};
-
 class Strip : public NormalizerStep {
  public:
   Strip(bool left, bool right) : left_(left), right_(right) {}
@@ -102,34 +84,57 @@ class Strip : public NormalizerStep {
   bool left_, right_;
 };
 
-std::unique_ptr<NormalizerStep> make_step(const JsonObject& step, const std::string& type) {
-  if (type == "Prepend") {
-    refuse_unknown_keys(step, {"type", "prepend"});
-    return std::make_unique<Prepend>(step.string("prepend"));
-  }
-  if (type == "Replace") {
-    refuse_unknown_keys(step, {"type", "pattern", "content"});
-    return std::make_unique<Replace>(parse_pattern(step, "pattern"), step.string("content"));
-  }
-  if (type == "Strip") {
-    refuse_unknown_keys(step, {"type", "strip_left", "strip_right"});
-    return std::make_unique<Strip>(step.boolean_or("strip_left", true), step.boolean_or("strip_right", true));
-  }
-  refuse_unknown_keys(step, {"type"});
+// Steps without settings; nullptr for another.
+std::unique_ptr<NormalizerStep> make_plain_step(const std::string& type) {
   if (type == "NFC") return make_unicode_normalizer(NormalForm::kNfc);
   if (type == "NFD") return make_unicode_normalizer(NormalForm::kNfd);
   if (type == "NFKC") return make_unicode_normalizer(NormalForm::kNfkc);
   if (type == "NFKD") return make_unicode_normalizer(NormalForm::kNfkd);
-  if (type == "Lowercase") return std::make_unique<Lowercase>();
-  unknown_step(step, type);
+  if (type == "Lowercase") return make_lowercase();
+  if (type == "StripAccents") return make_class_remover(kMark);
+  if (type == "Nmt") return make_nmt();
+  if (type == "ByteLevel") return make_byte_level_normalizer();
+  return nullptr;
 }
 
 }  // namespace
 
 Normalizer::Normalizer(const JsonObject& document) {
-  for_each_step(document, "normalizer", "normalizers", [&](const JsonObject& step, const std::string& type) {
-    steps_.push_back(make_step(step, type));
-  });
+  for_each_step(document, "normalizer", "normalizers",
+                [&](const JsonObject& step, const std::string& type) { add_step(step, type); });
+}
+
+void Normalizer::add_step(const JsonObject& step, const std::string& type) {
+  if (type == "Prepend") {
+    refuse_unknown_keys(step, {"type", "prepend"});
+    steps_.push_back(std::make_unique<Prepend>(step.string("prepend")));
+  } else if (type == "Replace") {
+    refuse_unknown_keys(step, {"type", "pattern", "content"});
+    steps_.push_back(std::make_unique<Replace>(parse_pattern(step, "pattern"), step.string("content")));
+  } else if (type == "Strip") {
+    refuse_unknown_keys(step, {"type", "strip_left", "strip_right"});
+    steps_.push_back(
+        std::make_unique<Strip>(step.boolean_or("strip_left", true), step.boolean_or("strip_right", true)));
+  } else if (type == "BertNormalizer") {
+    add_bert_steps(step);
+  } else {
+    auto plain = make_plain_step(type);
+    if (plain == nullptr) unknown_step(step, type);
+    refuse_unknown_keys(step, {"type"});
+    steps_.push_back(std::move(plain));
+  }
+}
+
+void Normalizer::add_bert_steps(const JsonObject& step) {
+  refuse_unknown_keys(step, {"type", "clean_text", "handle_chinese_chars", "strip_accents", "lowercase"});
+  const bool lowercase = step.boolean_or("lowercase", true);
+  if (step.boolean_or("clean_text", true)) steps_.push_back(make_bert_cleaner());
+  if (step.boolean_or("handle_chinese_chars", true)) steps_.push_back(make_han_spacer());
+  if (step.boolean_or("strip_accents", lowercase)) {  // null: as `lowercase`
+    steps_.push_back(make_unicode_normalizer(NormalForm::kNfd));
+    steps_.push_back(make_class_remover(kNonspacingMark));
+  }
+  if (lowercase) steps_.push_back(make_lowercase());
 }
 
 bool Normalizer::cuts_before_line_break() const {

@@ -30,8 +30,8 @@ struct NormalizerScratch {
 class Normalizer {
  public:
   Normalizer() = default;
-  // NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, Replace and sequences of them, under the key
-  // "normalizer" of `document`. Error (kUnsupported) for any other.
+  // NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Prepend, Replace, BertNormalizer, Nmt, ByteLevel
+  // and sequences of them, under the key "normalizer" of `document`. Error (kUnsupported) for any other.
   explicit Normalizer(const JsonObject& document);
 
   // The normal form, in `scratch` or `text` itself.
@@ -39,6 +39,9 @@ class Normalizer {
   bool cuts_before_line_break() const;
 
  private:
+  void add_step(const JsonObject& step, const std::string& type);
+  void add_bert_steps(const JsonObject& step);
+
   std::vector<std::unique_ptr<NormalizerStep>> steps_;
 };
 
@@ -48,5 +51,18 @@ std::unique_ptr<NormalizerStep> make_unicode_normalizer(NormalForm form);
 // Whether `c` is its own NFC, starts a new unit there and never joins the character before it: text may be
 // cut in front of it. True for most characters of running text, not for all of which it holds.
 bool is_nfc_inert(char32_t c);
+
+// Steps that look at each character by itself (character_normalizers.cc).
+// Leaves out the characters with any flag of `mask` (normalizer_classes()).
+std::unique_ptr<NormalizerStep> make_class_remover(uint8_t mask);
+std::unique_ptr<NormalizerStep> make_lowercase();
+// clean_text and handle_chinese_chars of BertNormalizer: no control characters and all white space a blank;
+// blanks around Chinese characters.
+std::unique_ptr<NormalizerStep> make_bert_cleaner();
+std::unique_ptr<NormalizerStep> make_han_spacer();
+// SentencePiece's nmt rule: some control characters go, other ones and all kinds of blanks become a blank.
+std::unique_ptr<NormalizerStep> make_nmt();
+// The bytes of the text, written in GPT-2's alphabet.
+std::unique_ptr<NormalizerStep> make_byte_level_normalizer();
 
 }  // namespace sepllm

@@ -37,6 +37,27 @@ class ByteEncode : public PreTokenizerStep {
   }
 };
 
+// Runs of word characters, and of others that are no white space; white space goes.
+class WordRuns : public PreTokenizerStep {
+ public:
+  void run(const Piece& piece, RegexScratch&, std::string&, PieceSink next) const override {
+    const auto kind_at = [&](size_t at, int& length) {
+      return classes_[decode_valid_utf8(piece.text.data() + at, length)] & (kSpace | kWord);
+    };
+    int length = 0;
+    for (size_t at = 0, end = 0; at < piece.text.size(); at = end) {
+      const int kind = kind_at(at, length);
+      end = at + static_cast<size_t>(length);
+      while (end < piece.text.size() && kind_at(end, length) == kind) end += static_cast<size_t>(length);
+      if (kind == kSpace) continue;
+      next({piece.text.substr(at, end - at), piece.first && at == 0, piece.continued && at == 0});
+    }
+  }
+
+ private:
+  const uint8_t* classes_ = unicode_classes();
+};
+
 // Blanks become `mark`, which also goes before the text as `scheme` says.
 class Metaspace : public PreTokenizerStep {
  public:
@@ -111,15 +132,6 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
     refuse_unknown_keys(step, {"type", "pattern", "behavior", "invert"});
     const SplitBehavior behavior = parse_behavior(step, "behavior", "");
     add_words(parse_pattern(step, "pattern"), behavior, step.boolean_or("invert", false));
-  } else if (type == "Digits") {
-    refuse_unknown_keys(step, {"type", "individual_digits"});
-    const auto behavior =
-        step.boolean_or("individual_digits", false) ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
-    steps_.push_back(make_split(make_class_pattern(kNumeric), behavior, false));
-  } else if (type == "Punctuation") {
-    refuse_unknown_keys(step, {"type", "behavior"});
-    const SplitBehavior behavior = parse_behavior(step, "behavior", "Isolated");
-    steps_.push_back(make_split(make_class_pattern(kPunctuation), behavior, false));
   } else if (type == "Metaspace") {
     refuse_unknown_keys(step,
                         {"type", "replacement", "str_rep", "add_prefix_space", "prepend_scheme", "split"});
@@ -129,9 +141,38 @@ void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
     if (step.boolean_or("split", true)) {
       steps_.push_back(make_split(make_string_pattern(mark), SplitBehavior::kMergedWithNext, false));
     }
-  } else {
+  } else if (!add_class_step(step, type)) {
     unknown_step(step, type);
   }
+}
+
+bool PreTokenizer::add_class_step(const JsonObject& step, const std::string& type) {
+  const auto add = [&](std::unique_ptr<SplitPattern> pattern, SplitBehavior behavior) {
+    steps_.push_back(make_split(std::move(pattern), behavior, false));
+  };
+  if (type == "Digits") {
+    refuse_unknown_keys(step, {"type", "individual_digits"});
+    const bool individual = step.boolean_or("individual_digits", false);
+    add(make_class_pattern(kNumeric), individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
+  } else if (type == "Punctuation") {
+    refuse_unknown_keys(step, {"type", "behavior"});
+    add(make_class_pattern(kPunctuation), parse_behavior(step, "behavior", "Isolated"));
+  } else if (type == "CharDelimiterSplit") {
+    refuse_unknown_keys(step, {"type", "delimiter"});
+    add(make_string_pattern(single_character(step, "delimiter")), SplitBehavior::kRemoved);
+  } else if (type == "WhitespaceSplit" || type == "Whitespace" || type == "BertPreTokenizer") {
+    refuse_unknown_keys(step, {"type"});
+    cuts_before_line_break_ |= local_;  // white space, of whatever kind, ends words
+    if (type == "Whitespace") {
+      steps_.push_back(std::make_unique<WordRuns>());
+    } else {
+      add(make_class_pattern(kSpace), SplitBehavior::kRemoved);
+    }
+    if (type == "BertPreTokenizer") add(make_class_pattern(kPunctuation), SplitBehavior::kIsolated);
+  } else {
+    return false;
+  }
+  return true;
 }
 
 void PreTokenizer::add_byte_level(bool add_prefix_space, const char* pattern) {

@@ -39,8 +39,9 @@ enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWith
 class PreTokenizer {
  public:
   PreTokenizer() = default;
-  // ByteLevel, Split, Digits, Punctuation, Metaspace and sequences of them, under the key "pre_tokenizer" of
-  // `document`. Error (kUnsupported) for any other.
+  // ByteLevel, Split, Digits, Punctuation, Whitespace, WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit,
+  // Metaspace and sequences of them, under the key "pre_tokenizer" of `document`. Error (kUnsupported) for
+  // any other.
   explicit PreTokenizer(const JsonObject& document);
 
   // GPT-2's and Llama-3's: cut by a known pattern, then bytes.
@@ -60,6 +61,8 @@ class PreTokenizer {
 
  private:
   void add_step(const JsonObject& step, const std::string& type);
+  // The steps that cut at characters of a class. False: it is none of them.
+  bool add_class_step(const JsonObject& step, const std::string& type);
   void add_byte_level(bool add_prefix_space, const char* pattern);  // nullptr: none
   void add_words(std::unique_ptr<SplitPattern> pattern, SplitBehavior behavior, bool invert);
   void run_from(size_t step, const Piece& piece, PreTokenizerScratch& scratch, PieceSink sink) const;

@@ -1,5 +1,7 @@
 #include "text/steps/token_decoder.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "text/steps/byte_alphabet.h"
 #include "text/steps/json_step.h"
@@ -12,7 +14,7 @@ constexpr size_t kMaxTokenBytes = size_t{1} << 20;
 
 class ByteLevelDecoder : public DecoderStep {
  public:
-  std::string apply(std::string token, bool) const override {
+  std::string apply(std::string token, TokenPlace) const override {
     auto bytes = byte_level_bytes(token);
     return bytes ? std::move(*bytes) : std::move(token);
   }
@@ -22,7 +24,7 @@ class ReplaceDecoder : public DecoderStep {
  public:
   ReplaceDecoder(std::unique_ptr<SplitPattern> pattern, std::string content)
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
-  std::string apply(std::string token, bool) const override {
+  std::string apply(std::string token, TokenPlace) const override {
     RegexScratch scratch;
     std::string out;
     size_t done = 0;
@@ -43,7 +45,7 @@ class ReplaceDecoder : public DecoderStep {
 
 class ByteFallbackDecoder : public DecoderStep {
  public:
-  std::string apply(std::string token, bool) const override {
+  std::string apply(std::string token, TokenPlace) const override {
     if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return token;
     const auto digit = [](char c) {
       if (c >= '0' && c <= '9') return c - '0';
@@ -62,7 +64,7 @@ class StripDecoder : public DecoderStep {
  public:
   StripDecoder(std::string mark, size_t start, size_t stop)
       : mark_(std::move(mark)), start_(start), stop_(stop) {}
-  std::string apply(std::string token, bool) const override {
+  std::string apply(std::string token, TokenPlace) const override {
     for (size_t k = 0; k < start_ && token.starts_with(mark_); ++k) token.erase(0, mark_.size());
     for (size_t k = 0; k < stop_ && token.ends_with(mark_); ++k) token.resize(token.size() - mark_.size());
     return token;
@@ -76,12 +78,12 @@ class StripDecoder : public DecoderStep {
 class MetaspaceDecoder : public DecoderStep {
  public:
   MetaspaceDecoder(std::string mark, bool drops_first) : mark_(std::move(mark)), drops_first_(drops_first) {}
-  std::string apply(std::string token, bool first) const override {
+  std::string apply(std::string token, TokenPlace place) const override {
     std::string out;
     size_t done = 0;
     for (size_t at = token.find(mark_); at != std::string::npos; at = token.find(mark_, done)) {
       out.append(token, done, at - done);
-      if (!first || !drops_first_) out += ' ';
+      if (!place.first || !drops_first_) out += ' ';
       done = at + mark_.size();
     }
     return out.append(token, done);
@@ -91,6 +93,26 @@ class MetaspaceDecoder : public DecoderStep {
  private:
   std::string mark_;
   bool drops_first_;
+};
+
+// The suffix of a word's last token becomes the blank behind the word, which the last word has not.
+class SuffixDecoder : public DecoderStep {
+ public:
+  explicit SuffixDecoder(std::string suffix) : suffix_(std::move(suffix)) {}
+  std::string apply(std::string token, TokenPlace place) const override {
+    std::string out;
+    size_t done = 0;
+    for (size_t at = token.find(suffix_); at != std::string::npos; at = token.find(suffix_, done)) {
+      out.append(token, done, at - done);
+      if (!place.last) out += ' ';
+      done = at + suffix_.size();
+    }
+    return out.append(token, done);
+  }
+  bool last_differs() const override { return true; }
+
+ private:
+  std::string suffix_;
 };
 
 bool drops_first_blank(const JsonObject& step) {
@@ -109,6 +131,10 @@ TokenDecoder TokenDecoder::byte_level() {
 TokenDecoder::TokenDecoder(const JsonObject& document, bool pieces_are_bytes) {
   for_each_step(document, "decoder", "decoders",
                 [&](const JsonObject& step, const std::string& type) { add_step(step, type); });
+  if (last_differs() && (first_differs() || strip_count_ > 0)) {
+    throw Error(ErrorCode::kUnsupported, "decoders that change both ends of a text",
+                {.file = document.file(), .place = "decoder"});
+  }
   if (!document.has("decoder") && pieces_are_bytes) steps_.push_back(std::make_unique<ByteLevelDecoder>());
 }
 
@@ -152,15 +178,24 @@ void TokenDecoder::add_step(const JsonObject& step, const std::string& type) {
                         {"type", "replacement", "str_rep", "add_prefix_space", "prepend_scheme", "split"});
     steps_.push_back(
         std::make_unique<MetaspaceDecoder>(single_character(step, "replacement"), drops_first_blank(step)));
+  } else if (type == "BPEDecoder") {
+    refuse_unknown_keys(step, {"type", "suffix"});
+    const std::string suffix = step.string_or("suffix", "</w>");
+    if (suffix.empty()) unsupported("an empty suffix", "suffix");
+    steps_.push_back(std::make_unique<SuffixDecoder>(suffix));
   } else {
     unknown_step(step, type);
   }
 }
 
-std::string TokenDecoder::token_bytes(std::string_view piece, bool first) const {
+std::string TokenDecoder::token_bytes(std::string_view piece, TokenPlace place) const {
   std::string token(piece);
-  for (const auto& step : steps_) token = step->apply(std::move(token), first);
+  for (const auto& step : steps_) token = step->apply(std::move(token), place);
   return token;
+}
+
+bool TokenDecoder::last_differs() const {
+  return std::any_of(steps_.begin(), steps_.end(), [](const auto& step) { return step->last_differs(); });
 }
 
 bool TokenDecoder::first_differs() const {

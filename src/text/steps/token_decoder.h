@@ -11,28 +11,36 @@
 
 namespace sepllm {
 
+// Where a token stands in the sequence that is decoded.
+struct TokenPlace {
+  bool first = false;
+  bool last = false;
+};
+
 class DecoderStep {
  public:
   virtual ~DecoderStep() = default;
-  // The text of a token after this step; `first`: it is the first one of the sequence.
-  virtual std::string apply(std::string token, bool first) const = 0;
-  // The first token of a sequence may come out differently from the same token elsewhere.
+  // The text of a token after this step.
+  virtual std::string apply(std::string token, TokenPlace place) const = 0;
+  // The first or last token of a sequence may come out differently from the same token elsewhere.
   virtual bool first_differs() const { return false; }
+  virtual bool last_differs() const { return false; }
 };
 
 class TokenDecoder {
  public:
   // ByteLevel alone, for tokenizers without a tokenizer.json.
   static TokenDecoder byte_level();
-  // ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace and sequences of them, under the key "decoder"
-  // of `document`. Without one, tokens are joined as they are, or as bytes where `pieces_are_bytes`. Error
-  // (kUnsupported) for any other, and for what changes a text across its tokens, except the blank that Strip
-  // takes from its start.
+  // ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace, BPEDecoder and sequences of them, under the key
+  // "decoder" of `document`. Without one, tokens are joined as they are, or as bytes where
+  // `pieces_are_bytes`. Error (kUnsupported) for any other, and for what changes a text across its tokens,
+  // except the blank that Strip takes from its start.
   TokenDecoder(const JsonObject& document, bool pieces_are_bytes);
 
   // The bytes of a token.
-  std::string token_bytes(std::string_view piece, bool first) const;
+  std::string token_bytes(std::string_view piece, TokenPlace place) const;
   bool first_differs() const;
+  bool last_differs() const;
   // Takes off the start of a whole text what Strip (after Fuse) says.
   void strip_start(std::string& text) const;
 
