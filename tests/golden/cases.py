@@ -169,7 +169,7 @@ CASES = [
     Case("llama_rope_dynamic", llama(rope_parameters=dict(DYNAMIC), **{**TINY, "max_position_embeddings": 80})),
     Case("llama_f64", llama(**TINY), dtype=torch.float64),
     Case("llama_tied_differs", llama(**TINY, tie_word_embeddings=True), edit_tensors=another_head("lm_head.weight")),
-    Case("neox_rope_yarn", neox(0.5, vocab_size=64, intermediate_size=32, tie_word_embeddings=True,
+    Case("neox_rope_yarn", neox(0.5, intermediate_size=32, tie_word_embeddings=True,
                                 rope_parameters={**PLAIN_YARN, "partial_rotary_factor": 0.5}),
          edit_tensors=another_head("embed_out.weight")),
     Case("gpt2_layer_scale", gpt2(vocab_size=64, n_embd=16, n_head=2, scale_attn_by_inverse_layer_idx=True,

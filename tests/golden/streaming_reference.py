@@ -36,7 +36,7 @@ torch.set_grad_enabled(False)
 torch.set_num_threads(1)
 
 SEPARATORS = (5, 11, 17)
-MODELS = ("llama_gqa", "neox_parallel", "gpt2", "falcon_7b", "falcon_rw")
+MODELS = ("llama_gqa", "neox_parallel", "gpt2", "falcon_7b", "falcon_rw", "neox_rope_yarn")
 SMALL = {"init": 2, "seps": 3, "window": 5, "capacity": 16}
 SETTINGS = {  # in the names of the program's options
     "sep": {"policy": "sep-stream", **SMALL, "positions": "cache"},

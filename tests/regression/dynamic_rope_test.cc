@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 
+#include "base/file.h"
 #include "tests/support/cli.h"
 #include "tests/support/golden.h"
 
@@ -80,6 +82,31 @@ TEST_F(DynamicRope, StreamsUseTheFrequenciesOfTheirCapacity) {
   EXPECT_EQ(run_sepllm(score + stream).err.find("warning"), std::string::npos);
   const Json kept = run_json(score + stream);
   EXPECT_FALSE(kept["policy"].contains("rope-length"));
+}
+
+// A model of another base has at every length the frequencies that this one has at one length: the two
+// compute the same, in a stream too, whose compressions rotate keys.
+TEST_F(DynamicRope, IsAnotherBaseForEachLength) {
+  constexpr double kLength = 101, kTrained = 80, kFactor = 3, kHeadDim = 8;
+  Json config = read_json(model_ + "/config.json");
+  config["rope_parameters"] = {{"rope_type", "default"},
+                               {"rope_theta", 10000 * std::pow(kFactor * kLength / kTrained - (kFactor - 1),
+                                                               kHeadDim / (kHeadDim - 2))}};
+  config["max_position_embeddings"] = 1000;
+  const std::string other = folder_.file("other");
+  std::filesystem::create_directory(other);
+  std::filesystem::copy(model_ + "/model.safetensors", other + "/model.safetensors");
+  folder_.write("other/config.json", config.dump());
+  const std::string once = read_file(ids(kTokens));
+  const std::string text = folder_.write("long", once + once + once);
+  const std::vector<std::string> score = {"--ids",    text, "--separators", "ids:5,11,17",
+                                          "--seps",   "9",  "--policy",     "sep-stream",
+                                          "--window", "20", "--capacity",   "100"};
+  const double same =
+      run_json(std::vector<std::string>{"score", "--model", other} + score)["nll_mean"].get<double>();
+  EXPECT_NEAR(nll(score), same, 1e-6);
+  EXPECT_GT(std::abs(nll(score + std::vector<std::string>{"--rope-length", "80"}) - same), 1e-4);
+  EXPECT_NEAR(nll(score + std::vector<std::string>{"--kv", "q8"}), same, 0.1);
 }
 
 // Keys of a state are rotated by its frequencies: a run with others does not continue from it.
