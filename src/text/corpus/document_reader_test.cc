@@ -156,7 +156,9 @@ TEST(JsonLinesCorpus, IsReplayed) {
   size_t files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(corpus_folder())) {
     const bool valid = entry.path().filename().string().starts_with("valid_");
-    EXPECT_EQ(test::try_documents(read_file(entry.path()), InputForm::kJsonLines), valid) << entry.path();
+    const std::string content = read_file(entry.path());
+    EXPECT_EQ(test::try_documents(content, InputForm::kJsonLines), valid) << entry.path();
+    EXPECT_EQ(test::try_array(content), entry.path().filename().string().starts_with("array_"));
     ++files;
   }
   EXPECT_GE(files, 9u);
