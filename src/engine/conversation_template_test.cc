@@ -15,8 +15,7 @@ namespace {
 class ConversationByTemplate : public ::testing::Test {
  protected:
   ConversationByTemplate() {
-    write_random_model(folder_.path(),
-                             {.variant = "llama", .seed = 5, .hidden_size = 32, .n_layers = 2});
+    write_random_model(folder_.path(), {.variant = "llama", .seed = 5, .hidden_size = 32, .n_layers = 2});
     model_ = std::make_unique<Model>(load_model(folder_.path(), ""));
     settings_.max_new_tokens = 12;
     settings_.policy.prefill_chunk = 16;

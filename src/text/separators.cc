@@ -34,8 +34,8 @@ std::optional<std::u32string> code_points(std::string_view text) {
   return out;
 }
 
-// The text rule of docs/METHOD.md#separators. A blank or closing character that is itself a mark is not trimmed, so
-// that it can be found at the end.
+// The text rule of docs/METHOD.md#separators. A blank or closing character that is itself a mark is not
+// trimmed, so that it can be found at the end.
 struct TextRule {
   std::u32string_view marks = kMarks;
   bool blank_tokens = true;  // tokens of nothing but blanks are separators

@@ -12,8 +12,8 @@ namespace sepllm::bench {
 inline constexpr int64_t kBookTokens = 128 * 1024;
 
 // Positions below `n_tokens` of the book's separators, ascending, by the rule "paper" (the nine ids that the
-// paper trains GPT-NeoX models with) or "text" (docs/METHOD.md#separators). Error (kInvalidArgument) for another
-// rule, (kOutOfRange) for more tokens than known.
+// paper trains GPT-NeoX models with) or "text" (docs/METHOD.md#separators). Error (kInvalidArgument) for
+// another rule, (kOutOfRange) for more tokens than known.
 std::vector<int64_t> book_separators(const std::string& rule, int64_t n_tokens);
 
 }  // namespace sepllm::bench
