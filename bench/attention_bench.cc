@@ -48,6 +48,7 @@ struct Cache {
       span.head_stride = n * head_dim;
       spans.push_back(span);
     }
+    spans[0].kind = KeySpan::Kind::kCompact;
     spans[0].positions = positions.data();
     spans[0].lag = p.window;
     spans[1].window = p.window;

@@ -37,8 +37,8 @@ void BM_StoreRows(benchmark::State& state) {
   std::vector<void*> rows;
   for (int64_t r = 0; r < kRows; ++r) rows.push_back(to.as<char>() + r * kCols * dtype_size(type));
   const Heads heads{x.matrix.data, x.matrix.stride, HeadLayout::dense(32, 128)};
-  const StoredRows to{.type = type, .rows = rows.data(), .head_stride = 128};
-  for (auto _ : state) store_rows(t.context, heads, kRows, to);
+  const StoredRows stored{.type = type, .rows = rows.data(), .head_stride = 128};
+  for (auto _ : state) store_rows(t.context, heads, kRows, stored);
   bench::report_bytes(state, static_cast<double>(kRows * kCols * (4 + dtype_size(type))));
 }
 BENCHMARK(BM_StoreRows)->ArgName("type")->DenseRange(0, 2);

@@ -94,10 +94,10 @@ void PatternOperands::run_backward(const Context& ctx, const Pattern& pattern) {
   SEPLLM_CHECK(d_out_.bytes() > 0);
   const PatternSequence sequence{.first_row = 0, .n_rows = shape_.tokens, .pattern = &pattern};
   const PatternAttentionArgs forward = args(sequence, true);
-  const PatternAttentionGradients gradients{.d_out = out_heads(d_out_, shape_.head_dim),
-                                            .d_q = query_heads(d_q_),
-                                            .d_k = kv_heads(d_k_),
-                                            .d_v = kv_heads(d_v_)};
+  const AttentionGradients gradients{.d_out = out_heads(d_out_, shape_.head_dim),
+                                     .d_q = query_heads(d_q_),
+                                     .d_k = kv_heads(d_k_),
+                                     .d_v = kv_heads(d_v_)};
   pattern_attention_backward(ctx, forward, gradients);
 }
 

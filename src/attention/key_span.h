@@ -1,5 +1,5 @@
 // Keys that lie densely in memory, and which of them a query sees. Kernels loop over spans and know neither
-// policies nor caches.
+// policies nor caches: whatever chooses keys is a source of spans.
 #pragma once
 
 #include <algorithm>
@@ -12,6 +12,11 @@ namespace sepllm {
 // Keys (and values) of one sequence in one layer. Rows are ascending in position, so that what one query sees
 // is one range of rows: [lo, hi).
 struct KeySpan {
+  enum class Kind {
+    kBand,    // consecutive positions: key row r is at first_position + r
+    kCompact  // chosen positions: key row r is at positions[r]
+  };
+  Kind kind = Kind::kBand;
   const void* k = nullptr;  // key row 0 of kv head 0; values alike
   const void* v = nullptr;
   int64_t slot_stride = 0;  // elements between consecutive keys of a head
@@ -23,9 +28,8 @@ struct KeySpan {
   const float* v_scales = nullptr;
   int64_t scale_head_stride = 0;
 
-  // Position in the stream of each key: positions[r], or first_position + r where `positions` is null.
-  const int64_t* positions = nullptr;
-  int64_t first_position = 0;
+  int64_t first_position = 0;          // of a band
+  const int64_t* positions = nullptr;  // [n_keys] of a compact span
   // Query i sees the keys with position <= i - lag and position > i - window. lag >= 0: nothing sees its
   // future.
   int64_t lag = 0;
@@ -37,6 +41,9 @@ struct KeySpan {
   int64_t first_encoded = 0;
   // The queries' encoding towards these keys is the second one (sink-stream rotates queries twice).
   bool second_query = false;
+  // For a backward pass: the sum of gradients that key row 0 adds to, among those of the sequence
+  // (AttentionSequence::keys); the rows after it add to the next ones.
+  int64_t gradient_row = 0;
 
   struct Range {
     int64_t lo, hi;
@@ -49,19 +56,20 @@ struct KeySpan {
   }
   // range(i), given that of a query before i: walks on from there, without a search.
   Range next_range(const Range& before, int64_t i) const {
-    if (positions == nullptr) return range(i);
+    if (kind == Kind::kBand) return range(i);
     Range next = before;
     while (next.lo < n_keys && positions[next.lo] <= i - window) ++next.lo;
     next.hi = std::max(next.hi, next.lo);
     while (next.hi < n_keys && positions[next.hi] <= i - lag) ++next.hi;
     return next;
   }
+  int64_t position(int64_t r) const { return kind == Kind::kCompact ? positions[r] : first_position + r; }
   int64_t encoded_at(int64_t r) const { return encoded != nullptr ? encoded[r] : first_encoded + r; }
 
  private:
   // Number of rows with position <= p.
   int64_t rows_up_to(int64_t p) const {
-    if (positions != nullptr) return std::upper_bound(positions, positions + n_keys, p) - positions;
+    if (kind == Kind::kCompact) return std::upper_bound(positions, positions + n_keys, p) - positions;
     return std::clamp<int64_t>(p - first_position + 1, 0, n_keys);
   }
 };

@@ -19,6 +19,7 @@ TEST(KeySpan, RangesAgreeWithCounting) {
       std::set<int64_t> chosen;
       for (uint32_t k = rng() % 20; k > 0; --k) chosen.insert(static_cast<int64_t>(rng() % 60));
       positions.assign(chosen.begin(), chosen.end());
+      span.kind = KeySpan::Kind::kCompact;
       span.positions = positions.data();
     } else {
       const auto n = static_cast<int64_t>(rng() % 30);
@@ -36,6 +37,7 @@ TEST(KeySpan, RangesAgreeWithCounting) {
       ASSERT_LE(range.hi, span.n_keys);
       for (int64_t r = 0; r < span.n_keys; ++r) {
         const int64_t p = positions[static_cast<size_t>(r)];
+        ASSERT_EQ(span.position(r), p);
         const bool visible = p <= i - span.lag && p > i - span.window;
         ASSERT_EQ(range.lo <= r && r < range.hi, visible)
             << "round " << round << " query " << i << " row " << r;
@@ -61,6 +63,7 @@ TEST(KeySpan, CompactAndBandTogetherShowThePattern) {
     }
     const std::vector<int64_t> kept = p.kept(kTokens);
     KeySpan compact, band;
+    compact.kind = KeySpan::Kind::kCompact;
     compact.positions = kept.data();
     compact.n_keys = static_cast<int64_t>(kept.size());
     compact.lag = window;

@@ -177,6 +177,7 @@ void KvCache::set_spans(Group& g) {
   if (n_compact > 0) {
     KeySpan s;
     s.n_keys = n_compact;
+    s.kind = KeySpan::Kind::kCompact;
     s.positions = g.compact_positions.data();
     s.lag = stream ? 0 : g.window;
     s.encoded = slots ? nullptr : g.compact_positions.data();
@@ -247,7 +248,7 @@ std::span<const KeySpan> KvCache::spans(int64_t layer) {
   layer_spans_ = g.spans;
   const int64_t row_elements = row_bytes_ / dtype_size(layout_.type);
   for (KeySpan& s : layer_spans_) {
-    const bool band = s.positions == nullptr;
+    const bool band = s.kind == KeySpan::Kind::kBand;
     const SlotRef first{band, band ? g.slot_of(s.first_position) : 0};
     s.k = key_row(layer, 0, first);
     s.v = value_row(layer, 0, first);

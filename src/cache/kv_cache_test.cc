@@ -58,7 +58,7 @@ std::set<int64_t> seen(std::span<const KeySpan> spans, int64_t layer, int64_t i)
   for (const KeySpan& s : spans) {
     const KeySpan::Range range = s.range(i);
     for (int64_t r = range.lo; r < range.hi; ++r) {
-      const int64_t position = s.positions != nullptr ? s.positions[r] : s.first_position + r;
+      const int64_t position = s.position(r);
       for (int64_t head = 0; head < kHeads; ++head) {
         const int64_t at = r * s.slot_stride + head * s.head_stride;
         EXPECT_EQ(static_cast<const float*>(s.k)[at], mark(layer, head, position));
@@ -350,7 +350,7 @@ TEST(KvCache, ScalesGoWithTheirRows) {
     most = std::max(most, cache.n_slots(0));
     for (const KeySpan& s : cache.spans(0)) {
       for (int64_t r = 0; r < s.n_keys; ++r) {
-        const int64_t position = s.positions != nullptr ? s.positions[r] : s.first_position + r;
+        const int64_t position = s.position(r);
         EXPECT_EQ(static_cast<const int8_t*>(s.k)[r * s.slot_stride], position);
         for (int64_t head = 0; head < kHeads; ++head) {
           EXPECT_EQ(s.k_scales[head * s.scale_head_stride + r], mark(0, head, position));
@@ -462,7 +462,7 @@ TEST(KvCacheFill, EveryRowIsWritten) {
       int64_t rows = 0;
       for (const KeySpan& s : cache.spans(1)) {
         for (int64_t r = 0; r < s.n_keys; ++r) {
-          if (s.positions == nullptr && s.first_position + r == 3999) continue;  // the new token's own
+          if (s.kind == KeySpan::Kind::kBand && s.position(r) == 3999) continue;  // the new token's own
           ++rows;
           for (int64_t head = 0; head < kHeads; ++head) {
             float sum = 0;

@@ -2,8 +2,10 @@
 // on one that points up or sideways.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -94,6 +96,42 @@ TEST(IncludeArrows, PointOneWayInTheSources) {
     }
   }
   EXPECT_GT(n_files, 50);
+}
+
+// A forward declaration is an arrow too: `struct X;` at the beginning of a line points to where X is defined.
+std::vector<std::string> declared_names(const std::string& source, bool defined) {
+  static const std::regex kDeclaration(R"(^(?:class|struct) (\w+);)");
+  static const std::regex kDefinition(R"(^(?:class|struct) (\w+)(?: final)? (?:\{|: ).*)");
+  std::vector<std::string> out;
+  std::istringstream lines(source);
+  std::smatch match;
+  for (std::string line; std::getline(lines, line);) {
+    if (std::regex_search(line, match, defined ? kDefinition : kDeclaration)) out.push_back(match[1]);
+  }
+  return out;
+}
+
+TEST(IncludeArrows, ForwardDeclarationsDoNotPointUp) {
+  const fs::path top = fs::path(SEPLLM_SOURCE_DIR) / "src";
+  std::map<std::string, std::set<std::string>> folders_of, declared_in;
+  for (const auto& entry : fs::recursive_directory_iterator(top)) {
+    if (!entry.is_regular_file() || !is_source(entry.path())) continue;
+    const std::string folder = fs::relative(entry.path(), top).begin()->string();
+    const std::string source = sepllm::read_file(entry.path());
+    for (const std::string& name : declared_names(source, true)) folders_of[name].insert(folder);
+    for (const std::string& name : declared_names(source, false)) declared_in[name].insert(folder);
+  }
+  EXPECT_GT(folders_of.size(), 100U);
+  EXPECT_EQ(folders_of["Context"], std::set<std::string>{"tensor"});
+  for (const auto& [name, declaring] : declared_in) {
+    for (const std::string& folder : declaring) {
+      const std::set<std::string> below = reachable(folder);
+      const std::set<std::string>& defining = folders_of[name];  // empty: of another library
+      const bool is_right = defining.empty() || std::any_of(defining.begin(), defining.end(),
+                                                            [&](const auto& f) { return below.contains(f); });
+      EXPECT_TRUE(is_right) << "src/" << folder << " declares " << name << ", which lies above it";
+    }
+  }
 }
 
 TEST(IncludeArrows, AWrongArrowIsFound) {

@@ -71,11 +71,9 @@ void pack_rows(const QueryTile& tile, const RowOf& row_of, float factor, float* 
   }
 }
 
-void start(const AttentionBackwardTask& b, BackwardState& s) {
-  const AttentionTask& t = b.tile;
-  Carver carver{t.scratch};
-  s.tile = make_query_tile(t, kAttentionKeyTile, carver);
-  carve_blocks(s.tile, carver, s.blocks);
+void layout(const TileShape& shape, Carver& carver, BackwardState& s) {
+  s.tile = layout_tile(shape, carver);
+  layout_blocks(s.tile, carver, s.blocks);
   const int64_t lanes = s.tile.lanes();
   const int64_t stride = s.tile.stride;
   s.query_columns = carver.floats(lanes * s.tile.head_dim);
@@ -88,7 +86,14 @@ void start(const AttentionBackwardTask& b, BackwardState& s) {
   s.ones = carver.floats(kGroupLanes);
   s.weights = carver.floats(s.tile.n_groups * s.tile.block_rows * kGroupLanes);
   s.d_scores = carver.floats(s.tile.n_groups * s.tile.block_rows * kGroupLanes);
+}
 
+void start(const AttentionBackwardTask& b, BackwardState& s) {
+  const AttentionTask& t = b.tile;
+  Carver carver(t.scratch);
+  layout(shape_of(t, kAttentionKeyTile), carver, s);
+  start_tile(t, s.tile);
+  const int64_t lanes = s.tile.lanes(), stride = s.tile.stride;
   const auto query = [&](int64_t l) { return t.query(false, l / t.n_heads, l % t.n_heads); };
   const auto d_out = [&](int64_t l) { return b.d_out(l / t.n_heads, l % t.n_heads); };
   pack_rows(s.tile, query, t.args->scale, s.query_rows);
@@ -163,8 +168,9 @@ void group_block(BackwardState& s, const KeyBlock& block, int64_t group, Coverag
 }
 
 // Rows [begin, begin + n) of a segment: adds every group's part to the gradients of keys and values.
-void add_rows(BackwardState& s, const Segment& segment, int64_t segment_index, const BlockCoverage& covers,
-              int64_t begin, int64_t n, const KeyGradients& to) {
+void add_rows(const AttentionBackwardTask& b, BackwardState& s, int64_t segment_index,
+              const BlockCoverage& covers, const KeyBlock& block, int64_t begin, int64_t n) {
+  const Segment& segment = block.segments[segment_index];
   const QueryTile& tile = s.tile;
   LaneRun of_weights[kMostGroups], of_scores[kMostGroups], moved[kMostGroups];
   int64_t n_runs = 0;
@@ -181,9 +187,9 @@ void add_rows(BackwardState& s, const Segment& segment, int64_t segment_index, c
     of_weights[n_runs] = {s.weights_of(g, segment.row + begin) + lane, s.d_out_rows + row, lanes};
     of_scores[n_runs++] = {s.d_scores_of(g, segment.row + begin) + lane, s.query_rows + row, lanes};
   }
-  const int64_t at = (segment.key + begin) * tile.stride;
-  tile_lane_sums(of_weights, n_runs, tile.stride, tile.head_dim, n, moved, to.v + at, s.ahead);
-  tile_lane_sums(of_scores, n_runs, tile.stride, tile.head_dim, n, moved, to.k + at, s.ahead);
+  const int64_t at = (segment.span->gradient_row + segment.key + begin) * tile.stride;
+  tile_lane_sums(of_weights, n_runs, tile.stride, tile.head_dim, n, moved, b.value_sums + at, s.ahead);
+  tile_lane_sums(of_scores, n_runs, tile.stride, tile.head_dim, n, moved, b.key_sums + at, s.ahead);
 }
 
 void add_key_gradients(const AttentionBackwardTask& b, BackwardState& s, const KeyBlock& block,
@@ -198,9 +204,8 @@ void add_key_gradients(const AttentionBackwardTask& b, BackwardState& s, const K
       last = std::max(last, c.last());
     }
     if (first >= last) continue;
-    for_even_parts(last - first, kMostRows, [&](int64_t begin, int64_t n) {
-      add_rows(s, segment, i, covers, first + begin, n, b.key_gradients[segment.span_index]);
-    });
+    for_even_parts(last - first, kMostRows,
+                   [&](int64_t begin, int64_t n) { add_rows(b, s, i, covers, block, first + begin, n); });
   }
 }
 
@@ -218,6 +223,13 @@ void finish(const AttentionBackwardTask& b, const BackwardState& s) {
               b.d_q(l / t.n_heads, l % t.n_heads));
   }
   if (t.stream_output) hwy::FlushStream();
+}
+
+int64_t AttentionBackwardScratch(int64_t head_dim, int64_t lanes) {
+  Carver carver;
+  BackwardState s{};
+  layout({lanes, head_dim, kAttentionKeyTile, /*alibi=*/true, /*second_query=*/false}, carver, s);
+  return carver.used();
 }
 
 void AttentionBackward(const AttentionBackwardTask& b) {
@@ -258,6 +270,7 @@ HWY_AFTER_NAMESPACE();
 namespace sepllm {
 namespace {
 HWY_EXPORT(AttentionBackward);
+HWY_EXPORT(AttentionBackwardScratch);
 HWY_EXPORT(SumRows);
 }  // namespace
 
@@ -270,10 +283,7 @@ void attention_sum_rows(const float* const* rows, int64_t n_rows, int64_t n, boo
 void attention_end_stream() { hwy::FlushStream(); }
 
 int64_t attention_backward_scratch(int64_t head_dim, int64_t lanes) {
-  const int64_t most = lanes + kAttentionMostGroupLanes;
-  const int64_t stride = attention_tile_stride(head_dim);
-  return most * (2 * head_dim + 3 * stride + 5 + 2 * kAttentionBlockSegments + 2 * kAttentionKeyTile) +
-         kAttentionKeyTile * (2 * stride + 1) + kAttentionMostGroupLanes + kAttentionScratchSlack;
+  return HWY_DYNAMIC_DISPATCH(AttentionBackwardScratch)(head_dim, lanes);
 }
 
 }  // namespace sepllm

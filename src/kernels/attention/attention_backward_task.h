@@ -1,31 +1,26 @@
-// The work of one task of pattern_attention_backward, as the vector kernel takes it.
+// The work of one task of attention_backward, as the vector kernel takes it.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/attention/attention_task.h"
-#include "kernels/attention/pattern_attention.h"
 
 namespace sepllm {
-
-// Sums over queries of the gradients of one span's keys, for one kv head: [n_keys][attention_tile_stride],
-// padded elements included.
-struct KeyGradients {
-  float* k;
-  float* v;
-};
 
 // A tile of queries: sets their d_q and adds to the sums of their keys.
 struct AttentionBackwardTask {
   AttentionTask tile;  // without partial and next; its output and log_sum_exp are read
-  const PatternAttentionGradients* gradients;
-  const KeyGradients* key_gradients;  // by span of the sequence
+  const AttentionGradients* gradients;
+  // Sums over queries of the gradients of one kv head's keys and values: [sums of the sequence's KeyRows]
+  // [attention_tile_stride], padded elements included.
+  float* key_sums;
+  float* value_sums;
   const AttentionBackwardTask* next;  // null, or the one after it
 
   const float* out(int64_t r, int64_t h) const { return tile.output(r, h); }
   const float* d_out(int64_t r, int64_t h) const { return tile.at(gradients->d_out, r, h); }
   float* d_q(int64_t r, int64_t h) const { return tile.at(gradients->d_q, r, h); }
-  float log_sum_exp(int64_t r, int64_t h) const { return *tile.log_sum_exp_at(r, h); }
+  float log_sum_exp(int64_t r, int64_t h) const { return *tile.log_sum_exp(r, h); }
 };
 
 void attention_backward(const AttentionBackwardTask& t);

@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
+#include <span>
 #include <type_traits>
 
 #include "kernels/attention/attention_task.h"
@@ -21,21 +23,9 @@ HWY_BEFORE_NAMESPACE();
 namespace sepllm {
 namespace HWY_NAMESPACE {
 
-// Takes arrays one after the other from a task's scratch, each on a cache line of its own.
-struct Carver {
-  float* at;
-  float* floats(int64_t n) {
-    float* p = at;
-    at += (n + 15) / 16 * 16;
-    return p;
-  }
-  int32_t* ints(int64_t n) { return reinterpret_cast<int32_t*>(floats(n)); }
-};
-
 // Keys [key, key + n) of one span: rows [row, row + n) of the block.
 struct Segment {
   const KeySpan* span;
-  int64_t span_index;
   int64_t key, row, n;
   const float* k;  // rows of tile_stride(head_dim) elements
   const float* v;
@@ -55,7 +45,7 @@ struct KeyBlock {
 
 // The queries of a task. Arrays by group: [n_groups][...][kGroupLanes].
 struct QueryTile {
-  const AttentionTask* task;
+  const AttentionTask* task;  // set by start_tile
   int64_t n_lanes, n_groups, head_dim;
   int64_t stride;      // of rows of keys, values, queries and sums
   int64_t block_rows;  // keys of a block at most
@@ -75,18 +65,33 @@ struct Coverage {
   int64_t last() const { return std::max(end[0], end[1]); }
 };
 
-HWY_INLINE QueryTile make_query_tile(const AttentionTask& t, int64_t block_rows, Carver& carver) {
+// What decides how large a task's arrays are.
+struct TileShape {
+  int64_t n_lanes, head_dim, block_rows;
+  bool alibi, second_query;
+};
+
+HWY_INLINE TileShape shape_of(const AttentionTask& t, int64_t block_rows) {
+  return {t.lanes(), t.args->head_dim(), block_rows, t.args->alibi_slopes != nullptr, t.needs_second_query()};
+}
+
+HWY_INLINE QueryTile layout_tile(const TileShape& shape, Carver& carver) {
   QueryTile tile{};
-  tile.block_rows = block_rows;
-  tile.task = &t;
-  tile.n_lanes = t.lanes();
+  tile.block_rows = shape.block_rows;
+  tile.n_lanes = shape.n_lanes;
   tile.n_groups = (tile.n_lanes + kGroupLanes - 1) / kGroupLanes;
-  tile.head_dim = t.args->head_dim();
+  tile.head_dim = shape.head_dim;
   tile.stride = attention_tile_stride(tile.head_dim);
-  tile.alibi = t.args->alibi_slopes != nullptr;
+  tile.alibi = shape.alibi;
   if (!tile.alibi) return tile;
   tile.slope = carver.floats(tile.lanes());
   for (float*& d : tile.distance) d = carver.floats(tile.lanes());
+  return tile;
+}
+
+HWY_INLINE void start_tile(const AttentionTask& t, QueryTile& tile) {
+  tile.task = &t;
+  if (!tile.alibi) return;
   for (int64_t l = 0; l < tile.lanes(); ++l) {
     const int64_t lane = std::min(l, tile.n_lanes - 1);
     const int64_t row = lane / t.n_heads;
@@ -95,7 +100,6 @@ HWY_INLINE QueryTile make_query_tile(const AttentionTask& t, int64_t block_rows,
       tile.distance[second][l] = static_cast<float>(t.place(second != 0, row) - t.place(second != 0, 0));
     }
   }
-  return tile;
 }
 
 // Four rows to four columns of kGroupLanes elements, times factor.
@@ -203,7 +207,6 @@ class BlockCursor {
       const int64_t n = std::min(end_ - key_, tile_.block_rows - block.n_rows);
       Segment& s = block.segments[block.n_segments++];
       s.span = &span();
-      s.span_index = span_;
       s.key = key_;
       s.row = block.n_rows;
       s.n = n;
@@ -216,8 +219,8 @@ class BlockCursor {
 
  private:
   const AttentionTask& task() const { return *tile_.task; }
-  int64_t n_spans() const { return static_cast<int64_t>(task().sequence->spans.size()); }
-  const KeySpan& span() const { return task().sequence->spans[static_cast<size_t>(span_)]; }
+  int64_t n_spans() const { return std::ssize(task().spans); }
+  const KeySpan& span() const { return task().spans[span_]; }
   // The keys of the first span from span_ on that has any for the task.
   void find_range() {
     for (; span_ < n_spans(); ++span_) {
@@ -279,15 +282,22 @@ HWY_INLINE void prefetch_heads(const Heads& x, const AttentionTask& t, RowPrefet
   }
 }
 
+// Where the nearest keys are.
+HWY_INLINE const KeySpan& nearest_span(std::span<const KeySpan> spans) {
+  size_t i = spans.size() - 1;
+  while (i > 0 && spans[i].kind != KeySpan::Kind::kBand) --i;
+  return spans[i];
+}
+
 // The queries of the tile after `t`, and those of its nearest keys that `t` does not read itself. (Of a long
 // range, most was needed by the tiles before.)
 template <typename T>
 void prefetch_tile(const AttentionTask& t, const AttentionTask& next, RowPrefetcher& to) {
   prefetch_heads(next.args->q, next, to);
-  const KeySpan& last = next.sequence->spans.back();
+  const KeySpan& last = nearest_span(next.spans);
   auto [lo, hi] = range_of_rows(last, next.position(0), next.position(next.n_rows - 1));
   lo = std::max(lo, hi - 3 * next.n_rows);
-  if (next.sequence == t.sequence && next.kv_head() == t.kv_head()) {
+  if (next.spans.data() == t.spans.data() && next.kv_head() == t.kv_head()) {
     const auto own = range_of_rows(last, t.position(0), t.position(t.n_rows - 1));
     if (own.lo <= lo && lo < own.hi) lo = own.hi;
     if (own.lo < hi && hi <= own.hi) hi = own.lo;
@@ -308,7 +318,7 @@ void for_each_block(const QueryTile& tile, KeyBlock (&blocks)[2], TilePrefetcher
     for (int64_t s = 0; more && s < next.n_segments; ++s) {
       // A compact span is dense, and in cache from the tile before; a short range is, from prefetch_tile.
       const KeySpan& span = *next.segments[s].span;
-      if (span.positions != nullptr || is_short(*tile.task, span)) continue;
+      if (span.kind == KeySpan::Kind::kCompact || is_short(*tile.task, span)) continue;
       prefetch_keys<T>(*tile.task, *next.segments[s].span, next.segments[s].key, next.segments[s].n,
                        ahead.keys);
     }
@@ -317,7 +327,7 @@ void for_each_block(const QueryTile& tile, KeyBlock (&blocks)[2], TilePrefetcher
 }
 
 // Two blocks that share their arrays: one is in use, the other only laid out.
-HWY_INLINE void carve_blocks(const QueryTile& tile, Carver& carver, KeyBlock (&blocks)[2]) {
+HWY_INLINE void layout_blocks(const QueryTile& tile, Carver& carver, KeyBlock (&blocks)[2]) {
   blocks[0].k = blocks[1].k = carver.floats(tile.block_rows * tile.stride);
   blocks[0].v = blocks[1].v = carver.floats(tile.block_rows * tile.stride);
   blocks[0].distance = blocks[1].distance = carver.floats(tile.block_rows);

@@ -436,28 +436,28 @@ void value_tile(const FewState& s, const FewTile<T>& tile, const FewTile<T>& nex
   }
 }
 
-FewState start(const AttentionTask& t) {
+FewState layout(int64_t head_dim, int64_t n_lanes, bool second_query, Carver& carver) {
   FewState s{};
-  s.n_lanes = t.lanes();
-  s.head_dim = t.args->head_dim();
-  s.stride = padded(s.head_dim);
-  float* p = t.scratch;
-  const auto take = [&p](int64_t n) {
-    float* at = p;
-    p += n;
-    return at;
-  };
+  s.n_lanes = n_lanes;
+  s.head_dim = head_dim;
+  s.stride = padded(head_dim);
   // With two lanes or fewer in wide vectors most of a packed query would be empty.
-  s.packed = kBlocks >= 2 && s.n_lanes > kBlocks / 2;
+  s.packed = kBlocks >= 2 && n_lanes > kBlocks / 2;
+  s.query[0] = carver.floats(kAttentionFewLanes * s.stride);
+  s.query[1] = second_query ? carver.floats(kAttentionFewLanes * s.stride) : s.query[0];
+  s.keys = carver.floats(kStreams * s.stride);
+  s.sums = carver.floats(n_lanes * s.stride);
+  s.scores = carver.floats(kAttentionFewLanes * kScoreStride);
+  s.key_scale = carver.floats(kScoreStride);
+  s.value_scale = carver.floats(kScoreStride);
+  s.distance = carver.floats(kScoreStride);
+  return s;
+}
+
+FewState start(const AttentionTask& t) {
+  Carver carver(t.scratch);
+  FewState s = layout(t.args->head_dim(), t.lanes(), t.needs_second_query(), carver);
   const int64_t query_size = kAttentionFewLanes * s.stride;
-  s.query[0] = take(query_size);
-  s.query[1] = t.needs_second_query() ? take(query_size) : s.query[0];
-  s.keys = take(kStreams * s.stride);
-  s.sums = take(s.n_lanes * s.stride);
-  s.scores = take(kAttentionFewLanes * kScoreStride);
-  s.key_scale = take(kScoreStride);
-  s.value_scale = take(kScoreStride);
-  s.distance = take(kScoreStride);
   for (int second = 0; second < (s.query[1] != s.query[0] ? 2 : 1); ++second) {
     std::fill_n(s.query[second], query_size, 0.0F);
     for (int64_t l = 0; l < s.n_lanes; ++l) {
@@ -564,6 +564,12 @@ void few(const AttentionTask& t) {
   finish(t, s);
 }
 
+int64_t AttentionFewScratch(int64_t head_dim) {
+  Carver carver;
+  layout(head_dim, kAttentionFewLanes, /*second_query=*/true, carver);
+  return carver.used();
+}
+
 void AttentionFew(const AttentionTask& t) {
   switch (t.sequence->kv_type) {
     case DType::kF32:
@@ -590,12 +596,16 @@ HWY_AFTER_NAMESPACE();
 namespace sepllm {
 namespace {
 HWY_EXPORT(AttentionFew);
+HWY_EXPORT(AttentionFewScratch);
 }  // namespace
 
-void attention_few(const AttentionTask& t) { HWY_DYNAMIC_DISPATCH(AttentionFew)(t); }
+void attention_few(const AttentionTask& t) {
+  SEPLLM_CHECK(t.lanes() <= kAttentionFewLanes && t.args->log_sum_exp.data == nullptr && !t.stream_output);
+  HWY_DYNAMIC_DISPATCH(AttentionFew)(t);
+}
 
 int64_t attention_few_scratch(int64_t head_dim) {
-  return (3 * kAttentionFewLanes + kStreams) * padded(head_dim) + (kAttentionFewLanes + 3) * kScoreStride;
+  return HWY_DYNAMIC_DISPATCH(AttentionFewScratch)(head_dim);
 }
 
 }  // namespace sepllm

@@ -26,24 +26,33 @@ struct ManyState {
   float* weights;   // [block_rows][kGroupLanes] of one group: scores, then weights
 };
 
-void start(const AttentionTask& t, ManyState& s) {
-  Carver carver{t.scratch};
-  s.tile = make_query_tile(
-      t, t.lanes() <= kAttentionNarrowTileLanes ? kAttentionNarrowKeyTile : kAttentionKeyTile, carver);
-  carve_blocks(s.tile, carver, s.blocks);
+int64_t block_rows_of(int64_t lanes) {
+  return lanes <= kAttentionNarrowTileLanes ? kAttentionNarrowKeyTile : kAttentionKeyTile;
+}
+
+void layout(const TileShape& shape, Carver& carver, ManyState& s) {
+  s.tile = layout_tile(shape, carver);
+  layout_blocks(s.tile, carver, s.blocks);
   const int64_t lanes = s.tile.lanes();
-  const int64_t n = lanes * s.tile.head_dim;
-  for (int second = 0; second < (t.needs_second_query() ? 2 : 1); ++second) {
-    s.query[second] = carver.floats(n);
-    pack_columns(
-        s.tile, [&](int64_t l) { return t.query(second != 0, l / t.n_heads, l % t.n_heads); },
-        t.score_scale(), s.query[second]);
-  }
-  if (!t.needs_second_query()) s.query[1] = s.query[0];
+  s.query[0] = carver.floats(lanes * s.tile.head_dim);
+  s.query[1] = shape.second_query ? carver.floats(lanes * s.tile.head_dim) : s.query[0];
   s.sums = carver.floats(lanes * s.tile.stride);
   s.top = carver.floats(lanes);
   s.total = carver.floats(lanes);
   s.weights = carver.floats(s.tile.block_rows * kGroupLanes);
+}
+
+void start(const AttentionTask& t, ManyState& s) {
+  Carver carver(t.scratch);
+  const TileShape shape = shape_of(t, block_rows_of(t.lanes()));
+  layout(shape, carver, s);
+  start_tile(t, s.tile);
+  for (int second = 0; second < (shape.second_query ? 2 : 1); ++second) {
+    pack_columns(
+        s.tile, [&](int64_t l) { return t.query(second != 0, l / t.n_heads, l % t.n_heads); },
+        t.score_scale(), s.query[second]);
+  }
+  const int64_t lanes = s.tile.lanes();
   std::fill_n(s.sums, lanes * s.tile.stride, 0.0F);
   std::fill_n(s.top, lanes, kLowest);
   std::fill_n(s.total, lanes, 0.0F);
@@ -149,8 +158,8 @@ void finish(const AttentionTask& t, const ManyState& s) {
     } else {
       scale_row(sums, 1.0F / s.total[l], n, t.stream_output, t.output(r, h));
     }
-    if (t.log_sum_exp != nullptr) {
-      *t.log_sum_exp_at(r, h) = s.top[l] * std::numbers::ln2_v<float> + std::log(s.total[l]);
+    if (t.args->log_sum_exp.data != nullptr) {
+      *t.log_sum_exp(r, h) = s.top[l] * std::numbers::ln2_v<float> + std::log(s.total[l]);
     }
   }
   if (t.stream_output) hwy::FlushStream();
@@ -165,6 +174,18 @@ void many(const AttentionTask& t) {
     for (int64_t g = 0; g < s.tile.n_groups; ++g) group_block(s, block, g);
   });
   finish(t, s);
+}
+
+// For at most so many lanes: fewer take larger blocks of keys.
+int64_t AttentionManyScratch(int64_t head_dim, int64_t lanes) {
+  int64_t most = 0;
+  for (const int64_t n : {lanes, std::min(lanes, kAttentionNarrowTileLanes)}) {
+    Carver carver;
+    ManyState s{};
+    layout({n, head_dim, block_rows_of(n), /*alibi=*/true, /*second_query=*/true}, carver, s);
+    most = std::max(most, carver.used());
+  }
+  return most;
 }
 
 void AttentionMany(const AttentionTask& t) {
@@ -193,15 +214,13 @@ HWY_AFTER_NAMESPACE();
 namespace sepllm {
 namespace {
 HWY_EXPORT(AttentionMany);
+HWY_EXPORT(AttentionManyScratch);
 }  // namespace
 
 void attention_many(const AttentionTask& t) { HWY_DYNAMIC_DISPATCH(AttentionMany)(t); }
 
 int64_t attention_many_scratch(int64_t head_dim, int64_t lanes) {
-  const int64_t most = lanes + kAttentionMostGroupLanes;
-  const int64_t stride = attention_tile_stride(head_dim);
-  return most * (2 * head_dim + stride) + (5 + 2 * kAttentionBlockSegments) * most +
-         kAttentionNarrowKeyTile * (kAttentionMostGroupLanes + 2 * stride + 1) + kAttentionScratchSlack;
+  return HWY_DYNAMIC_DISPATCH(AttentionManyScratch)(head_dim, lanes);
 }
 
 }  // namespace sepllm

@@ -1,89 +1,181 @@
+// Attention over spans as it is defined, to be read and to compare with: for each query row and head
+//
+//   score_j = scale * q . k_j + slope * (place of key j - place of the query)   over the keys that its spans
+//   show p_j = exp(score_j) / sum exp(score)          out = sum p_j v_j          log_sum_exp = ln(sum
+//   exp(score))
+//
+// and, for the gradient of a loss, given d_out:
+//
+//   d_p_j = d_out . v_j                          d_score_j = p_j (d_p_j - sum p d_p)
+//   d_q = scale sum d_score_j k_j                d_k_j += scale d_score_j q        d_v_j += p_j d_out
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <iterator>
+#include <vector>
 
 #include "base/check.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_tiles.h"
 #include "kernels/formats/element.h"
 
 namespace sepllm {
 namespace {
 
-int64_t count_keys(const AttentionSequence& s) {
-  int64_t n = 0;
-  for (const KeySpan& span : s.spans) n += span.n_keys;
-  return n;
-}
-
-double dot(const float* q, DType type, const void* k, int64_t offset, int64_t n) {
-  double sum = 0;
-  for (int64_t d = 0; d < n; ++d) sum += static_cast<double>(q[d]) * load_element(type, k, offset + d);
-  return sum;
-}
-
-// Scratch of one worker.
-struct Scratch {
-  double* scores;  // one for each visible key
-  double* sum;     // [head_dim]
+// A key that a query sees: row `row` of a span.
+struct Key {
+  const KeySpan* span;
+  int64_t row;
 };
 
-// Calls fn(span, key row) for every key that row `r` of the sequence sees.
-template <typename Fn>
-void for_each_key(const AttentionSequence& s, int64_t r, const Fn& fn) {
-  for (const KeySpan& span : s.spans) {
-    const auto [lo, hi] = span.range(s.first_position + r);
-    for (int64_t j = lo; j < hi; ++j) fn(span, j);
+// One query row and head, and what it sees.
+class Query {
+ public:
+  Query(const AttentionArgs& a, const AttentionSequence& s, int64_t row, int64_t head)
+      : a_(a), s_(s), row_(row), head_(head), kv_head_(head / a.group()) {
+    for (const KeySpan& span : s.spans_of(kv_head_, row)) {
+      const auto [lo, hi] = span.range(s.first_position + row);
+      for (int64_t j = lo; j < hi; ++j) keys_.push_back({&span, j});
+    }
+    SEPLLM_CHECK(!keys_.empty());
+    // Scores first, then their softmax in place.
+    for (const Key& key : keys_) weights_.push_back(score(key));
+    const double top = *std::max_element(weights_.begin(), weights_.end());
+    double total = 0;
+    for (double& w : weights_) total += w = std::exp(w - top);
+    for (double& w : weights_) w /= total;
+    log_sum_exp_ = top + std::log(total);
   }
+
+  const std::vector<Key>& keys() const { return keys_; }
+  double weight(size_t i) const { return weights_[i]; }
+  double log_sum_exp() const { return log_sum_exp_; }
+  // This row and head of heads that lie as the queries or the output.
+  float* at(const Heads& x) const { return x.at(s_.batch, s_.first_row + row_, head_); }
+
+  double k(const Key& key, int64_t d) const { return element(key, key.span->k, key.span->k_scales, d); }
+  double v(const Key& key, int64_t d) const { return element(key, key.span->v, key.span->v_scales, d); }
+
+ private:
+  // Element d of a key's row; int8 times the scale of the row.
+  double element(const Key& key, const void* rows, const float* scales, int64_t d) const {
+    const KeySpan& span = *key.span;
+    const int64_t offset = kv_head_ * span.head_stride + key.row * span.slot_stride;
+    const double scale = s_.kv_type == DType::kI8 ? scales[kv_head_ * span.scale_head_stride + key.row] : 1.0;
+    return scale * load_element(s_.kv_type, rows, offset + d);
+  }
+
+  double score(const Key& key) const {
+    const bool second = key.span->second_query;
+    const float* q = at(second && a_.second_q.data != nullptr ? a_.second_q : a_.q);
+    double dot = 0;
+    for (int64_t d = 0; d < a_.head_dim(); ++d) dot += static_cast<double>(q[d]) * k(key, d);
+    if (a_.alibi_slopes == nullptr) return a_.scale * dot;
+    const int64_t* places = second && s_.second_encoded != nullptr ? s_.second_encoded : s_.encoded;
+    const int64_t distance = key.span->encoded_at(key.row) - places[row_];
+    return a_.scale * dot + static_cast<double>(a_.alibi_slopes[head_]) * static_cast<double>(distance);
+  }
+
+  const AttentionArgs& a_;
+  const AttentionSequence& s_;
+  const int64_t row_, head_, kv_head_;
+  std::vector<Key> keys_;
+  std::vector<double> weights_;  // of the keys
+  double log_sum_exp_ = 0;
+};
+
+void store_row(const double* from, int64_t n, float* to) {
+  std::transform(from, from + n, to, [](double x) { return static_cast<float>(x); });
 }
 
-void attend(const AttentionArgs& a, const AttentionSequence& s, int64_t r, int64_t head, const Scratch& t) {
-  const int64_t kv_head = head / a.group();
-  const int64_t row = s.first_row + r;
-  const int64_t dim = a.head_dim();
-  int64_t n = 0;
-  const auto scale_of = [&](const KeySpan& span, const float* scales, int64_t j) {
-    return s.kv_type == DType::kI8 ? static_cast<double>(scales[kv_head * span.scale_head_stride + j]) : 1.0;
-  };
-  for_each_key(s, r, [&](const KeySpan& span, int64_t j) {
-    const Heads& q = span.second_query && a.second_q.data != nullptr ? a.second_q : a.q;
-    double score = a.scale * scale_of(span, span.k_scales, j) *
-                   dot(q.at(s.batch, row, head), s.kv_type, span.k,
-                       kv_head * span.head_stride + j * span.slot_stride, dim);
-    if (a.alibi_slopes != nullptr) {
-      const int64_t* places = span.second_query && s.second_encoded != nullptr ? s.second_encoded : s.encoded;
-      score +=
-          static_cast<double>(a.alibi_slopes[head]) * static_cast<double>(span.encoded_at(j) - places[r]);
-    }
-    t.scores[n++] = score;
-  });
-  SEPLLM_CHECK(n > 0);
-  const double top = *std::max_element(t.scores, t.scores + n);
-  double total = 0;
-  for (int64_t i = 0; i < n; ++i) total += t.scores[i] = std::exp(t.scores[i] - top);
-  std::fill_n(t.sum, dim, 0.0);
-  n = 0;
-  for_each_key(s, r, [&](const KeySpan& span, int64_t j) {
-    const double p = t.scores[n++] / total * scale_of(span, span.v_scales, j);
-    const int64_t offset = kv_head * span.head_stride + j * span.slot_stride;
-    for (int64_t d = 0; d < dim; ++d) t.sum[d] += p * load_element(s.kv_type, span.v, offset + d);
-  });
-  float* out = a.out.at(s.batch, row, head);
-  for (int64_t d = 0; d < dim; ++d) out[d] = static_cast<float>(t.sum[d]);
+void attend(const AttentionArgs& a, const AttentionSequence& s, int64_t row, int64_t head) {
+  const Query query(a, s, row, head);
+  std::vector<double> out(a.head_dim());
+  for (size_t i = 0; i < query.keys().size(); ++i) {
+    for (int64_t d = 0; d < a.head_dim(); ++d) out[d] += query.weight(i) * query.v(query.keys()[i], d);
+  }
+  store_row(out.data(), a.head_dim(), query.at(a.out));
+  if (a.log_sum_exp.data != nullptr) *query.at(a.log_sum_exp) = static_cast<float>(query.log_sum_exp());
 }
+
+// Gradients of one kv head of a sequence: those of its keys are summed over the query heads that share it.
+class BackwardHead {
+ public:
+  BackwardHead(const AttentionArgs& a, const AttentionGradients& g, const AttentionSequence& s,
+               int64_t kv_head)
+      : a_(a), g_(g), s_(s), kv_head_(kv_head), dim_(a.head_dim()) {
+    const int64_t n = s.keys.n + std::ssize(s.keys.copies);
+    d_k_.resize(n * dim_);
+    d_v_.resize(n * dim_);
+  }
+
+  void run() {
+    for (int64_t head = kv_head_ * a_.group(); head < (kv_head_ + 1) * a_.group(); ++head) {
+      for (int64_t row = 0; row < s_.n_rows; ++row) add_query(Query(a_, s_, row, head));
+    }
+    store(d_k_, g_.d_k);
+    store(d_v_, g_.d_v);
+  }
+
+ private:
+  void add_query(const Query& query) {
+    const std::vector<Key>& keys = query.keys();
+    const float* q = query.at(a_.q);
+    const float* d_out = query.at(g_.d_out);
+    std::vector<double> d_weights(keys.size()), d_q(dim_);
+    double mean = 0;  // of d_weights under the softmax: what its derivative takes off
+    for (size_t i = 0; i < keys.size(); ++i) {
+      for (int64_t d = 0; d < dim_; ++d) d_weights[i] += d_out[d] * query.v(keys[i], d);
+      mean += query.weight(i) * d_weights[i];
+    }
+    for (size_t i = 0; i < keys.size(); ++i) {
+      const double d_score = query.weight(i) * (d_weights[i] - mean) * a_.scale;
+      const int64_t sum = (keys[i].span->gradient_row + keys[i].row) * dim_;
+      for (int64_t d = 0; d < dim_; ++d) {
+        d_q[d] += d_score * query.k(keys[i], d);
+        d_k_[sum + d] += d_score * q[d];
+        d_v_[sum + d] += query.weight(i) * d_out[d];
+      }
+    }
+    store_row(d_q.data(), dim_, query.at(g_.d_q));
+  }
+
+  // The sum of each key row and that of its copy.
+  void store(std::vector<double>& sums, const Heads& to) const {
+    for (size_t i = 0; i < s_.keys.copies.size(); ++i) {
+      const double* copy = sums.data() + (s_.keys.n + static_cast<int64_t>(i)) * dim_;
+      double* row = sums.data() + s_.keys.copies[i] * dim_;
+      std::transform(row, row + dim_, copy, row, std::plus<>());
+    }
+    for (int64_t r = 0; r < s_.keys.n; ++r) {
+      store_row(sums.data() + r * dim_, dim_, to.at(s_.batch, s_.keys.first + r, kv_head_));
+    }
+  }
+
+  const AttentionArgs& a_;
+  const AttentionGradients& g_;
+  const AttentionSequence& s_;
+  const int64_t kv_head_, dim_;
+  std::vector<double> d_k_, d_v_;  // [sums of the sequence's KeyRows][head_dim]
+};
 
 }  // namespace
 
 void attention_reference(const Context& ctx, const AttentionArgs& args) {
-  const Arena::Scope scope(ctx.arena);
-  int64_t max_keys = 0;
-  for (const AttentionSequence& s : args.sequences) max_keys = std::max(max_keys, count_keys(s));
-  const int64_t per_worker = max_keys + args.head_dim();
-  double* scratch = ctx.arena.allocate<double>(per_worker * ctx.pool.size());
+  check_attention(args);
+  const int64_t n_heads = args.n_heads();
   for (const AttentionSequence& s : args.sequences) {
-    const int64_t n_heads = args.n_heads();
-    ctx.pool.parallel_for(s.n_rows * n_heads, [&](int64_t task, int worker) {
-      double* mine = scratch + worker * per_worker;
-      attend(args, s, task / n_heads, task % n_heads, {mine, mine + max_keys});
-    });
+    ctx.pool.parallel_for(s.n_rows * n_heads,
+                          [&](int64_t task, int) { attend(args, s, task / n_heads, task % n_heads); });
+  }
+}
+
+void attention_backward_reference(const Context& ctx, const AttentionArgs& args,
+                                  const AttentionGradients& gradients) {
+  check_attention(args);
+  for (const AttentionSequence& s : args.sequences) {
+    ctx.pool.parallel_for(args.n_kv_heads,
+                          [&](int64_t kv_head, int) { BackwardHead(args, gradients, s, kv_head).run(); });
   }
 }
 

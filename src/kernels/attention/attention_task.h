@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <numbers>
+#include <span>
 
 #include "base/check.h"
 #include "kernels/attention/attention.h"
@@ -24,10 +25,6 @@ inline constexpr int64_t kAttentionStreamBytes = int64_t{4} << 20;
 // reads its window anew, but less of it is seen by few queries only.
 inline constexpr int64_t kAttentionNarrowTileLanes = 128;
 inline constexpr int64_t kAttentionNarrowWindow = 512;
-// Two vectors of the widest instruction set.
-inline constexpr int64_t kAttentionMostGroupLanes = 32;
-// Floats that aligning the arrays of a task's scratch takes at most.
-inline constexpr int64_t kAttentionScratchSlack = 64 * 16;
 // Up to this many, vectors run along the head dimension; above, along the queries.
 inline constexpr int64_t kAttentionFewLanes = 8;
 
@@ -42,22 +39,44 @@ inline int64_t attention_tile_stride(int64_t head_dim) {
   return (head_dim + 15) / 16 * 16;
 }
 
+// Takes arrays one after the other from scratch memory, each on a cache line of its own. Without memory it
+// only counts: a kernel's layout() over such a Carver says how much scratch it needs.
+class Carver {
+ public:
+  Carver() = default;
+  explicit Carver(std::span<float> memory) : memory_(memory), measures_(false) {}
+  float* floats(int64_t n) {
+    const int64_t at = used_;
+    used_ += (n + 15) / 16 * 16;
+    if (measures_) return nullptr;
+    SEPLLM_CHECK(used_ <= std::ssize(memory_));
+    return memory_.data() + at;
+  }
+  int32_t* ints(int64_t n) { return reinterpret_cast<int32_t*>(floats(n)); }
+  int64_t used() const { return used_; }  // floats, whole cache lines
+
+ private:
+  std::span<float> memory_{};
+  bool measures_ = true;
+  int64_t used_ = 0;
+};
+
 // Some rows of a sequence, some heads that read the same kv head, some of the keys.
 struct AttentionTask {
   const AttentionArgs* args;
   const AttentionSequence* sequence;
-  int64_t row, n_rows;         // of the sequence
-  int64_t head, n_heads;       // query heads [head, head + n_heads), all of one kv head
-  int64_t key_begin, key_end;  // among the keys that any of the rows sees, counted through the spans
+  std::span<const KeySpan> spans;  // those of the rows and heads
+  int64_t row, n_rows;             // of the sequence
+  int64_t head, n_heads;           // query heads [head, head + n_heads), all of one kv head
+  int64_t key_begin, key_end;      // among the keys that any of the rows sees, counted through the spans
   // Null: the result goes to the output. Else, for row r and head h of the task at
   // partial + (r * n_heads of all + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score
   // (times log2 e) and the sum of the weights.
   float* partial;
-  const Heads* log_sum_exp;  // null, or where the natural logarithm goes: heads of one element
-  bool stream_output;        // the output is written past the caches
+  bool stream_output;  // the output is written past the caches
   // Null, or the task that this worker is likely to get next: its rows are fetched in advance.
   const AttentionTask* next;
-  float* scratch;  // attention_*_scratch() floats, 64-byte aligned
+  std::span<float> scratch;  // attention_*_scratch() floats, 64-byte aligned
 
   int64_t lanes() const { return n_rows * n_heads; }
   int64_t kv_head() const { return head / args->group(); }
@@ -72,7 +91,7 @@ struct AttentionTask {
   float* partial_at(int64_t r, int64_t h) const {
     return partial + (r * args->n_heads() + h) * (args->head_dim() + 2);
   }
-  float* log_sum_exp_at(int64_t r, int64_t h) const { return at(*log_sum_exp, r, h); }
+  float* log_sum_exp(int64_t r, int64_t h) const { return at(args->log_sum_exp, r, h); }
   int64_t position(int64_t r) const { return sequence->first_position + row + r; }
   // The place of the query for ALiBi, towards keys of spans with or without second_query.
   int64_t place(bool second, int64_t r) const {
@@ -81,8 +100,7 @@ struct AttentionTask {
   }
   bool needs_second_query() const {
     if (args->second_q.data == nullptr) return false;
-    return std::any_of(sequence->spans.begin(), sequence->spans.end(),
-                       [](const KeySpan& s) { return s.second_query; });
+    return std::any_of(spans.begin(), spans.end(), [](const KeySpan& s) { return s.second_query; });
   }
   // Scores are kept times log2 e: the softmax works in powers of two.
   float score_scale() const { return static_cast<float>(args->scale * std::numbers::log2e); }
@@ -90,36 +108,6 @@ struct AttentionTask {
     return static_cast<float>(args->alibi_slopes[head + h] * std::numbers::log2e);
   }
 };
-
-// The query heads that read one kv head, in chunks that fit a tile; all of them, unless they alone are more.
-struct HeadChunks {
-  explicit HeadChunks(const AttentionArgs& a) : group(a.group()), n_kv_heads(a.n_kv_heads) {
-    per_group = (group + kAttentionTileLanes - 1) / kAttentionTileLanes;
-    heads = (group + per_group - 1) / per_group;
-    per_group = (group + heads - 1) / heads;
-  }
-  int64_t count() const { return n_kv_heads * per_group; }
-  void set(int64_t chunk, AttentionTask* t) const {
-    const int64_t within = chunk % per_group * heads;
-    t->head = chunk / per_group * group + within;
-    t->n_heads = std::min(heads, group - within);
-  }
-  int64_t group, n_kv_heads;
-  int64_t heads;      // of a chunk, at most
-  int64_t per_group;  // chunks of one kv head
-};
-
-inline void check_heads(const AttentionArgs& a) {
-  SEPLLM_CHECK(a.n_kv_heads >= 1 && a.n_heads() >= a.n_kv_heads && a.n_heads() % a.n_kv_heads == 0);
-  SEPLLM_CHECK(a.head_dim() >= 1 && a.head_dim() <= 1024);
-  SEPLLM_CHECK(a.out.layout.n == a.n_heads() && a.out.layout.dim == a.head_dim());
-}
-
-// Rows of a tile for a window and heads that share it.
-inline int64_t attention_tile_rows(int64_t window, int64_t heads) {
-  const int64_t lanes = window <= kAttentionNarrowWindow ? kAttentionNarrowTileLanes : kAttentionTileLanes;
-  return std::max<int64_t>(1, lanes / heads);
-}
 
 // Keys that any of the rows at positions [first, last] sees: the bounds of a row's range grow with its
 // position.
@@ -131,7 +119,7 @@ inline KeySpan::Range range_of_rows(const KeySpan& span, int64_t first, int64_t 
 template <typename Fn>
 void for_each_range(const AttentionTask& t, const Fn& fn) {
   int64_t before = 0;
-  for (const KeySpan& span : t.sequence->spans) {
+  for (const KeySpan& span : t.spans) {
     const auto [lo, hi] = range_of_rows(span, t.position(0), t.position(t.n_rows - 1));
     const int64_t begin = std::max(lo, lo + t.key_begin - before);
     const int64_t end = std::min(hi, lo + t.key_end - before);
@@ -142,8 +130,9 @@ void for_each_range(const AttentionTask& t, const Fn& fn) {
 
 // Any number of lanes, fast for many: vectors along the queries.
 void attention_many(const AttentionTask& t);
-int64_t attention_many_scratch(int64_t head_dim, int64_t lanes);
-// At most kAttentionFewLanes lanes: vectors along the head dimension.
+int64_t attention_many_scratch(int64_t head_dim, int64_t lanes);  // floats, for at most so many lanes
+// At most kAttentionFewLanes lanes: vectors along the head dimension. It makes no log_sum_exp, and does not
+// stream the output (checks).
 void attention_few(const AttentionTask& t);
 int64_t attention_few_scratch(int64_t head_dim);
 

@@ -68,6 +68,7 @@ struct Store {
 void add_pattern(Store& store, const Pattern& pattern, int64_t n_tokens) {
   const std::vector<int64_t> kept = pattern.kept(n_tokens);
   KeySpan& compact = store.add(static_cast<int64_t>(kept.size()));
+  compact.kind = KeySpan::Kind::kCompact;
   compact.positions = store.keep(kept);
   compact.encoded = compact.positions;
   compact.lag = pattern.window;
@@ -178,7 +179,7 @@ TEST(Attention, ReferenceSeesWhatThePatternShows) {
   // Equal keys, and values that say which position they are of: the mean tells the set.
   for (const KeySpan& span : store.spans) {
     for (int64_t j = 0; j < span.n_keys; ++j) {
-      const int64_t position = span.positions != nullptr ? span.positions[j] : j;
+      const int64_t position = span.position(j);
       for (int64_t d = 0; d < s.head_dim; ++d) {
         const_cast<float*>(static_cast<const float*>(span.k))[j * span.slot_stride + d] = 0.5F;
         const_cast<float*>(static_cast<const float*>(span.v))[j * span.slot_stride + d] =

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "attention/pattern.h"
+#include "kernels/attention/attention.h"
 #include "tensor/context.h"
 #include "tensor/heads.h"
 
@@ -34,15 +35,6 @@ struct PatternAttentionArgs {
   std::span<const PatternSequence> sequences{};
 };
 
-// Gradients of a loss, given the one of `out`. They are set, not added to, in the rows of the sequences.
-struct PatternAttentionGradients {
-  Heads d_out{};              // of out
-  Heads d_q{}, d_k{}, d_v{};  // of q, k, v; in layouts of their own
-  // False: the same bits for the same number of threads. True: for any number of threads (somewhat slower
-  // where there are fewer kv heads than threads).
-  bool same_for_any_threads = false;
-};
-
 // out = softmax(scale * q k^T + bias) v over what the pattern shows. The result does not depend on the number
 // of threads. Scratch memory: the gathered rows, and O(threads * tile).
 void pattern_attention(const Context& ctx, const PatternAttentionArgs& args);
@@ -50,11 +42,11 @@ void pattern_attention(const Context& ctx, const PatternAttentionArgs& args);
 // d_q, d_k, d_v from args as pattern_attention left them (out and log_sum_exp are read). Scratch memory:
 // O(tasks at a time * (rows + kept rows) * head_dim).
 void pattern_attention_backward(const Context& ctx, const PatternAttentionArgs& args,
-                                const PatternAttentionGradients& gradients);
+                                const AttentionGradients& gradients);
 
 // The same by the definition, O(T^2) and in double precision: for tests and `--attention-impl reference`.
 void pattern_attention_reference(const Context& ctx, const PatternAttentionArgs& args);
 void pattern_attention_backward_reference(const Context& ctx, const PatternAttentionArgs& args,
-                                          const PatternAttentionGradients& gradients);
+                                          const AttentionGradients& gradients);
 
 }  // namespace sepllm

@@ -1,4 +1,9 @@
 // Attention by a pattern and its gradients as they are defined: a loop over all pairs, in double precision.
+// For each query i, over the keys j that it sees:
+//
+//   score_j = scale * q_i . k_j + slope * (j - i)      p = softmax(score)      out_i = sum p_j v_j
+//   d_score_j = p_j (d_out_i . v_j - sum over keys of p (d_out_i . v))
+//   d_q_i = scale sum d_score_j k_j      d_k_j += scale d_score_j q_i          d_v_j += p_j d_out_i
 #include "kernels/attention/pattern_attention_ref.h"
 
 #include <algorithm>
@@ -30,13 +35,13 @@ struct Weights {
   double log_sum_exp = 0;
 };
 
-void softmax_row(const PatternHead& h, int64_t i, Weights& w) {
+void softmax_row(const MaskedHead& h, int64_t i, Weights& w) {
   const int64_t n = h.head_dim;
   w.keys.clear();
   w.values.clear();
   double top = -INFINITY;
   for (int64_t j = 0; j <= i; ++j) {
-    if (!h.pattern->visible(i, j)) continue;
+    if (!h.visible(i, j)) continue;
     w.keys.push_back(j);
     w.values.push_back(h.scale * dot(h.q + i * n, h.k + j * n, n) + h.slope * static_cast<double>(j - i));
     top = std::max(top, w.values.back());
@@ -68,11 +73,12 @@ void store(const Row& from, const PatternSequence& s, int64_t head, const Heads&
 class Operands {
  public:
   Operands(const PatternAttentionArgs& a, const PatternSequence& s, int64_t kv_head)
-      : a_(a), s_(s), k_(load(a.k, s, kv_head)), v_(load(a.v, s, kv_head)) {}
+
+      : a_(a), s_(s), visible_{s.pattern}, k_(load(a.k, s, kv_head)), v_(load(a.v, s, kv_head)) {}
   // Valid until the next call.
-  PatternHead head(int64_t head) {
+  MaskedHead head(int64_t head) {
     q_ = load(a_.q, s_, head);
-    return {.pattern = s_.pattern,
+    return {.visible = visible_,
             .n_rows = s_.n_rows,
             .head_dim = a_.q.layout.dim,
             .scale = a_.scale,
@@ -85,6 +91,10 @@ class Operands {
  private:
   const PatternAttentionArgs& a_;
   const PatternSequence& s_;
+  struct Visible {
+    const Pattern* pattern;
+    bool operator()(int64_t i, int64_t j) const { return pattern->visible(i, j); }
+  } visible_;
   Row k_, v_, q_;
 };
 
@@ -93,19 +103,19 @@ int64_t group_of(const PatternAttentionArgs& a) { return a.q.layout.n / a.k.layo
 void forward_head(const PatternAttentionArgs& a, const PatternSequence& s, int64_t head) {
   Operands operands(a, s, head / group_of(a));
   Row out(s.n_rows * a.q.layout.dim), log_sum_exp(s.n_rows);
-  pattern_head_forward(operands.head(head), out.data(), log_sum_exp.data());
+  masked_head_forward(operands.head(head), out.data(), log_sum_exp.data());
   store(out, s, head, a.out);
   if (a.log_sum_exp.data != nullptr) store(log_sum_exp, s, head, a.log_sum_exp);
 }
 
-void backward_kv_head(const PatternAttentionArgs& a, const PatternAttentionGradients& g,
-                      const PatternSequence& s, int64_t kv_head) {
+void backward_kv_head(const PatternAttentionArgs& a, const AttentionGradients& g, const PatternSequence& s,
+                      int64_t kv_head) {
   const int64_t size = s.n_rows * a.q.layout.dim, group = group_of(a);
   Operands operands(a, s, kv_head);
   Row d_q(size), d_k(size, 0.0), d_v(size, 0.0);
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     const Row d_out = load(g.d_out, s, head);
-    pattern_head_backward(operands.head(head), d_out.data(), d_q.data(), d_k.data(), d_v.data());
+    masked_head_backward(operands.head(head), d_out.data(), d_q.data(), d_k.data(), d_v.data());
     store(d_q, s, head, g.d_q);
   }
   store(d_k, s, kv_head, g.d_k);
@@ -114,7 +124,7 @@ void backward_kv_head(const PatternAttentionArgs& a, const PatternAttentionGradi
 
 }  // namespace
 
-void pattern_head_forward(const PatternHead& h, double* out, double* log_sum_exp) {
+void masked_head_forward(const MaskedHead& h, double* out, double* log_sum_exp) {
   const int64_t n = h.head_dim;
   Weights w;
   for (int64_t i = 0; i < h.n_rows; ++i) {
@@ -125,7 +135,7 @@ void pattern_head_forward(const PatternHead& h, double* out, double* log_sum_exp
   }
 }
 
-void pattern_head_backward(const PatternHead& h, const double* d_out, double* d_q, double* d_k, double* d_v) {
+void masked_head_backward(const MaskedHead& h, const double* d_out, double* d_q, double* d_k, double* d_v) {
   const int64_t n = h.head_dim;
   Weights w;
   Row d_weight;
@@ -155,7 +165,7 @@ void pattern_attention_reference(const Context& ctx, const PatternAttentionArgs&
 }
 
 void pattern_attention_backward_reference(const Context& ctx, const PatternAttentionArgs& a,
-                                          const PatternAttentionGradients& g) {
+                                          const AttentionGradients& g) {
   for (const PatternSequence& s : a.sequences)
     ctx.pool.parallel_for(a.k.layout.n, [&](int64_t kv_head, int) { backward_kv_head(a, g, s, kv_head); });
 }

@@ -27,14 +27,15 @@ TEST(PatternAttentionReference, SeesWhatThePatternShows) {
     const Pattern pattern = test::random_pattern(rng, n);
     std::vector<double> q(n, 0.0), v, out(n), log_sum_exp(n);
     for (int64_t j = 0; j < n; ++j) v.push_back(static_cast<double>(j * j));
-    pattern_head_forward({.pattern = &pattern,
-                          .n_rows = n,
-                          .head_dim = 1,
-                          .scale = 1,
-                          .q = q.data(),
-                          .k = v.data(),
-                          .v = v.data()},
-                         out.data(), log_sum_exp.data());
+    const auto visible = [&](int64_t i, int64_t j) { return pattern.visible(i, j); };
+    masked_head_forward({.visible = visible,
+                         .n_rows = n,
+                         .head_dim = 1,
+                         .scale = 1,
+                         .q = q.data(),
+                         .k = v.data(),
+                         .v = v.data()},
+                        out.data(), log_sum_exp.data());
     for (int64_t i = 0; i < n; ++i) {
       double sum = 0, count = 0;
       for (int64_t j = 0; j < n; ++j) {
@@ -79,15 +80,16 @@ class Loss {
     const std::vector<double> q = rows(c_.qkv().q, s, head), k = rows(c_.qkv().k, s, kv_head),
                               v = rows(c_.qkv().v, s, kv_head), d_out = rows(c_.d_out(), s, head);
     std::vector<double> out(q.size()), log_sum_exp(static_cast<size_t>(s.n_rows));
-    pattern_head_forward({.pattern = s.pattern,
-                          .n_rows = s.n_rows,
-                          .head_dim = shape.head_dim,
-                          .scale = c_.scale(),
-                          .slope = c_.slope(head),
-                          .q = q.data(),
-                          .k = k.data(),
-                          .v = v.data()},
-                         out.data(), log_sum_exp.data());
+    const auto visible = [&](int64_t i, int64_t j) { return s.pattern->visible(i, j); };
+    masked_head_forward({.visible = visible,
+                         .n_rows = s.n_rows,
+                         .head_dim = shape.head_dim,
+                         .scale = c_.scale(),
+                         .slope = c_.slope(head),
+                         .q = q.data(),
+                         .k = k.data(),
+                         .v = v.data()},
+                        out.data(), log_sum_exp.data());
     double loss = 0;
     for (size_t i = 0; i < out.size(); ++i) loss += out[i] * d_out[i];
     return loss;

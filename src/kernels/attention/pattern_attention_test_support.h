@@ -325,11 +325,11 @@ class AttentionCase {
     g.k.own(rows_);
     g.v.own(rows_);
     fn(ctx, args(f),
-       PatternAttentionGradients{.d_out = d_out_.heads(),
-                                 .d_q = g.q.heads(),
-                                 .d_k = g.k.heads(),
-                                 .d_v = g.v.heads(),
-                                 .same_for_any_threads = any_threads});
+       AttentionGradients{.d_out = d_out_.heads(),
+                          .d_q = g.q.heads(),
+                          .d_k = g.k.heads(),
+                          .d_v = g.v.heads(),
+                          .same_for_any_threads = any_threads});
     return g;
   }
 

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <numeric>
 #include <vector>
 
 #include "base/check.h"
 #include "kernels/attention/attention_task.h"
+#include "kernels/attention/attention_tiles.h"
 #include "kernels/parallel.h"
 #include "kernels/prefetch.h"
 
@@ -36,6 +38,13 @@ std::vector<int64_t> kept_positions(const Pattern& p, int64_t begin, int64_t end
   return kept;
 }
 
+// What the plan of a document still has to do.
+struct Document {
+  const PatternSequence* sequence;
+  int64_t begin;                  // position of its first token
+  std::span<const int64_t> kept;  // positions of the gathered rows
+};
+
 KeySpan band_of(const PatternAttentionArgs& a, const PatternSequence& s, int64_t begin, int64_t n) {
   KeySpan band;
   band.k = a.k.at(s.batch, s.first_row + begin, 0);
@@ -49,56 +58,66 @@ KeySpan band_of(const PatternAttentionArgs& a, const PatternSequence& s, int64_t
   return band;
 }
 
-// The compact span; its rows are copied by gather().
+// The compact span; its rows are copied by gather(), and their gradients are summed after those of the
+// document's n_rows own rows.
 KeySpan compact_of(const Context& ctx, const PatternAttentionArgs& a, const Pattern& pattern,
-                   const int64_t* kept, int64_t n_kept) {
-  const int64_t stride = attention_tile_stride(a.k.layout.dim);
+                   std::span<const int64_t> kept, int64_t n_rows) {
+  const int64_t stride = attention_tile_stride(a.k.layout.dim), n = std::ssize(kept);
   KeySpan compact;
-  compact.k = ctx.arena.allocate<float>(a.k.layout.n * n_kept * stride);
-  compact.v = ctx.arena.allocate<float>(a.k.layout.n * n_kept * stride);
+  compact.kind = KeySpan::Kind::kCompact;
+  compact.k = ctx.arena.allocate<float>(a.k.layout.n * n * stride);
+  compact.v = ctx.arena.allocate<float>(a.k.layout.n * n * stride);
   compact.slot_stride = stride;
-  compact.head_stride = n_kept * stride;
-  compact.n_keys = n_kept;
-  compact.positions = kept;
-  compact.encoded = kept;
+  compact.head_stride = n * stride;
+  compact.n_keys = n;
+  compact.positions = kept.data();
+  compact.encoded = kept.data();
   compact.lag = pattern.window;
+  compact.gradient_row = n_rows;
   return compact;
 }
 
-PatternDocument make_document(const Context& ctx, const PatternAttentionArgs& a, const PatternSequence& s,
-                              int64_t begin, int64_t end, const int64_t* encoded) {
-  const std::vector<int64_t> kept = kept_positions(*s.pattern, begin, end);
-  PatternDocument d;
-  d.n_kept = static_cast<int64_t>(kept.size());
-  auto* spans = ctx.arena.allocate<KeySpan>(2);
-  size_t n_spans = 0;
-  if (d.n_kept > 0) {
-    auto* positions = ctx.arena.allocate<int64_t>(d.n_kept);
-    std::copy(kept.begin(), kept.end(), positions);
-    d.kept = positions;
-    spans[n_spans++] = compact_of(ctx, a, *s.pattern, positions, d.n_kept);
+template <typename T>
+std::span<const T> in_arena(const Context& ctx, const std::vector<T>& list) {
+  auto* copy = ctx.arena.allocate<T>(std::ssize(list));
+  std::copy(list.begin(), list.end(), copy);
+  return {copy, list.size()};
+}
+
+// The document that begins at d.begin and has n rows.
+AttentionSequence make_sequence(const Context& ctx, const PatternAttentionArgs& a, const Document& d,
+                                int64_t n, const int64_t* encoded) {
+  const PatternSequence& s = *d.sequence;
+  AttentionSequence out;
+  out.batch = s.batch;
+  out.first_row = s.first_row + d.begin;
+  out.n_rows = n;
+  out.first_position = d.begin;
+  if (encoded != nullptr) out.encoded = encoded + d.begin;
+  out.keys = {.first = out.first_row, .n = n};
+  std::vector<KeySpan> spans;
+  if (!d.kept.empty()) {
+    std::vector<int64_t> copies;
+    for (const int64_t position : d.kept) copies.push_back(position - d.begin);
+    out.keys.copies = in_arena(ctx, copies);
+    spans.push_back(compact_of(ctx, a, *s.pattern, d.kept, n));
   }
-  spans[n_spans++] = band_of(a, s, begin, end - begin);
-  d.attention.batch = s.batch;
-  d.attention.first_row = s.first_row + begin;
-  d.attention.n_rows = end - begin;
-  d.attention.first_position = begin;
-  d.attention.spans = {spans, n_spans};
-  if (encoded != nullptr) d.attention.encoded = encoded + begin;
-  return d;
+  spans.push_back(band_of(a, s, d.begin, n));
+  out.spans = in_arena(ctx, spans);
+  return out;
 }
 
 // Rows of kv head g.
-void gather(const PatternAttentionArgs& a, const PatternDocument& d, const PatternSequence& s, int64_t g) {
-  const KeySpan& compact = d.attention.spans.front();
-  const int64_t bytes = a.k.layout.dim * static_cast<int64_t>(sizeof(float));
+void gather(const PatternAttentionArgs& a, const Document& d, const KeySpan& compact, int64_t g) {
+  const PatternSequence& s = *d.sequence;
+  const int64_t n = std::ssize(d.kept), bytes = a.k.layout.dim * static_cast<int64_t>(sizeof(float));
   // The plan made them: they are its own memory.
   auto* k = const_cast<float*>(static_cast<const float*>(compact.k)) + g * compact.head_stride;
   auto* v = const_cast<float*>(static_cast<const float*>(compact.v)) + g * compact.head_stride;
   const auto at = [&](const Heads& x, int64_t r) { return x.at(s.batch, s.first_row + d.kept[r], g); };
   constexpr int64_t kAhead = 16;
-  for (int64_t r = 0; r < d.n_kept; ++r) {
-    if (r + kAhead < d.n_kept) {
+  for (int64_t r = 0; r < n; ++r) {
+    if (r + kAhead < n) {
       prefetch_row(at(a.k, r + kAhead), bytes);
       prefetch_row(at(a.v, r + kAhead), bytes);
     }
@@ -117,72 +136,43 @@ void check(const PatternAttentionArgs& a) {
   }
 }
 
-AttentionArgs attention_args(const PatternAttentionArgs& a) {
-  AttentionArgs args;
-  args.n_kv_heads = a.k.layout.n;
-  args.scale = a.scale;
-  args.q = a.q;
-  args.out = a.out;
-  args.alibi_slopes = a.alibi_slopes;
-  check_heads(args);
-  return args;
-}
-
 }  // namespace
 
-PatternPlan make_pattern_plan(const Context& ctx, const PatternAttentionArgs& a) {
+AttentionArgs make_pattern_plan(const Context& ctx, const PatternAttentionArgs& a) {
   check(a);
-  std::vector<std::vector<int64_t>> starts;
-  int64_t n_documents = 0;
   int64_t most_rows = 0;
-  for (const PatternSequence& s : a.sequences) {
-    starts.push_back(document_starts(s));
-    n_documents += static_cast<int64_t>(starts.back().size());
-    most_rows = std::max(most_rows, s.n_rows);
-  }
+  for (const PatternSequence& s : a.sequences) most_rows = std::max(most_rows, s.n_rows);
   int64_t* encoded = nullptr;
   if (a.alibi_slopes != nullptr) {
     encoded = ctx.arena.allocate<int64_t>(most_rows);
     std::iota(encoded, encoded + most_rows, int64_t{0});
   }
-  PatternPlan plan;
-  plan.args = attention_args(a);
-  auto* documents = ctx.arena.allocate<PatternDocument>(n_documents);
-  std::vector<const PatternSequence*> sequences;
-  int64_t n = 0, gathered = 0;
-  for (size_t i = 0; i < a.sequences.size(); ++i) {
-    const PatternSequence& s = a.sequences[i];
-    for (size_t d = 0; d < starts[i].size() && s.n_rows > 0; ++d) {
-      const int64_t end = d + 1 < starts[i].size() ? starts[i][d + 1] : s.n_rows;
-      documents[n] = make_document(ctx, a, s, starts[i][d], end, encoded);
-      gathered += documents[n].n_kept;
-      sequences.push_back(&s);
-      ++n;
+  std::vector<Document> documents;
+  std::vector<AttentionSequence> sequences;
+  int64_t gathered = 0;
+  for (const PatternSequence& s : a.sequences) {
+    const std::vector<int64_t> starts = document_starts(s);
+    for (size_t d = 0; d < starts.size() && s.n_rows > 0; ++d) {
+      const int64_t end = d + 1 < starts.size() ? starts[d + 1] : s.n_rows;
+      documents.push_back({&s, starts[d], in_arena(ctx, kept_positions(*s.pattern, starts[d], end))});
+      sequences.push_back(make_sequence(ctx, a, documents.back(), end - starts[d], encoded));
+      gathered += std::ssize(documents.back().kept);
     }
   }
-  plan.documents = {documents, static_cast<size_t>(n)};
   const int64_t n_kv = a.k.layout.n;
-  parallel_for(ctx, n * n_kv, gathered * n_kv * a.k.layout.dim, [&](int64_t task, int) {
-    const PatternDocument& d = documents[task / n_kv];
-    if (d.n_kept > 0) gather(a, d, *sequences[task / n_kv], task % n_kv);
+  parallel_for(ctx, std::ssize(documents) * n_kv, gathered * n_kv * a.k.layout.dim, [&](int64_t task, int) {
+    const Document& d = documents[task / n_kv];
+    if (!d.kept.empty()) gather(a, d, sequences[task / n_kv].spans.front(), task % n_kv);
   });
+  const AttentionArgs plan{.n_kv_heads = n_kv,
+                           .scale = a.scale,
+                           .q = a.q,
+                           .out = a.out,
+                           .log_sum_exp = a.log_sum_exp,
+                           .alibi_slopes = a.alibi_slopes,
+                           .sequences = in_arena(ctx, sequences)};
+  check_attention(plan);
   return plan;
-}
-
-int64_t pattern_work(const PatternPlan& plan) {
-  double pairs = 0;
-  for (const PatternDocument& d : plan.documents) {
-    const int64_t keys = std::min(d.attention.n_rows, d.attention.spans.back().window) + d.n_kept;
-    pairs += static_cast<double>(d.attention.n_rows) * static_cast<double>(keys);
-  }
-  return static_cast<int64_t>(
-      std::min(pairs * static_cast<double>(plan.args.n_heads() * plan.args.head_dim()), 1e15));
-}
-
-int64_t pattern_output_bytes(const PatternPlan& plan) {
-  int64_t rows = 0;
-  for (const PatternDocument& d : plan.documents) rows += d.attention.n_rows;
-  return rows * plan.args.n_heads() * plan.args.head_dim() * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace sepllm
