@@ -60,7 +60,7 @@ int32_t read_pair(const JsonObject& step, const char* key) {
                 {.file = step.file(),
                  .place = step.path_of(key),
                  .expected = "a token and its id",
-                 .got = pair.dump()});
+                 .got = json_text(pair)});
   }
   const Json holder = {{"id", pair[1]}};
   return static_cast<int32_t>(JsonObject(holder, step.file(), step.path_of(key)).integer("id", 0, INT32_MAX));
