@@ -168,6 +168,7 @@ class PrepareCommand : public Command {
     ThreadPool pool(n_threads());
     const InterruptGuard guard;
     DocumentReader reader(input_, documents_);
+    reader.check_files();
     TokenFileWriter writer(out_, tokenizer.vocab_size());
     Progress progress("preparing", total_megabytes(input_));
     const PrepareReport report = prepare_tokens(

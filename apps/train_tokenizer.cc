@@ -23,6 +23,7 @@ std::vector<CountedWord> count_words(const TokenizerTraining& training, const In
   DocumentOptions documents = training.documents;
   documents.may_cut = true;
   DocumentReader reader(training.input, documents);
+  reader.check_files();
   WordCounter counter(pool.size(), training.bpe.specials);
   Progress progress("counting words", total_megabytes(training.input));
   std::atomic<int64_t> bytes{0};

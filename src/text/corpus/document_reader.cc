@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/file_kind.h"
 #include "base/json.h"
 #include "base/utf8.h"
@@ -19,23 +20,42 @@ int64_t line_breaks(std::string_view text) { return std::count(text.begin(), tex
 
 const char* unit_of(InputForm form) { return form == InputForm::kJsonArray ? "element" : "line"; }
 
+// The beginning of a file's content, long enough to tell its kind; more than that is no harm.
+std::string start_of(PackedFileReader* reader, size_t block) {
+  std::string start;
+  while (start.size() < kFileKindBytes && reader->append(&start, block) > 0) {
+  }
+  return start;
+}
+
 }  // namespace
 
 DocumentReader::DocumentReader(std::vector<std::string> files, DocumentOptions options)
-    : files_(std::move(files)), options_(std::move(options)) {
+    : files_(std::move(files)), options_(std::move(options)), forms_(files_.size()) {
   // A line that is left out may be the one before a cut, or behind it.
   if (options_.on_bad_line == OnBadLine::kSkip) options_.may_cut = false;
 }
 
-void DocumentReader::open_next() {
-  const std::string& file = files_[next_file_++];
-  reader_.emplace(file);
-  std::string start;
-  while (start.size() < kFileKindBytes && reader_->append(&start, kBlock) > 0) {
+// Found out once: it may come with a warning.
+InputForm DocumentReader::form_of(size_t file, std::string_view start) {
+  if (!forms_[file]) forms_[file] = input_form(files_[file], start, options_.format);
+  return *forms_[file];
+}
+
+void DocumentReader::check_files() {
+  for (size_t f = 0; f < files_.size(); ++f) {
+    if (file_exists(files_[f]) && !is_regular_file(files_[f]) && !is_folder(files_[f])) continue;
+    PackedFileReader reader(files_[f]);
+    form_of(f, start_of(&reader, kFileKindBytes));
   }
-  form_ = input_form(file, start, options_.format);
+}
+
+void DocumentReader::open_next() {
+  const std::string& file = files_[next_file_];
+  reader_.emplace(file);
+  held_ = start_of(&*reader_, kBlock);
+  form_ = form_of(next_file_++, held_);
   array_.reset();
-  held_ = std::move(start);
   if (form_ == InputForm::kJsonArray) {
     array_.emplace(file);
     raw_ = held_.substr(held_.starts_with("\xef\xbb\xbf") ? 3 : 0);

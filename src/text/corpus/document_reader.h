@@ -63,6 +63,10 @@ class DocumentReader {
  public:
   DocumentReader(std::vector<std::string> files, DocumentOptions options);
 
+  // Looks at the beginning of every file (but not of pipes): what next() would refuse there is an Error now,
+  // and not after hours of work with the files before it.
+  void check_files();
+
   const DocumentOptions& options() const { return options_; }
   // The next block, in order; false at the end. Error as PackedFileReader, input_form and JsonArrayLines, and
   // (kOutOfRange) for a line or a text of more than 1 GiB that cannot be cut.
@@ -74,6 +78,7 @@ class DocumentReader {
   static constexpr size_t kBlock = size_t{1} << 18;  // bytes of content that a block has, more or less
   static constexpr size_t kMaxHeld = size_t{1} << 30;
 
+  InputForm form_of(size_t file, std::string_view start);
   void open_next();
   bool read_more();
   size_t cut_line();
@@ -82,6 +87,7 @@ class DocumentReader {
 
   std::vector<std::string> files_;
   DocumentOptions options_;
+  std::vector<std::optional<InputForm>> forms_;  // of the files, where they are known
   size_t next_file_ = 0;
   uint64_t done_ = 0;
   std::optional<PackedFileReader> reader_;  // of files_[next_file_ - 1]

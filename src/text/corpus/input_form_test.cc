@@ -2,6 +2,7 @@
 #include "text/corpus/input_form.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <functional>
 
@@ -117,6 +118,29 @@ TEST(InputForm, OtherKindsAreCalledByTheirNames) {
     ++n_kinds;
   }
   EXPECT_GE(n_kinds, 25);
+}
+
+TEST(InputForm, TheLastOfManyFilesIsLookedAtFirst) {
+  const test::TemporaryFolder folder;
+  const std::string good = folder.write("good.txt", "text"),
+                    json = folder.write("lines", "{\"text\": \"a\"}"), pipe = folder.file("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);  // not opened: nobody writes
+  const auto check = [&](const std::string& last) {
+    DocumentReader({good, json, pipe, last}, {}).check_files();
+  };
+  expect_error([&] { check(folder.write("a.pdf", "%PDF-1.7\n")); }, ErrorCode::kUnsupported,
+               {"a.pdf", "a PDF"});
+  expect_error([&] { check(folder.file("missing")); }, ErrorCode::kNotFound, {"missing"});
+  expect_error([&] { check(folder.path()); }, ErrorCode::kIo, {"folder"});
+  DocumentReader reader({good, json}, {});
+  TextBlock block;
+  const auto all = [&] {
+    reader.check_files();
+    std::string text;
+    while (reader.next(&block)) text += block.bytes;
+    EXPECT_EQ(text, "text{\"text\": \"a\"}");
+  };
+  EXPECT_EQ(warnings_while(all).size(), 1U);
 }
 
 TEST(InputForm, WhatToDoWithOtherKinds) {
