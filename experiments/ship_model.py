@@ -121,8 +121,8 @@ def demo_scores(program, model, settings):
 
 
 def samples(program, model):
-    out = [f"# Samples\n\nThe first that came of each prompt, {SAMPLE_TOKENS} tokens, under the policy of `config.json`: neither chosen nor cut. "
-           "The prompt is the first line.\n"]
+    out = [f"# Samples\n\nThe first continuation of each prompt, {SAMPLE_TOKENS} tokens, under the policy of `config.json`. Nothing was selected or cut. "
+           "Each sample begins with its prompt.\n"]
     for prompt in PROMPTS:
         for way, options in WAYS:
             text = prompt + program("generate", "--model", model, "--prompt", prompt, "-n", str(SAMPLE_TOKENS), *options)["text"]
@@ -149,46 +149,46 @@ def card(facts, run, model, table, tokens, n_bytes, packed_bytes, books):
     names = ", ".join(os.path.basename(book) for book in books)
     return f"""# sepllm-5m
 
-A small language model trained from scratch under Sep-Attention with this program, so that the demo and the tests have a real one.
-It continues English prose of the 19th century: the form of it, with little sense.
+A small language model, trained from scratch with Sep-Attention by this program so that the demo and the tests have a real model.
+It continues English prose in the style of the 19th century. It gets the form right, but makes little sense.
 
 | | |
 |---|---|
-| parameters | {parameters:,}, {settings['family']}: {settings['n_layers']} layers of width {settings['hidden_size']}, {settings['n_heads']} heads, head and embedding are one |
+| parameters | {parameters:,}, {settings['family']}: {settings['n_layers']} layers of width {settings['hidden_size']}, {settings['n_heads']} heads, head and embedding share one table |
 | weights | bf16, {size:,} bytes |
 | policy | sep: {settings['policy']['init']} initial tokens, separators, a window of {settings['policy']['window']}; trained on {settings['seq_length']} tokens at a time |
-| tokenizer | {data[0]['tokenizer']['format']}, {data[0]['tokenizer']['vocab_size']:,} tokens, made from the training texts |
-| data | {documents} texts, {in_data:,} tokens: the books of PG19's test split (Project Gutenberg) but the held-out ones, and tinyshakespeare |
+| tokenizer | {data[0]['tokenizer']['format']}, {data[0]['tokenizer']['vocab_size']:,} tokens, trained on the training texts |
+| data | {documents} texts, {in_data:,} tokens: the books of PG19's test split (Project Gutenberg) except the held-out ones, and tinyshakespeare |
 | held out | {sum(h['documents'] for h in held)} books, {sum(h['tokens'] for h in held):,} tokens: {names} |
-| trained | {step} of {settings['train_steps']} steps of {settings['global_batch_size']} samples: {facts['tokens']:,} tokens, {facts['tokens'] / in_data:.2f} times over the data |
+| trained | {step} of {settings['train_steps']} steps of {settings['global_batch_size']} samples: {facts['tokens']:,} tokens, {facts['tokens'] / in_data:.2f} passes over the data |
 | work | {facts['dense_flops'] + facts['attention_flops']:.2e} FLOPs, {100 * facts['attention_flops'] / (facts['dense_flops'] + facts['attention_flops']):.1f} % of them in attention |
-| time | {last['elapsed'] / 3600:.2f} hours by the clock, with all that ran beside, {ranks} rank{'s' if ranks > 1 else ''} on {machine()} |
+| time | {last['elapsed'] / 3600:.2f} hours of wall-clock time, including everything else that ran on the machine, {ranks} rank{'s' if ranks > 1 else ''} on {machine()} |
 | loss | {facts['loss']:.4f} in the last step, {facts['valid_loss']:.4f} on {settings['eval_samples']} held-out samples |
 
 ## On the held-out books
 
-All {tokens:,} tokens but the first of each book, {n_bytes:,} bytes. Bits per byte are the sum of the losses over the bytes of the text
+All {tokens:,} tokens except the first one of each book, {n_bytes:,} bytes. Bits per byte are the sum of the losses in bits, divided by the number of bytes of the text
 (`xz -9` of the same books: {8 * packed_bytes / n_bytes:.4f}).
 
 {table}
 
-`full` sees more than the model was trained to see. The streams run through whole books, beyond the {settings['seq_length']} positions of the training.
+Under `full` the model sees more keys than in training. The streams run through whole books, beyond the {settings['seq_length']} positions of the training.
 
 ## What it is not for
 
-It knows nothing, answers no questions, follows no instructions and speaks only English. Its books are old, and so are their views.
-[samples.md](samples.md) shows what it writes.
+It has no reliable knowledge, does not answer questions or follow instructions, and writes only English. Its books are old, and so are
+their views. [samples.md](samples.md) shows what it writes.
 
 ## Licence of the texts
 
-The books were published before 1919 and are in the public domain in the USA, and so are Shakespeare's plays. No texts are shipped here.
+The books were published before 1919 and are in the public domain in the USA, as are Shakespeare's plays. The texts are not included here.
 
-## Making it again
+## How to rebuild it
 
     experiments/run.sh own ship
 
-[own_model.yaml](own_model.yaml) has the settings, [training.json](training.json) all that were in force. [scores.json](scores.json) has losses
-of the demo's text (apps/alice.txt, not among the training texts), which the tests hold the program to.
+[own_model.yaml](own_model.yaml) has the settings; [training.json](training.json) lists all that were in force, defaults included.
+[scores.json](scores.json) has the losses of the demo's text (apps/alice.txt, which is not among the training texts); the tests compare the program with them.
 """
 
 
