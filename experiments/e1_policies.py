@@ -9,10 +9,10 @@ POLICIES = [("full", 3, "full attention"), ("sep", 3, "sep, n = 16"), ("sep-H", 
             ("fixed", 1, "fixed, n = 16 and every 6th token: as many keys as sep")]
 
 
-# The first has the lower loss in the paper, from scratch or, for what it did not train, without training (equal keys, fixed).
+# In the paper the first of each pair has the lower loss: from scratch, or without training where the paper did not train (equal keys, fixed).
 EXPECTED = [("sep", "sink"), ("sep", "sink-57"), ("sep", "fixed"), ("sep-2n", "sep"), ("sep-H", "sep"), ("sep-HT", "sep-H"),
             ("sep-HT", "sep"), ("sep", "full"), ("sep-HT", "full")]
-# Of a difference's own deviation: chance goes beyond it once in twenty (Student's t with the 6 degrees of freedom that
+# A multiple of a difference's own standard deviation. By chance a difference is larger once in twenty times (Student's t with the 6 degrees of freedom that
 # three policies of three seeds leave).
 BEYOND = 2.45
 
@@ -20,7 +20,7 @@ BEYOND = 2.45
 def verdict(final, a, b, deviation):
     gap = statistics.mean(final[a]) - statistics.mean(final[b])
     own = deviation * (1 / len(final[a]) + 1 / len(final[b])) ** 0.5
-    found = "cannot be told apart" if abs(gap) <= BEYOND * own else "so it is" if gap < 0 else "the other way round"
+    found = "not distinguishable" if abs(gap) <= BEYOND * own else "confirmed" if gap < 0 else "the opposite"
     return (f"{a} below {b}", found, f"{gap:+.4f}", f"{own:.4f}")
 
 
@@ -51,31 +51,31 @@ def page(runs, to):
     paired = []
     for a, b in (("sep", "sink"), ("sep", "full"), ("sink", "full")):
         gaps = [x - y for x, y in zip(final[a], final[b])]
-        paired.append((f"{a} less {b}", *(f"{gap:+.4f}" for gap in gaps), f"{statistics.mean(gaps):+.4f} ± {statistics.stdev(gaps):.4f}"))
+        paired.append((f"{a} minus {b}", *(f"{gap:+.4f}" for gap in gaps), f"{statistics.mean(gaps):+.4f} ± {statistics.stdev(gaps):.4f}"))
     R.write(to, "e1-policies.md", f"""# E1: policies from scratch
 
-One architecture (GPT-NeoX, {settings['n_layers']} layers, {settings['hidden_size']} wide, {first['parameters']:,} parameters), the same text (PG19 and
-tinyshakespeare, own tokens), T = {settings['seq_length']}, n = 16 (the paper's ratio), {steps} steps of {settings['global_batch_size']} samples, {first['steps'][-1]['tokens']:,} tokens. Runs with the
-same seed begin from the same weights and see the same samples in the same order. On {R.machine()}.
+All runs have the same architecture (GPT-NeoX, {settings['n_layers']} layers, {settings['hidden_size']} wide, {first['parameters']:,} parameters) and the same text (PG19 and
+tinyshakespeare, with a tokenizer trained on them), T = {settings['seq_length']}, n = 16 (the paper's ratio), {steps} steps of {settings['global_batch_size']} samples, {first['steps'][-1]['tokens']:,} tokens. Runs with the
+same seed start from the same weights and see the same samples in the same order. The machine has {R.machine()}.
 
 ![Held-out loss](e1-policies.svg)
 
 {R.table(["policy", "held-out loss", "keys seen", "FLOPs, products", "FLOPs, attention", "seconds"], cells)}
 
-Held-out loss: natural log per token, over all of four books that no run has seen; where there are three seeds, mean and deviation.
-Curves: seed 1, the last three fifths of the steps, by {settings['eval_samples']} samples of those books. Keys seen: of those that full attention would see, mean over
-queries and layers, counted from the patterns. Seconds: the steps of a run by the median step of a short run of its own (one thread).
+The held-out loss is in nats per token, over the whole of four books that no run has seen. Where there are three seeds, the table shows mean and standard deviation.
+The curves show seed 1 in the last three fifths of the steps, on {settings['eval_samples']} samples of those books. Keys seen are a share of those that full attention would see, averaged over
+queries and layers, and counted from the patterns. Seconds are the number of steps times the median step of a separate short run (one thread).
 
-## What can be said
+## What these runs show
 
-The paper's order, tested. A difference counts where it is larger than {BEYOND} of its own deviations (chance goes beyond that once in
-twenty); a single run's deviation is {deviation:.4f}, pooled over the policies with three seeds.
+This table tests the order that the paper found. A difference counts if it is larger than {BEYOND} times its own standard deviation (by chance that happens once in
+twenty times). The standard deviation of a single run is {deviation:.4f}, pooled over the policies with three seeds.
 
-{R.table(["lower loss in the paper", "here", "difference", "its deviation"], verdicts)}
+{R.table(["lower loss in the paper", "here", "difference", "its standard deviation"], verdicts)}
 
-Runs of one seed begin from the same weights and see the same samples, so they can also be set beside each other one by one:
+Runs with the same seed start from the same weights and see the same samples, so they can also be compared one by one:
 
-{R.table(["difference of the losses", "seed 1", "seed 2", "seed 3", "mean and deviation"], paired)}
+{R.table(["difference of the losses", "seed 1", "seed 2", "seed 3", "mean and standard deviation"], paired)}
 
 Made by `experiments/run.sh e1`.
 """)

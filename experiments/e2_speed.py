@@ -57,22 +57,22 @@ def page(runs, to):
         return f"from T = {found[0]:,} on ({ratio[shape][TOKENS.index(found[0])]:.2f})" if found else "at none of these lengths"
 
     said = "\n".join(f"- {title}: 1.26 x {reach(shape, 1.26)}; 1.53 x {reach(shape, 1.53)}." for shape, title in SHAPES)
-    R.write(to, "e2-speed.md", f"""# E2: speed of training, full attention against sep
+    R.write(to, "e2-speed.md", f"""# E2: speed of training, full attention and sep
 
-Whole steps (forward, backward, AdamW) of one sample of T random tokens, with separators where a book has them,
-random weights, a = 4, n = 64, activation checkpointing, {rows[SHAPES[0][0], TOKENS[0], 'full']['threads']} threads, by `sepllm bench train`: the median of three
-processes, full and sep in turn, of each the second step (of the Pythia shape from T = 8,192 on, where steps take minutes, one process; of
-the other up to T = 2,048 the median of nine steps of each). On {R.machine()}.
+`sepllm bench train` measures whole steps (forward, backward, AdamW) of one sample of T random tokens, with separators at the same places as in a book,
+random weights, a = 4, n = 64, activation checkpointing and {rows[SHAPES[0][0], TOKENS[0], 'full']['threads']} threads. Each figure is the median over three
+processes, full and sep in turns, of the second step of each. There are two exceptions: one process for the Pythia shape from T = 8,192 on, where steps take minutes, and
+the median of nine steps of each process for the other shape up to T = 2,048. The machine has {R.machine()}.
 
 ![Ratios](e2-speed.svg)
 
 {chr(10).join(text)}
-The paper has 1.53 x the throughput, and the same loss in 1/1.26 of the time, where both policies see as many tokens (GPUs, T = 2048). Here:
+In the paper, sep has 1.53 x the throughput, and reaches the same loss in 1/1.26 of the time, when both policies see the same number of tokens (GPUs, T = 2048). Here the speed reaches
 
 {said}
 
-Where the ratio is small, attention is a small part of the step: the kernel of full attention is fast, and products weigh more.
-Whether the same loss takes more or fewer tokens under sep, [E1](e1-policies.md) says.
+Where the ratio is small, attention is a small part of the step, because the kernel of full attention is fast and the matrix products take more of the time.
+[E1](e1-policies.md) shows whether the same loss takes more or fewer tokens under sep.
 
-Made by `experiments/run.sh e2`, on a machine with nothing else to do.
+Made by `experiments/run.sh e2`, on a machine with nothing else running.
 """)

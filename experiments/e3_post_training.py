@@ -1,4 +1,4 @@
-"""The page of E3: E1's full-attention model goes on under sep."""
+"""The page of E3: training of E1's full-attention model continues under sep."""
 
 import runs as R
 
@@ -22,7 +22,7 @@ def page(runs, to):
 
     R.svg(to, "e3-post-training.svg", [{
         "title": "Held-out loss by steps after the change to sep", "from_zero": False, "x_label": "steps",
-        "series": [("post-training under sep", *zip(*post)), ("going on under full attention", *zip(*control)),
+        "series": [("post-training under sep", *zip(*post)), ("continued under full attention", *zip(*control)),
                    ("E1's full model at its end", [0, post[-1][0]], [full[1]] * 2, True),
                    ("sep from scratch at its end", [0, post[-1][0]], [scratch[1]] * 2, True)]}])
     rows = [("full attention, as trained", full[0], f"{full[1]:.4f}"),
@@ -33,18 +33,18 @@ def page(runs, to):
             ("sep from scratch", scratch[0], f"{scratch[1]:.4f}")]
     R.write(to, "e3-post-training.md", f"""# E3: post-training
 
-The full-attention model of [E1](e1-policies.md) (seed 1) goes on under sep (a = 4, n = 16): {settings['train_steps']} steps of {settings['global_batch_size']} samples of {settings['seq_length']} tokens, learning
-rate {settings['lr']:g} falling to {settings['min_lr']:g}, beside the same steps under full attention. On {R.machine()}.
+Training of the full-attention model of [E1](e1-policies.md) (seed 1) continues under sep (a = 4, n = 16): {settings['train_steps']} steps of {settings['global_batch_size']} samples of {settings['seq_length']} tokens, with a learning
+rate that falls from {settings['lr']:g} to {settings['min_lr']:g}. As a control, the same steps are run under full attention. The machine has {R.machine()}.
 
 ![Held-out loss](e3-post-training.svg)
 
-{R.table(["", "steps in all", "held-out loss"], rows)}
+{R.table(["", "total steps", "held-out loss"], rows)}
 
 {reached(back, "The full model's loss")}
 {reached(beside, "The loss of sep from scratch")}
 
-Seconds by the step's time of E1 (one thread). Training-free use changes the loss by {post[0][1] - full[1]:+.4f}. The control says how much of the
-rest is more training, not the policy: after {post[-1][0]} steps each, sep's loss less the control's is {post[-1][1] - control[-1][1]:+.4f}.
+Seconds are computed from the time of a step in E1 (one thread). Using sep without training changes the loss by {post[0][1] - full[1]:+.4f}. The control shows how much of the
+rest comes from more training and not from the policy: after {post[-1][0]} steps each, sep's loss minus the control's loss is {post[-1][1] - control[-1][1]:+.4f}.
 
 Made by `experiments/run.sh e3` (needs e1).
 """)

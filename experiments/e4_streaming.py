@@ -1,5 +1,5 @@
 """E4: text much longer than the training length under full attention, sink-stream and sep-stream; rows are kept under
-e4/ of the runs (a row is measured again when its file is removed)."""
+e4/ of the runs (a row is measured again if its file is removed)."""
 
 import os
 import statistics
@@ -18,7 +18,7 @@ ABLATIONS = [("no initial tokens", ["--init", "0"]), ("original positions", ["--
              ("separators: full stops only", ["--separators", "strings:."]),
              ("separators: newlines only", ["--separators", "strings:\n"]),
              ("separators: the paper's characters", ["--separators", "strings:.,?!;: \t\n"])]
-PIECES = ["--prefill-chunk", "64"]  # a sink-stream holds its piece of text beside its slots
+PIECES = ["--prefill-chunk", "64"]  # a sink-stream holds its piece of text in addition to its slots
 POLICIES = [("full", "full attention"), ("sink-stream", "sink-stream, as many slots"),
             ("sink-stream-mean", "sink-stream, as many mean keys"), ("sep-stream", "sep-stream")]
 
@@ -38,7 +38,7 @@ def loss_along(path, *command):
 
 
 def with_option(options, change):
-    """`options` with the value of an option of `change` in place of its own, or behind them."""
+    """`options` with the value of an option of `change` in place of its own, or appended."""
     name, value = change
     if name in options:
         at = options.index(name)
@@ -77,7 +77,7 @@ def page(runs, to, program, texts):
         length = sep["tokens"]
         settings = R.read_run(os.path.join(runs, run))["settings"]
         cells = [cell(label, rows[name][key]) for key, label in POLICIES]
-        seeds = f" ({len(of)} seeds: mean and deviation; full attention, keys and seconds of the first)" if len(of) > 1 else ""
+        seeds = f" ({len(of)} seeds: mean and standard deviation; full attention, keys and seconds are those of the first)" if len(of) > 1 else ""
         blocks.append(f"""## {title}{seeds}
 
 Trained at T = {settings['seq_length']}; sep-stream with {setting_text(options)}.
@@ -90,9 +90,9 @@ Trained at T = {settings['seq_length']}; sep-stream with {setting_text(options)}
         cells.append(cell(label, [score(f"ablation-{k}", run, ["--policy", "sep-stream", *with_option(options, change)])]))
     R.write(to, "e4-streaming.md", f"""# E4: streams
 
-A held-out book (PG19 {BOOK}, {length:,} tokens) as one contiguous text, {length // 1024} and more times the length of training, with small models trained
-here. `full` keeps every key; `sink-stream` has as many slots as `sep-stream`, or as many keys as it has in the mean. Streams count
-slots of the cache as positions. The separators of sep-stream are those of the rule `text`. On {R.machine()}.
+A held-out book (PG19 {BOOK}, {length:,} tokens) is scored as one contiguous text, at least {length // 1024} times as long as the training samples, with small models trained
+for these experiments. `full` keeps every key. `sink-stream` has as many slots as `sep-stream`, or as many keys as `sep-stream` has on average. Streams use
+slots of the cache as positions. The separators of sep-stream are those of the rule `text`. The machine has {R.machine()}.
 
 ![Loss along the book](e4-streaming.svg)
 
@@ -103,9 +103,9 @@ Ablations of sep-stream with the first model:
 
 {R.table(COLUMNS, cells)}
 
-Perplexity is per token of the models' own vocabulary (5,120), the same for all. Seconds: of the whole text, all cores.
+Perplexity is per token of the models' vocabulary (5,120), which is the same for all models. Seconds are for the whole text, on all cores.
 
-One book and, but for NeoX style, one seed: differences as small as those between the seeds say nothing.
+This is only one book and, except for NeoX style, one seed. Differences as small as those between the seeds mean nothing.
 
 Made by `experiments/run.sh e4` (needs own and e1).
 """)

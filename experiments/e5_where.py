@@ -61,32 +61,32 @@ def page(runs, to, program, texts):
             cells.append((f"layer {layer}", *(R.spread(shares[k], "{:.1f}") + " %" for k in KINDS), R.spread(lift, "{:.2f}"),
                           R.spread([a / b for a, b in zip(lift, others)], "{:.2f}")))
         series.append((title, list(range(n_layers)), lifts[title]))
-        seeds = f" ({len(of)} seeds: mean and deviation)" if len(of) > 1 else ""
+        seeds = f" ({len(of)} seeds: mean and standard deviation)" if len(of) > 1 else ""
         blocks.append(f"""## {title}{seeds}
 
-{R.table(["attention on", "initial", "separators", "neighbours", "other", "separators: attention / keys", "of that of others"], cells)}
+{R.table(["attention on", "initial", "separators", "neighbours", "other", "separators: attention / keys", "relative to others"], cells)}
 """)
     R.svg(to, "e5-where-attention-goes.svg", [{"title": "Separators: share of attention / share of the keys", "x_label": "layer",
                                                "series": series}], height=180)
     said = []
     for title, lift in lifts.items():
         above = [layer for layer, v in enumerate(lift) if v > 1]
-        said.append(f"- {title}: " + (f"more than their share in layer {', '.join(map(str, above))}" if above else "in no layer more than their share")
+        said.append(f"- {title}: " + (f"more than their share in layer {', '.join(map(str, above))}" if above else "more than their share in no layer")
                     + f"; from {min(lift):.2f} to {max(lift):.2f} times their share.")
     R.write(to, "e5-where-attention-goes.md", f"""# E5: where attention goes
 
-The share of attention that goes to the first 4 tokens, to separators, to the 16 nearest tokens (the query itself included) and to all
-others, in models trained with full attention: mean over heads, queries and {len(files)} passages of {TOKENS} tokens from {len(BOOKS)} held-out books, by
-`sepllm inspect attention`. A token counts once, in this order: initial, separator, neighbour. Beside it the share of the keys
-that a query sees which are of that kind: what attention would be if it made no difference between them. The last column divides
-the separators' attention per key by that of the others (which are far away, while a separator may be a neighbour too). On {R.machine()}.
+The tables show, for models trained with full attention, the share of attention that goes to the first 4 tokens, to separators, to the 16 nearest tokens (including the query itself) and to all
+others. It is measured with `sepllm inspect attention`, as the mean over heads, queries and {len(files)} passages of {TOKENS} tokens from {len(BOOKS)} held-out books.
+A token counts only once, in this order: initial, separator, neighbour. The first row is the share of the visible keys
+that are of each kind; attention would have these shares if it made no difference between keys. The last column divides
+the separators' attention per key by that of the others (which are far away, while a separator may also be a neighbour). The machine has {R.machine()}.
 
 ![Separators](e5-where-attention-goes.svg)
 
 {chr(10).join(blocks)}
-## Is the paper's observation there?
+## Does this confirm the paper's observation?
 
-The paper finds that separators draw far more attention than their number. Here (attention on separators over their share of the keys):
+The paper finds that separators draw much more attention than their number would suggest. These models give, as attention on separators divided by their share of the keys:
 
 {chr(10).join(said)}
 

@@ -32,7 +32,7 @@ def losses(path, n):
 
 
 def one_model(program, model, policy, prefix, continuations, folder):
-    """{prefix bytes, keys, losses of the continuations with the prefix, and alone}. The state is checked: one
+    """{prefix bytes, keys, losses of the continuations with and without the prefix}. The state is checked: one
     continuation must give the bits of a run without it."""
     os.makedirs(folder, exist_ok=True)
     at = lambda name: os.path.join(folder, name)
@@ -113,13 +113,13 @@ def tables(results):
     for a, b in (("full", "sep"), ("full", "sink"), ("sep", "sink")):
         gap = [x - y for x, y in zip(mean_gain[a], mean_gain[b])]
         mean, error = statistics.mean(gap), statistics.stdev(gap) / math.sqrt(len(gap))
-        said.append(f"{a} and {b} cannot be told apart" if abs(mean) <= 2 * error else
+        said.append(f"{a} and {b} are not distinguishable" if abs(mean) <= 2 * error else
                     f"{a} saves more than {b}" if mean > 0 else f"{b} saves more than {a}")
-        pairs.append((f"{a} less {b}", f"{mean:+.4f}", f"{error:.4f}",
+        pairs.append((f"{a} minus {b}", f"{mean:+.4f}", f"{error:.4f}",
                       f"{statistics.stdev(gap):.4f}", f"{correlation(mean_gain[a], mean_gain[b]):.2f}"))
-    return (R.table(["policy", "state of the prefix", "loss alone", "loss behind the prefix", "saved by the prefix", "continuations helped"], cells),
-            R.table(["saved", "mean difference", "standard error", "deviation over continuations", "correlation"], pairs) +
-            f"\n\nBeyond two standard errors: {'; '.join(said)}.",
+    return (R.table(["policy", "state of the prefix", "loss without", "loss with the prefix", "saved by the prefix", "continuations helped"], cells),
+            R.table(["saved", "mean difference", "standard error", "standard deviation over continuations", "correlation"], pairs) +
+            f"\n\nWith a threshold of two standard errors: {'; '.join(said)}.",
             [(name, list(range(N)), mean_gain[name][:N]) for name in POLICIES])
 
 
@@ -138,14 +138,14 @@ def page(runs, to, program, texts):
     tokens = found["own"]["steps"][-1]["tokens"]
     R.write(to, "e6-one-prefix.md", f"""# E6: one prefix, many continuations
 
-{len(results['e1']['full'][0])} long prefixes, each from a held-out book, and {N} continuations of {CONTINUATION} tokens of each: what follows it, and {N - 1}
-places spread over the rest of the book. The prefix goes through the model once, what the cache keeps is saved
-(`score --state`), and every continuation begins from a copy of it: what is kept was chosen before anything was known of them. On
+There are {len(results['e1']['full'][0])} long prefixes, each from a held-out book, and for each of them {N} continuations of {CONTINUATION} tokens: the text that follows it, and {N - 1}
+places spread over the rest of the book. The prefix goes through the model once, the content of the cache is saved
+(`score --state`), and every continuation starts from a copy of it. So the choice of what to keep was made before anything was known about the continuations. The machine has
 {R.machine()}.
 
-Losses: mean over the continuations. Alone: behind only the prefix's last token. Saved: the difference; below zero the prefix is in
-the way, also because a place elsewhere in the book breaks in upon it. The second table compares what
-the prefix saves the same continuation under two policies.
+Losses are means over the continuations. "Loss without" is the loss if only the last token of the prefix comes before the continuation. "Saved" is the difference. Where it is below zero, the prefix
+hurts, for one thing because a place elsewhere in the book does not fit after it. The second table compares what
+the prefix saves for the same continuation under two policies.
 
 ![Saved by the prefix](e6-one-prefix.svg)
 
@@ -159,14 +159,14 @@ Trained under sep (n = {GROUPS['own'][1]}) on {tokens:,} tokens; prefixes of {GR
 
 ## The models of E1, each under the policy that it was trained with
 
-{found['e1/full-1']['steps'][-1]['tokens']:,} tokens of training, n = {GROUPS['e1'][1]}; prefixes of {GROUPS['e1'][0]} tokens; mean and deviation over {len(SEEDS)} seeds. Where the prefix saves full attention
-nothing, models so little trained have no use for it yet, and the other rows say nothing about what is kept of it.
+{found['e1/full-1']['steps'][-1]['tokens']:,} tokens of training, n = {GROUPS['e1'][1]}; prefixes of {GROUPS['e1'][0]} tokens; mean and standard deviation over {len(SEEDS)} seeds. If the prefix saves nothing under full attention,
+models with so little training cannot use it yet, and the other rows say nothing about what is kept of it.
 
 {saved['e1']}
 
 {pairs['e1']}
 
-The state's continuation was checked to be, bit for bit, that of the whole text without a state.
+A check confirmed that continuing from the state gives the same bits as the whole text without a state.
 
 Made by `experiments/run.sh e6` (needs own and e1).
 """)

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # The experiments of docs/results, each with its page: run.sh WHAT... where WHAT is
 #   own    trains the embedded model (hours)
-#   ship   makes models/sepllm-5m of it (minutes)
+#   ship   makes models/sepllm-5m from it (minutes)
 #   e1     policies from scratch (less than 2 hours of two cores)
-#   e2     speed of training, full against sep, by length (on a machine with nothing else to do)
-#   e3     post-training: e1's full model goes on under sep (needs e1)
-#   e4     streams, a family a row (a quarter of an hour; needs own and e1)
+#   e2     speed of training, full compared with sep, by length (on a machine with nothing else running)
+#   e3     post-training: e1's full model continues under sep (needs e1)
+#   e4     streams, one row for each family (a quarter of an hour; needs own and e1)
 #   e5     where attention goes (minutes; needs e1 and e4)
 #   e6     one prefix, many continuations (minutes; needs own and e1)
-#   pages  makes all pages again from the runs that are there
-# All of them can be broken off at any time and go on where they were: what is finished is not made again.
+#   pages  rebuilds all pages from the runs that exist
+# All of them can be interrupted at any time and resume where they were; finished parts are not run again.
 # Text: $SEPLLM_TEXTS (default ../shared/data/text), with pg19/test/*.txt and tinyshakespeare/input.txt. Runs are kept
-# under $SEPLLM_RUNS (default build/experiments); $SEPLLM_JOBS of them go side by side (default: a core each).
+# under $SEPLLM_RUNS (default build/experiments); $SEPLLM_JOBS of them run at the same time (default: one per core).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/.." && pwd)
@@ -21,7 +21,7 @@ runs=${SEPLLM_RUNS:-$repository/build/experiments}
 at_once=${SEPLLM_JOBS:-$(nproc)}
 held_out=(10146 4128 41607 31974) # of PG19's test books; 10146 is that of the published streaming demo
 
-# train.bin/.idx, valid.bin/.idx and the tokenizer, trained on the training part alone.
+# train.bin/.idx, valid.bin/.idx and the tokenizer, trained on the training part only.
 prepare() {
   if [[ -f valid.idx ]]; then return; fi
   if [[ ! -d $texts/pg19/test ]]; then
@@ -39,7 +39,7 @@ prepare() {
   "$program" prepare --tokenizer tokenizer --out valid "${valid[@]}"
 }
 
-# train CONFIG RUN [KEY=VALUE...]: a run that is finished is left alone, one that was broken off goes on.
+# train CONFIG RUN [KEY=VALUE...]: a finished run is left as it is, an interrupted one is resumed.
 train() {
   local config=$1 run=$2 sets=() change
   shift 2
@@ -54,7 +54,7 @@ train() {
 }
 launch=()
 
-# The same beside others; all_ended waits for them.
+# The same in the background; all_ended waits for them.
 start() {
   while (($(jobs -rp | wc -l) >= at_once)); do wait -n; done
   train "$@" &

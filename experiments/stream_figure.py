@@ -67,7 +67,7 @@ def main():
         file.write(figure(lines))
     text = f"# {args.title}\n\n" + (args.note + "\n\n" if args.note else "")
     text += f"![{args.title}]({args.name}.svg)\n\n{table(lines, args.rows)}\n\n"
-    text += ("An interval is what came since the line before in the log (65,536 tokens; the last one what was left); "
+    text += ("An interval is the part since the previous line of the log (65,536 tokens; the last one is the rest); "
              f"the log had {len(lines)} lines.\n")
     with open(os.path.join(args.to, args.name + ".md"), "w", encoding="utf-8") as file:
         file.write(text)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Training on several ranks: time of a step on 1 and 2 ranks with a core each, and on two ranks whose only
-connection is a shaped link (two network namespaces joined by a veth pair), beside what the cost model of
+connection is a shaped link (two network namespaces joined by a veth pair), compared with what the cost model of
 docs/TRAINING-MPI.md predicts. Needs mpirun; the links also root, `ip` and `tc`.
 
   experiments/train_ranks.py --sepllm build/release/bin/sepllm --text FILE --work FOLDER [--out docs/results/train-ranks.md]
@@ -130,8 +130,8 @@ def predicted(compute, p, embedding, ranks, mbit, micro_steps):
 def memory_table(memory):
     mib = 1 / (1 << 20)
     p, one = memory["1"]["parameters"], max(memory["1"]["peaks"])
-    text = (f"\nPeak resident memory of the ranks' processes, {p:,} parameters (16 layers of 512), 4 samples of 64 tokens a step, one at a time:\n\n"
-            "| ranks | moments of a rank (8 bytes a parameter / ranks) | peak of a rank's process | less than one rank's | expected: the moments it has not |\n"
+    text = (f"\nPeak resident memory of the ranks' processes, {p:,} parameters (16 layers of 512), 4 samples of 64 tokens per step, one at a time:\n\n"
+            "| ranks | moments of a rank (8 bytes per parameter / ranks) | peak of a rank's process | less than with one rank | expected: the moments of the other ranks |\n"
             "|---|---|---|---|---|\n")
     for n, row in memory.items():
         peaks = sorted(peak * mib for peak in row["peaks"])
@@ -184,7 +184,7 @@ def main():
     micro_steps = max(1, args.batch // 2 // args.micro)
     # Two ranks of one machine share its memory, whatever links them.
     compute = results["two"]["seconds"] - results["two"]["waited"]
-    rows = [("1 rank, a core", one, None), ("2 ranks, a core each, shared memory", results["two"], None)]
+    rows = [("1 rank, one core", one, None), ("2 ranks, one core each, shared memory", results["two"], None)]
     for mbit, link in ((1000, "1 Gbit/s"), (100, "100 Mbit/s")):
         if str(mbit) in results:
             rows.append((f"2 ranks, two network namespaces, veth at {link}", results[str(mbit)],
@@ -196,11 +196,11 @@ def main():
         return f"{row[key]:.3f} ({others})" if others else f"{row[key]:.3f}"
 
     text = (
-        f"{p:,} parameters ({args.layers} layers of {args.hidden}), {args.batch} samples of 512 tokens a step in micro-batches of "
-        f"{args.micro}, one thread a rank, medians of {args.steps - 1} steps, the fastest of {args.times} runs (the others in brackets). "
-        f"A rank's own half of a step takes {half['seconds']:.3f} s alone on the machine and {compute:.3f} s beside the other's, which "
-        "is what the model of [TRAINING-MPI.md](../TRAINING-MPI.md) begins with.\n\n"
-        "| | s/step | of them waiting (rank 0) | efficiency | predicted s/step | predicted waiting |\n|---|---|---|---|---|---|\n")
+        f"The model has {p:,} parameters ({args.layers} layers of {args.hidden}); a step has {args.batch} samples of 512 tokens in micro-batches of "
+        f"{args.micro}, with one thread per rank. Times are medians of {args.steps - 1} steps, from the fastest of {args.times} runs (the others in brackets). "
+        f"A rank's half of a step takes {half['seconds']:.3f} s if nothing else runs and {compute:.3f} s while the other rank runs too. The latter "
+        "is the input of the model of [TRAINING-MPI.md](../TRAINING-MPI.md).\n\n"
+        "| | s/step | waiting (rank 0) | efficiency | predicted s/step | predicted waiting |\n|---|---|---|---|---|---|\n")
     for name, row, model in rows:
         ranks = 1 if name.startswith("1 ") else 2
         prediction = "| |" if model is None else f"{model:.3f} | {model - compute:.3f} |"

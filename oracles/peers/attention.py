@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Attention by the separator pattern: this program beside PyTorch, in one run on one machine, as one table.
+"""Attention by the separator pattern: this program compared with PyTorch, in one run on one machine, as one table.
 
     attention.py [--tokens 1024,2048,4096,8192] [--window 64] [--threads 1,2] [--heads 12 --kv-heads 12 --head-dim 64]
                  [--separators paper|text] [--pass forward|backward|both] [--rounds 5] [--json] [--save F]
@@ -34,7 +34,7 @@ FORWARD, TRAINING = "forward", "forward+backward"
 
 def separators(rule, n_tokens):
     """The book's separators as a list of booleans (see apps/bench/data/make_separators.py)."""
-    text = (REPOSITORY / f"bench/data/pg19_{rule}.inc").read_text()
+    text = (REPOSITORY / f"apps/bench/data/pg19_{rule}.inc").read_text()
     digits = "".join(re.findall(r'"([0-9a-f]+)"', text))
     bits = "".join(f"{int(d, 16):04b}" for d in digits[: (n_tokens + 3) // 4])
     return [b == "1" for b in bits[:n_tokens]]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""This program beside llama.cpp on the same shapes, bits and threads, in one run on one machine, as one table.
+"""This program compared with llama.cpp on the same shapes, bits and threads, in one run on one machine, as one table.
 
     llama_cpp.py --cache DIR [--only decode-q8_0,prefill-q4_0,...] [--threads 1,2] [--rounds 3] [--quick] [--save F]
     llama_cpp.py --list                 the measures by name
@@ -13,7 +13,7 @@ once per row, the fastest choice is measured, named in the table, and remembered
 column is the share of all cores that other processes took meanwhile: rows with much of it are worth nothing. Batches of 512,
 KV in f16 on both sides. Figures are medians over rounds in which each side runs once, one after the other. A decode at a
 depth starts from a state that is made, not computed: the rows of a short context repeated through llama.cpp's own save and
-restore (ours: `sepllm bench` fills its cache). A prompt longer than --whole is measured in pieces by llama.cpp alone (batches
+restore (ours: `sepllm bench` fills its cache). A prompt longer than --whole is measured in pieces only by llama.cpp (batches
 of 512 on such states, at five depths) and summed by Simpson's rule, as the time of a batch is linear in its depth; ours is
 read whole. `--check-states` measures both shortcuts against real runs.
 
@@ -506,7 +506,7 @@ def print_table(results):
 
 
 def check_states(args, library, threads):
-    """The two shortcuts beside what they stand for."""
+    """Compares the two shortcuts with what they stand for."""
     peer = Peer(library, gguf_file(args, "llama-160m", "q8_0"), threads, True)
     for flash in (True, False):
         peer.open_context(8192, flash)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A training step: this program beside PyTorch, in one run on one machine, as one table.
+"""A training step: this program compared with PyTorch, in one run on one machine, as one table.
 
     pytorch_train.py [--only gpt2-124m:1024:1:full,...] [--threads 1,2] [--rounds 3] [--save F]
     pytorch_train.py --load F [F...]        prints one table of the rounds of several saved runs
