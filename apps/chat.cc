@@ -57,13 +57,13 @@ class ChatCommand : public Command {
 
   int run() override {
     if (common_.json) throw Error(ErrorCode::kInvalidArgument, "chat has no --json form");
-    const Model model = common_.load();
-    policy_.finish(model);
+    const Model model = common_.load(&policy_);
     const Tokenizer& tokenizer = model.tokenizer_or_error();
     settings_.chat =
         format_.empty() ? ChatTemplate::of_model(tokenizer) : ChatTemplate::by_name(tokenizer, format_);
     settings_.clock = clock_now();
     settings_.policy = policy_.settings;
+    check_cache_fits(model, settings_.policy, {.possible = model.config().max_positions}, memory_at_hand());
     Runtime runtime(common_);
     Conversation conversation(model, runtime.context(), settings_);
     if (input_is_terminal()) {

@@ -74,6 +74,8 @@ class DemoCommand : public Command {
     plan.settings = demo_settings(model);
     const std::string source = read_stream(model, &plan);
     choose_lengths(model, context, &plan);
+    for (const PolicySettings& settings : plan.settings)
+      check_cache_fits(model, settings, {.certain = plan.fed(plan.common_tokens)}, memory_at_hand());
     const std::vector<int32_t> prompt(plan.ids.begin(), plan.ids.begin() + plan.prompt_tokens);
     DemoReport report{
         .model = fmt::format("{} ({}, {} parameters, {} positions)", choice.title, model.config().family,

@@ -38,11 +38,13 @@ class GenerateCommand : public Command {
   }
 
   int run() override {
-    const Model model = common_.load();
-    policy_.finish(model);
+    const Model model = common_.load(&policy_);
     Runtime runtime(common_);
     GenerateRequest wanted = request(model);
-    policy_.settings = settings_for_text(model, policy_.settings, static_cast<int64_t>(wanted.prompt.size()));
+    const auto n_prompt = static_cast<int64_t>(wanted.prompt.size());
+    policy_.settings = settings_for_text(model, policy_.settings, n_prompt);
+    const RunLength length{.certain = n_prompt, .possible = n_ < INT64_MAX - n_prompt ? n_prompt + n_ : n_};
+    check_cache_fits(model, policy_.settings, length, memory_at_hand());
     Session session(model, policy_.settings, runtime.context());
     Sampler sampler(sampling_, model.config().vocab_size);
     const InterruptGuard guard;

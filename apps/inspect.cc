@@ -92,7 +92,8 @@ Json chat_json(const Model& model) {
   }
 }
 
-Json memory_json(const MemoryPlan& plan) {
+Json memory_json(const MemoryPlan& plan, const MemoryAtHand& at_hand) {
+  const auto known = [](int64_t bytes) { return bytes == MemoryAtHand{}.bytes ? Json() : Json(bytes); };
   return {{"tokens", plan.tokens},
           {"separator_share_assumed", plan.separator_share},
           {"weights_bytes", plan.weights_bytes},
@@ -100,7 +101,9 @@ Json memory_json(const MemoryPlan& plan) {
           {"kv_bytes_per_token", plan.kv_bytes_per_token},
           {"kv_bytes", plan.kv_bytes},
           {"full_kv_bytes", plan.full_kv_bytes},
-          {"activation_bytes", plan.activation_bytes}};
+          {"activation_bytes", plan.activation_bytes},
+          {"at_hand_bytes", known(at_hand.bytes)},
+          {"at_hand_with_swap_bytes", known(at_hand.most)}};
 }
 
 std::string dtype_counts(const Json& dtypes) {
@@ -136,24 +139,24 @@ class InspectCommand : public Command {
   }
 
   int run() override {
-    const Model model = common_.load();
-    policy_.finish(model);
+    const Model model = common_.load(&policy_);
     if (check_) check_finite(model.decoder.weights());
     const int64_t tokens = tokens_ > 0 ? tokens_ : model.config().max_positions;
-    const Json all = {
-        {"model", common_.model},
-        {"config", config_json(model.config())},
-        {"weights", weights_json(model.decoder.weights())},
-        {"tokenizer", tokenizer_json(model)},
-        {"chat_format", chat_json(model)},
-        {"separators", separators_json(model, policy_.settings)},
-        {"policy", policy_json(policy_.settings)},
-        {"memory", memory_json(plan_memory(model, policy_.settings, tokens, separator_share_))}};
+    const MemoryPlan plan = plan_memory(model, policy_.settings, tokens, separator_share_);
+    const MemoryAtHand at_hand = memory_at_hand();
+    const Json all = {{"model", common_.model},
+                      {"config", config_json(model.config())},
+                      {"weights", weights_json(model.decoder.weights())},
+                      {"tokenizer", tokenizer_json(model)},
+                      {"chat_format", chat_json(model)},
+                      {"separators", separators_json(model, policy_.settings)},
+                      {"policy", policy_json(policy_.settings)},
+                      {"memory", memory_json(plan, at_hand)}};
     if (common_.json) {
       print_json(all);
     } else {
       print(config_table(all) + tokenizer_table(all) + separator_table(all["separators"]) +
-            memory_table(all));
+            memory_table(all) + line("at hand", memory_text(at_hand)));
     }
     return 0;
   }

@@ -55,9 +55,9 @@ class ScoreCommand : public Command {
     check_inputs();
     const OutputPlace state(state_), log(log_, OutputKind::kGrowingFile);
     const OutputPlace nll(nll_out_, state_.empty() ? OutputKind::kFile : OutputKind::kGrowingFile);
-    const Model model = common_.load();
-    policy_.finish(model);
+    const Model model = common_.load(&policy_, {.certain = input_.regular() ? input_.tokens : 0});
     const int64_t total = input_.regular() ? count_tokens(model, input_) : 0;
+    check_cache_fits(model, policy_.settings, {.certain = total}, memory_at_hand());
     Runtime runtime(common_);
     FileStream stream(model, input_);
     policy_.settings = settings_for_text(model, policy_.settings, total + (stream.has_bos() ? 1 : 0));

@@ -102,7 +102,9 @@ class TrainCommand : public Command {
     const int threads = config.threads > 0 ? static_cast<int>(config.threads) : comm.threads_per_rank();
     ThreadPool pool(threads);
     const double rate = gemm_rate(pool) * comm.size();
-    if (dry_run_) return show_plan(config, comm, threads, rate);
+    const std::vector<int> sharing = comm.ranks_sharing_memory();
+    const auto n_sharing = static_cast<int>(sharing.size());
+    if (dry_run_) return show_plan(config, comm, {threads, n_sharing, rate});
     const InterruptGuard guard;
     std::optional<Progress> progress;
     if (comm.first()) progress.emplace("training", config.train_steps);
@@ -110,6 +112,9 @@ class TrainCommand : public Command {
     Trainer::Callbacks callbacks;
     callbacks.program = provenance(threads, config.seed);
     callbacks.gemm_flops = rate;
+    callbacks.before_memory = [&](const TrainPlan& plan) {
+      if (comm.rank() == sharing.front()) check_plan_fits(plan, n_sharing, memory_at_hand(), false);
+    };
     callbacks.sample_text = [&] { return sampler->text(); };
     callbacks.now = seconds_now;
     callbacks.stop = [&] { return guard.interrupted() || asked_to_save(); };
@@ -193,13 +198,20 @@ class TrainCommand : public Command {
                       valid ? fmt::format("held-out loss {:.4f}, ", *valid) : "", model));
   }
 
-  int show_plan(const TrainConfig& config, Comm& comm, int threads, double gemm_rate) const {
+  struct Machine {
+    int threads, n_sharing;  // of a rank; ranks that share its memory
+    double gemm_rate;
+  };
+
+  int show_plan(const TrainConfig& config, Comm& comm, const Machine& here) const {
     const TrainInputs inputs = open_train_inputs(config, comm);
     const int64_t program = rss_bytes();
     comm.together([&] {
       if (!comm.first()) return;
-      print_train_plan(config, plan_training(config, inputs, threads, comm.size()), {program, gemm_rate},
-                       json_);
+      const TrainPlan plan = plan_training(config, inputs, here.threads, comm.size());
+      const MemoryAtHand at_hand = memory_at_hand();
+      check_plan_fits(plan, here.n_sharing, at_hand, true);
+      print_train_plan(config, plan, {program, here.gemm_rate, at_hand}, json_);
     });
     return 0;
   }

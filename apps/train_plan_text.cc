@@ -6,7 +6,10 @@
 
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"
+#include "apps/shell/memory_check.h"
 #include "apps/shell/output.h"
+#include "base/error.h"
+#include "base/log.h"
 
 namespace sepllm {
 namespace {
@@ -24,7 +27,8 @@ Json plan_json(const TrainConfig& config, const TrainPlan& plan, const Surroundi
             {"workspace", plan.pass.workspace},
             {"pass", plan.pass_total},
             {"total", plan.total()},
-            {"program", here.program_bytes}}},
+            {"program", here.program_bytes},
+            {"at_hand", here.at_hand.bytes == MemoryAtHand{}.bytes ? Json() : Json(here.at_hand.bytes)}}},
           {"steps", config.train_steps},
           {"tokens_per_step", plan.tokens_per_step},
           {"dense_flops_per_step", plan.dense_flops},
@@ -39,6 +43,26 @@ std::string line(const char* what, int64_t bytes, const char* remark = "") {
 }
 
 }  // namespace
+
+void check_plan_fits(const TrainPlan& plan, int n_ranks, const MemoryAtHand& at_hand, bool only_planned) {
+  const int64_t total = plan.total() * n_ranks;
+  if (total <= at_hand.bytes) return;
+  const std::string got = fmt::format(
+      "{}{}: weights {}, gradients {}, moments {}, activations and scratch {}", human_bytes(total),
+      n_ranks == 1 ? "" : fmt::format(" for {} ranks, each", n_ranks), human_bytes(plan.weights),
+      human_bytes(plan.gradients), human_bytes(plan.moments), human_bytes(plan.pass_total));
+  const std::string hint =
+      "a smaller micro_batch_size, activation_checkpointing: true or activation_storage: bf16 take less";
+  // What is planned is what is measured within 5 % (docs/PERFORMANCE.md): so much may be missing.
+  if (only_planned || total - total / 20 <= at_hand.most) {
+    log_warning(fmt::format("the run takes more than the memory at hand ({}): {}; {}", memory_text(at_hand),
+                            got, hint));
+    return;
+  }
+  throw Error(
+      ErrorCode::kOutOfRange, "the run does not fit the memory at hand",
+      {.expected = "at most " + memory_text(at_hand), .got = got, .hint = hint + "; " + memory_hint()});
+}
 
 void print_train_plan(const TrainConfig& config, const TrainPlan& plan, const Surroundings& here, bool json) {
   if (json) {
@@ -65,6 +89,7 @@ void print_train_plan(const TrainConfig& config, const TrainPlan& plan, const Su
   text += line("in all", plan.total());
   text += line("beside: the program", here.program_bytes,
                "  and the pages of the token files, which can be dropped");
+  text += fmt::format("at hand: {}\n", memory_text(here.at_hand));
   print(text);
 }
 

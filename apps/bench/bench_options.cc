@@ -5,7 +5,6 @@
 #include <cmath>
 #include <ctime>
 
-#include "base/build_info.h"
 #include "base/check.h"
 
 namespace sepllm {
@@ -36,12 +35,6 @@ Option list_option(const char* name, std::vector<int64_t>* target, int64_t min, 
   option.set = [=](const std::string& text) { *target = parse_list(name, text, min, max); };
   option.get = [=] { return Json(fmt::format("{}", fmt::join(*target, ","))); };
   return option;
-}
-
-std::optional<int64_t> available_memory_bytes() {
-  const std::string text = system_value("/proc/meminfo", "MemAvailable");
-  const auto kib = parse_integer(text.substr(0, text.find(' ')));
-  return kib ? std::optional(*kib * 1024) : std::nullopt;
 }
 
 std::string utc_now() {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +16,6 @@ constexpr int64_t kMaxBenchTokens = int64_t{1} << 24;
 Option list_option(const char* name, std::vector<int64_t>* target, int64_t min, int64_t max,
                    const std::string& help);
 
-// Memory that can be had without swapping; none where the system does not say.
-std::optional<int64_t> available_memory_bytes();
 // "2026-01-31T23:59:59Z".
 std::string utc_now();
 

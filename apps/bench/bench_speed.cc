@@ -15,6 +15,7 @@
 #include "apps/shell/provenance.h"
 #include "base/build_info.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "kernels/machine_rates.h"
 
 namespace sepllm {
@@ -66,8 +67,8 @@ class BenchSpeedCommand : public Command {
   }
 
   int run() override {
-    const Model model = common_.load();
-    finish_policy(model);
+    const Model model = common_.load(&policy_);
+    choose_separators(model);
     Runtime runtime(common_);
     const Context context = runtime.context();
     const InterruptGuard guard;
@@ -89,8 +90,7 @@ class BenchSpeedCommand : public Command {
 
  private:
   // A shape has no tokenizer that could tell separators: one id of them will do.
-  void finish_policy(const Model& model) {
-    policy_.finish(model);
+  void choose_separators(const Model& model) {
     const bool chosen = policy_.options.was_set("separators");
     if (!chosen && model.tokenizer == nullptr) policy_.settings.separators = "ids:1";
   }
@@ -105,12 +105,19 @@ class BenchSpeedCommand : public Command {
       for (const int64_t n : lengths())
         needed += plan_memory(model, policy_.settings, depth + n, share_).kv_bytes;
     }
-    const auto available = available_memory_bytes();
-    if (!available || needed <= *available) return;
-    throw Error(ErrorCode::kOutOfRange, "out of memory for the caches of all depths",
-                {.expected = "at most " + human_bytes(*available),
-                 .got = human_bytes(needed),
-                 .hint = "fewer or smaller depths (-d), --kv f16, or a --policy that drops more"});
+    const MemoryAtHand at_hand = memory_at_hand();
+    const std::string hint = "fewer or smaller depths (-d), --kv f16, or a --policy that drops more";
+    if (needed > at_hand.most) {
+      throw Error(ErrorCode::kOutOfRange, "out of memory for the caches of all depths",
+                  {.expected = "at most " + memory_text(at_hand),
+                   .got = human_bytes(needed),
+                   .hint = hint + "; " + memory_hint()});
+    }
+    if (needed <= at_hand.bytes) return;
+    log_warning(
+        fmt::format("{} for the caches of all depths are more than the memory at hand ({}), and what is "
+                    "swapped is measured with it: {}",
+                    human_bytes(needed), memory_text(at_hand), hint));
   }
 
   std::vector<Measured> make_cases(const Model& model, const Context& context) const {

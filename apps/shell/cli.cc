@@ -159,7 +159,14 @@ std::string help_markdown(const Commands& commands) {
       "Results (text, JSON, tables) go to standard output; progress, figures and warnings to standard error. "
       "With `--json`\nstandard output carries one JSON value and nothing else. The exit code is 0, or 1 with "
       "one line that says what is wrong;\na `train` that a signal has stopped, and that has saved, ends with "
-      "128 and the signal's number (SIGTERM 143, Ctrl-C 130).\n";
+      "128 and the signal's number (SIGTERM 143, Ctrl-C 130).\n\n"
+      "Before a model is loaded, its weights and its cache are compared with the memory at hand: what the "
+      "machine has available, swap,\nand what the control groups of a container leave. An error where they "
+      "cannot fit; a warning with the figures where it is tight.\nWeights that are used as stored stay in "
+      "their files, whose pages can be dropped and read again: they never have to fit, but a\nmodel that is "
+      "larger than the memory is slow. `train` compares its plan, `inspect` prints the figures. Where those "
+      "of the\nsystem are wrong, the environment variable `SEPLLM_MEMORY` states what is at hand: "
+      "`SEPLLM_MEMORY=24G`.\n";
   for (const auto& c : commands) {
     out += fmt::format("\n## sepllm {}\n\n{}\n\n```\nsepllm {} {}\n```\n", c->name(), c->summary(), c->name(),
                        c->usage());

@@ -29,7 +29,8 @@ int threads_or_default(int64_t threads) {
   return threads > 0 ? static_cast<int>(threads) : ThreadPool::default_size();
 }
 
-void CommonOptions::declare(OptionSet* options, bool runs_model) {
+void CommonOptions::declare(OptionSet* options, bool runs) {
+  runs_model = runs;
   options->add_string("model", &model, "folder of the model: config.json, safetensors, tokenizer", "DIR");
   options->add_string("tokenizer", &tokenizer,
                       "tokenizer file or folder, where it is not in the model's folder", "FILE");
@@ -49,12 +50,20 @@ void CommonOptions::declare(OptionSet* options, bool runs_model) {
 
 int CommonOptions::n_threads() const { return threads_or_default(threads); }
 
-Model CommonOptions::load() const {
+Model CommonOptions::load(PolicyOptions* policy, const RunLength& length) const {
   if (model.empty() == shape.empty()) {
     throw Error(ErrorCode::kInvalidArgument, model.empty() ? "no model given" : "--model and --shape given",
                 {.expected = "--model DIR"});
   }
-  const WeightOptions options{.type = weight_type(weights), .n_threads = n_threads()};
+  const std::string& name = model.empty() ? shape : model;
+  const auto before_memory = [&](const ModelConfig& config, const WeightMemory& memory) {
+    if (policy != nullptr) policy->finish(config, name);
+    if (!runs_model) return;
+    const PolicySettings settings = policy != nullptr ? policy->settings : PolicySettings{};
+    check_weights_fit(name, config, memory, settings, length, memory_at_hand());
+  };
+  const WeightOptions options{
+      .type = weight_type(weights), .n_threads = n_threads(), .before_memory = before_memory};
   return model.empty() ? make_shape_model(shape, tokenizer, options) : load_model(model, tokenizer, options);
 }
 
@@ -67,12 +76,12 @@ Context Runtime::context() {
   return {.pool = pool_, .arena = arena_, .attention = attention_, .block_products = block_products_};
 }
 
-void PolicyOptions::finish(const Model& model) {
-  finish_policy_options(&options, &settings, model.config().policy, model.folder + "/config.json");
-  settings.policy.validate_layers(model.config().n_layers);
-  if (settings.policy.rope_length > 0 && !model.config().rope.dynamic) {
+void PolicyOptions::finish(const ModelConfig& config, const std::string& model) {
+  finish_policy_options(&options, &settings, config.policy, model + "/config.json");
+  settings.policy.validate_layers(config.n_layers);
+  if (settings.policy.rope_length > 0 && !config.rope.dynamic) {
     throw Error(ErrorCode::kInvalidArgument, "--rope-length is for models of rope type dynamic",
-                {.file = model.folder, .got = model.config().rope.type});
+                {.file = model, .got = config.rope.type});
   }
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/shell/cli.h"
+#include "apps/shell/memory_check.h"
 #include "attention/policy.h"
 #include "base/options.h"
 #include "base/thread_pool.h"
@@ -15,6 +16,19 @@
 #include "tensor/context.h"
 
 namespace sepllm {
+
+// --policy and what belongs to it. `settings` is complete after finish().
+struct PolicyOptions {
+  OptionSet options;
+  PolicySettings settings;
+
+  PolicyOptions() { declare_policy_options(&options, &settings); }
+  PolicyOptions(const PolicyOptions&) = delete;
+  PolicyOptions& operator=(const PolicyOptions&) = delete;
+  // Takes the model's own policy where the flags leave it open. Error as finish_policy_options and
+  // Policy::validate_layers.
+  void finish(const ModelConfig& config, const std::string& model);
+};
 
 // --threads; 0 stays where it is not given.
 void declare_threads_option(OptionSet* options, int64_t* threads, const std::string& help = "threads");
@@ -32,10 +46,13 @@ struct CommonOptions {
   std::string attention = "simd";
   std::string weights = "native";
   bool exact = false;
+  bool runs_model = false;
 
   void declare(OptionSet* options, bool runs_model);
-  // The model of --model or --shape. Error (kInvalidArgument) without either or with both.
-  Model load() const;
+  // The model of --model or --shape. Error (kInvalidArgument) without either or with both. Before memory is
+  // taken for weights `policy` is finished (not for commands without one), and it is checked that they and
+  // the cache of what is known of the run fit the memory at hand (apps/shell/memory_check.h).
+  Model load(PolicyOptions* policy = nullptr, const RunLength& length = {}) const;
   int n_threads() const;
 };
 
@@ -53,19 +70,6 @@ class Runtime {
   Arena arena_;
   AttentionImpl attention_;
   BlockProducts block_products_;
-};
-
-// --policy and what belongs to it. `settings` is complete after finish().
-struct PolicyOptions {
-  OptionSet options;
-  PolicySettings settings;
-
-  PolicyOptions() { declare_policy_options(&options, &settings); }
-  PolicyOptions(const PolicyOptions&) = delete;
-  PolicyOptions& operator=(const PolicyOptions&) = delete;
-  // Takes the model's own policy where the flags leave it open. Error as finish_policy_options and
-  // Policy::validate_layers.
-  void finish(const Model& model);
 };
 
 void declare_bos_option(OptionSet* options, std::string* bos);

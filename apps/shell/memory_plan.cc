@@ -16,6 +16,14 @@ int64_t activation_bytes(const ModelConfig& c, int64_t chunk) {
   return (chunk * row + c.vocab_size) * static_cast<int64_t>(sizeof(float));
 }
 
+KvLayout layout_of(const ModelConfig& c, const PolicySettings& settings) {
+  return {c.n_layers, c.n_kv_heads, c.head_dim, settings.kv};
+}
+
+int64_t slot_bytes(const ModelConfig& c, const PolicySettings& settings) {
+  return KvCache(layout_of(c, settings), settings.policy, TokenSet(c.vocab_size)).slot_bytes();
+}
+
 }  // namespace
 
 int64_t planned_slots(const Policy& policy, int64_t layer, int64_t n_layers, int64_t tokens, int64_t chunk,
@@ -33,24 +41,33 @@ int64_t planned_slots(const Policy& policy, int64_t layer, int64_t n_layers, int
   return std::min(tokens, kept + window - 1 + std::min(chunk, tokens));
 }
 
-MemoryPlan plan_memory(const Model& model, const PolicySettings& settings, int64_t tokens,
-                       double separator_share) {
-  const ModelConfig& config = model.config();
-  const KvLayout layout = model.decoder.kv_layout(settings.kv);
-  const int64_t slot_bytes = KvCache(layout, settings.policy, TokenSet(config.vocab_size)).slot_bytes();
+int64_t full_kv_bytes(const ModelConfig& config, const PolicySettings& settings, int64_t tokens) {
+  return slot_bytes(config, settings) * config.n_layers * tokens;
+}
+
+MemoryPlan plan_cache(const ModelConfig& config, const PolicySettings& settings, int64_t tokens,
+                      double separator_share) {
+  const KvLayout layout = layout_of(config, settings);
+  const int64_t slot = slot_bytes(config, settings);
   MemoryPlan plan;
   plan.tokens = tokens;
   plan.separator_share = separator_share;
-  plan.weights_bytes = model.decoder.weights().matrices.empty() ? model.decoder.weights().store.total_bytes()
-                                                                : weight_bytes(model.decoder.weights());
-  plan.weights_mapped = model.decoder.weights().matrices.empty();
-  plan.kv_bytes_per_token = slot_bytes * layout.n_layers;
+  plan.kv_bytes_per_token = slot * layout.n_layers;
   plan.full_kv_bytes = plan.kv_bytes_per_token * tokens;
   for (int64_t l = 0; l < layout.n_layers; ++l) {
-    plan.kv_bytes += slot_bytes * planned_slots(settings.policy, l, layout.n_layers, tokens,
-                                                settings.prefill_chunk, separator_share);
+    plan.kv_bytes += slot * planned_slots(settings.policy, l, layout.n_layers, tokens, settings.prefill_chunk,
+                                          separator_share);
   }
   plan.activation_bytes = activation_bytes(config, std::min(settings.prefill_chunk, tokens));
+  return plan;
+}
+
+MemoryPlan plan_memory(const Model& model, const PolicySettings& settings, int64_t tokens,
+                       double separator_share) {
+  MemoryPlan plan = plan_cache(model.config(), settings, tokens, separator_share);
+  const ModelWeights& weights = model.decoder.weights();
+  plan.weights_mapped = weights.matrices.empty();
+  plan.weights_bytes = plan.weights_mapped ? weights.store.total_bytes() : weight_bytes(weights);
   return plan;
 }
 

@@ -27,6 +27,12 @@ inline constexpr double kAssumedSeparatorShare = 0.165;
 int64_t planned_slots(const Policy& policy, int64_t layer, int64_t n_layers, int64_t tokens, int64_t chunk,
                       double separator_share);
 
+// Bytes of the keys and values under full attention, which no policy exceeds.
+int64_t full_kv_bytes(const ModelConfig& config, const PolicySettings& settings, int64_t tokens);
+// The plan of the keys, values and activations.
+MemoryPlan plan_cache(const ModelConfig& config, const PolicySettings& settings, int64_t tokens,
+                      double separator_share);
+// The plan of these and the weights.
 MemoryPlan plan_memory(const Model& model, const PolicySettings& settings, int64_t tokens,
                        double separator_share);
 

@@ -141,18 +141,36 @@ std::optional<double> quota_of(const std::string& folder, bool v2) {
   return static_cast<double>(*quota) / static_cast<double>(*period);
 }
 
-std::optional<int64_t> room_of(const std::string& folder, bool v2) {
-  std::optional<int64_t> limit = number_in(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
-  // Beyond memory.high the kernel slows a process down until it stands still.
-  if (v2) keep_least(&limit, number_in(folder + "/memory.high"));
-  constexpr int64_t kNoLimit = int64_t{1} << 60;  // v1 writes the largest whole number of pages
+// What a limit leaves over `used`; none where it is none (v1 writes the largest whole number of pages).
+std::optional<int64_t> room_under(std::optional<int64_t> limit, int64_t used) {
+  constexpr int64_t kNoLimit = int64_t{1} << 60;
   if (!limit || *limit >= kNoLimit) return std::nullopt;
-  const int64_t used = number_in(folder + (v2 ? "/memory.current" : "/memory.usage_in_bytes")).value_or(0);
+  return std::max<int64_t>(0, *limit - std::max<int64_t>(0, used));
+}
+
+void keep_least_room(const std::string& folder, bool v2, GroupLimits* limits) {
+  const auto number = [&](const char* of_v1, const char* of_v2) {
+    return number_in(folder + (v2 ? of_v2 : of_v1));
+  };
   const std::string stat = read_text_of(folder + "/memory.stat").value_or("");
   const std::string of_all = v2 ? "" : "total_";
   const int64_t files =
       number_after(stat, of_all + "active_file") + number_after(stat, of_all + "inactive_file");
-  return std::max<int64_t>(0, *limit - std::max<int64_t>(0, used - files));
+  const int64_t used = number("/memory.usage_in_bytes", "/memory.current").value_or(0) - files;
+  const auto hard = room_under(number("/memory.limit_in_bytes", "/memory.max"), used);
+  keep_least(&limits->memory_hard_room, hard);
+  keep_least(&limits->memory_room, hard);
+  if (v2) {
+    // Beyond memory.high the kernel slows a process down until it stands still.
+    keep_least(&limits->memory_room, room_under(number_in(folder + "/memory.high"), used));
+    keep_least(&limits->swap_room, room_under(number_in(folder + "/memory.swap.max"),
+                                              number_in(folder + "/memory.swap.current").value_or(0)));
+    return;
+  }
+  // v1 limits the sum of both.
+  const int64_t used_of_both = number_in(folder + "/memory.memsw.usage_in_bytes").value_or(0) - files;
+  const auto both = room_under(number_in(folder + "/memory.memsw.limit_in_bytes"), used_of_both);
+  if (both) keep_least(&limits->swap_room, std::optional(std::max<int64_t>(0, *both - hard.value_or(0))));
 }
 
 // fn(folder, v2) for the process's group and all above it; the group's name.
@@ -180,8 +198,8 @@ GroupLimits read_group_limits(const std::string& root) {
   limits.cpu_group = for_groups(*groups, *mounts, "cpu", root, [&](const std::string& folder, bool v2) {
     keep_least(&limits.cpus, quota_of(folder, v2));
   });
-  for_groups(*groups, *mounts, "memory", root, [&](const std::string& folder, bool v2) {
-    keep_least(&limits.memory_room, room_of(folder, v2));
+  limits.memory_group = for_groups(*groups, *mounts, "memory", root, [&](const std::string& folder, bool v2) {
+    keep_least_room(folder, v2, &limits);
   });
   return limits;
 }

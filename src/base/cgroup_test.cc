@@ -152,6 +152,21 @@ TEST_F(Groups, TheRoomOfMemoryOfVersion2) {
   EXPECT_EQ(limits().memory_room, 500);
   write(top + "a/b/memory.high", "100\n");
   EXPECT_EQ(limits().memory_room, 0);
+  EXPECT_EQ(limits().memory_hard_room, 2000) << "slow, but not the end";
+}
+
+TEST_F(Groups, TheRoomOfSwapOfVersion2) {
+  proc("0::/a/b\n", kMountV2);
+  const std::string top = "/sys/fs/cgroup/";
+  write(top + "a/b/memory.swap.max", "max\n");
+  EXPECT_FALSE(limits().swap_room);
+  write(top + "a/memory.swap.max", "9000\n");
+  EXPECT_EQ(limits().swap_room, 9000);
+  write(top + "a/memory.swap.current", "2000\n");
+  EXPECT_EQ(limits().swap_room, 7000);
+  write(top + "a/b/memory.swap.max", "0\n");
+  EXPECT_EQ(limits().swap_room, 0);
+  EXPECT_FALSE(limits().memory_hard_room);
 }
 
 TEST_F(Groups, TheRoomOfMemoryOfVersion1) {
@@ -164,6 +179,14 @@ TEST_F(Groups, TheRoomOfMemoryOfVersion1) {
   write(top + "x/memory.usage_in_bytes", "700000\n");
   write(top + "x/memory.stat", "active_file 9\ntotal_active_file 100000\ntotal_inactive_file 50000\n");
   EXPECT_EQ(limits().memory_room, 450000);
+  EXPECT_EQ(limits().memory_hard_room, 450000);
+  EXPECT_FALSE(limits().swap_room);
+  // Version 1 limits the sum of memory and swap; 100000 bytes of it are swapped already.
+  write(top + "x/memory.memsw.limit_in_bytes", "1500000\n");
+  write(top + "x/memory.memsw.usage_in_bytes", "800000\n");
+  EXPECT_EQ(limits().swap_room, 400000);
+  write(top + "x/memory.memsw.limit_in_bytes", "1000000\n");
+  EXPECT_EQ(limits().swap_room, 0);
 }
 
 TEST_F(Groups, WhoSharesAQuotaHasTheSameGroup) {
@@ -173,6 +196,16 @@ TEST_F(Groups, WhoSharesAQuotaHasTheSameGroup) {
   EXPECT_NE(limits().cpu_group, one);
   proc("7:memory:/elsewhere\n1:cpu,cpuacct:/t\n0::/u\n", kMountV1);
   EXPECT_EQ(limits().cpu_group, one);
+}
+
+TEST_F(Groups, WhoSharesALimitOfMemoryHasTheSameGroup) {
+  proc("4:memory:/t\n1:cpu,cpuacct:/t\n0::/u\n", kMountV1);
+  const std::string one = limits().memory_group;
+  EXPECT_FALSE(one.empty());
+  proc("4:memory:/t\n1:cpu,cpuacct:/s\n0::/u\n", kMountV1);
+  EXPECT_EQ(limits().memory_group, one);
+  proc("4:memory:/s\n1:cpu,cpuacct:/s\n0::/u\n", kMountV1);
+  EXPECT_NE(limits().memory_group, one);
 }
 
 TEST(ThreadsOfAQuota, WholeCpusAreUsed) {

@@ -183,7 +183,7 @@ TensorView WeightStore::take_unaligned(const std::string& name, const std::vecto
 
 TensorView WeightStore::take(const std::string& name, const std::vector<int64_t>& shape) {
   TensorView view = take_unaligned(name, shape);
-  if (reinterpret_cast<uintptr_t>(view.data) % static_cast<uintptr_t>(dtype_size(view.type)) != 0) {
+  if (!view.is_aligned()) {
     const int64_t bytes = entry(name).bytes;
     copies_.emplace_back(bytes, "an unaligned tensor");
     std::memcpy(copies_.back().data(), view.data, static_cast<size_t>(bytes));

@@ -94,6 +94,7 @@ Model make_shape_model(const std::string& shape, const std::string& tokenizer_pa
   constexpr uint64_t kSeed = 1;
   const ModelSpec spec = shape_spec(shape);
   const DType type = options.type.value_or(DType::kBF16);
+  if (options.before_memory) options.before_memory(spec.config, random_weight_memory(spec, type));
   ThreadPool pool(options.n_threads);
   Model model{shape, Decoder(spec.config, make_random_weights(spec, type, kSeed, pool)), nullptr};
   if (!tokenizer_path.empty()) take_tokenizer(&model, tokenizer_path);

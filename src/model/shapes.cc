@@ -135,8 +135,7 @@ class Maker {
     Weight w{.type = type, .n_out = n_out, .n_in = n_in, .row_stride = n_in};
     const bool blocks = is_block_type(type);
     SEPLLM_CHECK(!blocks || n_in % kPairElements == 0);
-    w_.matrices.emplace_back(blocks ? panels_bytes(type, n_out, n_in) : n_out * row_bytes(type, n_in),
-                             "the model's weights");
+    w_.matrices.emplace_back(matrix_bytes(type, n_out, n_in), "the model's weights");
     char* data = w_.matrices.back().as<char>();
     w.data = data;
     // A task is a panel, or as many rows; each begins at a counter of its own.
@@ -182,6 +181,33 @@ class Maker {
   uint64_t n_tensors_ = 0;
 };
 
+// Adds up what Maker will make.
+class Counter {
+ public:
+  Counter(const ModelWeights& slots, const ModelConfig& config, DType type)
+      : slots_(slots), hidden_(config.hidden_size), type_(type) {}
+
+  void table(Weight& slot, const std::string&, int64_t rows, int64_t columns) {
+    const DType type = &slot == &slots_.position_embedding ? DType::kF32 : table_type(type_);
+    bytes_ += matrix_bytes(type, rows, columns);
+  }
+  void linear(Linear&, const std::string&, const std::string& bias, int64_t n_out, int64_t n_in) {
+    bytes_ += matrix_bytes(type_, n_out, n_in) + (bias.empty() ? 0 : vector_bytes(n_out));
+  }
+  void norm(Norm&, const std::string&, const std::string& bias) {
+    bytes_ += vector_bytes(hidden_) * (bias.empty() ? 1 : 2);
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  static int64_t vector_bytes(int64_t n) { return n * static_cast<int64_t>(sizeof(float)); }
+
+  const ModelWeights& slots_;
+  int64_t hidden_;
+  DType type_;
+  int64_t bytes_ = 0;
+};
+
 }  // namespace
 
 std::vector<std::string> shape_names() {
@@ -204,6 +230,13 @@ ModelWeights make_random_weights(const ModelSpec& spec, DType type, uint64_t see
   visit_model(spec, usual_names(spec), &weights, maker);
   if (spec.config.tied_embeddings) weights.head.weight = weights.token_embedding;
   return weights;
+}
+
+WeightMemory random_weight_memory(const ModelSpec& spec, DType type) {
+  ModelWeights slots;
+  Counter counter(slots, spec.config, type);
+  visit_model(spec, usual_names(spec), &slots, counter);
+  return {.owned = counter.bytes(), .mapped = 0};
 }
 
 }  // namespace sepllm

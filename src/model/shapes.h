@@ -22,5 +22,7 @@ ModelSpec shape_spec(const std::string& name);
 // activations near 1. The same seed gives the same weights, whatever the number of threads. Block types need
 // inputs in whole pairs of blocks (a check), as the named shapes have.
 ModelWeights make_random_weights(const ModelSpec& spec, DType type, uint64_t seed, ThreadPool& pool);
+// What they will take; all of it is owned.
+WeightMemory random_weight_memory(const ModelSpec& spec, DType type);
 
 }  // namespace sepllm

@@ -51,17 +51,16 @@ class Loader {
   Loader(ModelWeights* weights, const ModelSpec& spec, const WeightOptions& options)
       : w_(*weights),
         blocks_(spec.blocks),
-        type_(options.type),
-        unaligned_(options.unaligned),
+        options_(options),
         transposed_(spec.names.transposed_linears && !spec.blocks) {}
 
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
     if (&slot == &w_.position_embedding) return matrix(slot, name, rows, columns, {{}, {}, false});
     const auto of_table = [](std::optional<DType> t) { return t ? std::optional(table_type(*t)) : t; };
-    matrix(slot, name, rows, columns, {of_table(blocks_), of_table(type_), false});
+    matrix(slot, name, rows, columns, {of_table(blocks_), of_table(options_.type), false});
   }
   void linear(Linear& slot, const std::string& weight, const std::string& bias, int64_t n_out, int64_t n_in) {
-    matrix(slot.weight, weight, n_out, n_in, {blocks_, type_, transposed_});
+    matrix(slot.weight, weight, n_out, n_in, {blocks_, options_.type, transposed_});
     slot.bias = vector(bias, n_out);
   }
   void norm(Norm& slot, const std::string& weight, const std::string& bias) {
@@ -69,8 +68,12 @@ class Loader {
     slot = {vector(weight, hidden), vector(bias, hidden)};
   }
 
-  // Converts what is not as stored, a matrix at a time.
-  void convert(int n_threads) {
+  // Of all tensors, those included that finish() will make.
+  const WeightMemory& memory() const { return memory_; }
+
+  // Copies what is not aligned and converts what is not as stored, a matrix at a time.
+  void finish(int n_threads) {
+    for (const Copy& c : copies_) *c.slot = as_weight(w_.store.take(c.name, c.shape), c.transposed);
     if (conversions_.empty()) return;
     ThreadPool pool(n_threads);
     SmallRows small;
@@ -91,9 +94,17 @@ class Loader {
     StoredMatrix from;
     DType type;
   };
+  struct Copy {
+    Weight* slot;
+    std::string name;
+    std::vector<int64_t> shape;
+    bool transposed;
+  };
 
   // Kernels do not read f64. (What is only copied stays.)
-  DType usable(DType stored) const { return stored == DType::kF64 && !unaligned_ ? DType::kF32 : stored; }
+  DType usable(DType stored) const {
+    return stored == DType::kF64 && !options_.unaligned ? DType::kF32 : stored;
+  }
 
   void matrix(Weight& slot, const std::string& name, int64_t n_out, int64_t n_in, const Types& types) {
     StoredMatrix from{.n_out = n_out, .n_in = n_in, .transposed = types.transposed, .name = name};
@@ -106,33 +117,48 @@ class Loader {
       const TensorView stored = w_.store.take_unaligned(name, shape);
       from.type = stored.type;
       from.data = stored.data;
-      if (types.wanted.value_or(usable(stored.type)) == stored.type) {
-        slot = as_weight(unaligned_ ? stored : w_.store.take(name, shape), types.transposed);
-        return;
-      }
+      if (types.wanted.value_or(usable(stored.type)) == stored.type)
+        return as_stored(slot, name, stored, types.transposed);
     }
     from.file = w_.store.file_of(name);
     slot.n_out = n_out;
     slot.n_in = n_in;
-    conversions_.push_back({&slot, std::move(from), types.wanted.value_or(usable(from.type))});
+    const DType type = types.wanted.value_or(usable(from.type));
+    memory_.owned += matrix_bytes(type, n_out, n_in);
+    conversions_.push_back({&slot, std::move(from), type});
+  }
+
+  void as_stored(Weight& slot, const std::string& name, const TensorView& stored, bool transposed) {
+    const int64_t bytes = w_.store.entry(name).bytes;
+    slot = as_weight(stored, transposed);
+    if (options_.unaligned || stored.is_aligned()) {
+      memory_.mapped += bytes;
+    } else {
+      memory_.owned += bytes;
+      copies_.push_back({&slot, name, stored.shape, transposed});
+    }
   }
 
   const float* vector(const std::string& name, int64_t n) {
     if (name.empty()) return nullptr;
-    const TensorView view = w_.store.take(name, {n});
+    const TensorView view = w_.store.take_unaligned(name, {n});
     if (const int64_t bad = find_non_finite(view.type, view.data, n); bad >= 0) {
       fail_non_finite(w_.store, name, bad);
     }
     w_.vectors.emplace_back(n * static_cast<int64_t>(sizeof(float)), "norms and biases");
+    memory_.owned += w_.vectors.back().bytes();
     float* out = w_.vectors.back().as<float>();
     row_to_f32(view.type, view.data, n, out);
     return out;
   }
 
   ModelWeights& w_;
-  std::optional<DType> blocks_, type_;
-  bool unaligned_, transposed_;
+  std::optional<DType> blocks_;
+  const WeightOptions& options_;
+  bool transposed_;
   std::vector<Conversion> conversions_;
+  std::vector<Copy> copies_;
+  WeightMemory memory_;
 };
 
 // "3 tensors (a, b, c)", "1,000 tensors (a, b, c, ...)".
@@ -175,8 +201,9 @@ ModelWeights load_weights(WeightStore store, const ModelSpec& spec, const Stored
   Loader loader(&weights, spec, options);
   visit_model(spec, names, &weights, loader);
   weights.store.ignore(names.head);  // of a tied model: the same numbers once more
+  if (options.before_memory) options.before_memory(spec.config, loader.memory());
   warn_of_spare_tensors(weights.store, spec);
-  loader.convert(options.n_threads);
+  loader.finish(options.n_threads);
   if (names.tied) weights.head.weight = weights.token_embedding;
   return weights;
 }
@@ -185,6 +212,10 @@ ModelWeights load_weights(const std::string& folder, const ModelSpec& spec, cons
   WeightStore store = WeightStore::open(folder);
   const StoredNames names = stored_names(store, spec);
   return load_weights(std::move(store), spec, names, options);
+}
+
+int64_t matrix_bytes(DType type, int64_t n_out, int64_t n_in) {
+  return is_block_type(type) ? panels_bytes(type, n_out, n_in) : n_out * row_bytes(type, n_in);
 }
 
 void check_finite(const ModelWeights& weights) {
@@ -203,8 +234,7 @@ void check_finite(const ModelWeights& weights) {
 namespace {
 
 int64_t matrix_bytes(const Weight& w) {
-  if (w.data == nullptr) return 0;
-  return is_block_type(w.type) ? panels_bytes(w.type, w.n_out, w.n_in) : w.n_out * row_bytes(w.type, w.n_in);
+  return w.data == nullptr ? 0 : matrix_bytes(w.type, w.n_out, w.n_in);
 }
 
 // matrix(Weight) and vector(float*, elements) for each that the model has, a tied head not twice.
@@ -252,6 +282,14 @@ int64_t weight_bytes(const ModelWeights& weights) {
         total += v == nullptr ? 0 : n * static_cast<int64_t>(sizeof(float));
       });
   return total;
+}
+
+WeightMemory weight_memory(const ModelWeights& weights) {
+  WeightMemory out{.owned = weights.store.copied_bytes(), .mapped = 0};
+  for (const Buffer& b : weights.matrices) out.owned += b.bytes();
+  for (const Buffer& b : weights.vectors) out.owned += b.bytes();
+  out.mapped = weight_bytes(weights) - out.owned;
+  return out;
 }
 
 int64_t multiplied_bytes(const ModelWeights& weights) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -60,6 +61,12 @@ struct ModelWeights {
 // The type of the token embedding and the head where the linears have `type`: 4 bits are too few for them.
 inline DType table_type(DType type) { return type == DType::kQ4_0 ? DType::kQ8_0 : type; }
 
+// Bytes of a model's weights: in memory of their own (converted, copied or made), and where they lie in the
+// mapped files, whose pages the system can drop and read again.
+struct WeightMemory {
+  int64_t owned = 0, mapped = 0;
+};
+
 struct WeightOptions {
   // Of the linears' matrices; of the token embedding and the head: table_type(). None: as stored. Position
   // embeddings, norms and biases stay what they are.
@@ -68,7 +75,16 @@ struct WeightOptions {
   // Matrices that are as stored stay where they are, also where that is not aligned to their element: to be
   // copied, not to be run.
   bool unaligned = false;
+  // Called when config.json and the checkpoint's headers have been read, before memory is taken for a matrix;
+  // an Error that it throws ends the loading.
+  std::function<void(const ModelConfig&, const WeightMemory&)> before_memory{};
 };
+
+// Bytes of a matrix [n_out, n_in] in memory: rows, or panels of blocks.
+int64_t matrix_bytes(DType type, int64_t n_out, int64_t n_in);
+
+// What the weights have, as it is.
+WeightMemory weight_memory(const ModelWeights& weights);
 
 // Resolves every tensor of `spec` in a checkpoint, whose `names` are stored_names(store, spec). Error for: a
 // missing tensor (naming the nearest name that is there), another shape or dtype, NaN or infinite values in a

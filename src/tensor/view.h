@@ -19,6 +19,9 @@ struct TensorView {
     for (const int64_t d : shape) n *= d;
     return n;
   }
+  bool is_aligned() const {  // to its element
+    return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(dtype_size(type)) == 0;
+  }
 };
 
 // One weight matrix of a linear map y = W x (+ bias) as it is stored. The only thing `linear` sees: layouts

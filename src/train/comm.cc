@@ -321,6 +321,17 @@ int Comm::threads_per_rank() {
   return threads_within(threads, limits.cpus ? std::optional(*limits.cpus / share_quota) : std::nullopt);
 }
 
+std::vector<int> Comm::ranks_sharing_memory() {
+  if (!impl_) return {0};
+  const std::string own = impl_->hosts[static_cast<size_t>(rank_)] + read_group_limits().memory_group;
+  const std::vector<std::string> all = all_texts(own);
+  std::vector<int> out;
+  for (int r = 0; r < size_; ++r) {
+    if (all[static_cast<size_t>(r)] == own) out.push_back(r);
+  }
+  return out;
+}
+
 int64_t Comm::bytes_sent() const { return impl_ ? impl_->sent.load() : 0; }
 
 void Comm::start_reduce(std::span<float> data) {

@@ -61,6 +61,8 @@ class Comm {
   // All ranks: the cores that this process may use, shared with the ranks that may use the same; likewise the
   // CPU quota of its control group, shared with the ranks in that group.
   int threads_per_rank();
+  // All ranks: those on the same host in the same control group of memory, this one included, ascending.
+  std::vector<int> ranks_sharing_memory();
 
   // Begun here, ended by wait(): until then the array must neither be read nor changed. part_of(all of data,
   // r) of rank r becomes the sum of all ranks' (the other parts stay what they are) ...

@@ -47,6 +47,9 @@ Trainer::Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks, Comm
       guard_(config_.spike_z) {
   comm_.together([this] {
     plan_ = plan_training(config_, inputs_, pool_.size(), comm_.size());
+    callbacks_.before_memory(plan_);
+  });
+  comm_.together([this] {
     make_learner();
     choose_patterns();
     if (!comm_.first()) return;

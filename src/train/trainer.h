@@ -29,6 +29,9 @@ class Trainer {
     std::function<void(const std::string&)> on_note = [](const std::string&) {};  // a line for people
     std::function<bool()> stop = [] { return false; };                            // true: save and return
     std::function<double()> now = [] { return 0.0; };                             // seconds
+    // Called with the plan on every rank before any of them takes memory for it; an Error that it throws on
+    // one ends all.
+    std::function<void(const TrainPlan&)> before_memory = [](const TrainPlan&) {};
     // A text by the model as it is; none: no samples are written.
     std::function<std::string()> sample_text{};
     Json program{};         // which program runs on what, for run.json
