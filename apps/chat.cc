@@ -160,7 +160,7 @@ class ChatCommand : public Command {
   void show_stats(const Conversation& conversation) const {
     const Session& session = conversation.session();
     print_note(fmt::format("{} tokens so far, {} held, {} to go back | {}", session.cache().length(),
-                           human_bytes(kv_bytes_held(session.cache())), human_bytes(session.marks().bytes()),
+                           human_bytes(session.cache().held_bytes()), human_bytes(session.marks().bytes()),
                            kv_figures(session.cache().stats())));
     print_note(fmt::format("{} turn{}, seed {}{}{}", conversation.n_turns(),
                            conversation.n_turns() == 1 ? "" : "s", conversation.seed(),

@@ -30,7 +30,7 @@ Scored score_first(const Model& model, const PolicySettings& settings, const Dem
   ScoreResult before;  // at the last point
   out.result = score(session, ids, plan.has_bos, [&](std::span<const double>, const ScoreResult& so_far) {
     const auto at = static_cast<double>(so_far.tokens);
-    out.curve.emplace_back(at, static_cast<double>(kv_bytes_held(session.cache())));
+    out.curve.emplace_back(at, static_cast<double>(session.cache().held_bytes()));
     const int64_t n = so_far.predicted - before.predicted;
     if (n + 1 >= plan.stretch) {  // (The first token of a text without BOS is not predicted.)
       out.perplexity.emplace_back(at, std::exp((so_far.nll_sum - before.nll_sum) / static_cast<double>(n)));

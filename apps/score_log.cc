@@ -91,7 +91,7 @@ void ScoreLog::write_line(const ScoreResult& so_far) {
                             {"perplexity_window", perplexity(so_far)},
                             {"tokens_per_second", tokens_per_second(so_far)},
                             {"rss_bytes", rss_bytes()},
-                            {"kv_bytes", kv_bytes_held(cache_)}}));
+                            {"kv_bytes", cache_.held_bytes()}}));
     file_->flush();
   }
   last_ = so_far;

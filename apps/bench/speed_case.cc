@@ -51,12 +51,7 @@ double SpeedCase::seconds(int64_t n) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-int64_t SpeedCase::kv_bytes() const {
-  const KvCache& cache = session_.cache();
-  int64_t slots = 0;
-  for (int64_t l = 0; l < cache.layout().n_layers; ++l) slots += cache.n_slots(l);
-  return slots * cache.slot_bytes();
-}
+int64_t SpeedCase::kv_bytes() const { return session_.cache().held_bytes(); }
 
 double SpeedCase::kv_bytes_read() const {
   const KvCache& cache = session_.cache();

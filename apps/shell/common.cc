@@ -106,10 +106,4 @@ std::optional<std::string> repository_file(const std::string& name) {
   return std::nullopt;
 }
 
-int64_t kv_bytes_held(const KvCache& cache) {
-  int64_t slots = 0;
-  for (int64_t layer = 0; layer < cache.layout().n_layers; ++layer) slots += cache.n_slots(layer);
-  return slots * 2 * cache.layout().n_kv_heads * cache.row_bytes();
-}
-
 }  // namespace sepllm

@@ -82,7 +82,4 @@ std::string read_text(const std::string& path);
 // there.
 std::optional<std::string> repository_file(const std::string& name);
 
-// Bytes of the keys and values held now, over all layers.
-int64_t kv_bytes_held(const KvCache& cache);
-
 }  // namespace sepllm

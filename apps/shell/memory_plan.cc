@@ -1,9 +1,8 @@
 #include "apps/shell/memory_plan.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "cache/kv_cache.h"
+#include "cache/kv_plan.h"
 
 namespace sepllm {
 namespace {
@@ -26,21 +25,6 @@ int64_t slot_bytes(const ModelConfig& c, const PolicySettings& settings) {
 
 }  // namespace
 
-int64_t planned_slots(const Policy& policy, int64_t layer, int64_t n_layers, int64_t tokens, int64_t chunk,
-                      double separator_share) {
-  const auto separators = static_cast<int64_t>(std::ceil(separator_share * static_cast<double>(tokens)));
-  if (policy.kind == PolicyKind::kSepStream) {
-    const int64_t excess = policy.seps_unbounded ? std::max<int64_t>(0, separators - policy.seps) : 0;
-    return std::min(tokens, policy.capacity + 1 + excess);
-  }
-  const int64_t window = policy.window_of(layer, n_layers);
-  if (window >= tokens) return tokens;
-  int64_t kept = policy.init;
-  if (policy.kind == PolicyKind::kSep) kept += separators;
-  if (policy.kind == PolicyKind::kFixed) kept += tokens / policy.interval;
-  return std::min(tokens, kept + window - 1 + std::min(chunk, tokens));
-}
-
 int64_t full_kv_bytes(const ModelConfig& config, const PolicySettings& settings, int64_t tokens) {
   return slot_bytes(config, settings) * config.n_layers * tokens;
 }
@@ -54,10 +38,8 @@ MemoryPlan plan_cache(const ModelConfig& config, const PolicySettings& settings,
   plan.separator_share = separator_share;
   plan.kv_bytes_per_token = slot * layout.n_layers;
   plan.full_kv_bytes = plan.kv_bytes_per_token * tokens;
-  for (int64_t l = 0; l < layout.n_layers; ++l) {
-    plan.kv_bytes += slot * planned_slots(settings.policy, l, layout.n_layers, tokens, settings.prefill_chunk,
-                                          separator_share);
-  }
+  plan.kv_bytes =
+      plan_kv(layout, settings.policy, tokens, settings.prefill_chunk, separator_share).peak_bytes;
   plan.activation_bytes = activation_bytes(config, std::min(settings.prefill_chunk, tokens));
   return plan;
 }

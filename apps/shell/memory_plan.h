@@ -23,10 +23,6 @@ struct MemoryPlan {
 // with Pythia's tokenizer).
 inline constexpr double kAssumedSeparatorShare = 0.165;
 
-// Slots that one layer with this window holds at most after `tokens` tokens fed in chunks of `chunk`.
-int64_t planned_slots(const Policy& policy, int64_t layer, int64_t n_layers, int64_t tokens, int64_t chunk,
-                      double separator_share);
-
 // Bytes of the keys and values under full attention, which no policy exceeds.
 int64_t full_kv_bytes(const ModelConfig& config, const PolicySettings& settings, int64_t tokens);
 // The plan of the keys, values and activations.

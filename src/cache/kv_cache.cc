@@ -22,10 +22,11 @@ Json KvStats::json() const {
           {"peak_bytes", peak_bytes}, {"full_bytes", full_bytes}, {"reserved_bytes", reserved_bytes}};
 }
 
-KvCache::KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& separators)
+KvCache::KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& separators, Memory memory)
     : layout_(layout),
       policy_(policy),
       separators_(separators),
+      memory_(memory),
       row_bytes_(padded_row_bytes(layout.head_dim, layout.type)) {
   SEPLLM_CHECK(layout.n_layers > 0 && layout.n_kv_heads > 0 && layout.head_dim > 0);
   SEPLLM_CHECK(!is_block_type(layout.type));
@@ -79,7 +80,7 @@ std::vector<int32_t> KvCache::slot_tokens(int64_t layer) const {
 
 void KvCache::begin_chunk(std::span<const int32_t> tokens) {
   const auto n = std::ssize(tokens);
-  SEPLLM_CHECK(in_flight_ == 0 && n >= 1 && n <= max_chunk());
+  make_room(tokens);
   in_flight_ = n;
   set_encoded(n);
   for (Group& group : groups_) {
@@ -91,9 +92,7 @@ void KvCache::begin_chunk(std::span<const int32_t> tokens) {
     set_spans(group);
     count(group, n);
   }
-  int64_t slots = 0;
-  for (const Group& group : groups_) slots += held(group) * std::ssize(group.layers);
-  stats_.peak_bytes = std::max(stats_.peak_bytes, slots * slot_bytes());
+  stats_.peak_bytes = std::max(stats_.peak_bytes, held_bytes());
 }
 
 void KvCache::set_encoded(int64_t n) {
@@ -150,13 +149,7 @@ void KvCache::plan_stream(Group& g, std::span<const int32_t> tokens) {
 
 void KvCache::append_to_band(Group& g, std::span<const int32_t> tokens) {
   const auto n = std::ssize(tokens);
-  int64_t limit = kUnlimited;
-  if (policy_.kind == PolicyKind::kSepStream) {
-    limit = std::max(g.band_size + n, effective_capacity() + 1 - std::ssize(g.compact_positions));
-  } else if (g.window < kUnlimited) {
-    limit = g.window - 1 + n;
-  }
-  grow_band(g, g.band_size + n, limit);
+  use_next(g, /*band=*/true);
   for (int64_t t = 0; t < n; ++t) {
     g.band_tokens[g.slot_of(g.band_begin + g.band_size + t)] = tokens[t];
   }
@@ -164,7 +157,7 @@ void KvCache::append_to_band(Group& g, std::span<const int32_t> tokens) {
 }
 
 void KvCache::push_compact(Group& g, int64_t position, int32_t token) {
-  grow_compact(g, std::ssize(g.compact_positions) + 1);
+  if (std::ssize(g.compact_positions) == g.compact_capacity) use_next(g, /*band=*/false);
   g.compact_positions.push_back(position);
   g.compact_tokens.push_back(token);
 }
@@ -282,17 +275,12 @@ void KvCache::compress(Group& g) {
   for (int64_t b = 0; b < n_past; ++b) {
     if (separators_.contains(g.band_tokens[g.slot_of(g.band_begin + b)])) joining_.push_back(b);
   }
-  // How many of the m + n_joining separators must go, the oldest first: of the old ones `dropped_old`, the
-  // rest of those that would join.
-  const int64_t m = n_separators();
-  const auto n_joining = std::ssize(joining_);
-  int64_t dropped = policy_.sep_replace ? m : 0;
-  if (!policy_.seps_unbounded) dropped = std::max(dropped, m + n_joining - policy_.seps);
-  const int64_t dropped_old = std::min(dropped, m);
-  joining_.erase(joining_.begin(), joining_.begin() + (std::min(dropped, m + n_joining) - dropped_old));
+  // How many of all separators must go, the oldest first.
+  const auto [dropped_old, dropped_joining] = dropped(n_separators(), std::ssize(joining_));
+  joining_.erase(joining_.begin(), joining_.begin() + dropped_joining);
 
   // Old separators close the gap that the dropped ones leave behind the initial tokens.
-  grow_compact(g, old_compact - dropped_old + std::ssize(joining_));
+  if (old_compact - dropped_old + std::ssize(joining_) > g.compact_capacity) use_next(g, /*band=*/false);
   for (int64_t k = policy_.init + dropped_old; dropped_old > 0 && k < old_compact; ++k) {
     moves_.push_back({{false, k}, {false, k - dropped_old}, rotate ? -dropped_old : 0});
   }
@@ -357,66 +345,14 @@ void KvCache::copy_row(int64_t layer, int64_t kv_head, SlotRef from, SlotRef to)
 }
 
 void KvCache::copy_slot(int64_t layer, SlotRef from, SlotRef to) {
+  if (memory_ == Memory::kAddresses) return;
   for (int64_t head = 0; head < layout_.n_kv_heads; ++head) copy_row(layer, head, from, to);
 }
 
-KvCache::Part KvCache::make_part(int64_t capacity) const {
-  const char* what = "the KV cache";
-  const int64_t rows = layout_.n_kv_heads * capacity;
-  return {Buffer(rows * row_bytes_, what), Buffer(rows * row_bytes_, what),
-          Buffer(rows * scale_bytes(), what), Buffer(rows * scale_bytes(), what), capacity};
-}
-
-// A part of `capacity` rows that holds the `used` rows from `start` on (a ring) at its beginning.
-void KvCache::grow(Part& p, int64_t capacity, int64_t used, int64_t start) {
-  Part next = make_part(capacity);
-  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
-    for (int64_t done = 0; done < used;) {
-      const int64_t slot = (start + done) % p.capacity;
-      const int64_t run = std::min(used - done, p.capacity - slot);
-      const char* from[4] = {};
-      int n = 0;
-      for_each_array(p, head, slot, [&](const char* at, int64_t) { from[n++] = at; });
-      n = 0;
-      for_each_array(next, head, done,
-                     [&](char* to, int64_t bytes) { std::memcpy(to, from[n++], run * bytes); });
-      done += run;
-    }
-  }
-  p = std::move(next);
-}
-
-void KvCache::grow_band(Group& g, int64_t n_slots, int64_t limit) {
-  if (n_slots <= g.ring_capacity) return;
-  const int64_t capacity = std::max(n_slots, std::min(limit, g.ring_capacity + g.ring_capacity / 2));
-  for (const int64_t layer : g.layers) grow(part(layer, true), capacity, g.band_size, g.ring_start);
-  std::vector<int32_t> tokens(capacity);
-  for (int64_t k = 0; k < g.band_size; ++k) {
-    tokens[k] = g.band_tokens[(g.ring_start + k) % g.ring_capacity];
-  }
-  g.band_tokens = std::move(tokens);
-  g.ring_start = 0;
-  g.ring_capacity = capacity;
-}
-
-void KvCache::grow_compact(Group& g, int64_t n_slots) {
-  if (n_slots <= g.compact_capacity) return;
-  int64_t capacity = std::max<int64_t>({n_slots, g.compact_capacity + g.compact_capacity / 2, 16});
-  if (policy_.kind == PolicyKind::kSepStream && !policy_.seps_unbounded)
-    capacity = std::max(n_slots, std::min(capacity, policy_.init + policy_.seps));
-  if (policy_.kind == PolicyKind::kSink || policy_.kind == PolicyKind::kSinkStream)
-    capacity = std::max(n_slots, std::min(capacity, policy_.init));
-  const int64_t used = std::min(std::ssize(g.compact_positions), g.compact_capacity);
-  for (const int64_t layer : g.layers) grow(part(layer, false), capacity, used, 0);
-  g.compact_capacity = capacity;
-}
-
-void KvCache::reserve(int64_t n_tokens) {
-  SEPLLM_CHECK(in_flight_ == 0 && n_tokens >= 0);
-  for (Group& g : groups_) {
-    if (policy_.kind == PolicyKind::kSepStream || g.window < kUnlimited) continue;
-    grow_band(g, g.band_size + n_tokens, kUnlimited);
-  }
+int64_t KvCache::held_bytes() const {
+  int64_t slots = 0;
+  for (const Group& g : groups_) slots += held(g) * std::ssize(g.layers);
+  return slots * slot_bytes();
 }
 
 KvStats KvCache::stats() const {

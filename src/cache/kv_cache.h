@@ -1,5 +1,5 @@
-// The KV cache of one sequence: only what its policy can still see, in place. States of it are in
-// snapshot.cc, made-up contents in kv_cache_fill.cc.
+// The KV cache of one sequence: only what its policy can still see, in place. Its memory is in
+// kv_cache_room.cc, states of it in snapshot.cc, made-up contents in kv_cache_fill.cc.
 //
 // Per layer two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
 // recent tokens, a ring). Under a static policy a token enters the band; when it falls out of the window it
@@ -63,8 +63,15 @@ struct KvStats {
 
 class KvCache {
  public:
-  // `separators` is copied. Error as Policy::validate.
-  KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& separators);
+  static constexpr int64_t kMaxSpans = 3;  // of a layer: the compact part, and the ring in one piece or two
+
+  // `separators` is copied. Memory::kAddresses: no rows are ever written or copied, only planned
+  // (kv_plan.h). Error as Policy::validate.
+  KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& separators,
+          Memory memory = Memory::kZeros);
+  // A cache that gives the same bits as this one for whatever follows. Between two chunks. Error
+  // (kOutOfRange) out of memory.
+  KvCache copy() const;
 
   // Tokens seen: the stream position of the next one.
   int64_t length() const { return length_; }
@@ -80,9 +87,12 @@ class KvCache {
   // A chunk: begin_chunk; then for each layer write the rows that chunk_rows() (and chunk_scales()) name,
   // rows_written(), attend over spans(); then end_chunk, whose moves must be carried out in all layers, in
   // order, before the next chunk (ops/cached_attention.h does all of it). 1 <= tokens.size() <= max_chunk().
-  // Error (kOutOfRange) out of memory: after a failed chunk the cache is unusable, and the next begin_chunk
-  // fails a check.
+  // begin_chunk takes all the memory that the chunk needs first (make_room). A cache whose chunk did not come
+  // to its end is unusable, and the next begin_chunk fails a check.
   void begin_chunk(std::span<const int32_t> tokens);
+  // All the memory that a chunk of these tokens needs until its end: afterwards nothing that the cache does
+  // for it can fail. Error (kOutOfRange), and the cache as it was, where there is not so much.
+  void make_room(std::span<const int32_t> tokens);
   // Where the chunk's tokens go in this layer: per token the row of kv head 0; head g lies head_stride(part)
   // further. Tokens of one chunk may lie in both parts (sep-stream's initial tokens), hence one stride per
   // token.
@@ -90,7 +100,7 @@ class KvCache {
   // int8 alone: where the rows' scales go, likewise; strides in floats.
   void chunk_scales(int64_t layer, float** key_scales, float** value_scales, int64_t* head_strides);
   void rows_written(int64_t layer);
-  // At most 3.
+  // At most kMaxSpans.
   std::span<const KeySpan> spans(int64_t layer);
   // Places of the chunk's tokens for the position encoding: as keys and as queries towards most spans;
   // towards spans with second_query (empty: none); and for learned positions.
@@ -111,10 +121,13 @@ class KvCache {
   float* value_scale(int64_t layer, int64_t kv_head, SlotRef slot);
   // Key and value (and scales) of one kv head, over another slot's.
   void copy_row(int64_t layer, int64_t kv_head, SlotRef from, SlotRef to);
+  // Of the slots that are held now, over all layers.
+  int64_t held_bytes() const;
   // Of a slot in one layer: keys, values and scales of all heads.
   int64_t slot_bytes() const { return 2 * layout_.n_kv_heads * (row_bytes_ + scale_bytes()); }
 
-  // Memory for this many more tokens at once instead of growing by halves, where a layer keeps all of them.
+  // Memory for exactly this many more tokens instead of growing by halves, where a layer keeps all of them:
+  // for tokens that are known, not for chunk after chunk.
   void reserve(int64_t n_tokens);
 
   static constexpr int64_t kNoBound = int64_t{1} << 40;
@@ -125,9 +138,12 @@ class KvCache {
   // kernels add in the order of the spans.
   void save(ByteWriter& out) const;
   // Error (kBadFile), and the cache as it was, for bytes that are not such a state, or of a cache that took
-  // larger chunks than `max_chunk`. Memory is allocated only for rows that are there (and a ring's free
-  // slots: at most the window and a chunk).
-  void restore(ByteReader& in, int64_t max_chunk);
+  // larger chunks than `max_chunk`. Memory is allocated only for rows that are there, a ring's free slots (at
+  // most the window and a chunk), and the free slots of `capacities`, at most as many again and a few.
+  void restore(ByteReader& in, int64_t max_chunk, std::span<const int64_t> capacities = {});
+  // How many slots there is memory for: of the compact part and the band of each group of layers. Says
+  // nothing about later bits, only about later growth.
+  std::vector<int64_t> capacities() const;
   // A mark: what a later rewind() of this cache needs. What is only ever appended to is left out: cheap.
   // rewind() is for marks of this cache's own past: written by it, or by the cache whose state it restored.
   // Error as restore(), and the cache as it was; a mark that did not come from a file needs no bound.
@@ -154,6 +170,7 @@ class KvCache {
   };
   struct Layer {
     Part compact, band;
+    Part next_compact, next_band;  // longer ones, made by make_room() and not yet used; capacity 0: none
   };
   // The plan that layers of one window share.
   struct Group {
@@ -167,6 +184,7 @@ class KvCache {
     int64_t ring_capacity = 0;
     int64_t compact_capacity = 0;
     std::vector<int32_t> band_tokens;  // by slot
+    std::vector<int32_t> next_tokens;  // by slot of next_band
     int64_t promoted = 0;              // positions below were offered to the compact part
     int64_t first_late = 0;      // compact rows from here on are copied after the chunk's rows are written
     std::vector<KeySpan> spans;  // of the chunk in flight, rows not yet set
@@ -193,10 +211,25 @@ class KvCache {
   void set_encoded(int64_t n);
   void count(const Group& group, int64_t n);
   void compress(Group& group);
-  void grow_band(Group& group, int64_t n_slots, int64_t limit);
-  void grow_compact(Group& group, int64_t n_slots);
+  // How many of m separators, and of those that join them in a compression, go; the oldest first.
+  struct Dropped {
+    int64_t old = 0, joining = 0;
+  };
+  Dropped dropped(int64_t m, int64_t n_joining) const;
   void copy_slot(int64_t layer, SlotRef from, SlotRef to);
-  void grow(Part& part, int64_t capacity, int64_t used, int64_t start);
+  // The capacities that a group's parts need until a chunk's end.
+  struct Room {
+    int64_t compact = 0, ring = 0;
+  };
+  Room static_room(const Group& group, std::span<const int32_t> tokens) const;
+  Room stream_room(const Group& group, std::span<const int32_t> tokens) const;
+  int64_t compact_after_compression(const Group& group, std::span<const int32_t> tokens) const;
+  int64_t grown_ring(const Group& group, int64_t n_slots, int64_t limit) const;
+  int64_t grown_compact(int64_t capacity, int64_t n_slots) const;
+  void make_next(Group& group, bool band, int64_t capacity);
+  void use_next(Group& group, bool band);
+  Part copy_of(const Part& part, int64_t used, int64_t start) const;
+  void copy_rows(const Part& from, int64_t used, int64_t start, const Part& to, int64_t to_start) const;
   char* row(const Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const;
   static float* scale(const Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) {
     return buffer.bytes() == 0 ? nullptr : buffer.as<float>() + kv_head * part.capacity + slot;
@@ -216,6 +249,7 @@ class KvCache {
   bool appends_compact() const { return policy_.kind != PolicyKind::kSepStream; }
   bool appends_band(const Group& group) const { return appends_compact() && group.window >= kUnlimited; }
   void save(ByteWriter& out, bool whole) const;
+  void set_capacities(std::span<const int64_t> capacities, std::vector<Group>* groups) const;
   State read_state(ByteReader& in, bool whole, int64_t max_chunk) const;
   void read_group(ByteReader& in, bool whole, int64_t max_chunk, const State& state, Group* group) const;
   void check_group(const ByteReader& in, const State& state, const Group& group) const;
@@ -224,6 +258,9 @@ class KvCache {
   void for_each_run(const Part& part, int64_t used, int64_t start, const Fn& fn) const;
   void write_rows(ByteWriter& out, const Part& part, int64_t used, int64_t start) const;
   void read_rows(ByteReader& in, Part& part, int64_t used, int64_t start) const;
+  Part& next_part(int64_t layer, bool band) {
+    return band ? layers_[layer].next_band : layers_[layer].next_compact;
+  }
   Part& part(int64_t layer, bool band) { return band ? layers_[layer].band : layers_[layer].compact; }
   int64_t effective_capacity() const;
   int64_t scale_bytes() const { return layout_.type == DType::kI8 ? int64_t{sizeof(float)} : 0; }
@@ -232,6 +269,7 @@ class KvCache {
   KvLayout layout_;
   Policy policy_;
   TokenSet separators_;
+  Memory memory_;
   int64_t row_bytes_ = 0;
   int64_t length_ = 0;
   int64_t excess_ = 0;     // unbounded separators: by how much the block and the capacity have grown

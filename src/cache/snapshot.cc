@@ -72,18 +72,42 @@ void KvCache::read_rows(ByteReader& in, Part& p, int64_t used, int64_t start) co
   for_each_run(p, used, start, [&](char* at, int64_t n) { in.bytes(at, static_cast<uint64_t>(n)); });
 }
 
-void KvCache::restore(ByteReader& in, int64_t max_chunk) {
+std::vector<int64_t> KvCache::capacities() const {
+  std::vector<int64_t> out;
+  for (const Group& g : groups_) {
+    out.push_back(g.compact_capacity);
+    out.push_back(g.ring_capacity);
+  }
+  return out;
+}
+
+// Room as there was, where the numbers are possible ones. (A ring's is part of its state.)
+void KvCache::set_capacities(std::span<const int64_t> capacities, std::vector<Group>* groups) const {
+  constexpr int64_t kAhead = 4096;
+  for (size_t k = 0; k < groups->size(); ++k) {
+    Group& g = (*groups)[k];
+    const auto capacity = [&](size_t index, int64_t used) {
+      return index < capacities.size() ? std::clamp(capacities[index], used, 2 * used + kAhead) : used;
+    };
+    g.compact_capacity = capacity(2 * k, std::ssize(g.compact_positions));
+    if (!appends_band(g)) continue;
+    g.ring_capacity = capacity(2 * k + 1, g.band_size);
+    g.band_tokens.resize(g.ring_capacity);
+  }
+}
+
+void KvCache::restore(ByteReader& in, int64_t max_chunk, std::span<const int64_t> capacities) {
   SEPLLM_CHECK(in_flight_ == 0);
   State s = read_state(in, /*whole=*/true, max_chunk);
   int64_t rows = 0;
   for (const Group& g : s.groups) rows += held(g) * std::ssize(g.layers);
   in.need(static_cast<uint64_t>(rows * slot_bytes()));
+  set_capacities(capacities, &s.groups);
   std::vector<Layer> layers(layers_.size());
-  for (Group& g : s.groups) {
-    if (appends_band(g)) g.ring_capacity = g.band_size;
-    g.compact_capacity = std::ssize(g.compact_positions);
+  for (const Group& g : s.groups) {
     for (const int64_t l : g.layers) {
-      layers[l] = {make_part(g.compact_capacity), make_part(g.ring_capacity)};
+      layers[l].compact = make_part(g.compact_capacity);
+      layers[l].band = make_part(g.ring_capacity);
     }
   }
   for (size_t l = 0; l < layers.size(); ++l) {
@@ -109,11 +133,11 @@ void KvCache::rewind(ByteReader& in, int64_t max_chunk) {
   std::vector<NewPart> other;
   int64_t rows = 0;
   for (Group& g : s.groups) {
-    const auto n_compact = static_cast<int64_t>(g.compact_positions.size());
+    const auto n_compact = std::ssize(g.compact_positions);
     const bool more_room = n_compact > g.compact_capacity;
     if (more_room) g.compact_capacity = n_compact;
-    rows += static_cast<int64_t>(g.layers.size()) *
-            ((appends_compact() ? 0 : n_compact) + (appends_band(g) ? 0 : g.band_size));
+    rows +=
+        std::ssize(g.layers) * ((appends_compact() ? 0 : n_compact) + (appends_band(g) ? 0 : g.band_size));
     for (const int64_t l : g.layers) {
       if (part(l, true).capacity != g.ring_capacity) other.push_back({l, true, make_part(g.ring_capacity)});
       if (more_room) other.push_back({l, false, make_part(g.compact_capacity)});

@@ -239,6 +239,46 @@ TEST_F(SchedulerTest, ASequenceThatFailsDoesNotTakeTheOthersWithIt) {
   EXPECT_EQ(ended, 2);
 }
 
+// Whatever buffer cannot be had, in the prompt or while decoding: one sequence ends, with an error that says
+// so, and the others' texts are what they are. (The last one may be of the prompt's or the pass's scratch
+// memory, which is warm here.)
+TEST_F(SchedulerTest, OneThatIsOutOfMemoryEndsAlone) {
+  if (!test::NoMemory::works()) GTEST_SKIP() << "the sanitizers have an allocator of their own";
+  const std::vector<SchedulerRequest> all = requests();
+  const std::vector<SchedulerRequest> few = {all[1], all[5], all[9], all[2]};
+  std::vector<GenerateResult> expected;
+  for (const SchedulerRequest& r : few) expected.push_back(alone(r, pair_));
+  std::vector<int> failed(few.size());
+  int64_t runs = 0;
+  for (int64_t after = 0;; after += 3, ++runs) {
+    Scheduler scheduler(*model_, pair_, 4);
+    std::vector<GenerateResult> results(few.size());
+    for (size_t k = 0; k < few.size(); ++k) {
+      SchedulerRequest r = few[k];
+      r.on_end = [&results, k](const GenerateResult& result) { results[k] = result; };
+      scheduler.add(r);
+    }
+    const test::NoMemory none(after, 1);
+    scheduler.run();
+    int n_failed = 0;
+    for (size_t k = 0; k < few.size(); ++k) {
+      if (results[k].finish_reason == FinishReason::kError) {
+        ++n_failed;
+        ++failed[k];
+        EXPECT_THROW(std::rethrow_exception(results[k].failure), Error);
+        EXPECT_LE(results[k].ids.size(), expected[k].ids.size());
+        EXPECT_TRUE(std::equal(results[k].ids.begin(), results[k].ids.end(), expected[k].ids.begin()));
+      } else {
+        EXPECT_EQ(results[k].ids, expected[k].ids) << "request " << k << " after " << after;
+      }
+    }
+    ASSERT_EQ(n_failed, none.n_failed()) << after;
+    if (none.n_failed() == 0) break;
+  }
+  EXPECT_GT(runs, 20);
+  for (const int n : failed) EXPECT_GT(n, 0);
+}
+
 // Text apart, which is kept as it comes.
 TEST_F(SchedulerTest, ADecodingStepAllocatesNothing) {
   Scheduler scheduler(*model_, pair_, 4);

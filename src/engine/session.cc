@@ -24,6 +24,19 @@ Session::Session(const Model& model, const PolicySettings& settings, const Conte
   SEPLLM_CHECK(settings_.prefill_chunk >= 1);
 }
 
+Session::Session(const Session& other, const Context& ctx)
+    : model_(other.model_),
+      settings_(other.settings_),
+      ctx_(ctx),
+      cache_(other.cache_.copy()),
+      marks_(other.marks_),
+      logits_(other.logits_.size()) {}
+
+Session Session::fork(const Context& ctx) const {
+  SEPLLM_CHECK(usable());
+  return {*this, ctx};
+}
+
 Sequence Session::prepare(std::span<const int32_t> tokens) {
   SEPLLM_CHECK(usable());
   const Sequence sequence{.tokens = tokens, .cache = &cache_};

@@ -53,6 +53,10 @@ class Session {
   // Whether the session can go on: not after a pass that ended with an exception.
   bool usable() const { return !in_pass_; }
 
+  // A session that gives the same bits as this one for whatever follows: the cache is copied, the marks too.
+  // `ctx` may be another one, for another thread. Error (kOutOfRange) out of memory.
+  Session fork(const Context& ctx) const;
+
   // --- States (session_state.cc) ---
   // Writes all that is needed to go on, at once or not at all. `extra`: what the caller wants to find again
   // (an object). Error (kIo).
@@ -96,6 +100,7 @@ class Session {
 
  private:
   void run(std::span<const int32_t> chunk, FunctionRef<void(const Matrix& hidden)> on_hidden);
+  Session(const Session& other, const Context& ctx);
   Json identity() const;
   void add_mark(bool asked);
 

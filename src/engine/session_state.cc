@@ -14,6 +14,7 @@ namespace {
 constexpr const char* kKind = "session";
 constexpr const char* kCacheSection = "cache";
 constexpr const char* kMarksSection = "marks";
+constexpr const char* kCapacities = "capacities";  // in the header, since the cache's section came without
 // Marks whose copies of the cache take more together than this many times the cache stay out of a file.
 constexpr int64_t kMarksPerState = 4;
 
@@ -38,6 +39,15 @@ void require_same(const Json& theirs, const Json& own, const std::string& what, 
   for (const auto& [key, value] : own.items()) compare(key);
 }
 
+std::vector<int64_t> capacities_in(const JsonObject& header) {
+  std::vector<int64_t> out;
+  if (!header.json().contains(kCapacities)) return out;
+  const Json& list = header.json().at(kCapacities);
+  for (const Json& value : list.is_array() ? list : Json::array())
+    out.push_back(value.is_number_integer() ? value.get<int64_t>() : 0);
+  return out;
+}
+
 }  // namespace
 
 // What a state belongs to; equal for two sessions iff one can go on from the other's.
@@ -49,7 +59,7 @@ Json Session::identity() const {
 }
 
 void Session::save(const std::string& path, const Json& extra) const {
-  Json header = {{"kind", kKind}, {"tokens", cache_.length()}};
+  Json header = {{"kind", kKind}, {"tokens", cache_.length()}, {kCapacities, cache_.capacities()}};
   header.update(identity());
   header["extra"] = extra;
   std::vector<StateSection> sections = {{kCacheSection, [this](ByteWriter& out) { cache_.save(out); }}};
@@ -78,7 +88,7 @@ Json Session::restore(const StateFile& file) {
     marks = Marks::read(in, marks_->settings(), header.integer("tokens", 0, INT64_MAX));
   }
   ByteReader in = file.section(kCacheSection);
-  cache_.restore(in, settings_.prefill_chunk);
+  cache_.restore(in, settings_.prefill_chunk, capacities_in(header));
   in_pass_ = false;
   if (!marks_) return header.at("extra");
   if (marks && marks->end() == cache_.length()) {

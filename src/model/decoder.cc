@@ -384,24 +384,29 @@ void Decoder::check(std::span<const Sequence> sequences) const {
                      .got = std::to_string(s.tokens[t])});
       }
     }
-    const int64_t place = last_place(s);
-    const bool adapts = config_.rope.dynamic.has_value();
-    if (place < (adapts ? std::max(config_.max_positions, text_length(s)) : config_.max_positions)) continue;
-    if (config_.position == PositionType::kLearned) {
-      throw Error(
-          ErrorCode::kOutOfRange, "the model's learned positions end here",
-          {.expected = fmt::format("at most {} positions", config_.max_positions),
-           .got = fmt::format("position {}", place),
-           .hint = "streaming policies with --positions cache and a smaller --capacity go on for ever"});
-    }
-    if (!warned_of_limit_.exchange(true)) {
-      log_warning(adapts ? fmt::format("positions go beyond the {} that the rotary frequencies are made for "
-                                       "(--rope-length): predictions may degrade",
-                                       std::max(config_.max_positions, text_length(s)))
-                         : fmt::format("positions go beyond the {} that the model was trained for: its "
-                                       "predictions may degrade",
-                                       config_.max_positions));
-    }
+    check_place(last_place(s), text_length(s));
+    if (s.cache != nullptr) s.cache->make_room(s.tokens);
+  }
+}
+
+void Decoder::check_place(int64_t place, int64_t text_length) const {
+  const bool adapts = config_.rope.dynamic.has_value();
+  const int64_t limit = adapts ? std::max(config_.max_positions, text_length) : config_.max_positions;
+  if (place < limit) return;
+  if (config_.position == PositionType::kLearned) {
+    throw Error(
+        ErrorCode::kOutOfRange, "the model's learned positions end here",
+        {.expected = fmt::format("at most {} positions", config_.max_positions),
+         .got = fmt::format("position {}", place),
+         .hint = "streaming policies with --positions cache and a smaller --capacity go on for ever"});
+  }
+  if (!warned_of_limit_.exchange(true)) {
+    log_warning(adapts ? fmt::format("positions go beyond the {} that the rotary frequencies are made for "
+                                     "(--rope-length): predictions may degrade",
+                                     limit)
+                       : fmt::format("positions go beyond the {} that the model was trained for: its "
+                                     "predictions may degrade",
+                                     limit));
   }
 }
 

@@ -48,9 +48,9 @@ class Decoder {
 
   // Final-norm hidden states [total tokens, hidden_size] of all sequences, one after the other, no padding;
   // they live in ctx.arena until the caller's Arena::Scope ends. Caches advance by their tokens. Error
-  // (kInvalidArgument, kOutOfRange) for token ids outside the vocabulary and learned positions beyond the
-  // limit, before anything changed; out of memory (kOutOfRange) the caches of the batch are of no more use.
-  // One warning where rotary or ALiBi positions pass the limit.
+  // (kInvalidArgument, kOutOfRange) for token ids outside the vocabulary, learned positions beyond the limit
+  // and caches that cannot grow, before anything changed; without scratch memory (kOutOfRange) the caches of
+  // the batch are unusable. One warning where rotary or ALiBi positions pass the limit.
   // With a tape (training): sequences without caches; they, their patterns, the context and the decoder must
   // live until the backward pass, which adds to the gradients of the parameters named to the tape by where
   // they lie in weights(). `replay_layers`: the activations of a layer are made again in the backward pass
@@ -58,7 +58,8 @@ class Decoder {
   Matrix forward(const Context& ctx, std::span<const Sequence> sequences, AttentionProbe* probe = nullptr,
                  bool replay_layers = false) const;
 
-  // What forward() refuses, without running it: Error as there.
+  // What forward() refuses, without running it; takes the memory that the caches need, so that forward()
+  // then fails only where there is no scratch memory. Error as there.
   void check(std::span<const Sequence> sequences) const;
 
   // logits[r] = head(hidden[r]): out is [n_rows, vocab_size].
@@ -71,6 +72,8 @@ class Decoder {
             double* out) const;
 
  private:
+  void check_place(int64_t place, int64_t text_length) const;
+
   ModelConfig config_;
   ModelWeights weights_;
   mutable std::atomic<bool> warned_of_limit_{false};

@@ -1,13 +1,28 @@
 #include "tests/support/allocations.h"
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
 
 namespace {
 std::atomic<int64_t> n_allocations{0};
+
+// Of NoMemory.
+std::atomic<int64_t> failing_from_bytes{INT64_MAX};
+std::atomic<int64_t> until_failure{0};  // below 0: it fails
+std::atomic<int64_t> failures_left{0};
+std::atomic<int64_t> n_failed_now{0};
+
+[[maybe_unused]] bool out_of_memory(size_t bytes) {
+  if (static_cast<int64_t>(bytes) < failing_from_bytes.load()) return false;
+  if (until_failure.fetch_sub(1) > 0 || failures_left.fetch_sub(1) <= 0) return false;
+  n_failed_now.fetch_add(1);
+  return true;
 }
+
+}  // namespace
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
@@ -20,8 +35,16 @@ void* operator new(size_t size) {
 void* operator new(size_t size, std::align_val_t alignment) {
   n_allocations.fetch_add(1, std::memory_order_relaxed);
   const auto a = static_cast<size_t>(alignment);
-  if (void* p = std::aligned_alloc(a, (size + a - 1) / a * a)) return p;
+  void* p = nullptr;
+  if (::posix_memalign(&p, a, (size + a - 1) / a * a) == 0) return p;
   throw std::bad_alloc();
+}
+
+extern "C" void* aligned_alloc(size_t alignment, size_t size) noexcept {
+  void* p = nullptr;
+  if (!out_of_memory(size) && ::posix_memalign(&p, alignment, size) == 0) return p;
+  errno = ENOMEM;
+  return nullptr;
 }
 
 void operator delete(void* p) noexcept { std::free(p); }
@@ -32,6 +55,25 @@ void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p);
 #endif
 
 namespace sepllm::test {
+
+NoMemory::NoMemory(int64_t after, int64_t n_failing, int64_t least_bytes) {
+  until_failure = after;
+  failures_left = n_failing;
+  n_failed_now = 0;
+  failing_from_bytes = least_bytes;
+}
+
+NoMemory::~NoMemory() { failing_from_bytes = INT64_MAX; }
+
+int64_t NoMemory::n_failed() const { return n_failed_now; }
+
+bool NoMemory::works() {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  return true;
+#else
+  return false;
+#endif
+}
 
 int64_t allocation_count() { return n_allocations.load(std::memory_order_relaxed); }
 

@@ -1,5 +1,6 @@
-// Counts allocations, for tests that something allocates nothing. A program that calls this gets a counting
-// operator new; under the sanitizers, which bring their own, the count stays 0.
+// Counts allocations, for tests that something allocates nothing, and lets some fail, for tests of what then
+// happens. A program that calls this gets its own operator new and aligned_alloc; under the sanitizers, which
+// bring theirs, the count stays 0 and nothing fails.
 #pragma once
 
 #include <cstdint>
@@ -8,5 +9,18 @@ namespace sepllm::test {
 
 // Calls of operator new so far, of all threads.
 int64_t allocation_count();
+
+// While it lives, the memory of buffers (tensor/buffer.h) runs out: `after` allocations of at least
+// `least_bytes` succeed, the next `n_failing` fail, and then there is memory again.
+class NoMemory {
+ public:
+  explicit NoMemory(int64_t after = 0, int64_t n_failing = INT64_MAX, int64_t least_bytes = 1);
+  ~NoMemory();
+  NoMemory(const NoMemory&) = delete;
+  NoMemory& operator=(const NoMemory&) = delete;
+
+  int64_t n_failed() const;
+  static bool works();  // not under the sanitizers
+};
 
 }  // namespace sepllm::test

@@ -1,0 +1,199 @@
+// Memory of a KvCache: what a chunk needs is taken before it begins, so that a chunk never fails halfway.
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <utility>
+
+#include "base/check.h"
+#include "cache/kv_cache.h"
+
+namespace sepllm {
+
+KvCache::Part KvCache::make_part(int64_t capacity) const {
+  const char* what = "the KV cache";
+  const int64_t rows = layout_.n_kv_heads * capacity;
+  return {Buffer(rows * row_bytes_, what, memory_), Buffer(rows * row_bytes_, what, memory_),
+          Buffer(rows * scale_bytes(), what, memory_), Buffer(rows * scale_bytes(), what, memory_), capacity};
+}
+
+// The `used` rows of a ring from the slot `start` on, to the slots of another part from `to_start` on, which
+// do not wrap around unless both parts have the same size and start.
+void KvCache::copy_rows(const Part& from, int64_t used, int64_t start, const Part& to,
+                        int64_t to_start) const {
+  if (memory_ == Memory::kAddresses) return;
+  for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
+    for (int64_t done = 0; done < used;) {
+      const int64_t slot = (start + done) % from.capacity;
+      const int64_t run = std::min(used - done, from.capacity - slot);
+      const char* source[4] = {};
+      int n = 0;
+      for_each_array(from, head, slot, [&](const char* at, int64_t) { source[n++] = at; });
+      n = 0;
+      for_each_array(to, head, (to_start + done) % to.capacity,
+                     [&](char* at, int64_t bytes) { std::memcpy(at, source[n++], run * bytes); });
+      done += run;
+    }
+  }
+}
+
+// --- What a chunk needs ---
+
+KvCache::Dropped KvCache::dropped(int64_t m, int64_t n_joining) const {
+  int64_t n = policy_.sep_replace ? m : 0;
+  if (!policy_.seps_unbounded) n = std::max(n, m + n_joining - policy_.seps);
+  const int64_t old = std::min(n, m);
+  return {old, std::min(n, m + n_joining) - old};
+}
+
+// A ring grows by halves, and not beyond `limit` slots, which is as many as it will ever need for such
+// chunks.
+int64_t KvCache::grown_ring(const Group& g, int64_t n_slots, int64_t limit) const {
+  if (n_slots <= g.ring_capacity) return g.ring_capacity;
+  return std::max(n_slots, std::min(limit, g.ring_capacity + g.ring_capacity / 2));
+}
+
+// The compact part grows by halves too, and not beyond what the policy ever keeps there.
+int64_t KvCache::grown_compact(int64_t capacity, int64_t n_slots) const {
+  if (n_slots <= capacity) return capacity;
+  int64_t most = kUnlimited;
+  if (policy_.kind == PolicyKind::kSepStream && !policy_.seps_unbounded) most = policy_.init + policy_.seps;
+  if (policy_.kind == PolicyKind::kSink || policy_.kind == PolicyKind::kSinkStream) most = policy_.init;
+  return std::max(n_slots, std::min(std::max<int64_t>(capacity + capacity / 2, 16), most));
+}
+
+KvCache::Room KvCache::static_room(const Group& g, std::span<const int32_t> tokens) const {
+  const auto n = std::ssize(tokens);
+  Room room;
+  // The band: without what no query of the chunk sees.
+  const int64_t evicted = std::clamp<int64_t>(length_ - g.window - g.band_begin + 1, 0, g.band_size);
+  room.ring = grown_ring(g, g.band_size - evicted + n, g.window < kUnlimited ? g.window - 1 + n : kUnlimited);
+  // The compact part: with what leaves the window until the chunk's last query, and is kept.
+  int64_t n_compact = std::ssize(g.compact_positions);
+  room.compact = g.compact_capacity;
+  for (int64_t j = std::max(g.promoted, g.band_begin); j <= length_ + n - 1 - g.window; ++j) {
+    const int32_t token = j < length_ ? g.band_tokens[g.slot_of(j)] : tokens[j - length_];
+    if (policy_.keeps(j, token, separators_)) room.compact = grown_compact(room.compact, ++n_compact);
+  }
+  return room;
+}
+
+KvCache::Room KvCache::stream_room(const Group& g, std::span<const int32_t> tokens) const {
+  const auto n = std::ssize(tokens);
+  const int64_t n_initial = std::clamp<int64_t>(policy_.init - length_, 0, n);
+  const int64_t n_compact = std::ssize(g.compact_positions) + n_initial;
+  const int64_t n_band = g.band_size + n - n_initial;
+  Room room;
+  room.ring = grown_ring(g, n_band, std::max(n_band, effective_capacity() + 1 - n_compact));
+  room.compact = g.compact_capacity;
+  for (int64_t k = n_compact - n_initial; k < n_compact; ++k)
+    room.compact = grown_compact(room.compact, k + 1);
+  if (n_compact + n_band > effective_capacity())
+    room.compact = grown_compact(room.compact, compact_after_compression(g, tokens.subspan(n_initial)));
+  return room;
+}
+
+// Slots of the compact part after the compression at the end of a chunk, of which `tokens` enter the band.
+int64_t KvCache::compact_after_compression(const Group& g, std::span<const int32_t> tokens) const {
+  const int64_t n_past = g.band_size + std::ssize(tokens) - policy_.window;
+  int64_t n_joining = 0;
+  for (int64_t b = 0; b < n_past; ++b) {
+    const int32_t token =
+        b < g.band_size ? g.band_tokens[g.slot_of(g.band_begin + b)] : tokens[b - g.band_size];
+    n_joining += separators_.contains(token) ? 1 : 0;
+  }
+  const Dropped go = dropped(n_separators(), n_joining);
+  return policy_.init + n_separators() - go.old + n_joining - go.joining;
+}
+
+// --- Growth ---
+
+void KvCache::make_room(std::span<const int32_t> tokens) {
+  const auto n = std::ssize(tokens);
+  SEPLLM_CHECK(in_flight_ == 0 && n >= 1 && n <= max_chunk());
+  const bool stream = policy_.kind == PolicyKind::kSepStream;
+  try {
+    for (Group& g : groups_) {
+      const Room room = stream ? stream_room(g, tokens) : static_room(g, tokens);
+      make_next(g, /*band=*/true, room.ring);
+      make_next(g, /*band=*/false, room.compact);
+      g.compact_positions.reserve(room.compact);
+      g.compact_tokens.reserve(room.compact);
+      g.spans.reserve(kMaxSpans);
+    }
+  } catch (...) {  // others may need what could be had
+    for (Layer& l : layers_) {
+      l.next_band = {};
+      l.next_compact = {};
+    }
+    throw;
+  }
+  layer_spans_.reserve(kMaxSpans);
+  encoded_.reserve(n);
+  second_encoded_.reserve(n);
+  if (!stream || held(groups_[0]) + n <= effective_capacity()) return;
+  joining_.reserve(held(groups_[0]) + n);
+  moves_.reserve(held(groups_[0]) + n);
+}
+
+// Makes parts of this capacity for use_next(), where the group's have another one.
+void KvCache::make_next(Group& g, bool band, int64_t capacity) {
+  const bool needed = capacity != (band ? g.ring_capacity : g.compact_capacity);
+  if (band) g.next_tokens.resize(needed ? capacity : 0);
+  for (const int64_t layer : g.layers) {
+    Part& next = next_part(layer, band);
+    if (!needed) next = {};
+    if (needed && next.capacity != capacity) next = make_part(capacity);
+  }
+}
+
+// The parts that make_next() made, if any, take the place of the group's.
+void KvCache::use_next(Group& g, bool band) {
+  const int64_t capacity = next_part(g.layers[0], band).capacity;
+  if (capacity == 0) return;
+  const int64_t used = band ? g.band_size : std::min(std::ssize(g.compact_positions), g.compact_capacity);
+  for (const int64_t layer : g.layers) {
+    Part& next = next_part(layer, band);
+    copy_rows(part(layer, band), used, band ? g.ring_start : 0, next, 0);
+    part(layer, band) = std::move(next);
+    next = {};
+  }
+  if (!band) {
+    g.compact_capacity = capacity;
+    return;
+  }
+  for (int64_t k = 0; k < used; ++k) g.next_tokens[k] = g.band_tokens[(g.ring_start + k) % g.ring_capacity];
+  g.band_tokens = std::exchange(g.next_tokens, {});
+  g.ring_start = 0;
+  g.ring_capacity = capacity;
+}
+
+void KvCache::reserve(int64_t n_tokens) {
+  SEPLLM_CHECK(in_flight_ == 0 && n_tokens >= 0);
+  for (Group& g : groups_) {
+    if (policy_.kind == PolicyKind::kSepStream || g.window < kUnlimited) continue;
+    make_next(g, /*band=*/true, std::max(g.ring_capacity, g.band_size + n_tokens));
+    use_next(g, /*band=*/true);
+  }
+}
+
+// --- Copies ---
+
+KvCache::Part KvCache::copy_of(const Part& p, int64_t used, int64_t start) const {
+  Part out = make_part(p.capacity);
+  copy_rows(p, used, start, out, start);
+  return out;
+}
+
+KvCache KvCache::copy() const {
+  SEPLLM_CHECK(in_flight_ == 0);
+  KvCache out(layout_, policy_, separators_, memory_);
+  for (int64_t l = 0; l < layout_.n_layers; ++l) {
+    const Group& g = group_at(l);
+    out.layers_[l].compact = copy_of(layers_[l].compact, std::ssize(g.compact_positions), 0);
+    out.layers_[l].band = copy_of(layers_[l].band, g.band_size, g.ring_start);
+  }
+  out.take({length_, excess_, stats_, groups_});
+  return out;
+}
+
+}  // namespace sepllm

@@ -1,0 +1,87 @@
+#include "cache/kv_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/check.h"
+
+namespace sepllm {
+namespace {
+
+constexpr int32_t kOther = 0;
+constexpr int32_t kSeparator = 1;
+
+// A cache that plans a stream. Its rows are of one number: only how many slots there are counts.
+class Stream {
+ public:
+  Stream(int64_t n_layers, const Policy& policy, int64_t max_chunk, double share)
+      : cache_({n_layers, 1, 1, DType::kF32}, policy, separators(), Memory::kAddresses),
+        max_chunk_(max_chunk),
+        share_(share) {}
+
+  void feed_to(int64_t end) {
+    while (cache_.length() < end) {
+      tokens_.clear();
+      const int64_t n = std::min({end - cache_.length(), max_chunk_, cache_.max_chunk()});
+      for (int64_t t = cache_.length(); t < cache_.length() + n; ++t)
+        tokens_.push_back(separators_before(t + 1) > separators_before(t) ? kSeparator : kOther);
+      cache_.begin_chunk(tokens_);
+      cache_.end_chunk();  // its moves would carry rows
+    }
+  }
+  int64_t peak_slots() const { return cache_.stats().peak_bytes / cache_.slot_bytes(); }
+  int64_t reserved_slots() const { return cache_.stats().reserved_bytes / cache_.slot_bytes(); }
+
+ private:
+  static TokenSet separators() {
+    TokenSet set(2);
+    set.insert(kSeparator);
+    return set;
+  }
+  double separators_before(int64_t position) const {
+    return std::floor(share_ * static_cast<double>(position));
+  }
+
+  KvCache cache_;
+  int64_t max_chunk_;
+  double share_;
+  std::vector<int32_t> tokens_;
+};
+
+// From where on every layer has its full window.
+int64_t settled(const Policy& policy, int64_t n_layers, int64_t max_chunk) {
+  int64_t out = policy.streaming() ? policy.capacity : 0;
+  for (int64_t l = 0; l < n_layers; ++l) {
+    const int64_t window = policy.kind == PolicyKind::kSepStream ? 0 : policy.window_of(l, n_layers);
+    if (window < kUnlimited) out = std::max(out, window);
+  }
+  return policy.init + out + max_chunk;
+}
+
+}  // namespace
+
+KvPlan plan_kv(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk,
+               double separator_share) {
+  SEPLLM_CHECK(tokens >= 0 && max_chunk >= 1 && separator_share >= 0 && separator_share <= 1);
+  // (Windows of many millions are planned as if there were none, which is never too little.)
+  constexpr int64_t kLeast = int64_t{1} << 18, kMost = int64_t{1} << 24;
+  const int64_t chunk = std::min(max_chunk, kLeast);
+  const int64_t far = std::clamp(4 * std::min(settled(policy, layout.n_layers, chunk), kMost), kLeast, kMost);
+  const int64_t slot_bytes = KvCache(layout, policy, TokenSet(1)).slot_bytes();
+  Stream stream(layout.n_layers, policy, chunk, separator_share);
+  if (tokens <= far) {
+    stream.feed_to(tokens);
+    return {stream.peak_slots() * slot_bytes, stream.reserved_slots() * slot_bytes};
+  }
+  stream.feed_to(far / 2);
+  const int64_t half = stream.peak_slots();
+  stream.feed_to(far);
+  const int64_t whole = stream.peak_slots();
+  const double rate = static_cast<double>(whole - half) / static_cast<double>(far - far / 2);
+  const auto more = static_cast<int64_t>(std::ceil(rate * static_cast<double>(tokens - far)));
+  const int64_t peak = (whole + more) * slot_bytes;
+  return {peak, peak + peak / 2};
+}
+
+}  // namespace sepllm

@@ -1,0 +1,88 @@
+#include "cache/kv_plan.h"
+
+#include <gtest/gtest.h>
+
+namespace sepllm {
+namespace {
+
+Policy policy_of(PolicyKind kind) {
+  Policy policy;
+  policy.kind = kind;
+  if (policy.streaming()) policy.positions = PositionMode::kCache;
+  return policy;
+}
+
+constexpr KvLayout kLayout{1, 2, 8, DType::kF16};
+constexpr int64_t kSlot = 2 * 2 * 8 * 2;  // bytes
+
+int64_t slots(const Policy& policy, int64_t tokens, int64_t chunk = 100) {
+  return plan_kv(kLayout, policy, tokens, chunk, 0.1).peak_bytes / kSlot;
+}
+
+TEST(KvPlan, FullAttentionHoldsEverything) {
+  EXPECT_EQ(slots(policy_of(PolicyKind::kFull), 12345), 12345);
+  EXPECT_EQ(slots(policy_of(PolicyKind::kFull), int64_t{1} << 40), int64_t{1} << 40);
+}
+
+TEST(KvPlan, NoPolicyHoldsMoreThanTheTokens) {
+  for (const PolicyKind kind : {PolicyKind::kSep, PolicyKind::kSepStream, PolicyKind::kSink,
+                                PolicyKind::kSinkStream, PolicyKind::kFixed}) {
+    EXPECT_EQ(slots(policy_of(kind), 50), 50);
+    EXPECT_EQ(slots(policy_of(kind), 0), 0);
+  }
+}
+
+// Initial tokens, what is kept beyond the window, the window and a chunk.
+TEST(KvPlan, StaticPoliciesHoldTheirKeptTokensTheWindowAndAChunk) {
+  EXPECT_EQ(slots(policy_of(PolicyKind::kSink), 10000), 4 + 255 + 100);
+  // Separators are counted up to the window of the last query: (10000 - 256) / 10.
+  EXPECT_EQ(slots(policy_of(PolicyKind::kSep), 10000), 4 + 974 + 255 + 100);
+  EXPECT_EQ(slots(policy_of(PolicyKind::kFixed), 10000), 4 + (10000 - 256 - 4) / 8 + 255 + 100);
+}
+
+TEST(KvPlan, LayersHaveTheirOwnWindows) {
+  Policy policy = policy_of(PolicyKind::kSink);
+  policy.layer_window = {{0, kUnlimited}};
+  const KvLayout two{2, 2, 8, DType::kF16};
+  EXPECT_EQ(plan_kv(two, policy, 10000, 100, 0.1).peak_bytes, (10000 + 4 + 255 + 100) * kSlot);
+}
+
+TEST(KvPlan, StreamingIsBoundedByTheCapacity) {
+  EXPECT_EQ(slots(policy_of(PolicyKind::kSepStream), 1000000), 801);
+  EXPECT_EQ(slots(policy_of(PolicyKind::kSinkStream), 1000000), 4 + 796 + 100);
+  EXPECT_EQ(plan_kv(kLayout, policy_of(PolicyKind::kSepStream), 5000, 512, 1.0).peak_bytes, 801 * kSlot);
+}
+
+// Far away the rest is a straight line: the same, but for rounding, as what runs to the end.
+TEST(KvPlan, LongStreamsAreExtrapolated) {
+  Policy unbounded = policy_of(PolicyKind::kSepStream);
+  unbounded.seps_unbounded = true;
+  for (const Policy& policy : {policy_of(PolicyKind::kSep), policy_of(PolicyKind::kFixed),
+                               policy_of(PolicyKind::kSink), policy_of(PolicyKind::kFull), unbounded}) {
+    const int64_t near = slots(policy, int64_t{1} << 18), far = slots(policy, int64_t{1} << 30);
+    const int64_t before = slots(policy, int64_t{1} << 17);
+    const double expected = static_cast<double>(near) + static_cast<double>(near - before) * (4096 - 1) * 2;
+    EXPECT_NEAR(static_cast<double>(far), expected, 1e-3 * expected) << policy_name(policy.kind);
+  }
+}
+
+// What a cache that runs comes to, whatever the text: with the worst share it is a bound.
+TEST(KvPlan, TheWorstShareIsABound) {
+  for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream,
+                                PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed}) {
+    Policy policy = policy_of(kind);
+    policy.window = 20;
+    policy.seps = 10;
+    policy.capacity = 50;
+    for (const double share : {0.0, 0.3, 0.9}) {
+      const KvPlan plan = plan_kv(kLayout, policy, 700, 64, share);
+      const KvPlan most = plan_kv(kLayout, policy, 700, 64, 1.0);
+      EXPECT_LE(plan.peak_bytes, most.peak_bytes) << policy_name(kind);
+      EXPECT_LE(plan.reserved_bytes, most.reserved_bytes) << policy_name(kind);
+      EXPECT_GE(plan.reserved_bytes, 0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sepllm

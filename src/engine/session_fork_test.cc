@@ -1,0 +1,41 @@
+// Forks: a copy of a session goes on as the session does, bit for bit, and each goes its own way.
+#include <gtest/gtest.h>
+
+#include "engine/session_test_support.h"
+
+namespace sepllm {
+namespace {
+
+using SessionFork = test::SessionStateTest;
+
+TEST_F(SessionFork, GoesOnWithTheSameBitsAsOneThatWasFedAnew) {
+  for (auto& [name, settings] : all_settings()) {
+    for (const DType kv : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8}) {
+      settings.kv = kv;
+      Session session(*model_, settings, ctx_);
+      session.keep_marks({.interval = 10});
+      advance_to(session, 31);
+      for (int64_t at = 31; at < 100; at += 23) {
+        while (session.cache().length() < at) advance_to(session, session.cache().length() + 1);
+        Session fork = session.fork(other_ctx_), other = session.fork(ctx_);
+        // Another text in one, which changes neither of the others.
+        other.advance(std::span(ids_).subspan(200, 60));
+        Session anew(*model_, settings, ctx_);
+        advance_to(anew, 31);
+        while (anew.cache().length() < at) advance_to(anew, anew.cache().length() + 1);
+        for (const int64_t end : {at + 1, at + 2, at + 20, at + 21}) {
+          const std::vector<float> expected = advance_to(anew, end);
+          ASSERT_TRUE(advance_to(fork, end) == expected) << name << " " << dtype_name(kv) << " " << end;
+        }
+        // It goes back as the original would, and the original has not moved.
+        fork.rewind(at);
+        ASSERT_EQ(session.cache().length(), at);
+        Session again = session.fork(ctx_);
+        ASSERT_TRUE(advance_to(fork, at + 20) == advance_to(again, at + 20)) << name;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sepllm
