@@ -134,7 +134,7 @@ class ChatCommand : public Command {
     try {
       save ? conversation.save(file) : conversation.load(file);
     } catch (const Error& error) {
-      throw Refused{error.what()};
+      throw Refused{error.marked_text()};
     }
     print_note(fmt::format("{} {} turn{}, {} tokens", save ? "saved" : "loaded", conversation.n_turns(),
                            conversation.n_turns() == 1 ? "" : "s", conversation.session().cache().length()));

@@ -61,7 +61,7 @@ std::vector<PolicySettings> demo_settings(const Model& model) {
   const int64_t limit = model.config().max_positions;
   PolicyOptions own;
   own.options.set("policy", policy_name(PolicyKind::kSep));
-  own.finish(model.config(), model.folder);
+  own.finish(model.config(), model.name);
   const bool has_window = own.options.was_set("window"), has_init = own.options.was_set("init");
   std::vector<PolicySettings> out;
   for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream,

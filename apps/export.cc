@@ -68,7 +68,7 @@ class ExportCommand : public Command {
         return path;
       } catch (const Error& e) {
         if (steps.size() == 1) throw;
-        print_note(fmt::format("passed over: {}", e.what()));
+        print_note(fmt::format("passed over: {}", e.marked_text()));
       }
     }
     throw Error(ErrorCode::kNotFound, "no checkpoint here", {.file = run_});

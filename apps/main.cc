@@ -77,7 +77,7 @@ int guarded_main(const std::vector<std::string>& arguments) {
   } catch (const OutputClosed&) {
     return 0;
   } catch (const Error& e) {
-    return fail(e.what());
+    return fail(e.marked_text());
   } catch (const CheckFailure& e) {
     return fail(fmt::format("{} (a bug of sepllm: please report it)", e.what()));
   } catch (const std::bad_alloc&) {

@@ -178,7 +178,7 @@ class TrainCommand : public Command {
     try {
       write_run_report(run);
     } catch (const Error& e) {
-      print_note(fmt::format("sepllm: warning: no report: {}", e.what()));
+      print_note(fmt::format("sepllm: warning: no report: {}", e.marked_text()));
     }
   }
 

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "apps/shell/output.h"
+#include "base/error.h"
 #include "train/mpi_transport.h"
 
 namespace sepllm {
@@ -86,10 +87,12 @@ int with_ranks(double start_limit, const std::function<int(Comm&)>& train) {
     comm.leave();
     return 1;
   } catch (const std::exception& e) {
+    const auto* error = dynamic_cast<const Error*>(&e);
     // The others wait for this rank: they must be ended.
     end_soon();
     if (!lost.exchange(true))
-      print_note(fmt::format("sepllm: error: {}: {}", comm.name(comm.rank()), e.what()));
+      print_note(fmt::format("sepllm: error: {}: {}", comm.name(comm.rank()),
+                             error != nullptr ? error->marked_text() : e.what()));
     comm.abort(1);
     std::_Exit(1);
   }

@@ -12,7 +12,8 @@ namespace {
 // The trainer's model as the engine knows models; it reads the trainer's parameters.
 Model model_of(Trainer& trainer) {
   const TrainConfig& c = trainer.config();
-  return {.folder = "the model in training",
+  return {.name = "the model in training",
+          .config_file = "",
           .decoder = Decoder(trainer.learner().spec().config, trainer.learner().parameters().views()),
           .tokenizer = load_tokenizer(c.tokenizer.empty() ? c.init_from : c.tokenizer)};
 }

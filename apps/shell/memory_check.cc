@@ -77,7 +77,7 @@ void check_cache_fits(const Model& model, const PolicySettings& settings, const 
   const int64_t certain = certain_bytes(model.config(), settings, length, at_hand.most);
   if (certain > at_hand.most) {
     throw Error(ErrorCode::kOutOfRange, "the cache does not fit the memory at hand",
-                {.file = model.folder,
+                {.file = model.name,
                  .expected = "at most " + memory_text(at_hand),
                  .got = cache_text(certain, length.certain),
                  .hint = "fewer tokens, --kv f16 or q8, or a --policy that keeps less; " + memory_hint()});
@@ -90,7 +90,7 @@ void check_cache_fits(const Model& model, const PolicySettings& settings, const 
   log_warning(fmt::format(
       "{}: up to {}{} are more than the memory at hand ({}): --kv f16 or q8, or a --policy "
       "that keeps less, take less",
-      model.folder, cache_text(possible, tokens),
+      model.name, cache_text(possible, tokens),
       mapped > 0 ? fmt::format(" and {} of mapped weights", human_bytes(mapped)) : "", memory_text(at_hand)));
 }
 

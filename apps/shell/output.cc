@@ -50,7 +50,8 @@ std::string json_line(const Json& value) { return json_text(value) + "\n"; }
 void print_json(const Json& value) { print(json_line(value)); }
 
 void print_note(const std::string& text) {
-  std::fputs((text + "\n").c_str(), stderr);
+  const auto dashed = [](const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; };
+  std::fputs((write_options(text, dashed) + "\n").c_str(), stderr);
   std::fflush(stderr);
 }
 

@@ -70,7 +70,7 @@ Pattern Policy::pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet&
 void Policy::validate() const {
   const auto at_least = [](const char* name, int64_t value, int64_t min) {
     if (value < min)
-      wrong(fmt::format("wrong value for --{}", name), fmt::format("an integer >= {}", min),
+      wrong("wrong value for " + option_name(name), fmt::format("an integer >= {}", min),
             std::to_string(value));
   };
   at_least("init", init, 0);
@@ -81,18 +81,22 @@ void Policy::validate() const {
   at_least("rope-length", rope_length, 0);
   for (const auto& [layer, n] : layer_window) at_least("layer-window", n, 1);
   if (kind == PolicyKind::kSepStream && init + seps + window >= capacity) {
-    wrong("--init + --seps + --window must be below --capacity", fmt::format("less than {}", capacity),
+    wrong(fmt::format("{} + {} + {} must be below {}", option_name("init"), option_name("seps"),
+                      option_name("window"), option_name("capacity")),
+          fmt::format("less than {}", capacity),
           fmt::format("{} + {} + {} = {}", init, seps, window, init + seps + window));
   }
   if (kind == PolicyKind::kSinkStream && init >= capacity) {
-    wrong("--init must be below --capacity", fmt::format("less than {}", capacity), std::to_string(init));
+    wrong(option_name("init") + " must be below " + option_name("capacity"),
+          fmt::format("less than {}", capacity), std::to_string(init));
   }
   if (streaming() && !layer_window.empty()) {
-    throw Error(ErrorCode::kInvalidArgument, "--layer-window is for static policies only",
+    throw Error(ErrorCode::kInvalidArgument, option_name("layer-window") + " is for static policies only",
                 {.got = policy_name(kind)});
   }
   if (!streaming() && positions == PositionMode::kCache) {
-    throw Error(ErrorCode::kInvalidArgument, "--positions cache is for streaming policies only",
+    throw Error(ErrorCode::kInvalidArgument,
+                option_name("positions") + " cache is for streaming policies only",
                 {.got = policy_name(kind)});
   }
 }
@@ -100,12 +104,12 @@ void Policy::validate() const {
 void Policy::validate_layers(int64_t n_layers) const {
   for (const auto& [layer, n] : layer_window) {
     if (layer < -n_layers || layer >= n_layers) {
-      wrong("--layer-window names a layer that the model has not",
+      wrong(option_name("layer-window") + " names a layer that the model does not have",
             fmt::format("{} to {}", -n_layers, n_layers - 1), std::to_string(layer));
     }
     if (layer < 0 && layer_window.contains(layer + n_layers)) {
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("--layer-window names layer {} twice", layer + n_layers));
+                  fmt::format("{} names layer {} twice", option_name("layer-window"), layer + n_layers));
     }
   }
 }

@@ -179,8 +179,8 @@ void finish_policy_options(OptionSet* options, PolicySettings* settings, const J
   }
   for (const std::string& name : by_flag) {
     if (!applies(name, policy.kind)) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("--{} does not apply to --policy {}", name, policy_name(policy.kind)));
+      throw Error(ErrorCode::kInvalidArgument, fmt::format("{} does not apply to {} {}", option_name(name),
+                                                           option_name("policy"), policy_name(policy.kind)));
     }
   }
   if (policy.streaming() && !options->was_set("positions")) settings->policy.positions = PositionMode::kCache;

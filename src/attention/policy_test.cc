@@ -78,20 +78,20 @@ TEST(Policy, FlagsWinOverTheConfig) {
 
 TEST(Policy, RefusesWhatDoesNotFit) {
   const std::vector<std::pair<Flags, std::string>> cases = {
-      {{{"policy", "sink-stream"}, {"window", "64"}}, "--window does not apply to --policy sink-stream"},
-      {{{"policy", "sink-stream"}, {"seps", "64"}}, "--seps does not apply"},
-      {{{"policy", "sep-stream"}, {"layer-window", "0=full"}}, "--layer-window does not apply"},
+      {{{"policy", "sink-stream"}, {"window", "64"}}, "window does not apply to policy sink-stream"},
+      {{{"policy", "sink-stream"}, {"seps", "64"}}, "seps does not apply"},
+      {{{"policy", "sep-stream"}, {"layer-window", "0=full"}}, "layer-window does not apply"},
       {{{"policy", "sep"}, {"positions", "cache"}}, "streaming policies only"},
-      {{{"policy", "sep-stream"}, {"capacity", "324"}}, "must be below --capacity"},
-      {{{"policy", "sink-stream"}, {"capacity", "4"}}, "--init must be below --capacity"},
-      {{{"policy", "sep"}, {"window", "0"}}, "--window"},
-      {{{"policy", "sep"}, {"init", "-1"}}, "--init"},
-      {{{"policy", "sep-stream"}, {"seps", "-1"}}, "--seps"},
-      {{{"policy", "sep-stream"}, {"capacity", "99999999999999999999"}}, "--capacity"},
-      {{{"policy", "nosuch"}}, "--policy"},
+      {{{"policy", "sep-stream"}, {"capacity", "324"}}, "must be below capacity"},
+      {{{"policy", "sink-stream"}, {"capacity", "4"}}, "init must be below capacity"},
+      {{{"policy", "sep"}, {"window", "0"}}, "window"},
+      {{{"policy", "sep"}, {"init", "-1"}}, "init"},
+      {{{"policy", "sep-stream"}, {"seps", "-1"}}, "seps"},
+      {{{"policy", "sep-stream"}, {"capacity", "99999999999999999999"}}, "capacity"},
+      {{{"policy", "nosuch"}}, "policy"},
       {{{"policy", "sep"}, {"layer-window", "0=full,0=3"}}, "each layer once"},
-      {{{"policy", "sep"}, {"layer-window", "x"}}, "--layer-window"},
-      {{{"kv", "q7"}}, "--kv"},
+      {{{"policy", "sep"}, {"layer-window", "x"}}, "layer-window"},
+      {{{"kv", "q7"}}, "kv"},
   };
   for (const auto& [flags, expected] : cases)
     EXPECT_NE(error_of(flags).find(expected), std::string::npos) << expected << " / " << error_of(flags);

@@ -3,9 +3,18 @@
 #pragma once
 
 #include <exception>
+#include <functional>
 #include <string>
+#include <string_view>
 
 namespace sepllm {
+
+// An option's name for the text of an Error or a warning. Each edge writes it in its own way: the command
+// line as --init, a server as the name of a field. Between marks until then; Error::what() has none.
+std::string option_name(const std::string& name);
+// A text with the options that are marked in it as `write` makes them of their names.
+std::string write_options(std::string_view marked,
+                          const std::function<std::string(const std::string&)>& write);
 
 enum class ErrorCode {
   kInvalidArgument,  // a flag, option or request field is wrong
@@ -30,13 +39,19 @@ class Error : public std::exception {
   Error(ErrorCode code, const std::string& message, const ErrorDetail& detail = {});
 
   ErrorCode code() const { return code_; }
+  // The first option that the place or the message names, as "init"; empty: none.
+  const std::string& option() const { return option_; }
   // One line: "FILE: PLACE: message (expected X, got Y); hint". Control characters and invalid UTF-8 are
   // escaped and long quotes from the input are cut, so that it is safe to print.
   const char* what() const noexcept override { return what_.c_str(); }
+  // The same for write_options().
+  const std::string& marked_text() const { return marked_; }
 
  private:
   ErrorCode code_;
+  std::string marked_;  // options between marks
   std::string what_;
+  std::string option_;
 };
 
 }  // namespace sepllm

@@ -39,6 +39,28 @@ TEST(Error, CutsLongQuotes) {
   EXPECT_EQ(utf8_find_invalid(what("wrong", {.got = wide})), std::nullopt);
 }
 
+// Options are data: an edge writes them as its users know them.
+TEST(Error, NamesOptionsAsEachEdgeWritesThem) {
+  const auto dashed = [](const Error& e) {
+    return write_options(e.marked_text(), [](const std::string& name) { return "--" + name; });
+  };
+  const Error two(ErrorCode::kInvalidArgument,
+                  option_name("init") + " must be below " + option_name("capacity"),
+                  {.got = "9", .hint = "try a smaller " + option_name("init")});
+  EXPECT_STREQ(two.what(), "init must be below capacity (got 9); try a smaller init");
+  EXPECT_EQ(dashed(two), "--init must be below --capacity (got 9); try a smaller --init");
+  EXPECT_EQ(two.option(), "init");
+  const Error place(ErrorCode::kBadFile, "bad", {.file = "f", .place = option_name("kv")});
+  EXPECT_EQ(dashed(place), "f: --kv: bad");
+  EXPECT_EQ(place.option(), "kv");
+  // A hint may name one; the error is not about it.
+  EXPECT_EQ(Error(ErrorCode::kBadFile, "bad", {.hint = option_name("kv")}).option(), "");
+  // An Error made of another's text keeps them; marks without a name between them are escaped.
+  EXPECT_EQ(dashed(Error(ErrorCode::kIo, "again: " + two.marked_text())), "again: " + dashed(two));
+  for (const char* bad : {"\x0e", "\x0f", "\x0e\x0f", "\x0e--\n\x0f", "\x0einit", "\x0e a\x0f"})
+    EXPECT_EQ(dashed(Error(ErrorCode::kIo, bad)).find_first_of("\x0e\x0f"), std::string::npos) << bad;
+}
+
 TEST(Check, ThrowsWithThePlace) {
   EXPECT_NO_THROW(SEPLLM_CHECK(1 + 1 == 2));
   try {

@@ -50,8 +50,7 @@ std::string Option::default_text() const {
 }
 
 void refuse_value(const std::string& option, const std::string& expected, const std::string& got) {
-  throw Error(ErrorCode::kInvalidArgument,
-              "wrong value for " + (option.size() == 1 ? "-" + option : "--" + option),
+  throw Error(ErrorCode::kInvalidArgument, "wrong value for " + option_name(option),
               {.expected = expected, .got = "'" + got + "'"});
 }
 
@@ -174,8 +173,8 @@ void OptionSet::set(const std::string& name, const std::string& value) {
     std::vector<std::string> names;
     for (const Option& o : options_) names.push_back(o.name);
     const std::string near = nearest_name(name, names);
-    throw Error(ErrorCode::kInvalidArgument, "unknown option --" + name,
-                {.hint = near.empty() ? "" : "did you mean --" + near + "?"});
+    throw Error(ErrorCode::kInvalidArgument, "unknown option " + option_name(name),
+                {.hint = near.empty() ? "" : "did you mean " + option_name(near) + "?"});
   }
   option->set(value);
   option->was_set = true;

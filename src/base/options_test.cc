@@ -64,12 +64,12 @@ TEST(Options, RefuseWrongValuesAndKeepTheOldOnes) {
   Values v;
   OptionSet options = options_for(&v);
   for (const char* bad : {"", "x", "-1", "101", "7x", "7.5", " 7", "99999999999999999999"}) {
-    EXPECT_NE(error_of(options, "count", bad).find("--count"), std::string::npos) << bad;
+    EXPECT_NE(error_of(options, "count", bad).find("for count"), std::string::npos) << bad;
   }
   for (const char* bad : {"", "nan", "inf", "-0.1", "2.1", "1e999", "0,5"}) {
     EXPECT_NE(error_of(options, "rate", bad), "") << bad;
   }
-  EXPECT_EQ(error_of(options, "mode", "medium"), "wrong value for --mode (expected fast|slow, got 'medium')");
+  EXPECT_EQ(error_of(options, "mode", "medium"), "wrong value for mode (expected fast|slow, got 'medium')");
   EXPECT_NE(error_of(options, "quiet", "yes"), "");
   EXPECT_EQ(v.count, 4);
   EXPECT_EQ(v.rate, 0.5);
@@ -96,8 +96,8 @@ TEST(Options, DefaultsAreThoseOfTheDeclaration) {
 TEST(Options, UnknownNamesComeWithTheNearest) {
   Values v;
   OptionSet options = options_for(&v);
-  EXPECT_EQ(error_of(options, "cuont", "1"), "unknown option --cuont; did you mean --count?");
-  EXPECT_EQ(error_of(options, "zzzzzz", "1"), "unknown option --zzzzzz");
+  EXPECT_EQ(error_of(options, "cuont", "1"), "unknown option cuont; did you mean count?");
+  EXPECT_EQ(error_of(options, "zzzzzz", "1"), "unknown option zzzzzz");
   EXPECT_EQ(nearest_name(std::string(1 << 20, 'a'), {"count"}), "");
 }
 

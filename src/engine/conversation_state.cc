@@ -103,13 +103,14 @@ void Conversation::load(const std::string& path) {
   const StateFile file(path);
   const JsonObject header(file.header(), path);
   const JsonObject extra = header.object("extra");
-  const auto require = [&](const char* key, const std::string& own, const char* message) {
+  const auto require = [&](const char* key, const std::string& own, const std::string& message) {
     const std::string theirs = extra.string_or(key, "");
     if (theirs == own) return;
     throw Error(ErrorCode::kInvalidArgument, message, {.file = path, .expected = theirs, .got = own});
   };
   require("command", kCommand, "the state is of another command");
-  require("chat_format", settings_.chat.name(), "the state was saved with another --chat-format");
+  require("chat_format", settings_.chat.name(),
+          "the state was saved with another " + option_name("chat-format"));
   require("chat_template", settings_.chat.fingerprint(), "the state was saved with another chat template");
   Content c;
   for (const Json& item : list(extra, "messages")) {

@@ -129,7 +129,7 @@ void check_count(const TextInput& input, int64_t tokens, bool has_bos) {
                  .got = std::to_string(tokens)});
   }
   if (input.tokens == 0 || (tokens == input.tokens && tokens >= least)) return;
-  throw Error(ErrorCode::kInvalidArgument, "--tokens does not fit the text",
+  throw Error(ErrorCode::kInvalidArgument, option_name("tokens") + " does not fit the text",
               {.file = source,
                .expected = tokens < input.tokens ? fmt::format("from {} to {}", least, tokens)
                                                  : fmt::format("at least {}", least),

@@ -27,7 +27,8 @@ void take_tokenizer(Model* model, const std::string& path) {
 const Tokenizer& Model::tokenizer_or_error() const {
   if (!tokenizer) {
     throw Error(ErrorCode::kNotFound, "the model has no tokenizer",
-                {.file = folder, .hint = "give one with --tokenizer, or token ids instead of text"});
+                {.file = name,
+                 .hint = "give one with " + option_name("tokenizer") + ", or token ids instead of text"});
   }
   return *tokenizer;
 }
@@ -49,8 +50,9 @@ int32_t Model::start_token() const {
   const std::optional<int32_t> bos = bos_id();
   if (!bos) {
     throw Error(ErrorCode::kInvalidArgument,
-                "the model has no BOS token for an empty prompt or --bos on to start from",
-                {.hint = "give at least one token, and no --bos on"});
+                fmt::format("the model has no BOS token for an empty prompt or {} on to start from",
+                            option_name("bos")),
+                {.hint = "give at least one token, and no " + option_name("bos") + " on"});
   }
   return *bos;
 }
@@ -82,7 +84,7 @@ PolicySettings settings_for_text(const Model& model, PolicySettings settings, in
 }
 
 Model load_model(const std::string& folder, const std::string& tokenizer_path, const WeightOptions& options) {
-  Model model{folder, Decoder::load(folder, options), nullptr};
+  Model model{folder, folder + "/config.json", Decoder::load(folder, options), nullptr};
   if (!tokenizer_path.empty() || !tokenizer_files(folder).empty()) {
     take_tokenizer(&model, tokenizer_path.empty() ? folder : tokenizer_path);
   }
@@ -96,7 +98,7 @@ Model make_shape_model(const std::string& shape, const std::string& tokenizer_pa
   const DType type = options.type.value_or(DType::kBF16);
   if (options.before_memory) options.before_memory(spec.config, random_weight_memory(spec, type));
   ThreadPool pool(options.n_threads);
-  Model model{shape, Decoder(spec.config, make_random_weights(spec, type, kSeed, pool)), nullptr};
+  Model model{shape, "", Decoder(spec.config, make_random_weights(spec, type, kSeed, pool)), nullptr};
   if (!tokenizer_path.empty()) take_tokenizer(&model, tokenizer_path);
   return model;
 }

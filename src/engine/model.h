@@ -14,12 +14,13 @@
 namespace sepllm {
 
 struct Model {
-  std::string folder;  // or the name of its shape
+  std::string name;         // for messages: its folder, or its shape where it has no files
+  std::string config_file;  // empty: it has none
   Decoder decoder;
   std::unique_ptr<Tokenizer> tokenizer;  // null: the folder has none and none was given
 
   const ModelConfig& config() const { return decoder.config(); }
-  // Error (kNotFound) naming --tokenizer where there is none.
+  // Error (kNotFound) naming the tokenizer option where there is none.
   const Tokenizer& tokenizer_or_error() const;
   // The separator set of these settings; empty where the policy needs none.
   TokenSet separators(const PolicySettings& settings) const;

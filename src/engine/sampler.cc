@@ -24,7 +24,7 @@ void declare_sampling_options(OptionSet* options, SamplingSettings* s) {
   options->add_double("repeat-penalty", &s->repeat_penalty, 0.01, 100.0,
                       "weakens tokens that came lately; 1: off");
   options->add_int("repeat-last-n", &s->repeat_last_n, 0, INT32_MAX,
-                   "how many tokens back --repeat-penalty looks");
+                   "how many tokens back the repeat penalty looks");
   options->add_int("seed", &s->seed, 0, INT64_MAX, "seed of the sampler");
 }
 

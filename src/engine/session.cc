@@ -9,10 +9,10 @@
 namespace sepllm {
 
 void refuse_output(const Model& model) {
-  throw Error(
-      ErrorCode::kBadFile, "the model's output is NaN or infinite",
-      {.file = model.folder,
-       .hint = "`sepllm inspect --check` names a weight that is; a cache of f16 may overflow (--kv)"});
+  throw Error(ErrorCode::kBadFile, "the model's output is NaN or infinite",
+              {.file = model.name,
+               .hint = "`sepllm inspect --check` names a weight that is; a cache of f16 may overflow (" +
+                       option_name("kv") + ")"});
 }
 
 Session::Session(const Model& model, const PolicySettings& settings, const Context& ctx)
@@ -62,7 +62,8 @@ void Session::run(std::span<const int32_t> chunk, FunctionRef<void(const Matrix&
 }
 
 void Session::feed(std::span<const int32_t> tokens, OnHidden on_hidden) {
-  cache_.reserve(static_cast<int64_t>(tokens.size()));
+  const auto n_known = static_cast<int64_t>(tokens.size());
+  if (n_known > next_chunk()) cache_.reserve(n_known);
   bool more = true;
   for (size_t at = 0; more && at < tokens.size();) {
     const auto n = static_cast<size_t>(next_chunk(static_cast<int64_t>(tokens.size() - at)));

@@ -22,13 +22,14 @@ std::string shown(const Json& value) {
   return value.is_string() ? value.get<std::string>() : json_text(value);
 }
 
-// Throws for the first member that differs, or that only one of the two has.
+// Throws for the first member that differs, or that only one of the two has. `what` empty: they are options.
 void require_same(const Json& theirs, const Json& own, const std::string& what, const std::string& file) {
   const auto compare = [&](const std::string& key) {
     const Json* a = theirs.contains(key) ? &theirs.at(key) : nullptr;
     const Json* b = own.contains(key) ? &own.at(key) : nullptr;
     if (a != nullptr && b != nullptr && *a == *b) return;
-    throw Error(ErrorCode::kBadFile, "the state was saved with another " + what + key,
+    throw Error(ErrorCode::kBadFile,
+                "the state was saved with another " + (what.empty() ? option_name(key) : what + key),
                 {.file = file,
                  .expected = a != nullptr ? shown(*a) : "none",
                  .got = b != nullptr ? shown(*b) : "none"});
@@ -80,7 +81,7 @@ Json Session::restore(const StateFile& file) {
   }
   const Json own = identity();
   for (const auto& [key, what] :
-       {std::pair{"model", "model: "}, {"policy", "--"}, {"separators", "set of separators: "}})
+       {std::pair{"model", "model: "}, {"policy", ""}, {"separators", "set of separators: "}})
     require_same(header.object(key).json(), own.at(key), what, file.path());
   std::optional<Marks> marks;
   if (marks_ && file.has(kMarksSection)) {

@@ -106,19 +106,19 @@ TEST_F(SessionState, OtherModelsAndSettingsAreRefused) {
   };
   PolicySettings s = settings("sep-stream");
   s.kv = DType::kF16;
-  refused(*model_, s, "--kv (expected f32, got f16)");
+  refused(*model_, s, "kv (expected f32, got f16)");
   s = settings("sep-stream");
   s.policy.window = 6;
-  refused(*model_, s, "--window (expected 7, got 6)");
-  refused(*model_, settings("replace"), "--sep-replace");
-  refused(*model_, settings("original"), "--positions");
-  refused(*model_, settings("sink-stream"), "--policy (expected sep-stream, got sink-stream)");
+  refused(*model_, s, "window (expected 7, got 6)");
+  refused(*model_, settings("replace"), "sep-replace");
+  refused(*model_, settings("original"), "positions");
+  refused(*model_, settings("sink-stream"), "policy (expected sep-stream, got sink-stream)");
   s = settings("sep-stream");
   s.separators = "ids:97";
-  refused(*model_, s, "--separators");
+  refused(*model_, s, "separators");
   s = settings("sep-stream");
   s.prefill_chunk = 10;
-  refused(*model_, s, "--prefill-chunk");
+  refused(*model_, s, "prefill-chunk");
 
   const test::TemporaryFolder folder;
   write_random_model(folder.path(), {.variant = "llama", .seed = 4, .hidden_size = 32, .n_layers = 2});

@@ -394,16 +394,16 @@ void Decoder::check_place(int64_t place, int64_t text_length) const {
   const int64_t limit = adapts ? std::max(config_.max_positions, text_length) : config_.max_positions;
   if (place < limit) return;
   if (config_.position == PositionType::kLearned) {
-    throw Error(
-        ErrorCode::kOutOfRange, "the model's learned positions end here",
-        {.expected = fmt::format("at most {} positions", config_.max_positions),
-         .got = fmt::format("position {}", place),
-         .hint = "streaming policies with --positions cache and a smaller --capacity go on for ever"});
+    throw Error(ErrorCode::kOutOfRange, "the model's learned positions end here",
+                {.expected = fmt::format("at most {} positions", config_.max_positions),
+                 .got = fmt::format("position {}", place),
+                 .hint = fmt::format("streaming policies with {} cache and a smaller {} continue for ever",
+                                     option_name("positions"), option_name("capacity"))});
   }
   if (!warned_of_limit_.exchange(true)) {
     log_warning(adapts ? fmt::format("positions go beyond the {} that the rotary frequencies are made for "
-                                     "(--rope-length): predictions may degrade",
-                                     limit)
+                                     "({}): predictions may degrade",
+                                     limit, option_name("rope-length"))
                        : fmt::format("positions go beyond the {} that the model was trained for: its "
                                      "predictions may degrade",
                                      limit));

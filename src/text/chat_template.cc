@@ -69,7 +69,7 @@ void check_needs(const Tokenizer& tokenizer, const ChatFormat& format) {
     if (found) continue;
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("the tokenizer has no {} token, which chat format {} needs", name, format.name),
-                {.hint = "choose another with --chat-format"});
+                {.hint = "choose another with " + option_name("chat-format")});
   }
 }
 
@@ -109,9 +109,9 @@ ChatTemplate ChatTemplate::of_model(const Tokenizer& tokenizer) {
   for (const NamedTemplate& one : own) {
     if (one.name == "default") return {"template", one.text, one.file};
   }
-  throw Error(
-      ErrorCode::kNotFound, "the model has several chat templates, none of them the default",
-      {.hint = fmt::format("choose one with --chat-format {}", fmt::join(known_names(tokenizer), "|"))});
+  throw Error(ErrorCode::kNotFound, "the model has several chat templates, none of them the default",
+              {.hint = fmt::format("choose one with {} {}", option_name("chat-format"),
+                                   fmt::join(known_names(tokenizer), "|"))});
 }
 
 ChatTemplate ChatTemplate::by_name(const Tokenizer& tokenizer, const std::string& name) {
@@ -127,7 +127,7 @@ ChatTemplate ChatTemplate::by_name(const Tokenizer& tokenizer, const std::string
   const std::vector<std::string> names = known_names(tokenizer);
   const std::string near = nearest_name(name, names);
   throw Error(ErrorCode::kInvalidArgument, "unknown chat format",
-              {.place = "--chat-format",
+              {.place = option_name("chat-format"),
                .expected = fmt::format("{}, or a file NAME.jinja", fmt::join(names, ", ")),
                .got = "'" + name + "'",
                .hint = near.empty() ? "" : "did you mean '" + near + "'?"});

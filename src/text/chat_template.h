@@ -64,7 +64,7 @@ class ChatTemplate {
   bool is_own_format_ = false;  // of ours
 };
 
-// Names of our formats for --chat-format: "llama3", "llama2", "chatml", "falcon", "plain".
+// Names of our formats: "llama3", "llama2", "chatml", "falcon", "plain".
 std::vector<std::string> chat_format_names();
 
 // Ids of `text` from byte `from` on, special tokens recognised in the template's bytes only. `from` > 0: as

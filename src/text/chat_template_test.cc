@@ -148,7 +148,7 @@ TEST(ChatFormats, NamesAndStops) {
   }
   EXPECT_EQ(chat_format_names().size(), 5U);
   expect_error([&] { ChatTemplate::by_name(tokenizer, "lama3"); }, ErrorCode::kInvalidArgument,
-               {"--chat-format", "llama3, llama2, chatml, falcon, plain", "did you mean 'llama3'?"});
+               {"chat-format: ", "llama3, llama2, chatml, falcon, plain", "did you mean 'llama3'?"});
   EXPECT_EQ(stops(llama3(), "llama3").ids, (Ids{132, 129}));
   EXPECT_EQ(stops(llama2(), "llama2").ids, Ids{129});
   EXPECT_EQ(stops(end_of_text(), "chatml").ids, (Ids{130, 128}));
@@ -201,10 +201,10 @@ TEST(ChatTemplates, AreTheModelsOwn) {
                {"none.jinja"});
   tokenizer.set_chat_templates({{"tool", "T", "a"}, {"rag", "R", "b"}});
   expect_error([&] { ChatTemplate::of_model(tokenizer); }, ErrorCode::kNotFound,
-               {"none of them the default", "--chat-format llama3|llama2|chatml|falcon|plain|tool|rag"});
+               {"none of them the default", "chat-format llama3|llama2|chatml|falcon|plain|tool|rag"});
   tokenizer.set_chat_templates({{"default", "\n{% include 'x' %}", "folder/chat_template.jinja"}});
   expect_error([&] { ChatTemplate::of_model(tokenizer); }, ErrorCode::kUnsupported,
-               {"folder/chat_template.jinja: line 2: ", "'include'", "--chat-format"});
+               {"folder/chat_template.jinja: line 2: ", "'include'", "chat-format"});
 }
 
 TEST(ChatTemplates, StopsAreWhatTheyWriteBehindAnAnswer) {

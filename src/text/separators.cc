@@ -95,10 +95,10 @@ TokenSet paper_separators(const Tokenizer& tokenizer, int64_t vocab_size, bool s
     return set;
   }
   throw Error(ErrorCode::kInvalidArgument, "no separator ids of the paper for this tokenizer",
-              {.place = "--separators paper",
+              {.place = option_name("separators") + " paper",
                .expected = "the tokenizer of Llama-3, GPT-NeoX/Pythia, Falcon or GPT-2",
                .got = tokenizer.format(),
-               .hint = "use --separators text"});
+               .hint = "use " + option_name("separators") + " text"});
 }
 
 TokenSet separators_by_text(const Tokenizer& tokenizer, const TextRule& rule, int64_t vocab_size) {
@@ -111,8 +111,9 @@ TokenSet separators_by_text(const Tokenizer& tokenizer, const TextRule& rule, in
 }
 
 [[noreturn]] void fail(const std::string& message, const std::string& expected, std::string_view got) {
-  throw Error(ErrorCode::kInvalidArgument, message,
-              {.place = "--separators", .expected = expected, .got = "'" + std::string(got) + "'"});
+  throw Error(
+      ErrorCode::kInvalidArgument, message,
+      {.place = option_name("separators"), .expected = expected, .got = "'" + std::string(got) + "'"});
 }
 
 TokenSet separators_from_strings(const Tokenizer& tokenizer, std::string_view characters,
@@ -155,7 +156,7 @@ TokenSet make_separators(const Tokenizer& tokenizer, const std::string& rule, in
   }
   const std::string near = nearest_name(rule, {"text", "paper"});
   throw Error(ErrorCode::kInvalidArgument, "unknown rule",
-              {.place = "--separators",
+              {.place = option_name("separators"),
                .expected = "text, paper, strings:S or ids:1,2,3",
                .got = "'" + rule + "'",
                .hint = near.empty() ? "" : "did you mean '" + near + "'?"});

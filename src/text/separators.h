@@ -9,10 +9,10 @@
 
 namespace sepllm {
 
-// `rule`: "text", "paper", "strings:S" or "ids:1,2,3" (the value of --separators). `vocab_size`: rows of the
-// model's embedding; ids of the set are below it. `streaming`: "paper" has additional ids for NeoX/Pythia
-// then. Error (kInvalidArgument) for an unknown rule, ids out of range, an empty S, or "paper" with a
-// tokenizer that is none of the reference's four (recognised by the pieces behind the ids).
+// `rule`: "text", "paper", "strings:S" or "ids:1,2,3" (the value of the option separators). `vocab_size`:
+// rows of the model's embedding; ids of the set are below it. `streaming`: "paper" has additional ids for
+// NeoX/Pythia then. Error (kInvalidArgument) for an unknown rule, ids out of range, an empty S, or "paper"
+// with a tokenizer that is none of the reference's four (recognised by the pieces behind the ids).
 TokenSet make_separators(const Tokenizer& tokenizer, const std::string& rule, int64_t vocab_size,
                          bool streaming);
 

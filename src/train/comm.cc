@@ -493,12 +493,12 @@ void Comm::deal(int64_t n, const float* whole, float* part) {
 void Comm::together(const std::function<void()>& work) {
   if (size_ == 1) return work();
   std::string failure;
-  std::exception_ptr own;
   try {
     work();
+  } catch (const Error& e) {
+    failure = e.marked_text();
   } catch (const std::exception& e) {
     failure = *e.what() != '\0' ? e.what() : "failed";
-    own = std::current_exception();
   }
   const std::vector<std::string> all = all_texts(failure);
   for (int r = 0; r < size_; ++r) {

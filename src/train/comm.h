@@ -24,6 +24,7 @@ Part part_of(Part whole, int64_t r, int64_t n_ranks);
 Part share_of(int64_t n, int64_t r, int64_t n_ranks);
 
 // Thrown on all ranks alike by Comm::together(): nobody waits for anybody.
+// what(): for write_options().
 class SharedFailure : public std::exception {
  public:
   explicit SharedFailure(std::string what) : what_(std::move(what)) {}

@@ -235,15 +235,17 @@ Json read_train_settings(const std::string& path, const std::vector<std::string>
   if (!json.is_object()) throw Error(ErrorCode::kBadFile, "expected key: value lines", {.file = path});
   for (const std::string& change : changes) {
     const size_t equals = change.find('=');
-    if (equals == std::string::npos || equals == 0) refuse("--set", change.c_str(), "expected key=value");
+    if (equals == std::string::npos || equals == 0)
+      refuse(option_name("set"), change.c_str(), "expected key=value");
     Json* at = &json;
     std::string key = change.substr(0, equals);
     for (size_t dot = key.find('.'); dot != std::string::npos; dot = key.find('.')) {
       at = &(*at)[key.substr(0, dot)];
-      if (!at->is_null() && !at->is_object()) refuse("--set", change.c_str(), "not a group of keys");
+      if (!at->is_null() && !at->is_object())
+        refuse(option_name("set"), change.c_str(), "not a group of keys");
       key.erase(0, dot + 1);
     }
-    (*at)[key] = parse_yaml(change.substr(equals + 1), "--set " + change);
+    (*at)[key] = parse_yaml(change.substr(equals + 1), option_name("set") + " " + change);
   }
   return json;
 }

@@ -56,7 +56,7 @@ TEST(BadLines, OfJsonAreMendedAsPythonAndTiktokenDo) {
       EXPECT_EQ(outcome(block, {}).texts, mended.texts) << line;
       valid.push_back(mended.texts[0]);
     } else {
-      expect_error([&] { outcome(block, {}); }, ErrorCode::kBadFile, {"f: line 7", "--on-bad-line"});
+      expect_error([&] { outcome(block, {}); }, ErrorCode::kBadFile, {"f: line 7", "on-bad-line"});
     }
     if (!entry[1].is_null()) want.push_back(entry[1].get<std::string>());
   }
@@ -70,7 +70,7 @@ TEST(BadLines, OfJsonAreMendedAsPythonAndTiktokenDo) {
 TEST(BadLines, OfTextAreLeftOutOrMended) {
   const std::string bytes = "one\nt\xffwo\r\nthree\n\nfour\n\xe9\n\nfi\xe2\x82ve";
   const TextBlock block{.bytes = bytes, .file = "f", .line = 10};
-  expect_error([&] { outcome(block, {}); }, ErrorCode::kBadFile, {"f: line 11, byte 2", "--on-bad-line"});
+  expect_error([&] { outcome(block, {}); }, ErrorCode::kBadFile, {"f: line 11, byte 2", "on-bad-line"});
   const Outcome mended = outcome(block, {.on_bad_line = OnBadLine::kReplace});
   EXPECT_EQ(mended.texts, Texts{"one\nt\ufffdwo\r\nthree\n\nfour\n\ufffd\n\nfi\ufffdve"});
   EXPECT_EQ(mended.notes.replaced, 3);

@@ -64,8 +64,9 @@ class LineReader {
       text = text_of(line);
     } catch (const Error& e) {
       if (options_.on_bad_line == OnBadLine::kError) {
-        throw Error(e.code(), e.what(),
-                    {.hint = "--on-bad-line skip leaves such lines out, replace mends what it can"});
+        throw Error(
+            e.code(), e.what(),
+            {.hint = option_name("on-bad-line") + " skip leaves such lines out, replace mends what it can"});
       }
       ++notes_.skipped;
       keep_first(&notes_.first_skipped, e.what());
@@ -106,7 +107,9 @@ class LineReader {
     std::string keys;
     for (const auto& [name, unused] : value.items()) keys += (keys.empty() ? "" : ", ") + name;
     throw Error(ErrorCode::kBadFile, "no key \"" + key + "\"",
-                {.file = place_, .got = keys.empty() ? "no keys" : keys, .hint = "--json-key names another"});
+                {.file = place_,
+                 .got = keys.empty() ? "no keys" : keys,
+                 .hint = option_name("json-key") + " names another"});
   }
 
   const TextBlock& block_;
@@ -141,10 +144,11 @@ class TextReader {
     if (const auto bad = utf8_find_invalid(left)) {
       place_ = line_and_byte(left, *bad, block_.line);
       if (options_.on_bad_line == OnBadLine::kError) {
-        throw Error(ErrorCode::kBadFile, "invalid UTF-8",
-                    {.file = block_.file,
-                     .place = place_,
-                     .hint = "--on-bad-line replace puts U+FFFD there, skip leaves such lines out"});
+        throw Error(
+            ErrorCode::kBadFile, "invalid UTF-8",
+            {.file = block_.file,
+             .place = place_,
+             .hint = option_name("on-bad-line") + " replace puts U+FFFD there, skip leaves such lines out"});
       }
     }
     bool begins = block_.begins;

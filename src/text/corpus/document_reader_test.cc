@@ -137,11 +137,11 @@ TEST(DocumentReader, ErrorsNameFileAndLine) {
   fails("{\"text\": \"a", {"not valid JSON"});
   fails("{\"text\": \"a\"} x", {"not valid JSON"});
   fails("[1]", {"a JSON object", "[1]"});
-  fails("{\"content\": \"a\", \"id\": 2}", {"no key \"text\"", "content, id", "--json-key"});
+  fails("{\"content\": \"a\", \"id\": 2}", {"no key \"text\"", "content, id", "json-key"});
   fails("{\"text\": null}", {"text", "a string", "null"});
   fails("{\"text\": [\"a\"]}", {"text", "a string"});
   fails("{\"text\": \"\xff\"}", {"byte 11", "invalid UTF-8"});
-  fails("{\"text\": \"\\ud800\"}", {"text", "a lone surrogate", "--on-bad-line"});
+  fails("{\"text\": \"\\ud800\"}", {"text", "a lone surrogate", "on-bad-line"});
   const std::string text = folder.write("bad.txt", "one\ntwo \xc3(\n");
   expect_error([&] { documents({text}, {}); }, ErrorCode::kBadFile, {"bad.txt: line 2, byte 5", "UTF-8"});
   std::string cut = test::gzip(good);

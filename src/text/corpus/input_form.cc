@@ -136,8 +136,9 @@ InputForm input_form(const std::string& file, std::string_view start, DocumentFo
                                                                   : InputForm::kJsonLines;
   }
   if (format == DocumentFormat::kAuto && kind == FileKind::kJson) {
-    log_warning(file +
-                ": looks like JSON and is read as plain text; --format jsonl takes the texts out of it");
+    log_warning(
+        fmt::format("{}: looks like JSON and is read as plain text; {} jsonl takes the texts out of it", file,
+                    option_name("format")));
   }
   if (format == DocumentFormat::kAuto && (kind == FileKind::kHtml || kind == FileKind::kXml)) {
     log_warning(fmt::format("{}: looks like {} and is read as plain text, with its marks; {}", file,

@@ -72,7 +72,7 @@ TEST(InputForm, TextThatLooksLikeSomethingElseIsWarnedOf) {
   };
   for (const char* json : {"{\"text\": \"one\"}\n", "\n {\n \"text\": 1}", "[{\"text\": \"one\"}]"}) {
     ASSERT_EQ(warnings(json).size(), 1U) << json;
-    EXPECT_NE(warnings(json)[0].find("--format jsonl"), std::string::npos);
+    EXPECT_NE(warnings(json)[0].find(option_name("format") + " jsonl"), std::string::npos);
     EXPECT_EQ(warnings(json, DocumentFormat::kText).size(), 0U);
   }
   for (const char* page : {"<!DOCTYPE html><html>", "\n<HTML>", "<?xml version=\"1.0\"?><a/>"}) {

@@ -1,5 +1,6 @@
 #include "text/template/template.h"
 
+#include "base/error.h"
 #include "base/utf8.h"
 #include "text/template/parser.h"
 
@@ -10,7 +11,9 @@ namespace {
   const std::string place = failure.line > 0 ? "line " + std::to_string(failure.line) : "";
   const bool raised = failure.code == ErrorCode::kInvalidArgument;
   throw Error(failure.code, failure.message,
-              {.file = file, .place = place, .hint = raised ? "" : "--chat-format chooses another format"});
+              {.file = file,
+               .place = place,
+               .hint = raised ? "" : option_name("chat-format") + " chooses another format"});
 }
 
 Value from_json(const Json& json, Origin origin, Budget& budget) {

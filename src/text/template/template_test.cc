@@ -98,7 +98,7 @@ TEST(Template, EndsWhatDoesNotEndWithinASecond) {
   const std::string forever =
       "{% for i in range(100000) %}{% for j in range(100000) %}{% for k in range(100000) %}";
   const std::string ends = "{% endfor %}{% endfor %}{% endfor %}";
-  refuses(forever + ends, {"file: line 1:", "steps", "--chat-format"});
+  refuses(forever + ends, {"file: line 1:", "steps", "chat-format"});
   refuses(forever + "{{ 'x' * 1000 }}" + ends, {"line 1", "more than"});
   refuses("{% set ns = namespace(l=[1]) %}{% for i in range(100000) %}{{ 'a' * 100000 }}{% endfor %}",
           {"more than"});
@@ -167,8 +167,8 @@ TEST(Template, ErrorsNameTheFileTheLineAndTheWayOut) {
     expect_error([&] { render(source); }, code, parts);
   };
   expect("a\nb\n{{ u.encode() }}", ErrorCode::kUnsupported,
-         {"file: line 3: ", "the method 'encode' of strings is not supported", "--chat-format"});
-  expect("a\n{% include 'x' %}", ErrorCode::kUnsupported, {"file: line 2: ", "'include'", "--chat-format"});
+         {"file: line 3: ", "the method 'encode' of strings is not supported", "chat-format"});
+  expect("a\n{% include 'x' %}", ErrorCode::kUnsupported, {"file: line 2: ", "'include'", "chat-format"});
   expect("\n\n{% if u %}\n{{ u + }}", ErrorCode::kBadFile, {"file: line 4: ", "expected an expression"});
   expect("\n{% if u %}\n", ErrorCode::kBadFile, {"line 2", "endif"});
   expect("{% macro m() %}\n{{ 1 / 0 }}\n{% endmacro %}\n\n{{ m() }}", ErrorCode::kInvalidArgument,
