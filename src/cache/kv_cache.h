@@ -226,10 +226,12 @@ class KvCache {
   int64_t compact_after_compression(const Group& group, std::span<const int32_t> tokens) const;
   int64_t grown_ring(const Group& group, int64_t n_slots, int64_t limit) const;
   int64_t grown_compact(int64_t capacity, int64_t n_slots) const;
+  void take_room(std::span<const int32_t> tokens);
   void make_next(Group& group, bool band, int64_t capacity);
   void use_next(Group& group, bool band);
+  void drop_next();
   Part copy_of(const Part& part, int64_t used, int64_t start) const;
-  void copy_rows(const Part& from, int64_t used, int64_t start, const Part& to, int64_t to_start) const;
+  void fill_part(const Part& from, int64_t used, int64_t start, const Part& to, int64_t to_start) const;
   char* row(const Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) const;
   static float* scale(const Buffer& buffer, const Part& part, int64_t kv_head, int64_t slot) {
     return buffer.bytes() == 0 ? nullptr : buffer.as<float>() + kv_head * part.capacity + slot;
@@ -243,7 +245,9 @@ class KvCache {
     for (const Buffer* scales : {&part.k_scales, &part.v_scales})
       fn(reinterpret_cast<char*>(scale(*scales, part, kv_head, slot)), scale_bytes());
   }
-  Part make_part(int64_t capacity) const;
+  Part make_part(int64_t capacity, Memory memory) const;
+  Part make_part(int64_t capacity) const { return make_part(capacity, memory_); }
+  Part make_unwritten_part(int64_t capacity) const;
   // Whether nothing that enters the group's compact part (its band) ever moves or leaves: a mark needs no
   // copy.
   bool appends_compact() const { return policy_.kind != PolicyKind::kSepStream; }

@@ -2,29 +2,56 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <new>
 #include <utility>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "cache/kv_cache.h"
 
 namespace sepllm {
+namespace {
 
-KvCache::Part KvCache::make_part(int64_t capacity) const {
-  const char* what = "the KV cache";
-  const int64_t rows = layout_.n_kv_heads * capacity;
-  return {Buffer(rows * row_bytes_, what, memory_), Buffer(rows * row_bytes_, what, memory_),
-          Buffer(rows * scale_bytes(), what, memory_), Buffer(rows * scale_bytes(), what, memory_), capacity};
+constexpr const char* kWhat = "the KV cache";
+
+// Calls fn(slot, n) for each run of slots that lie together, of the n slots of a ring from `start` on.
+template <typename Fn>
+void for_each_ring_run(int64_t capacity, int64_t start, int64_t n, const Fn& fn) {
+  for (int64_t done = 0; done < n;) {
+    const int64_t slot = (start + done) % capacity;
+    const int64_t run = std::min(n - done, capacity - slot);
+    fn(slot, run);
+    done += run;
+  }
 }
 
-// The `used` rows of a ring from the slot `start` on, to the slots of another part from `to_start` on, which
-// do not wrap around unless both parts have the same size and start.
-void KvCache::copy_rows(const Part& from, int64_t used, int64_t start, const Part& to,
+// Lists that find no memory fail as buffers do.
+template <typename Fn>
+auto with_memory_errors(const Fn& fn) {
+  try {
+    return fn();
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::kOutOfRange, std::string("out of memory for ") + kWhat);
+  }
+}
+
+}  // namespace
+
+KvCache::Part KvCache::make_part(int64_t capacity, Memory memory) const {
+  const int64_t rows = layout_.n_kv_heads * capacity;
+  return {Buffer(rows * row_bytes_, kWhat, memory), Buffer(rows * row_bytes_, kWhat, memory),
+          Buffer(rows * scale_bytes(), kWhat, memory), Buffer(rows * scale_bytes(), kWhat, memory), capacity};
+}
+
+// Fills a part that make_unwritten_part() made: with the `used` rows of another ring from the slot `start`
+// on, at the slots from `to_start` on (which wrap around only where both rings have the same size and start),
+// and zeros.
+void KvCache::fill_part(const Part& from, int64_t used, int64_t start, const Part& to,
                         int64_t to_start) const {
   if (memory_ == Memory::kAddresses) return;
   for (int64_t head = 0; head < layout_.n_kv_heads; ++head) {
-    for (int64_t done = 0; done < used;) {
-      const int64_t slot = (start + done) % from.capacity;
-      const int64_t run = std::min(used - done, from.capacity - slot);
+    int64_t done = 0;
+    for_each_ring_run(from.capacity, start, used, [&](int64_t slot, int64_t run) {
       const char* source[4] = {};
       int n = 0;
       for_each_array(from, head, slot, [&](const char* at, int64_t) { source[n++] = at; });
@@ -32,8 +59,17 @@ void KvCache::copy_rows(const Part& from, int64_t used, int64_t start, const Par
       for_each_array(to, head, (to_start + done) % to.capacity,
                      [&](char* at, int64_t bytes) { std::memcpy(at, source[n++], run * bytes); });
       done += run;
-    }
+    });
+    for_each_ring_run(to.capacity, to_start + used, to.capacity - used, [&](int64_t slot, int64_t run) {
+      for_each_array(to, head, slot, [&](char* at, int64_t bytes) { std::memset(at, 0, run * bytes); });
+    });
   }
+}
+
+// Pages take memory when fill_part() writes them, one layer after the other: a cache that grows has the old
+// rows of one layer twice, not of all.
+KvCache::Part KvCache::make_unwritten_part(int64_t capacity) const {
+  return make_part(capacity, memory_ == Memory::kZeros ? Memory::kAnything : memory_);
 }
 
 // --- What a chunk needs ---
@@ -108,24 +144,25 @@ int64_t KvCache::compact_after_compression(const Group& g, std::span<const int32
 // --- Growth ---
 
 void KvCache::make_room(std::span<const int32_t> tokens) {
-  const auto n = std::ssize(tokens);
-  SEPLLM_CHECK(in_flight_ == 0 && n >= 1 && n <= max_chunk());
-  const bool stream = policy_.kind == PolicyKind::kSepStream;
+  SEPLLM_CHECK(in_flight_ == 0 && !tokens.empty() && std::ssize(tokens) <= max_chunk());
   try {
-    for (Group& g : groups_) {
-      const Room room = stream ? stream_room(g, tokens) : static_room(g, tokens);
-      make_next(g, /*band=*/true, room.ring);
-      make_next(g, /*band=*/false, room.compact);
-      g.compact_positions.reserve(room.compact);
-      g.compact_tokens.reserve(room.compact);
-      g.spans.reserve(kMaxSpans);
-    }
+    with_memory_errors([&] { take_room(tokens); });
   } catch (...) {  // others may need what could be had
-    for (Layer& l : layers_) {
-      l.next_band = {};
-      l.next_compact = {};
-    }
+    drop_next();
     throw;
+  }
+}
+
+void KvCache::take_room(std::span<const int32_t> tokens) {
+  const auto n = std::ssize(tokens);
+  const bool stream = policy_.kind == PolicyKind::kSepStream;
+  for (Group& g : groups_) {
+    const Room room = stream ? stream_room(g, tokens) : static_room(g, tokens);
+    make_next(g, /*band=*/true, room.ring);
+    make_next(g, /*band=*/false, room.compact);
+    g.compact_positions.reserve(room.compact);
+    g.compact_tokens.reserve(room.compact);
+    g.spans.reserve(kMaxSpans);
   }
   layer_spans_.reserve(kMaxSpans);
   encoded_.reserve(n);
@@ -135,6 +172,13 @@ void KvCache::make_room(std::span<const int32_t> tokens) {
   moves_.reserve(held(groups_[0]) + n);
 }
 
+void KvCache::drop_next() {
+  for (Layer& l : layers_) {
+    l.next_band = {};
+    l.next_compact = {};
+  }
+}
+
 // Makes parts of this capacity for use_next(), where the group's have another one.
 void KvCache::make_next(Group& g, bool band, int64_t capacity) {
   const bool needed = capacity != (band ? g.ring_capacity : g.compact_capacity);
@@ -142,7 +186,7 @@ void KvCache::make_next(Group& g, bool band, int64_t capacity) {
   for (const int64_t layer : g.layers) {
     Part& next = next_part(layer, band);
     if (!needed) next = {};
-    if (needed && next.capacity != capacity) next = make_part(capacity);
+    if (needed && next.capacity != capacity) next = make_unwritten_part(capacity);
   }
 }
 
@@ -153,7 +197,7 @@ void KvCache::use_next(Group& g, bool band) {
   const int64_t used = band ? g.band_size : std::min(std::ssize(g.compact_positions), g.compact_capacity);
   for (const int64_t layer : g.layers) {
     Part& next = next_part(layer, band);
-    copy_rows(part(layer, band), used, band ? g.ring_start : 0, next, 0);
+    fill_part(part(layer, band), used, band ? g.ring_start : 0, next, 0);
     part(layer, band) = std::move(next);
     next = {};
   }
@@ -169,31 +213,39 @@ void KvCache::use_next(Group& g, bool band) {
 
 void KvCache::reserve(int64_t n_tokens) {
   SEPLLM_CHECK(in_flight_ == 0 && n_tokens >= 0);
-  for (Group& g : groups_) {
-    if (policy_.kind == PolicyKind::kSepStream || g.window < kUnlimited) continue;
-    make_next(g, /*band=*/true, std::max(g.ring_capacity, g.band_size + n_tokens));
-    use_next(g, /*band=*/true);
+  try {
+    for (Group& g : groups_) {
+      if (policy_.kind == PolicyKind::kSepStream || g.window < kUnlimited) continue;
+      with_memory_errors(
+          [&] { make_next(g, /*band=*/true, std::max(g.ring_capacity, g.band_size + n_tokens)); });
+      use_next(g, /*band=*/true);
+    }
+  } catch (...) {
+    drop_next();
+    throw;
   }
 }
 
 // --- Copies ---
 
 KvCache::Part KvCache::copy_of(const Part& p, int64_t used, int64_t start) const {
-  Part out = make_part(p.capacity);
-  copy_rows(p, used, start, out, start);
+  Part out = make_unwritten_part(p.capacity);
+  fill_part(p, used, start, out, start);
   return out;
 }
 
 KvCache KvCache::copy() const {
   SEPLLM_CHECK(in_flight_ == 0);
-  KvCache out(layout_, policy_, separators_, memory_);
-  for (int64_t l = 0; l < layout_.n_layers; ++l) {
-    const Group& g = group_at(l);
-    out.layers_[l].compact = copy_of(layers_[l].compact, std::ssize(g.compact_positions), 0);
-    out.layers_[l].band = copy_of(layers_[l].band, g.band_size, g.ring_start);
-  }
-  out.take({length_, excess_, stats_, groups_});
-  return out;
+  return with_memory_errors([&] {
+    KvCache out(layout_, policy_, separators_, memory_);
+    for (int64_t l = 0; l < layout_.n_layers; ++l) {
+      const Group& g = group_at(l);
+      out.layers_[l].compact = copy_of(layers_[l].compact, std::ssize(g.compact_positions), 0);
+      out.layers_[l].band = copy_of(layers_[l].band, g.band_size, g.ring_start);
+    }
+    out.take({length_, excess_, stats_, groups_});
+    return out;
+  });
 }
 
 }  // namespace sepllm

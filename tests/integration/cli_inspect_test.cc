@@ -30,12 +30,13 @@ TEST_F(CliInspect, ListsTheSeparatorsOfTheRule) {
   EXPECT_EQ(all["separators"]["pieces"], Json::parse(R"([",", "."])"));
 }
 
-TEST_F(CliInspect, ThePlanBoundsWhatScoringMeasures) {
-  const std::string text = write("t.txt", std::string(700, 'x'));
+// The plan of the cache is its own code: where a text has no separators to guess, it is what a run takes.
+TEST_F(CliInspect, ThePlanIsWhatScoringMeasures) {
+  const std::string text = write("t.txt", std::string(2500, 'x'));
   for (const char* policy : {"full", "sink", "sink-stream", "sep-stream", "fixed"}) {
-    const Json plan = run_json(with_model("inspect", {"--tokens", "701", "--policy", policy}));
+    const Json plan = run_json(with_model("inspect", {"--tokens", "2501", "--policy", policy}));
     const Json run = run_json(with_model("score", {"--text", text, "--bos", "on", "--policy", policy}));
-    EXPECT_LE(run["kv"]["peak_bytes"].get<int64_t>(), plan["memory"]["kv_bytes"].get<int64_t>()) << policy;
+    EXPECT_EQ(run["kv"]["peak_bytes"], plan["memory"]["kv_bytes"]) << policy;
   }
 }
 

@@ -10,13 +10,13 @@ namespace {
 std::atomic<int64_t> n_allocations{0};
 
 // Of NoMemory.
-std::atomic<int64_t> failing_from_bytes{INT64_MAX};
-std::atomic<int64_t> until_failure{0};  // below 0: it fails
+std::atomic<bool> buffers_fail{false}, all_fail{false};
+std::atomic<int64_t> until_failure{0};
 std::atomic<int64_t> failures_left{0};
 std::atomic<int64_t> n_failed_now{0};
 
-[[maybe_unused]] bool out_of_memory(size_t bytes) {
-  if (static_cast<int64_t>(bytes) < failing_from_bytes.load()) return false;
+[[maybe_unused]] bool out_of_memory(const std::atomic<bool>& these_fail) {
+  if (!these_fail.load(std::memory_order_relaxed)) return false;
   if (until_failure.fetch_sub(1) > 0 || failures_left.fetch_sub(1) <= 0) return false;
   n_failed_now.fetch_add(1);
   return true;
@@ -28,12 +28,14 @@ std::atomic<int64_t> n_failed_now{0};
 
 void* operator new(size_t size) {
   n_allocations.fetch_add(1, std::memory_order_relaxed);
+  if (out_of_memory(all_fail)) throw std::bad_alloc();
   if (void* p = std::malloc(size == 0 ? 1 : size)) return p;
   throw std::bad_alloc();
 }
 
 void* operator new(size_t size, std::align_val_t alignment) {
   n_allocations.fetch_add(1, std::memory_order_relaxed);
+  if (out_of_memory(all_fail)) throw std::bad_alloc();
   const auto a = static_cast<size_t>(alignment);
   void* p = nullptr;
   if (::posix_memalign(&p, a, (size + a - 1) / a * a) == 0) return p;
@@ -42,7 +44,7 @@ void* operator new(size_t size, std::align_val_t alignment) {
 
 extern "C" void* aligned_alloc(size_t alignment, size_t size) noexcept {
   void* p = nullptr;
-  if (!out_of_memory(size) && ::posix_memalign(&p, alignment, size) == 0) return p;
+  if (!out_of_memory(buffers_fail) && ::posix_memalign(&p, alignment, size) == 0) return p;
   errno = ENOMEM;
   return nullptr;
 }
@@ -56,14 +58,15 @@ void operator delete(void* p, size_t, std::align_val_t) noexcept { std::free(p);
 
 namespace sepllm::test {
 
-NoMemory::NoMemory(int64_t after, int64_t n_failing, int64_t least_bytes) {
+NoMemory::NoMemory(int64_t after, int64_t n_failing, Of of) {
   until_failure = after;
   failures_left = n_failing;
   n_failed_now = 0;
-  failing_from_bytes = least_bytes;
+  all_fail = of == Of::kAll;
+  buffers_fail = true;
 }
 
-NoMemory::~NoMemory() { failing_from_bytes = INT64_MAX; }
+NoMemory::~NoMemory() { buffers_fail = all_fail = false; }
 
 int64_t NoMemory::n_failed() const { return n_failed_now; }
 

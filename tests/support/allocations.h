@@ -10,11 +10,15 @@ namespace sepllm::test {
 // Calls of operator new so far, of all threads.
 int64_t allocation_count();
 
-// While it lives, the memory of buffers (tensor/buffer.h) runs out: `after` allocations of at least
-// `least_bytes` succeed, the next `n_failing` fail, and then there is memory again.
+// While it lives, there is no memory: `after` allocations succeed, the next `n_failing` fail, and then there
+// is memory again.
 class NoMemory {
  public:
-  explicit NoMemory(int64_t after = 0, int64_t n_failing = INT64_MAX, int64_t least_bytes = 1);
+  enum class Of {
+    kBuffers,  // tensor/buffer.h
+    kAll,      // operator new too
+  };
+  explicit NoMemory(int64_t after = 0, int64_t n_failing = INT64_MAX, Of of = Of::kBuffers);
   ~NoMemory();
   NoMemory(const NoMemory&) = delete;
   NoMemory& operator=(const NoMemory&) = delete;
