@@ -88,7 +88,7 @@ Json chat_json(const Model& model) {
   try {
     return ChatTemplate::of_model(*model.tokenizer).name();
   } catch (const Error& error) {
-    return std::string("cannot be run: ") + error.what();
+    return "cannot be run: " + with_dashes(error.marked_text());
   }
 }
 

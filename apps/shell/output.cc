@@ -49,9 +49,13 @@ std::string json_line(const Json& value) { return json_text(value) + "\n"; }
 
 void print_json(const Json& value) { print(json_line(value)); }
 
+std::string with_dashes(const std::string& marked) {
+  return write_options(marked,
+                       [](const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; });
+}
+
 void print_note(const std::string& text) {
-  const auto dashed = [](const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; };
-  std::fputs((write_options(text, dashed) + "\n").c_str(), stderr);
+  std::fputs((with_dashes(text) + "\n").c_str(), stderr);
   std::fflush(stderr);
 }
 

@@ -21,6 +21,8 @@ void print(std::string_view text);
 // One line; text that is not UTF-8 is replaced, NaN and infinity become null.
 void print_json(const Json& value);
 std::string json_line(const Json& value);
+// A text in which options are marked (base/error.h), with their dashes.
+std::string with_dashes(const std::string& marked);
 // A line on standard error. Options that are marked in it (base/error.h) are written with their dashes.
 void print_note(const std::string& text);
 

@@ -65,11 +65,11 @@ class LineReader {
     } catch (const Error& e) {
       if (options_.on_bad_line == OnBadLine::kError) {
         throw Error(
-            e.code(), e.what(),
+            e.code(), e.marked_text(),
             {.hint = option_name("on-bad-line") + " skip leaves such lines out, replace mends what it can"});
       }
       ++notes_.skipped;
-      keep_first(&notes_.first_skipped, e.what());
+      keep_first(&notes_.first_skipped, e.marked_text());
       return;
     }
     visit_({text});
