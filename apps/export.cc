@@ -67,7 +67,7 @@ class ExportCommand : public Command {
         read_checkpoint_state(path);
         return path;
       } catch (const Error& e) {
-        if (steps.size() == 1) throw;
+        if (steps.size() == 1 || e.code() == ErrorCode::kUnsupported) throw;
         print_note(fmt::format("passed over: {}", e.marked_text()));
       }
     }

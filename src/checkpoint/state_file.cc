@@ -54,6 +54,25 @@ class FileWriter : public ByteWriter {
   throw Error(ErrorCode::kBadFile, message, {.file = file, .expected = expected, .got = got});
 }
 
+// The versions that this program reads.
+struct Versions {
+  int64_t oldest, newest;
+};
+
+// Throws for any other.
+void check_version(ErrorCode code, const std::string& file, const std::string& what, Versions known,
+                   int64_t got) {
+  if (got >= known.oldest && got <= known.newest) return;
+  const std::string range = known.oldest == known.newest
+                                ? std::to_string(known.newest)
+                                : std::to_string(known.oldest) + " to " + std::to_string(known.newest);
+  throw Error(code, what + " of " + (got < known.oldest ? "an older" : "a newer") + " version of sepllm",
+              {.file = file,
+               .expected = "version " + range,
+               .got = std::to_string(got),
+               .hint = "only a program of that version can continue it"});
+}
+
 constexpr size_t kReadPiece = size_t{256} << 10;
 
 // Calls fn(piece) for all of `bytes` in order.
@@ -107,8 +126,7 @@ StateContent parse_state(std::string_view bytes, const std::string& file,
   }
   if (bytes.size() < kPreamble) refuse(file, "the state file is truncated", "", "");
   ByteReader in(bytes.substr(kMagic.size()), file, "header");
-  if (const auto version = in.value<uint32_t>(); version != kVersion)
-    refuse(file, "a state file of another version", std::to_string(kVersion), std::to_string(version));
+  check_version(ErrorCode::kBadFile, file, "a state file", {kVersion, kVersion}, in.value<uint32_t>());
   const auto header_bytes = in.value<uint32_t>();
   const auto total = in.value<uint64_t>();
   if (total != bytes.size()) {
@@ -137,6 +155,11 @@ StateContent parse_state(std::string_view bytes, const std::string& file,
   }
   if (!rest.empty()) refuse(file, "the state file has bytes beyond its sections", "", "");
   return content;
+}
+
+void require_version(const JsonObject& object, const std::string& what, int64_t oldest, int64_t newest) {
+  const int64_t got = object.has("version") ? object.integer("version", 0, INT64_MAX) : 1;
+  check_version(ErrorCode::kUnsupported, object.file(), what, {oldest, newest}, got);
 }
 
 StateFile::StateFile(const std::string& path)

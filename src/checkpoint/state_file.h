@@ -35,6 +35,11 @@ struct StateContent {
   Json header;
   std::vector<std::pair<std::string, std::string_view>> sections;
 };
+// What a state holds has a version of its own: "version" in `object`, 1 where there is none. Error
+// (kUnsupported) that says whether an older or a newer program wrote it, unless it is from `oldest` to
+// `newest`.
+void require_version(const JsonObject& object, const std::string& what, int64_t oldest, int64_t newest);
+
 // `on_read`, if given, is told of each piece whose checksum has been made.
 StateContent parse_state(std::string_view bytes, const std::string& file,
                          const std::function<void(std::string_view)>& on_read = {});

@@ -11,6 +11,8 @@ namespace sepllm {
 namespace {
 
 constexpr const char* kCommand = "chat";
+constexpr int64_t kConversationVersion =
+    2;  // 1: without the template, the clock and what was not fed before a turn
 using Role = ChatMessage::Role;
 
 Json sampler_json(const SamplerState& s) { return {{"seed", s.seed}, {"counter", s.counter}}; }
@@ -89,6 +91,7 @@ void Conversation::save(const std::string& path) const {
                      {"sampler", sampler_json(t.sampler)}});
   }
   session_->save(path, {{"command", kCommand},
+                        {"version", kConversationVersion},
                         {"chat_format", settings_.chat.name()},
                         {"chat_template", settings_.chat.fingerprint()},
                         {"clock", clock_json(settings_.clock)},
@@ -109,6 +112,7 @@ void Conversation::load(const std::string& path) {
     throw Error(ErrorCode::kInvalidArgument, message, {.file = path, .expected = theirs, .got = own});
   };
   require("command", kCommand, "the state is of another command");
+  require_version(extra, "a conversation", kConversationVersion, kConversationVersion);
   require("chat_format", settings_.chat.name(),
           "the state was saved with another " + option_name("chat-format"));
   require("chat_template", settings_.chat.fingerprint(), "the state was saved with another chat template");

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "model/random_model.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/rewrite_state.h"
 #include "tests/support/support.h"
 
 namespace sepllm {
@@ -151,6 +153,31 @@ TEST_F(TakenBackConversation, HasTheSameBitsInAnotherProcess) {
         EXPECT_TRUE(bits(here) == bits(there));
       }
     }
+  }
+}
+
+// Before version 2 a conversation had no template, no clock, and not all that was said before a turn.
+TEST_F(TakenBackConversation, OfAnotherVersionIsRefusedClearly) {
+  const std::string file = folder_.file("a.chat");
+  set(PolicyKind::kSep, DType::kF32, 1);
+  Conversation here(*model_, ctx_, settings_), there(*model_, ctx_, settings_);
+  say(here, "One, two.");
+  say(there, "Something else.");
+  const std::string before = bits(there);
+  for (const auto& [version, message] :
+       {std::pair{1, "a conversation of an older version of sepllm (expected version 2, got 1)"},
+        {3, "a conversation of a newer version of sepllm (expected version 2, got 3)"}}) {
+    here.save(file);
+    test::rewrite_state(file, [version = version](Json& header) {
+      if (version == 1) {
+        header["extra"].erase("version");
+      } else {
+        header["extra"]["version"] = version;
+      }
+    });
+    test::expect_error([&] { there.load(file); }, ErrorCode::kUnsupported, {file, message});
+    EXPECT_TRUE(bits(there) == before);
+    EXPECT_EQ(there.n_turns(), 1);
   }
 }
 

@@ -64,7 +64,8 @@ class Session {
   // Goes on where the saved session was, with the same bits in every later result (if its tokens come in
   // chunks that end where its own would have ended), and returns `extra`. Error (kBadFile), and the session
   // as it was, for a file that is damaged or was saved with another model, weights, policy, type of cache,
-  // separators or prefill chunk. A session that keeps marks finds those that were saved, and has one here.
+  // separators or prefill chunk; (kUnsupported) for one of another version that this program does not read. A
+  // session that keeps marks finds those that were saved, and has one here.
   Json restore(const StateFile& file);
   Json restore(const std::string& path) { return restore(StateFile(path)); }
 

@@ -12,6 +12,7 @@ namespace sepllm {
 namespace {
 
 constexpr const char* kKind = "session";
+constexpr int64_t kSessionVersion = 1;  // of the sections and of what the header says about them
 constexpr const char* kCacheSection = "cache";
 constexpr const char* kMarksSection = "marks";
 constexpr const char* kCapacities = "capacities";  // in the header, since the cache's section came without
@@ -60,7 +61,10 @@ Json Session::identity() const {
 }
 
 void Session::save(const std::string& path, const Json& extra) const {
-  Json header = {{"kind", kKind}, {"tokens", cache_.length()}, {kCapacities, cache_.capacities()}};
+  Json header = {{"kind", kKind},
+                 {"version", kSessionVersion},
+                 {"tokens", cache_.length()},
+                 {kCapacities, cache_.capacities()}};
   header.update(identity());
   header["extra"] = extra;
   std::vector<StateSection> sections = {{kCacheSection, [this](ByteWriter& out) { cache_.save(out); }}};
@@ -79,6 +83,7 @@ Json Session::restore(const StateFile& file) {
     throw Error(ErrorCode::kBadFile, "a state of something else",
                 {.file = file.path(), .expected = kKind, .got = kind});
   }
+  require_version(header, "a state", 1, kSessionVersion);
   const Json own = identity();
   for (const auto& [key, what] :
        {std::pair{"model", "model: "}, {"policy", ""}, {"separators", "set of separators: "}})

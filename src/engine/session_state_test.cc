@@ -126,6 +126,46 @@ TEST_F(SessionState, OtherModelsAndSettingsAreRefused) {
   EXPECT_EQ(refusal(saved, path), "accepted");
 }
 
+// States of the first version had no version, and did not say how much room there was.
+TEST_F(SessionState, StatesOfTheFirstVersionGoOnAndThoseOfALaterOneAreRefused) {
+  for (auto& [name, settings] : all_settings()) {
+    Session unbroken(*model_, settings, ctx_), saved(*model_, settings, ctx_);
+    advance_to(saved, 40);
+    advance_to(unbroken, 40);
+    const std::string path = folder_.file("a.state");
+    saved.save(path);
+    test::rewrite_state(
+        path, [](Json& header) { EXPECT_EQ(header.erase("version") + header.erase("capacities"), 2U); });
+    Session second(*model_, settings, other_ctx_);
+    second.restore(path);
+    EXPECT_TRUE(advance_to(second, 60) == advance_to(unbroken, 60)) << name;
+    test::rewrite_state(path, [](Json& header) { header["version"] = 2; });
+    EXPECT_NE(refusal(second, path).find("a state of a newer version of sepllm (expected version 1, got 2)"),
+              std::string::npos);
+    EXPECT_EQ(second.cache().length(), 60);
+  }
+}
+
+// The room that there was is room again, so that later growth is what it would have been.
+TEST_F(SessionState, RoomIsRestored) {
+  for (auto& [name, settings] : all_settings()) {
+    const std::string path = folder_.file("a.state");
+    for (const int64_t at : {10, 27, 61, 95}) {
+      Session unbroken(*model_, settings, ctx_), again(*model_, settings, other_ctx_);
+      for (int64_t end = 9; end <= at; ++end) advance_to(unbroken, end);
+      unbroken.save(path);
+      again.restore(path);
+      for (int64_t end = at; end < at + 40; ++end) {
+        if (end > at) {
+          ASSERT_TRUE(advance_to(again, end) == advance_to(unbroken, end));
+        }
+        ASSERT_EQ(again.cache().capacities(), unbroken.cache().capacities()) << name << " " << end;
+        ASSERT_EQ(again.cache().stats().json(), unbroken.cache().stats().json()) << name << " " << end;
+      }
+    }
+  }
+}
+
 // Every byte of a small state counts, and so does every byte that is missing.
 TEST_F(SessionState, DamagedFilesAreRefusedAtEveryByte) {
   PolicySettings settings;
@@ -278,7 +318,8 @@ TEST_F(SessionState, OtherFilesAreNoStates) {
   EXPECT_NE(refusal(session, folder_.file("none")).find("cannot open"), std::string::npos);
   std::string version = "SEPLLMST" + std::string(16, '\0');
   version[8] = 9;
-  EXPECT_NE(refusal(session, folder_.write("version", version)).find("(expected 1, got 9)"),
+  EXPECT_NE(refusal(session, folder_.write("version", version))
+                .find("a state file of a newer version of sepllm (expected version 1, got 9)"),
             std::string::npos);
 }
 

@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "engine/session.h"
 #include "model/random_model.h"
+#include "tests/support/rewrite_state.h"
 #include "tests/support/support.h"
 
 namespace sepllm::test {

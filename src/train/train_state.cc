@@ -15,6 +15,7 @@ namespace sepllm {
 namespace {
 
 constexpr const char* kKind = "training checkpoint";
+constexpr int64_t kCheckpointVersion = 1;
 constexpr std::string_view kBefore = "step-", kAfter = ".ckpt";
 
 Json tensor_list(const std::vector<ParameterInfo>& list) {
@@ -51,6 +52,7 @@ TrainState parse_checkpoint_header(const Json& header, const std::string& file) 
     throw Error(ErrorCode::kBadFile, "not a training checkpoint",
                 {.file = file, .expected = kKind, .got = object.string_or("kind", "another state")});
   }
+  require_version(object, "a training checkpoint", 1, kCheckpointVersion);
   TrainState state;
   state.step = object.integer("step", 0, INT64_MAX);
   const auto refuse = [&file](const char* key, const char* expected) {
@@ -105,6 +107,7 @@ void save_checkpoint(const std::string& path, const TrainState& state, Learner& 
     return;
   }
   const Json header = {{"kind", kKind},
+                       {"version", kCheckpointVersion},
                        {"step", state.step},
                        {"position", state.position},
                        {"data", state.data_fingerprint},

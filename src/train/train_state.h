@@ -40,7 +40,7 @@ void save_checkpoint(const std::string& path, const TrainState& state, Learner& 
 class OpenCheckpoint {
  public:
   // `check` may refuse what it says by an Error. Error (kBadFile) for a file that is cut off or changed
-  // anywhere, (kInvalidArgument) for another model's.
+  // anywhere, (kUnsupported) for one of another version, (kInvalidArgument) for another model's.
   OpenCheckpoint(const std::string& path, const Learner& learner,
                  const std::function<void(const TrainState&)>& check = {});
   const TrainState& state() const { return state_; }

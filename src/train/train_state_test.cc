@@ -139,6 +139,11 @@ TEST(CheckpointHeader, WrongTypesAreErrors) {
     bad.erase(key);
     EXPECT_THROW(parse_checkpoint_header(bad, "f"), Error) << key;
   }
+  Json later = good;  // (of the first version, which had none)
+  later["version"] = 2;
+  test::expect_error(
+      [&] { parse_checkpoint_header(later, "f"); }, ErrorCode::kUnsupported,
+      {"f", "a training checkpoint of a newer version of sepllm", "expected version 1, got 2"});
 }
 
 TEST(SpikeGuard, LeavesOutSpikesAndLearnsWhatStays) {

@@ -121,9 +121,10 @@ std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
       callbacks_.on_note(fmt::format("going on after step {} of {}", found->state().step, path));
       return found;
     } catch (const Error& e) {
-      // A file of another run is no accident: going on would bury it.
-      if (steps.size() == 1 || e.code() == ErrorCode::kInvalidArgument) throw;
-      callbacks_.on_note(fmt::format("passed over: {}", e.what()));
+      // A file of another run or another version is no accident: going on would bury it.
+      const bool other = e.code() == ErrorCode::kInvalidArgument || e.code() == ErrorCode::kUnsupported;
+      if (steps.size() == 1 || other) throw;
+      callbacks_.on_note(fmt::format("passed over: {}", e.marked_text()));
     }
   }
   return nullptr;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <csignal>
 
+#include "tests/support/rewrite_state.h"
 #include "tests/support/train_run.h"
 
 namespace sepllm::test {
@@ -223,6 +224,19 @@ TEST_F(TrainFaults, ABrokenCheckpointIsPassedOverForTheOneBefore) {
   std::filesystem::remove(newest);
   run_well(small("a"));
   expect_same_run("a", "whole");
+}
+
+// Continuing from the one before it would bury it.
+TEST_F(TrainFaults, ACheckpointOfANewerVersionIsNotPassedOver) {
+  run_well(small("a"));
+  const std::string newest = checkpoint("a", 12);
+  rewrite_state(newest, [](Json& header) { header["version"] = 2; });
+  const std::string bytes = read_file(newest);
+  const Strings parts = {newest, "a training checkpoint of a newer version of sepllm",
+                         "expected version 1, got 2"};
+  expect_failure(small("a"), parts);
+  expect_failure({"export", "--run", in("a"), "--out", in("other")}, parts);
+  EXPECT_EQ(read_file(newest), bytes);
 }
 
 TEST_F(TrainFaults, NothingGoesOnWithoutAWholeCheckpoint) {
