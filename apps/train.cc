@@ -75,8 +75,8 @@ class TrainCommand : public Command {
   TrainConfig read_config(Comm& comm) const {
     Json settings;
     TrainConfig config;
-    comm.together([&] {
-      if (!comm.first()) return;
+    comm.run_or_fail_together([&] {
+      if (!comm.is_root()) return;
       if (config_.empty())
         throw Error(ErrorCode::kInvalidArgument, "no settings given", {.expected = "--config FILE"});
       settings = read_train_settings(config_, changes_);
@@ -89,13 +89,13 @@ class TrainCommand : public Command {
 
   int train(Comm& comm) {
     const TrainConfig config = read_config(comm);
-    comm.set_silence(static_cast<double>(config.rank_timeout));
+    comm.set_timeout(static_cast<double>(config.rank_timeout));
     const std::string model = model_path(config.save);
     const DType type = *weight_type(type_);
     // What is in the way of the run's files or the model is to be said now.
     std::optional<OutputPlace> place;
-    comm.together([&] {
-      if (!comm.first()) return;
+    comm.run_or_fail_together([&] {
+      if (!comm.is_root()) return;
       check_room_for_export(model);
       if (!dry_run_) place.emplace(metrics_path(config.save), OutputKind::kGrowingFile);
     });
@@ -107,7 +107,7 @@ class TrainCommand : public Command {
     if (dry_run_) return show_plan(config, comm, {threads, n_sharing, rate});
     const InterruptGuard guard;
     std::optional<Progress> progress;
-    if (comm.first()) progress.emplace("training", config.train_steps);
+    if (comm.is_root()) progress.emplace("training", config.train_steps);
     std::optional<TextSampler> sampler;
     Trainer::Callbacks callbacks;
     callbacks.program = provenance(threads, config.seed);
@@ -118,10 +118,10 @@ class TrainCommand : public Command {
     callbacks.sample_text = [&] { return sampler->text(); };
     callbacks.now = seconds_now;
     callbacks.stop = [&] { return guard.interrupted() || asked_to_save(); };
-    if (comm.first()) callbacks.on_note = [](const std::string& text) { print_note(text); };
+    if (comm.is_root()) callbacks.on_note = [](const std::string& text) { print_note(text); };
     double seconds_a_step = 0;
     callbacks.on_step = [&](const StepMetrics& m) {
-      if (!comm.first()) return;
+      if (!comm.is_root()) return;
       seconds_a_step += (seconds_a_step == 0 ? 1 : 0.1) * (m.seconds - seconds_a_step);
       const std::string line = step_line(config, m, seconds_a_step);
       progress->show(m.step, line);
@@ -129,7 +129,7 @@ class TrainCommand : public Command {
       last_ = m;
     };
     Trainer trainer(config, pool, callbacks, comm);
-    if (comm.first() && config.sample_interval > 0) sampler.emplace(trainer, pool);
+    if (comm.is_root() && config.sample_interval > 0) sampler.emplace(trainer, pool);
     callbacks.on_note(fmt::format("{} parameters, {} to go of {} steps, {} of memory",
                                   trainer.learner().parameters().count(), config.train_steps - trainer.step(),
                                   config.train_steps, human_bytes(trainer.plan().total())));
@@ -142,14 +142,14 @@ class TrainCommand : public Command {
     }
     const bool done = trainer.run();
     progress.reset();
-    comm.doing("writing report and model");
-    if (comm.first()) write_report(config.save);
+    comm.set_activity("writing report and model");
+    if (comm.is_root()) write_report(config.save);
     if (!done) {
       callbacks.on_note(
           fmt::format("stopped after step {}: saved, the same command goes on", trainer.step()));
       return 128 + (guard.interrupted() && !guard.terminated() ? SIGINT : SIGTERM);
     }
-    if (!comm.first()) return 0;
+    if (!comm.is_root()) return 0;
     if (!is_exported(trainer.state(), model, type))
       export_model(trainer.state(), trainer.learner().parameters(), model,
                    {.type = type, .tokenizer = "", .replace = true});
@@ -206,8 +206,8 @@ class TrainCommand : public Command {
   int show_plan(const TrainConfig& config, Comm& comm, const Machine& here) const {
     const TrainInputs inputs = open_train_inputs(config, comm);
     const int64_t program = rss_bytes();
-    comm.together([&] {
-      if (!comm.first()) return;
+    comm.run_or_fail_together([&] {
+      if (!comm.is_root()) return;
       const TrainPlan plan = plan_training(config, inputs, here.threads, comm.size());
       const MemoryAtHand at_hand = memory_at_hand();
       check_plan_fits(plan, here.n_sharing, at_hand, true);

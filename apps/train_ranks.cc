@@ -83,7 +83,7 @@ int with_ranks(double start_limit, const std::function<int(Comm&)>& train) {
     comm.leave();
     return code;
   } catch (const SharedFailure& e) {
-    if (comm.first()) print_note(fmt::format("sepllm: error: {}", e.what()));
+    if (comm.is_root()) print_note(fmt::format("sepllm: error: {}", e.what()));
     comm.leave();
     return 1;
   } catch (const std::exception& e) {

@@ -19,7 +19,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
-#include "train/beats.h"
+#include "train/heartbeats.h"
 
 namespace sepllm {
 namespace {
@@ -64,16 +64,16 @@ Part share_of(int64_t n, int64_t r, int64_t n_ranks) {
   return {begin, n * (r + 1) / n_ranks - begin};
 }
 
-// One operation: its messages, and what is done with them.
-struct Job {
-  std::function<void(Job&)> start;                 // sends and receives
-  std::function<void(Job&)> finish = [](Job&) {};  // when all of them have ended
-  std::vector<Transport::Request> open;
-  std::vector<std::vector<float>> received;  // memory for messages, where a job needs some
-};
-
 struct Comm::Impl {
-  Impl(const TransportMaker& connect, Options chosen) : options(std::move(chosen)), silence(options.silence) {
+  // One operation: its messages, and what is done with them.
+  struct Job {
+    std::function<void(Job&)> start;                 // sends and receives
+    std::function<void(Job&)> finish = [](Job&) {};  // when all of them have ended
+    std::vector<Transport::Request> open;
+    std::vector<std::vector<float>> received;  // memory for messages, where a job needs some
+  };
+
+  Impl(const TransportMaker& connect, Options chosen) : options(std::move(chosen)), timeout(options.timeout) {
     thread = std::thread([this, connect] { run(connect); });
     std::unique_lock lock(mutex);
     changed.wait(lock, [this] { return transport != nullptr || connect_error; });
@@ -133,7 +133,7 @@ struct Comm::Impl {
     changed.notify_all();
     if (connect_error) return;
     try {
-      beats.emplace(*transport, silence, [this](int r) { return name(r); });
+      heartbeats.emplace(*transport, timeout, [this](int r) { return name(r); });
       while (one_round()) {
       }
     } catch (const std::exception& e) {
@@ -174,7 +174,7 @@ struct Comm::Impl {
       ended.notify_all();
       return false;
     }
-    beat();
+    heartbeat();
     if (!moved && !active.empty()) nap();
     return true;
   }
@@ -218,23 +218,23 @@ struct Comm::Impl {
     }
   }
 
-  void beat() {
-    if (!beats->due()) return;
-    Beats::Caller caller;
+  void heartbeat() {
+    if (!heartbeats->due()) return;
+    Heartbeats::Caller caller;
     {
       const std::lock_guard lock(mutex);
       caller.waits = leaving || (waited_for && (!pending.empty() || n_active > 0));
     }
     caller.arrived = std::exchange(arrived, false);
-    const int64_t step = doing_step;
-    caller.doing = step > 0 ? fmt::format("{} {}", doing.load(), step) : doing.load();
-    if (const std::string lost = beats->round(caller); !lost.empty()) fail(lost);
+    const int64_t step = activity_step;
+    caller.activity = step > 0 ? fmt::format("{} {}", activity.load(), step) : activity.load();
+    if (const std::string lost = heartbeats->round(caller); !lost.empty()) fail(lost);
   }
 
   // True when every partner has said it too.
   bool say_goodbye() {
     bool all = false;
-    if (const std::string lost = beats->goodbye(&all); !lost.empty()) fail(lost);
+    if (const std::string lost = heartbeats->goodbye(&all); !lost.empty()) fail(lost);
     if (!all) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     return all || failed;
   }
@@ -264,9 +264,9 @@ struct Comm::Impl {
   std::exception_ptr connect_error;
   std::atomic<int64_t> sent = 0;
   std::atomic<bool> failed = false;
-  std::atomic<double> silence;
-  std::atomic<const char*> doing = "starting";
-  std::atomic<int64_t> doing_step = 0;
+  std::atomic<double> timeout;
+  std::atomic<const char*> activity = "starting";
+  std::atomic<int64_t> activity_step = 0;
 
   std::mutex mutex;
   std::condition_variable changed, ended;
@@ -279,7 +279,7 @@ struct Comm::Impl {
 
   std::list<Job> active;  // the thread's own
   std::vector<Job*> starting;
-  std::optional<Beats> beats;
+  std::optional<Heartbeats> heartbeats;
   bool arrived = false;  // a message, since the last beat
   int rounds_in_vain = 0;
   std::thread thread;
@@ -334,13 +334,13 @@ std::vector<int> Comm::ranks_sharing_memory() {
 
 int64_t Comm::bytes_sent() const { return impl_ ? impl_->sent.load() : 0; }
 
-void Comm::start_reduce(std::span<float> data) {
+void Comm::start_reduce_scatter(std::span<float> data) {
   if (size_ == 1) return;
   const auto n = static_cast<int64_t>(data.size());
   const auto part = [this, n](int r) { return part_of({0, n}, r, size_); };
   Impl* impl = impl_.get();
-  Job job;
-  job.start = [this, impl, data, part](Job& j) {
+  Impl::Job job;
+  job.start = [this, impl, data, part](Impl::Job& j) {
     const Part own = part(rank_);
     j.received.resize(static_cast<size_t>(size_));
     // Each begins with its neighbour, so that no rank hears from all at once.
@@ -352,7 +352,7 @@ void Comm::start_reduce(std::span<float> data) {
       impl->send(j, data.data() + part(to).begin, part(to).n * 4, to);
     }
   };
-  job.finish = [this, data, part](Job& j) {
+  job.finish = [this, data, part](Impl::Job& j) {
     const Part own = part(rank_);
     std::vector<const float*> sources;
     sources.reserve(static_cast<size_t>(size_));
@@ -367,8 +367,8 @@ void Comm::start_reduce(std::span<float> data) {
 void Comm::start_all_gather(std::span<float> data) {
   if (size_ == 1) return;
   Impl* impl = impl_.get();
-  Job job;
-  job.start = [this, impl, data](Job& j) {
+  Impl::Job job;
+  job.start = [this, impl, data](Impl::Job& j) {
     const auto part = [&](int r) { return part_of({0, static_cast<int64_t>(data.size())}, r, size_); };
     for (int step = 1; step < size_; ++step) {
       const int from = (rank_ + size_ - step) % size_, to = (rank_ + step) % size_;
@@ -392,8 +392,8 @@ void Comm::sum(std::span<double> values) {
   std::vector<double> all(n * static_cast<size_t>(size_));
   std::copy(values.begin(), values.end(), all.begin() + static_cast<std::ptrdiff_t>(n) * rank_);
   Impl* impl = impl_.get();
-  Job job;
-  job.start = [this, impl, n, &all](Job& j) {
+  Impl::Job job;
+  job.start = [this, impl, n, &all](Impl::Job& j) {
     const auto bytes = static_cast<int64_t>(n * sizeof(double));
     for (int r = 0; r < size_; ++r) {
       if (r == rank_) continue;
@@ -423,8 +423,8 @@ std::vector<std::string> Comm::all_texts(const std::string& own) {
   std::vector<int64_t> sizes(texts.size());
   sizes[static_cast<size_t>(rank_)] = static_cast<int64_t>(own.size());
   const auto exchange = [&](const std::function<std::span<char>(int)>& bytes_of) {
-    Job job;
-    job.start = [&](Job& j) {
+    Impl::Job job;
+    job.start = [&](Impl::Job& j) {
       for (int r = 0; r < size_; ++r) {
         if (r == rank_) continue;
         impl->receive(j, bytes_of(r).data(), static_cast<int64_t>(bytes_of(r).size()), r);
@@ -442,7 +442,7 @@ std::vector<std::string> Comm::all_texts(const std::string& own) {
   return texts;
 }
 
-std::string Comm::broadcast(const std::string& text) { return all_texts(first() ? text : "")[0]; }
+std::string Comm::broadcast(const std::string& text) { return all_texts(is_root() ? text : "")[0]; }
 
 void Comm::broadcast(std::span<float> data) {
   if (size_ == 1) return;
@@ -450,19 +450,19 @@ void Comm::broadcast(std::span<float> data) {
   for (size_t begin = 0; begin < data.size(); begin += kPiece) {
     const auto piece = data.subspan(begin, std::min(kPiece, data.size() - begin));
     const auto n = static_cast<int64_t>(piece.size());
-    deal(n, first() ? piece.data() : nullptr, piece.data() + part_of({0, n}, rank_, size_).begin);
+    scatter(n, is_root() ? piece.data() : nullptr, piece.data() + part_of({0, n}, rank_, size_).begin);
     start_all_gather(piece);
     wait();
   }
 }
 
-void Comm::collect(int64_t n, const float* part, float* whole) {
+void Comm::gather(int64_t n, const float* part, float* whole) {
   const Part own = part_of({0, n}, rank_, size_);
-  if (first()) std::copy_n(part, own.n, whole);
+  if (is_root()) std::copy_n(part, own.n, whole);
   if (size_ == 1) return;
   Impl* impl = impl_.get();
-  Job job;
-  job.start = [=, this](Job& j) {
+  Impl::Job job;
+  job.start = [=, this](Impl::Job& j) {
     if (rank_ > 0) return impl->send(j, part, own.n * 4, 0);
     for (int r = 1; r < size_; ++r) {
       const Part p = part_of({0, n}, r, size_);
@@ -473,13 +473,13 @@ void Comm::collect(int64_t n, const float* part, float* whole) {
   wait();
 }
 
-void Comm::deal(int64_t n, const float* whole, float* part) {
+void Comm::scatter(int64_t n, const float* whole, float* part) {
   const Part own = part_of({0, n}, rank_, size_);
-  if (first()) std::memmove(part, whole, static_cast<size_t>(own.n) * 4);
+  if (is_root()) std::memmove(part, whole, static_cast<size_t>(own.n) * 4);
   if (size_ == 1) return;
   Impl* impl = impl_.get();
-  Job job;
-  job.start = [=, this](Job& j) {
+  Impl::Job job;
+  job.start = [=, this](Impl::Job& j) {
     if (rank_ > 0) return impl->receive(j, part, own.n * 4, 0);
     for (int r = 1; r < size_; ++r) {
       const Part p = part_of({0, n}, r, size_);
@@ -490,7 +490,7 @@ void Comm::deal(int64_t n, const float* whole, float* part) {
   wait();
 }
 
-void Comm::together(const std::function<void()>& work) {
+void Comm::run_or_fail_together(const std::function<void()>& work) {
   if (size_ == 1) return work();
   std::string failure;
   try {
@@ -508,16 +508,16 @@ void Comm::together(const std::function<void()>& work) {
   }
 }
 
-void Comm::set_silence(double seconds) {
+void Comm::set_timeout(double seconds) {
   sign_of_life();  // what was before has had another limit
-  if (impl_) impl_->silence = seconds;
+  if (impl_) impl_->timeout = seconds;
 }
 
-void Comm::doing(const char* what, int64_t step) {
+void Comm::set_activity(const char* what, int64_t step) {
   if (!impl_) return;
   sign_of_life();
-  impl_->doing_step = step;
-  impl_->doing = what;
+  impl_->activity_step = step;
+  impl_->activity = what;
 }
 
 void Comm::leave() {

@@ -23,7 +23,7 @@ Part part_of(Part whole, int64_t r, int64_t n_ranks);
 // What rank r does of n tasks: parts as equal as can be, in order.
 Part share_of(int64_t n, int64_t r, int64_t n_ranks);
 
-// Thrown on all ranks alike by Comm::together(): nobody waits for anybody.
+// Thrown on all ranks alike by Comm::run_or_fail_together(): nobody waits for anybody.
 // what(): for write_options().
 class SharedFailure : public std::exception {
  public:
@@ -35,8 +35,8 @@ class SharedFailure : public std::exception {
 };
 
 // All ranks call the same operations in the same order. A thread of its own moves the bytes while the caller
-// computes, and notices ranks that have died or stand still (train/beats.h). Where there is one rank, every
-// call returns at once.
+// computes, and notices ranks that have died or stand still (train/heartbeats.h). Where there is one rank,
+// every call returns at once.
 class Comm {
  public:
   struct Options {
@@ -45,7 +45,7 @@ class Comm {
     std::function<void(const std::string&)> on_lost = [](const std::string&) {};
     // Seconds after which a rank is taken for lost that gives no sign of life, or whose caller neither gives
     // one (base/sign_of_life.h) nor waits for others.
-    double silence = 30;
+    double timeout = 30;
   };
 
   Comm();  // one rank
@@ -57,7 +57,7 @@ class Comm {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
-  bool first() const { return rank_ == 0; }
+  bool is_root() const { return rank_ == 0; }
   std::string name(int r) const;  // "rank 1 (its host)"
   // All ranks: the cores that this process may use, shared with the ranks that may use the same; likewise the
   // CPU quota of its control group, shared with the ranks in that group.
@@ -67,7 +67,7 @@ class Comm {
 
   // Begun here, ended by wait(): until then the array must neither be read nor changed. part_of(all of data,
   // r) of rank r becomes the sum of all ranks' (the other parts stay what they are) ...
-  void start_reduce(std::span<float> data);
+  void start_reduce_scatter(std::span<float> data);
   // ... and becomes that of every rank.
   void start_all_gather(std::span<float> data);
   void wait();
@@ -80,17 +80,17 @@ class Comm {
   void broadcast(std::span<float> data);
   std::vector<std::string> all_texts(const std::string& own);  // by rank
   // `whole` is an array of n elements on rank 0 (null elsewhere), `part` this rank's part of it.
-  void collect(int64_t n, const float* part, float* whole);
-  void deal(int64_t n, const float* whole, float* part);
+  void gather(int64_t n, const float* part, float* whole);
+  void scatter(int64_t n, const float* whole, float* part);
 
   // Does some work of this rank's own, in which it must not speak to the others. Where it fails on any rank,
   // all throw SharedFailure, which names the rank; one rank alone throws what its work threw.
-  void together(const std::function<void()>& work);
+  void run_or_fail_together(const std::function<void()>& work);
 
-  void set_silence(double seconds);  // Options::silence, from now on
+  void set_timeout(double seconds);  // Options::timeout, from now on
   // What this rank's caller does from now on, for the sentence about a rank that stands still: a literal, as
   // "computing step", and the step's number, if it is not 0.
-  void doing(const char* what, int64_t step = 0);
+  void set_activity(const char* what, int64_t step = 0);
 
   // All ranks: the last call. Not after a failure of this rank alone: abort() then, which ends all ranks.
   void leave();

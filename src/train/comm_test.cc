@@ -170,7 +170,7 @@ TEST(Comm, SumsInTheOrderOfTheRanks) {
       on_ranks(n_ranks, [&](Comm& comm) {
         // Several at once, as buckets are.
         std::vector<std::vector<float>> buckets(7, values_of(comm.rank(), n, 1));
-        for (auto& b : buckets) comm.start_reduce(b);
+        for (auto& b : buckets) comm.start_reduce_scatter(b);
         comm.wait();
         const Part own = part_of({0, n}, comm.rank(), comm.size());
         for (const auto& b : buckets) {
@@ -207,9 +207,9 @@ TEST(Comm, NumbersTextsAndArrays) {
       const Part own = part_of({0, n}, r, n_ranks);
       const std::vector<float> whole = values_of(0, n, 4);
       std::vector<float> part(static_cast<size_t>(own.n)), back(r == 0 ? 1003 : 0);
-      comm.deal(n, r == 0 ? whole.data() : nullptr, part.data());
+      comm.scatter(n, r == 0 ? whole.data() : nullptr, part.data());
       EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + own.begin));
-      comm.collect(n, part.data(), back.data());
+      comm.gather(n, part.data(), back.data());
       if (r == 0) {
         EXPECT_EQ(back, whole);
       }
@@ -220,7 +220,7 @@ TEST(Comm, NumbersTextsAndArrays) {
 TEST(Comm, WhatFailsOnOneRankFailsOnAll) {
   on_ranks(3, [&](Comm& comm) {
     try {
-      comm.together([&] {
+      comm.run_or_fail_together([&] {
         if (comm.rank() == 2) throw Error(ErrorCode::kNotFound, "no such file");
       });
       ADD_FAILURE();
@@ -228,7 +228,7 @@ TEST(Comm, WhatFailsOnOneRankFailsOnAll) {
       EXPECT_NE(std::string(e.what()).find("rank 2 ("), std::string::npos) << e.what();
       EXPECT_NE(std::string(e.what()).find("no such file"), std::string::npos);
     }
-    comm.together([] {});  // and go on
+    comm.run_or_fail_together([] {});  // and go on
   });
 }
 
@@ -242,7 +242,7 @@ TEST(Comm, ARankThatStandsStillIsNamedByAllOthers) {
                                       const std::lock_guard lock(mutex);
                                       lost.push_back(what);
                                     },
-                                .silence = 0.4};
+                                .timeout = 0.4};
     std::atomic<int> ended = 0;
     on_ranks(3, hub, options, [&](Comm& comm) {
       if (comm.rank() == stopped) {
@@ -264,13 +264,13 @@ TEST(Comm, ARankThatStandsStillIsNamedByAllOthers) {
 // What was said, by whoever said it.
 class Lost {
  public:
-  Comm::Options options(double silence) {
+  Comm::Options options(double timeout) {
     return {.on_lost =
                 [this](const std::string& what) {
                   const std::lock_guard lock(mutex_);
                   said_.push_back(what);
                 },
-            .silence = silence};
+            .timeout = timeout};
   }
   std::vector<std::string> said() {
     const std::lock_guard lock(mutex_);
@@ -290,7 +290,7 @@ TEST(Comm, ARankWhoseCallerStandsStillSaysSo) {
     Lost lost;
     on_ranks(3, hub, lost.options(1), [&](Comm& comm) {
       if (comm.rank() == standing) {
-        comm.doing("computing step", 12);
+        comm.set_activity("computing step", 12);
         while (lost.said().empty()) pause(0.01);
         return;
       }
@@ -311,7 +311,7 @@ TEST(Comm, AThreadOfThePoolThatStandsStillHoldsItsRank) {
       EXPECT_THROW((void)comm.any(true), Error);
       return;
     }
-    comm.doing("computing step", 3);
+    comm.set_activity("computing step", 3);
     ThreadPool pool(3);
     std::atomic<int> done = 0;
     pool.parallel_for(50, [&](int64_t task, int) {
@@ -344,7 +344,7 @@ TEST(Comm, OthersSayItWhereTheRankCannot) {
         EXPECT_THROW((void)comm.any(true), Error);
         can_speak = true;
       } else {
-        comm.doing("saving");
+        comm.set_activity("saving");
         while (!can_speak) pause(0.01);
       }
     });
@@ -393,7 +393,7 @@ TEST(Comm, RanksThatAllWaitForEachOtherEnd) {
 TEST(Comm, ABrokenNetworkEndsTheWait) {
   Hub hub(2);
   std::atomic<int> lost = 0;
-  const Comm::Options options{.on_lost = [&](const std::string&) { ++lost; }, .silence = 0.5};
+  const Comm::Options options{.on_lost = [&](const std::string&) { ++lost; }, .timeout = 0.5};
   on_ranks(2, hub, options, [&](Comm& comm) {
     EXPECT_THROW(
         {

@@ -140,7 +140,7 @@ double Learner::evaluate(std::span<const Sample> samples) {
 void Learner::set_gradients_out(int64_t from) {
   for (; n_kept_ > 0 && shards_[n_kept_ - 1].bucket.begin >= from; --n_kept_) {
     const Part& b = shards_[n_kept_ - 1].bucket;
-    comm_.start_reduce({gradients_.as<float>() + b.begin, static_cast<size_t>(b.n)});
+    comm_.start_reduce_scatter({gradients_.as<float>() + b.begin, static_cast<size_t>(b.n)});
   }
 }
 
@@ -184,7 +184,7 @@ void Learner::step(const AdamwStep& step) {
   parameters_.refresh(pool_);  // also for those who have views of them
 }
 
-void Learner::collect_moments(Moment which, const std::function<void(std::span<const float>)>& take) {
+void Learner::gather_moments(Moment which, const std::function<void(std::span<const float>)>& take) {
   const float* own = moments(which).as<float>();
   std::vector<float> whole;
   for (const Shard& s : shards_) {
@@ -193,13 +193,13 @@ void Learner::collect_moments(Moment which, const std::function<void(std::span<c
       take({own + s.state_begin, n});
       continue;
     }
-    if (comm_.first()) whole.resize(n);
-    comm_.collect(s.bucket.n, own + s.state_begin, whole.data());
-    if (comm_.first()) take(whole);
+    if (comm_.is_root()) whole.resize(n);
+    comm_.gather(s.bucket.n, own + s.state_begin, whole.data());
+    if (comm_.is_root()) take(whole);
   }
 }
 
-void Learner::deal_moments(Moment which, const std::function<void(std::span<float>)>& give) {
+void Learner::scatter_moments(Moment which, const std::function<void(std::span<float>)>& give) {
   float* own = moments(which).as<float>();
   std::vector<float> whole;
   for (const Shard& s : shards_) {
@@ -208,11 +208,11 @@ void Learner::deal_moments(Moment which, const std::function<void(std::span<floa
       give({own + s.state_begin, n});
       continue;
     }
-    if (comm_.first()) {
+    if (comm_.is_root()) {
       whole.resize(n);
       give(whole);
     }
-    comm_.deal(s.bucket.n, whole.data(), own + s.state_begin);
+    comm_.scatter(s.bucket.n, whole.data(), own + s.state_begin);
   }
 }
 

@@ -70,8 +70,8 @@ class Learner {
   // All ranks: hand rank 0's `take` (or have its `give` fill) the first or second moments of all parameters,
   // in order, in pieces that add up to parameters().size().
   enum class Moment { kFirst, kSecond };
-  void collect_moments(Moment which, const std::function<void(std::span<const float>)>& take);
-  void deal_moments(Moment which, const std::function<void(std::span<float>)>& give);
+  void gather_moments(Moment which, const std::function<void(std::span<const float>)>& take);
+  void scatter_moments(Moment which, const std::function<void(std::span<float>)>& give);
 
   // Multiply-adds x 2 of one forward and backward pass: the products with weights, and attention's visible
   // pairs apart.

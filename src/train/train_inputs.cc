@@ -76,8 +76,8 @@ TrainingPatterns TrainInputs::patterns(const TrainConfig& config, const PolicySe
 
 TrainInputs open_train_inputs(const TrainConfig& config, Comm& comm) {
   TrainInputs inputs;
-  comm.doing("opening its data");
-  comm.together([&] {
+  comm.set_activity("opening its data");
+  comm.run_or_fail_together([&] {
     if (config.global_batch_size < comm.size()) {
       throw Error(ErrorCode::kInvalidArgument, "fewer samples in a step than ranks",
                   {.place = "global_batch_size",
@@ -85,15 +85,15 @@ TrainInputs open_train_inputs(const TrainConfig& config, Comm& comm) {
                    .got = std::to_string(config.global_batch_size)});
     }
     inputs.tokenizer = load_tokenizer(config.tokenizer.empty() ? config.init_from : config.tokenizer);
-    if (comm.first()) inputs.model_config = read_model_config(config, *inputs.tokenizer);
+    if (comm.is_root()) inputs.model_config = read_model_config(config, *inputs.tokenizer);
   });
   if (comm.size() > 1)
     inputs.model_config =
         parse_json(comm.broadcast(python_json_text(inputs.model_config)), "rank 0's config.json");
-  comm.together([&] {
+  comm.run_or_fail_together([&] {
     check_model(config, &inputs);
     // Before memory is taken for them.
-    if (comm.first() && !config.init_from.empty()) Parameters::open_weights(config.init_from, inputs.spec);
+    if (comm.is_root() && !config.init_from.empty()) Parameters::open_weights(config.init_from, inputs.spec);
     TrainingData data = open_training_data(config, inputs.spec.config.vocab_size);
     inputs.data = std::move(data.train);
     inputs.valid = std::move(data.held_out);

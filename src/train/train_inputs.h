@@ -25,7 +25,7 @@ struct TrainInputs {
 };
 
 // All ranks: rank 0 alone reads the model's config.json. Error for whatever is wrong with model, tokenizer or
-// data on any rank (Comm::together).
+// data on any rank (Comm::run_or_fail_together).
 TrainInputs open_train_inputs(const TrainConfig& config, Comm& comm);
 
 }  // namespace sepllm

@@ -102,8 +102,8 @@ void remove_leftovers(const std::string& folder) {
 
 void save_checkpoint(const std::string& path, const TrainState& state, Learner& learner) {
   using Moment = Learner::Moment;
-  if (!learner.comm().first()) {
-    for (const Moment m : {Moment::kFirst, Moment::kSecond}) learner.collect_moments(m, nullptr);
+  if (!learner.comm().is_root()) {
+    for (const Moment m : {Moment::kFirst, Moment::kSecond}) learner.gather_moments(m, nullptr);
     return;
   }
   const Json header = {{"kind", kKind},
@@ -121,7 +121,7 @@ void save_checkpoint(const std::string& path, const TrainState& state, Learner& 
   const auto moments = [&](Moment which) {
     return [&learner, which, size](ByteWriter& to) {
       if (dynamic_cast<ByteCounter*>(&to) != nullptr) return to.bytes(nullptr, size * sizeof(float));
-      learner.collect_moments(which, [&to](std::span<const float> piece) { to.list(piece); });
+      learner.gather_moments(which, [&to](std::span<const float> piece) { to.list(piece); });
     };
   };
   write_state_file(path, header,
@@ -147,7 +147,7 @@ OpenCheckpoint::OpenCheckpoint(const std::string& path, const Learner& learner,
 void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner) {
   using Moment = Learner::Moment;
   if (checkpoint == nullptr) {
-    for (const Moment m : {Moment::kFirst, Moment::kSecond}) learner->deal_moments(m, nullptr);
+    for (const Moment m : {Moment::kFirst, Moment::kSecond}) learner->scatter_moments(m, nullptr);
     return;
   }
   Parameters& parameters = learner->parameters();
@@ -157,7 +157,7 @@ void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner) {
                                                    {"second_moments", Moment::kSecond}};
   for (const auto& [name, which] : arrays) {
     uint64_t at = 0;
-    learner->deal_moments(which, [&, name = name](std::span<float> piece) {
+    learner->scatter_moments(which, [&, name = name](std::span<float> piece) {
       file.read_floats(name, at, piece);
       at += piece.size();
     });

@@ -33,8 +33,8 @@ class TrainStateTest : public ::testing::Test {
   }
   static void fill(Learner* learner) {
     initialise(&learner->parameters(), learner->spec(), "pythia", 3);
-    learner->deal_moments(Learner::Moment::kFirst,
-                          [](std::span<float> piece) { std::fill(piece.begin(), piece.end(), 0.25F); });
+    learner->scatter_moments(Learner::Moment::kFirst,
+                             [](std::span<float> piece) { std::fill(piece.begin(), piece.end(), 0.25F); });
   }
 
   static TrainState state(int64_t step) {
@@ -64,7 +64,7 @@ TEST_F(TrainStateTest, EveryCutAndEveryChangedByteIsRefusedBeforeTheModelIsTouch
   };
   EXPECT_EQ(load(&other), 5);
   EXPECT_EQ(other.parameters().data()[0], learner_.parameters().data()[0]);
-  other.collect_moments(Learner::Moment::kFirst, [](std::span<const float> piece) {
+  other.gather_moments(Learner::Moment::kFirst, [](std::span<const float> piece) {
     for (const float m : piece) ASSERT_EQ(m, 0.25F);
   });
   other.parameters().data()[0] = 3;

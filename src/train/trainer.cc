@@ -9,8 +9,8 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "train/copies.h"
 #include "train/new_model.h"
+#include "train/replica_check.h"
 #include "train/run_files.h"
 #include "train/same_run.h"
 
@@ -45,24 +45,24 @@ Trainer::Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks, Comm
       comm_(comm),
       inputs_(open_train_inputs(config_, comm_)),
       guard_(config_.spike_z) {
-  comm_.together([this] {
+  comm_.run_or_fail_together([this] {
     plan_ = plan_training(config_, inputs_, pool_.size(), comm_.size());
     callbacks_.before_memory(plan_);
   });
-  comm_.together([this] {
+  comm_.run_or_fail_together([this] {
     make_learner();
     choose_patterns();
-    if (!comm_.first()) return;
+    if (!comm_.is_root()) return;
     make_folder(config_.save);
     lock_ = std::make_unique<FolderLock>(config_.save);
     remove_leftovers(config_.save);
   });
-  compare_copies();
+  compare_replicas();
   resume();
   comm_.broadcast({learner_->parameters().data(), static_cast<size_t>(learner_->parameters().size())});
   choose_patterns();
-  comm_.together([this] {
-    if (!comm_.first()) return;
+  comm_.run_or_fail_together([this] {
+    if (!comm_.is_root()) return;
     write_run_file();
     open_logs();
   });
@@ -78,7 +78,7 @@ void Trainer::make_learner() {
   learner_->set_weight_storage(config_.weight_type());
   state_.model_config = inputs_.model_config;
   state_.data_fingerprint = inputs_.data->fingerprint();
-  if (!comm_.first()) return;  // the others get rank 0's
+  if (!comm_.is_root()) return;  // the others get rank 0's
   if (config_.init_from.empty()) {
     initialise(&learner_->parameters(), inputs_.spec, config_.init, static_cast<uint64_t>(config_.seed));
   } else {
@@ -86,22 +86,22 @@ void Trainer::make_learner() {
   }
 }
 
-void Trainer::compare_copies() {
+void Trainer::compare_replicas() {
   if (comm_.size() == 1) return;
-  comm_.doing("reading its data to compare it");
-  Facts facts;
+  comm_.set_activity("reading its data to compare it");
+  ReplicaFacts facts;
   const auto add_files = [&](const std::vector<TokenSource>& sources, const TokenData& data) {
     const std::vector<uint64_t> hashes = data.content_hashes();
     for (size_t f = 0; f < sources.size(); ++f)
       facts.emplace_back("the token file " + sources[f].prefix, hex64(hashes[f]));
   };
-  comm_.together([&] {
+  comm_.run_or_fail_together([&] {
     facts.emplace_back("the program's version", SEPLLM_VERSION);
     facts.emplace_back("the tokenizer", tokenizer_hash(*inputs_.tokenizer));
     add_files(config_.data, *inputs_.data);
     if (!config_.valid_data.empty()) add_files(config_.valid_data, *inputs_.valid);
   });
-  compare_with_rank_0(comm_, facts);
+  check_replicas(comm_, facts);
 }
 
 void Trainer::choose_patterns() {
@@ -131,10 +131,10 @@ std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
 }
 
 void Trainer::resume() {
-  comm_.doing("reading the last checkpoint");
+  comm_.set_activity("reading the last checkpoint");
   std::unique_ptr<OpenCheckpoint> found;
-  comm_.together([&] {
-    if (comm_.first()) found = newest_checkpoint();
+  comm_.run_or_fail_together([&] {
+    if (comm_.is_root()) found = newest_checkpoint();
   });
   const std::string header = comm_.broadcast(found ? json_text(found->header()) : "");
   if (!header.empty()) {
@@ -198,9 +198,9 @@ StepMetrics Trainer::one_step() {
   double sum = 0;
   for (int64_t done = 0; done < own.n; done += static_cast<int64_t>(samples.size())) {
     samples.resize(static_cast<size_t>(std::min(micro, own.n - done)));
-    comm_.doing("reading the data of step", state_.step + 1);
+    comm_.set_activity("reading the data of step", state_.step + 1);
     for (Sample& s : samples) inputs_.data->next(&s);
-    comm_.doing("computing step", state_.step + 1);
+    comm_.set_activity("computing step", state_.step + 1);
     sum += learner_->accumulate(samples, factor, done + static_cast<int64_t>(samples.size()) == own.n);
   }
   for (int64_t i = own.begin + own.n; i < batch; ++i) inputs_.data->skip();
@@ -240,7 +240,8 @@ StepMetrics Trainer::one_step() {
 }
 
 double Trainer::validate() {
-  comm_.doing(state_.step > 0 ? "validating after step" : "validating before the first step", state_.step);
+  comm_.set_activity(state_.step > 0 ? "validating after step" : "validating before the first step",
+                     state_.step);
   inputs_.valid->set_position(TokenData::Position(inputs_.valid->position().size(), 0));
   const int64_t n = std::min(config_.eval_samples, inputs_.valid->n_samples());
   const Part own = share_of(n, comm_.rank(), comm_.size());
@@ -258,14 +259,14 @@ double Trainer::validate() {
 }
 
 void Trainer::write_metrics(const StepMetrics& m) {
-  if (!comm_.first()) return;
-  comm_.doing("writing the metrics of step", state_.step);
+  if (!comm_.is_root()) return;
+  comm_.set_activity("writing the metrics of step", state_.step);
   metrics_->write(json_text(metrics_json(m)) + "\n");
   metrics_->flush();
 }
 
 void Trainer::write_sample() {
-  comm_.doing("writing a sample of text after step", state_.step);
+  comm_.set_activity("writing a sample of text after step", state_.step);
   const Json line = {{"step", state_.step}, {"text", callbacks_.sample_text()}};
   samples_->write(json_text(line) + "\n");
   samples_->flush();
@@ -285,15 +286,15 @@ void Trainer::fill_state() {
 
 void Trainer::save() {
   fill_state();
-  comm_.doing("saving the checkpoint of step", state_.step);
+  comm_.set_activity("saving the checkpoint of step", state_.step);
   const std::string path = checkpoint_path(config_.save, state_.step);
-  if (comm_.first()) {
+  if (comm_.is_root()) {
     metrics_->sync();
     if (samples_) samples_->sync();
   }
   save_checkpoint(path, state_, *learner_);
   saved_step_ = state_.step;
-  if (!comm_.first()) return;
+  if (!comm_.is_root()) return;
   read_checkpoint_state(path);  // it is whole: older ones may go
   delete_old();
 }
@@ -340,7 +341,7 @@ bool Trainer::run() {
       callbacks_.on_note(fmt::format("step {} left out: loss {:.4f}, gradient norm {:.3g}", m.step, m.loss,
                                      m.gradient_norm));
     callbacks_.on_step(m);
-    if (comm_.first() && config_.sample_interval > 0 && callbacks_.sample_text &&
+    if (comm_.is_root() && config_.sample_interval > 0 && callbacks_.sample_text &&
         (last || m.step % config_.sample_interval == 0))
       write_sample();
     if (guard_.not_finite_in_a_row() >= kMostNotFinite) refuse_numbers(m.step);

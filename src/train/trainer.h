@@ -43,7 +43,7 @@ class Trainer {
   // tokenizer or data; nothing is written before that is known.
   // All ranks make one, with the same settings (what differs is `pool` and callbacks); rank 0 alone reads and
   // writes the run's folder, and the weights of init_from. Each reads data and tokenizer itself. Where
-  // something is wrong on any rank all throw (Comm::together).
+  // something is wrong on any rank all throw (Comm::run_or_fail_together).
   Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks, Comm& comm);
   ~Trainer();
 
@@ -65,7 +65,7 @@ class Trainer {
 
  private:
   void make_learner();
-  void compare_copies();
+  void compare_replicas();
   void resume();
   std::unique_ptr<OpenCheckpoint> newest_checkpoint();
   void choose_patterns();

@@ -1,4 +1,4 @@
-#include "train/beats.h"
+#include "train/heartbeats.h"
 
 #include <fmt/format.h>
 
@@ -17,7 +17,8 @@ double since(std::chrono::steady_clock::time_point t) {
 
 }  // namespace
 
-Beats::Beats(Transport& transport, const std::atomic<double>& limit, std::function<std::string(int)> name)
+Heartbeats::Heartbeats(Transport& transport, const std::atomic<double>& limit,
+                       std::function<std::string(int)> name)
     : transport_(transport), limit_(limit), name_(std::move(name)) {
   last_round_ = last_sent_ = moved_ = fed_ = Clock::now();
   const int from = transport.rank() == 0 ? 1 : 0, to = transport.rank() == 0 ? transport.size() : 1;
@@ -30,7 +31,7 @@ Beats::Beats(Transport& transport, const std::atomic<double>& limit, std::functi
   }
 }
 
-void Beats::hear(Partner& p) {
+void Heartbeats::hear(Partner& p) {
   if (p.is_sending && transport_.test(&p.sending)) p.is_sending = false;
   if (p.left || !transport_.test(&p.receiving)) return;
   p.heard = Clock::now();
@@ -39,7 +40,7 @@ void Beats::hear(Partner& p) {
   if (!p.left) p.receiving = transport_.receive(&p.in, sizeof p.in, p.rank, kBeat);
 }
 
-void Beats::send(Partner& p, char kind) {
+void Heartbeats::send(Partner& p, char kind) {
   if (p.is_sending || p.said_goodbye) return;
   p.out = own_;
   p.out.kind = kind;
@@ -48,20 +49,20 @@ void Beats::send(Partner& p, char kind) {
   p.said_goodbye = kind == kLeaves;
 }
 
-std::string Beats::standing(int rank, const char* doing) const {
+std::string Heartbeats::standing(int rank, const char* activity) const {
   return fmt::format(
       "{} has made no progress for {:.0f} seconds while {}: it hangs; the run goes on from its last "
       "checkpoint",
-      name_(rank), limit_.load(), doing);
+      name_(rank), limit_.load(), activity);
 }
 
-std::string Beats::find_lost(const Partner& p) const {
+std::string Heartbeats::find_lost(const Partner& p) const {
   if (p.left) return "";
   const double limit = limit_, silent = since(p.heard);
   // It says so itself, and ends all. Where it cannot do even that, others do, a little later.
   const double grace = std::min(5.0, limit / 4);
   if (p.last.stands > limit / 2 && p.last.stands + silent > limit + grace)
-    return standing(p.rank, p.last.doing);
+    return standing(p.rank, p.last.activity);
   if (silent <= limit) return "";
   return fmt::format(
       "{} has not answered for {:.0f} seconds: it has died, hangs, or cannot be reached; the run goes on "
@@ -70,15 +71,15 @@ std::string Beats::find_lost(const Partner& p) const {
 }
 
 // As rank 0 sees it, which hears from all.
-bool Beats::all_starve() const {
+bool Heartbeats::all_starve() const {
   if (transport_.rank() != 0 || own_.starves <= limit_) return false;
   return std::all_of(partners_.begin(), partners_.end(),
                      [this](const Partner& p) { return p.last.starves > limit_; });
 }
 
-bool Beats::due() const { return since(last_heard_) > 0.02; }
+bool Heartbeats::due() const { return since(last_heard_) > 0.02; }
 
-std::string Beats::round(const Caller& caller) {
+std::string Heartbeats::round(const Caller& caller) {
   const double limit = limit_;
   // A pause of our own (stopped and continued, a machine asleep) says nothing about anybody.
   const bool paused = since(last_round_) > limit / 4;
@@ -88,10 +89,10 @@ std::string Beats::round(const Caller& caller) {
   if (caller.arrived || paused || !caller.waits) fed_ = last_round_;
   own_.stands = static_cast<float>(since(moved_));
   own_.starves = static_cast<float>(since(fed_));
-  std::strncpy(own_.doing, caller.doing.c_str(), sizeof own_.doing - 1);
+  std::strncpy(own_.activity, caller.activity.c_str(), sizeof own_.activity - 1);
   const bool send_now = since(last_sent_) > std::min(1.0, limit / 8);
   if (send_now) last_sent_ = Clock::now();
-  if (own_.stands > limit) return standing(transport_.rank(), own_.doing);
+  if (own_.stands > limit) return standing(transport_.rank(), own_.activity);
   for (Partner& p : partners_) {
     if (paused) p.heard = Clock::now();
     hear(p);
@@ -107,7 +108,7 @@ std::string Beats::round(const Caller& caller) {
   return "";
 }
 
-std::string Beats::goodbye(bool* done) {
+std::string Heartbeats::goodbye(bool* done) {
   last_round_ = Clock::now();
   *done = true;
   own_.stands = own_.starves = 0;

@@ -1,4 +1,4 @@
-#include "train/copies.h"
+#include "train/replica_check.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 
 namespace sepllm {
 
-void compare_with_rank_0(Comm& comm, const Facts& own) {
+void check_replicas(Comm& comm, const ReplicaFacts& own) {
   if (comm.size() == 1) return;
   Json list = Json::array();
   for (const auto& [what, text] : own) list.push_back({what, text});
@@ -17,7 +17,7 @@ void compare_with_rank_0(Comm& comm, const Facts& own) {
     const Json other = parse_json(all[r], comm.name(static_cast<int>(r)));
     for (size_t i = 0; i < first.size() && i < other.size(); ++i) {
       if (first[i] == other[i]) continue;
-      throw SharedFailure(fmt::format("{} has not the same as rank 0: {} (expected {}, got {})",
+      throw SharedFailure(fmt::format("{}: {} differs from that of rank 0 (expected {}, got {})",
                                       comm.name(static_cast<int>(r)), other[i][0].get<std::string>(),
                                       first[i][1].get<std::string>(), other[i][1].get<std::string>()));
     }

@@ -1,4 +1,4 @@
-// Whether all ranks of a run have the same: each reads data and tokenizer from its own disk.
+// Whether all ranks of a run have the same data and tokenizer: each reads them from its own disk.
 #pragma once
 
 #include <string>
@@ -11,10 +11,10 @@
 namespace sepllm {
 
 // What must be equal: what it is, in words, and a hash or another short text of it.
-using Facts = std::vector<std::pair<std::string, std::string>>;
+using ReplicaFacts = std::vector<std::pair<std::string, std::string>>;
 
 // All ranks. SharedFailure that names the first rank and fact that differ from rank 0's.
-void compare_with_rank_0(Comm& comm, const Facts& own);
+void check_replicas(Comm& comm, const ReplicaFacts& own);
 
 std::string tokenizer_hash(const Tokenizer& tokenizer);
 

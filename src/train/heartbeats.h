@@ -14,18 +14,18 @@
 
 namespace sepllm {
 
-class Beats {
+class Heartbeats {
  public:
   // Of this rank's caller, now.
   struct Caller {
     bool waits = false;    // for other ranks: that it stands still is no fault of its own
     bool arrived = false;  // since the last time: a message has ended
-    std::string doing;     // "computing step 12"
+    std::string activity;  // "computing step 12"
   };
 
   // `limit`: seconds, the longest that a rank may be silent, or stand still in work of its own. `name` of a
   // rank, for people. Called, as all here, on the thread of the transport.
-  Beats(Transport& transport, const std::atomic<double>& limit, std::function<std::string(int)> name);
+  Heartbeats(Transport& transport, const std::atomic<double>& limit, std::function<std::string(int)> name);
 
   // Whether it is time for round().
   bool due() const;
@@ -36,15 +36,15 @@ class Beats {
 
  private:
   using Clock = std::chrono::steady_clock;
-  struct Beat {
+  struct Heartbeat {
     float stands = 0;   // seconds that the caller has stood still in work of its own
     float starves = 0;  // seconds that it has waited and nothing has arrived
     char kind = 0;
-    char doing[55] = "";
+    char activity[55] = "";
   };
   struct Partner {
     int rank = 0;
-    Beat out, in, last;  // in: being received; last: heard
+    Heartbeat out, in, last;  // in: being received; last: heard
     Transport::Request sending = nullptr, receiving = nullptr;
     bool is_sending = false, said_goodbye = false, left = false;
     Clock::time_point heard;
@@ -53,7 +53,7 @@ class Beats {
   void hear(Partner& p);
   void send(Partner& p, char kind);
   std::string find_lost(const Partner& p) const;
-  std::string standing(int rank, const char* doing) const;
+  std::string standing(int rank, const char* activity) const;
   bool all_starve() const;
 
   Transport& transport_;
@@ -61,7 +61,7 @@ class Beats {
   std::function<std::string(int)> name_;
   std::vector<Partner> partners_;
   LifeWatcher life_;
-  Beat own_;
+  Heartbeat own_;
   Clock::time_point last_round_, last_heard_, last_sent_, moved_, fed_;
 };
 
