@@ -179,15 +179,14 @@ void KvCache::drop_next() {
   }
 }
 
-// Makes parts of this capacity for use_next(), where the group's have another one.
+// Makes parts of this capacity for use_next(), where the group's have another one. All layers have such a
+// part, or none.
 void KvCache::make_next(Group& g, bool band, int64_t capacity) {
   const bool needed = capacity != (band ? g.ring_capacity : g.compact_capacity);
-  if (band) g.next_tokens.resize(needed ? capacity : 0);
-  for (const int64_t layer : g.layers) {
-    Part& next = next_part(layer, band);
-    if (!needed) next = {};
-    if (needed && next.capacity != capacity) next = make_unwritten_part(capacity);
-  }
+  const int64_t next = needed ? capacity : 0;
+  if (next_part(g.layers[0], band).capacity == next) return;
+  if (band) g.next_tokens.resize(next);
+  for (const int64_t layer : g.layers) next_part(layer, band) = needed ? make_unwritten_part(next) : Part{};
 }
 
 // The parts that make_next() made, if any, take the place of the group's.

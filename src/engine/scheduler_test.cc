@@ -246,15 +246,29 @@ TEST_F(SchedulerTest, OneThatIsOutOfMemoryEndsAlone) {
   if (!test::NoMemory::works()) GTEST_SKIP() << "the sanitizers have an allocator of their own";
   const std::vector<SchedulerRequest> all = requests();
   const std::vector<SchedulerRequest> few = {all[1], all[5], all[9], all[2]};
+  const auto bits = [](const Session& session) {
+    std::string out;
+    StringWriter writer(&out);
+    session.cache().save(writer);
+    return out;
+  };
   std::vector<GenerateResult> expected;
-  for (const SchedulerRequest& r : few) expected.push_back(alone(r, pair_));
+  std::vector<std::string> expected_bits;
+  for (const SchedulerRequest& r : few) {
+    Session session(*model_, r.policy, pair_);
+    Sampler sampler(r.sampling, model_->config().vocab_size);
+    expected.push_back(generate(session, sampler, r.generate, {}));
+    expected_bits.push_back(bits(session));
+  }
   std::vector<int> failed(few.size());
   int64_t runs = 0;
   for (int64_t after = 0;; after += 3, ++runs) {
     Scheduler scheduler(*model_, pair_, 4);
     std::vector<GenerateResult> results(few.size());
+    std::vector<std::shared_ptr<Session>> sessions;
     for (size_t k = 0; k < few.size(); ++k) {
       SchedulerRequest r = few[k];
+      sessions.push_back(r.session = std::make_shared<Session>(*model_, r.policy, pair_));
       r.on_end = [&results, k](const GenerateResult& result) { results[k] = result; };
       scheduler.add(r);
     }
@@ -270,6 +284,7 @@ TEST_F(SchedulerTest, OneThatIsOutOfMemoryEndsAlone) {
         EXPECT_TRUE(std::equal(results[k].ids.begin(), results[k].ids.end(), expected[k].ids.begin()));
       } else {
         EXPECT_EQ(results[k].ids, expected[k].ids) << "request " << k << " after " << after;
+        EXPECT_TRUE(bits(*sessions[k]) == expected_bits[k]) << "request " << k << " after " << after;
       }
     }
     ASSERT_EQ(n_failed, none.n_failed()) << after;
