@@ -2,6 +2,7 @@
 #include "model/quantize.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <chrono>
 
@@ -19,20 +20,20 @@ class QuantizeCommand : public Command {
  public:
   QuantizeCommand() {
     own_.add_string("model", &model_, "folder of the model: config.json, safetensors, tokenizer", "DIR");
-    own_.add_choice("type", &type_, {"q8_0", "q4_0", "bf16", "f16", "f32"},
-                    "type of the matrices; q4_0: the token embedding and the head get q8_0");
+    own_.add_choice("type", &type_, weight_type_names(),
+                    "type of the matrices; of 4 bits: the token embedding and the head get q8_0");
     own_.add_string("out", &out_, "the folder to write: a new one, or an empty one", "DIR");
     declare_threads_option(&own_, &threads_);
     own_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
   }
   std::string name() const override { return "quantize"; }
   std::string summary() const override { return "Write a model again with 8- or 4-bit weights"; }
-  std::string usage() const override { return "--model M --type q8_0|q4_0|bf16|f16|f32 --out O [--json]"; }
+  std::string usage() const override { return "--model M --type " + types() + " --out O [--json]"; }
   std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
 
   int run() override {
     require(model_, "no model given", "--model DIR");
-    require(type_, "no type given", "--type q8_0|q4_0|bf16|f16|f32");
+    require(type_, "no type given", "--type " + types());
     require(out_, "no folder to write given", "--out DIR");
     const OutputPlace place(out_, OutputKind::kFolder);
     const auto start = std::chrono::steady_clock::now();
@@ -56,13 +57,14 @@ class QuantizeCommand : public Command {
     if (report.n_padded > 0) {
       print_note(
           fmt::format("note: the rows of {} matrices are no multiple of {}: their last blocks end in zeros",
-                      report.n_padded, kBlockElements));
+                      report.n_padded, block_elements(*weight_type(type_))));
     }
     return 0;
   }
 
  private:
-  static void require(const std::string& value, const char* message, const char* expected) {
+  static std::string types() { return fmt::format("{}", fmt::join(weight_type_names(), "|")); }
+  static void require(const std::string& value, const char* message, const std::string& expected) {
     if (value.empty()) throw Error(ErrorCode::kInvalidArgument, message, {.expected = expected});
   }
 

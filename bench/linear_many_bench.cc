@@ -79,12 +79,16 @@ void BM_LinearMany(benchmark::State& state) {
       ->ArgsProduct({rows, {768}, {768}, types, ways, threads})   \
       ->ArgsProduct({rows, {768}, {3072}, types, ways, threads})
 const std::vector<int64_t> kRows = {512}, kThreads = {1, 2}, kOne = {1};
-const std::vector<int64_t> kBlocks = {static_cast<int64_t>(DType::kQ8_0), static_cast<int64_t>(DType::kQ4_0)};
-const std::vector<int64_t> kPlain = {static_cast<int64_t>(DType::kF32), static_cast<int64_t>(DType::kF16),
-                                     static_cast<int64_t>(DType::kBF16)};
-const std::vector<int64_t> kAll = {static_cast<int64_t>(DType::kQ8_0), static_cast<int64_t>(DType::kQ4_0),
-                                   static_cast<int64_t>(DType::kF32), static_cast<int64_t>(DType::kF16),
-                                   static_cast<int64_t>(DType::kBF16)};
+std::vector<int64_t> types(bool of_blocks, bool of_floats) {
+  std::vector<int64_t> out;
+  for (const DTypeInfo& info : kDTypeInfos) {
+    if (is_weight_type(info.type) && (is_block_type(info.type) ? of_blocks : of_floats))
+      out.push_back(static_cast<int64_t>(info.type));
+  }
+  return out;
+}
+const std::vector<int64_t> kBlocks = types(true, false), kPlain = types(false, true),
+                           kAll = types(true, true);
 const std::vector<int64_t> kUsual = {kAsUsual}, kExactly = {kExact}, kOthers = {kWithoutAmx, kWithoutVnni};
 BENCHMARK(BM_LinearMany)
     ->ArgNames({"rows", "in", "out", "type", "way", "threads"})

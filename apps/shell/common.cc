@@ -14,8 +14,8 @@
 namespace sepllm {
 
 std::optional<DType> weight_type(const std::string& name) {
-  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
-    if (name == dtype_name(type)) return type;
+  for (const DTypeInfo& info : kDTypeInfos) {
+    if (is_weight_type(info.type) && name == info.name) return info.type;
   }
   return std::nullopt;
 }
@@ -27,6 +27,14 @@ void declare_threads_option(OptionSet* options, int64_t* threads, const std::str
 
 int threads_or_default(int64_t threads) {
   return threads > 0 ? static_cast<int>(threads) : ThreadPool::default_size();
+}
+
+std::vector<std::string> weight_type_names() {
+  std::vector<std::string> names;
+  for (const DTypeInfo& info : kDTypeInfos) {
+    if (is_weight_type(info.type)) names.emplace_back(info.name);
+  }
+  return names;
 }
 
 void CommonOptions::declare(OptionSet* options, bool runs) {
@@ -43,9 +51,11 @@ void CommonOptions::declare(OptionSet* options, bool runs) {
                       "attention kernel: the fast one, or the plain one to compare with");
   options->add_flag("exact", &exact,
                     "multiply 8- and 4-bit weights as f32, without rounding activations to 8 bits");
-  options->add_choice("weights", &weights, {"native", "f32", "f16", "bf16", "q8_0", "q4_0"},
-                      "type in which weights are multiplied; native: as stored, or bf16 of a --shape; q4_0: "
-                      "the token embedding and the head have q8_0");
+  std::vector<std::string> types = weight_type_names();
+  types.insert(types.begin(), "native");
+  options->add_choice("weights", &weights, types,
+                      "type in which weights are multiplied; native: as stored, or bf16 of a --shape; of "
+                      "4 bits: the token embedding and the head have q8_0");
 }
 
 int CommonOptions::n_threads() const { return threads_or_default(threads); }

@@ -58,6 +58,8 @@ struct CommonOptions {
 
 // The type that --weights or --type names; none: "native".
 std::optional<DType> weight_type(const std::string& name);
+// The names of all types that weights can have.
+std::vector<std::string> weight_type_names();
 
 // Threads and scratch memory for one run of a command.
 class Runtime {

@@ -5,26 +5,6 @@
 
 namespace sepllm {
 
-const char* dtype_name(DType type) {
-  switch (type) {
-    case DType::kF32:
-      return "f32";
-    case DType::kF16:
-      return "f16";
-    case DType::kBF16:
-      return "bf16";
-    case DType::kI8:
-      return "i8";
-    case DType::kQ8_0:
-      return "q8_0";
-    case DType::kQ4_0:
-      return "q4_0";
-    case DType::kF64:
-      return "f64";
-  }
-  return "?";
-}
-
 float to_float(f16 value) {
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000U) << 16;
   const uint32_t exponent = (value.bits >> 10) & 0x1FU;

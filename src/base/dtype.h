@@ -3,32 +3,60 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
-#include <string>
 
 namespace sepllm {
 
-// kI8: integers; what uses them keeps a scale beside each row (value = scale * element). A type of cached
-// keys and values, not of weights. kQ8_0 and kQ4_0: blocks of 32 elements with one f16 scale (GGUF's; see
-// kernels/formats/blocks.h). Types of weights alone. kF64: a type of stored weights, which are converted as
-// they are loaded.
-enum class DType : uint8_t { kF32, kF16, kBF16, kI8, kQ8_0, kQ4_0, kF64 };
+// The types of weights that are stored as blocks: enumerator, name, elements of a block, bytes of a block. A
+// new format is one line at the end of this list and one file in kernels/formats/ (format.h).
+#define SEPLLM_BLOCK_TYPES(X) \
+  X(Q8_0, "q8_0", 32, 34)     \
+  X(Q4_0, "q4_0", 32, 18)
 
-inline constexpr int64_t kBlockElements = 32;
-inline bool is_block_type(DType type) { return type == DType::kQ8_0 || type == DType::kQ4_0; }
+// kI8: integers; what uses them keeps a scale next to each row (value = scale * element). A type of cached
+// keys and values, not of weights. The block types are types of weights only. kF64: a type of stored weights,
+// which are converted as they are loaded. (Fingerprints of models contain the numbers of the others.)
+#define SEPLLM_ENUMERATOR(NAME, ...) k##NAME,
+enum class DType : uint8_t { kF32, kF16, kBF16, kI8, SEPLLM_BLOCK_TYPES(SEPLLM_ENUMERATOR) kF64 };
+#undef SEPLLM_ENUMERATOR
+
+// All block types, for what loops over them.
+#define SEPLLM_TYPE(NAME, ...) DType::k##NAME,
+inline constexpr DType kBlockTypes[] = {SEPLLM_BLOCK_TYPES(SEPLLM_TYPE)};
+#undef SEPLLM_TYPE
+
+struct DTypeInfo {
+  DType type;
+  const char* name;
+  int64_t elements;  // of a block; 1: no blocks
+  int64_t bytes;     // of a block
+};
+// By the enumerator's value.
+#define SEPLLM_INFO(NAME, TEXT, ELEMENTS, BYTES) {DType::k##NAME, TEXT, ELEMENTS, BYTES},
+inline constexpr DTypeInfo kDTypeInfos[] = {{DType::kF32, "f32", 1, 4},
+                                            {DType::kF16, "f16", 1, 2},
+                                            {DType::kBF16, "bf16", 1, 2},
+                                            {DType::kI8, "i8", 1, 1},
+                                            SEPLLM_BLOCK_TYPES(SEPLLM_INFO){DType::kF64, "f64", 1, 8}};
+#undef SEPLLM_INFO
+inline const DTypeInfo& dtype_info(DType type) { return kDTypeInfos[static_cast<size_t>(type)]; }
+inline const char* dtype_name(DType type) { return dtype_info(type).name; }
+
+inline bool is_block_type(DType type) { return dtype_info(type).elements > 1; }
+// Whether matrices of this type can be multiplied: what a user may choose.
+inline bool is_weight_type(DType type) { return type != DType::kI8 && type != DType::kF64; }
 // Bytes of an element; not for block types (0).
-inline int64_t dtype_size(DType type) {
-  if (type == DType::kF64) return 8;
-  return type == DType::kF32 ? 4 : type == DType::kI8 ? 1 : is_block_type(type) ? 0 : 2;
+inline int64_t dtype_size(DType type) { return is_block_type(type) ? 0 : dtype_info(type).bytes; }
+// Elements and bytes of a block; 1 element where there are no blocks.
+inline int64_t block_elements(DType type) { return dtype_info(type).elements; }
+inline int64_t block_bytes(DType type) { return dtype_info(type).bytes; }
+// Blocks of a row of n elements; the last one may be partly filled (with zeros).
+inline int64_t blocks_of_row(DType type, int64_t n) {
+  return (n + block_elements(type) - 1) / block_elements(type);
 }
-// Bytes of a block; block types only.
-inline int64_t block_bytes(DType type) { return type == DType::kQ8_0 ? 34 : 18; }
-// Bytes of a stored row of n elements; blocks: the last one may be partly filled (with zeros).
-inline int64_t row_bytes(DType type, int64_t n) {
-  return is_block_type(type) ? (n + kBlockElements - 1) / kBlockElements * block_bytes(type)
-                             : n * dtype_size(type);
-}
-const char* dtype_name(DType type);  // "f32", "f16", "bf16", "i8", "q8_0", "q4_0", "f64"
+// Bytes of a stored row of n elements.
+inline int64_t row_bytes(DType type, int64_t n) { return blocks_of_row(type, n) * block_bytes(type); }
 
 struct f16 {
   uint16_t bits;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cctype>
 #include <cstring>
 #include <filesystem>
 #include <optional>
@@ -199,7 +200,8 @@ const void* WeightStore::take_blocks(const std::string& name, DType type, int64_
   const std::string& file = it->second.file->path();
   if (entry.dtype != "U8") fail_dtype(name, fmt::format("U8 ({} blocks)", dtype_name(type)));
   check_shape(file, name, entry, {n_out, row_bytes(type, n_in)});
-  used_[name] = type == DType::kQ8_0 ? "Q8_0" : "Q4_0";
+  std::string& used = used_[name] = dtype_name(type);
+  for (char& c : used) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return entry.data;
 }
 

@@ -68,12 +68,16 @@ std::optional<DType> read_blocks(const JsonObject& config) {
                  .got = method,
                  .hint = kForeignRemedy});
   }
-  q.integer("block_size", kBlockElements, kBlockElements);
-  const std::string type = q.string("type");
-  for (const DType known : {DType::kQ8_0, DType::kQ4_0}) {
-    if (type == dtype_name(known)) return known;
+  const std::string name = q.string("type");
+  std::string known;
+  for (const DType type : kBlockTypes) {
+    if (name == dtype_name(type)) {
+      q.integer("block_size", block_elements(type), block_elements(type));
+      return type;
+    }
+    known += (known.empty() ? "" : " or ") + std::string(dtype_name(type));
   }
-  refuse("unknown type of quantised weights", "type", "q8_0 or q4_0", type);
+  refuse("unknown type of quantised weights", "type", known, name);
   return std::nullopt;
 }
 

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "kernels/formats/blocks.h"
+#include "kernels/formats/format.h"
 #include "kernels/formats/panels.h"
 #include "kernels/formats/rows.h"
 
@@ -22,8 +23,6 @@ constexpr int64_t kRows = kPanelOutputs;
 [[noreturn]] void fail(const StoredMatrix& m, int64_t row, ErrorCode code, const std::string& message) {
   throw Error(code, message, {.file = m.file, .place = fmt::format("{}, row {}", m.name, row)});
 }
-
-int64_t blocks_of(int64_t n_in) { return (n_in + kBlockElements - 1) / kBlockElements; }
 
 // Of floats: the least normal magnitude, and the relative error of rounding (half a unit in the last place).
 struct FloatRange {
@@ -49,19 +48,20 @@ bool too_small_for_floats(DType type, const float* from, int64_t n, float larges
 
 // The same of blocks: their f16 scales are what may be too small.
 bool too_small_for_blocks(DType type, const float* from, int64_t n, float largest, const char* to) {
-  const double levels = type == DType::kQ8_0 ? 127 : 8;
+  const BlockFormat& format = format_of(type);
+  const double levels = std::max(-format.low, format.high);
   const double half_step = largest / levels / 2;  // of the row's largest block
-  for (int64_t k = 0; k < blocks_of(n); ++k) {
-    f16 scale;
-    std::memcpy(&scale, to + k * block_bytes(type), sizeof scale);
-    const double stored = std::abs(static_cast<double>(to_float(scale)));
-    if (stored >= range_of(DType::kF16).least_normal) continue;
-    double extreme = 0;
-    for (int64_t i = k * kBlockElements; i < std::min(n, (k + 1) * kBlockElements); ++i)
+  bool small = false;
+  for_groups(type, to, n, [&](int64_t g, const Quanta& quanta) {
+    const double stored = std::abs(static_cast<double>(to_float(quanta.scale)));
+    if (small || stored >= range_of(DType::kF16).least_normal) return;
+    double extreme = 0;  // of all that the scale belongs to
+    const int64_t elements = block_elements(type), first = g * kGroupElements / elements * elements;
+    for (int64_t i = first; i < std::min(n, first + elements); ++i)
       extreme = std::max(extreme, std::abs(static_cast<double>(from[i])));
-    if (std::abs(stored * levels - extreme) > half_step) return true;
-  }
-  return false;
+    small = std::abs(stored * levels - extreme) > half_step;
+  });
+  return small;
 }
 
 // Converts up to kRows rows at a time. One for each thread.
@@ -76,7 +76,7 @@ class RowConverter {
     if (m.type == type && is_block_type(type)) {
       const char* stored = static_cast<const char*>(m.data) + first * row_bytes(type, m.n_in);
       for (int64_t r = 0; r < n; ++r) {
-        if (find_bad_block(type, stored + r * row_bytes(type, m.n_in), blocks_of(m.n_in)) >= 0)
+        if (find_bad_block(type, stored + r * row_bytes(type, m.n_in), blocks_of_row(m.type, m.n_in)) >= 0)
           fail(m, first + r, ErrorCode::kBadFile, "a block whose scale is NaN or infinite");
       }
       return stored;
@@ -104,7 +104,7 @@ class RowConverter {
         if (m.type == DType::kF64) largest_[static_cast<size_t>(r)] = largest_double(stored, m.n_in);
         continue;
       }
-      if (find_bad_block(m.type, stored, blocks_of(m.n_in)) >= 0)
+      if (find_bad_block(m.type, stored, blocks_of_row(m.type, m.n_in)) >= 0)
         fail(m, first + r, ErrorCode::kBadFile, "a block whose scale is NaN or infinite");
       dequantize_blocks(m.type, stored, m.n_in, row);
     }
@@ -160,7 +160,7 @@ class RowConverter {
     bool fits = true;
     if (is_block_type(type)) {
       quantize_blocks(type, from, m.n_in, to);
-      fits = find_bad_block(type, to, blocks_of(m.n_in)) < 0;
+      fits = find_bad_block(type, to, blocks_of_row(type, m.n_in)) < 0;
     } else {
       row_from_f32(type, from, m.n_in, to);
       if (type == DType::kF16) fits = std::isfinite(to_float(to_f16(largest)));

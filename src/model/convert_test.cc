@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -9,9 +10,11 @@
 #include "base/rng.h"
 #include "checkpoint/safetensors.h"
 #include "kernels/formats/blocks.h"
+#include "kernels/formats/format.h"
 #include "kernels/formats/panels.h"
 #include "kernels/formats/rows.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/weight_types.h"
 
 namespace sepllm {
 namespace {
@@ -69,12 +72,13 @@ double rounding(DType type, double x, double m) {
   if (type == DType::kF32) return 0;
   if (type == DType::kF16) return std::abs(x) / 2048 + 1e-7;
   if (type == DType::kBF16) return std::abs(x) / 256;
-  // Half a step, or what is cut at the ends of q4_0 (panels_test has the narrow bounds).
-  return type == DType::kQ8_0 ? m / 127 * 0.56 + m / 2048 : m / 3;
+  // Half a step, or what is cut at the ends of a lopsided range (panels_test has the narrow bounds).
+  const BlockFormat& format = format_of(type);
+  return format.low == -format.high ? m / format.high * 0.56 + m / 2048 : m / 3;
 }
 
 TEST(Convert, EveryTypeIntoEveryOther) {
-  const DType all[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0};
+  const std::vector<DType> all = test::weight_types();
   ThreadPool pool(2);
   for (const DType from : all) {
     for (const DType to : all) {
@@ -93,7 +97,8 @@ TEST(Convert, EveryTypeIntoEveryOther) {
           for (int64_t i = 0; i < kIn; ++i) {
             const double x = s.at(r, i);
             double m = 0;
-            for (int64_t k = i / 32 * 32; k < std::min(kIn, i / 32 * 32 + 32); ++k)
+            const int64_t size = std::max({block_elements(from), block_elements(to)});
+            for (int64_t k = i / size * size; k < std::min(kIn, i / size * size + size); ++k)
               m = std::max(m, double{std::abs(s.at(r, k))});
             ASSERT_NEAR(row[static_cast<size_t>(i)], x, rounding(from, x, m) + rounding(to, x, m) * 1.1)
                 << dtype_name(from) << " to " << dtype_name(to) << (transposed ? ", transposed" : "");
@@ -105,7 +110,7 @@ TEST(Convert, EveryTypeIntoEveryOther) {
 }
 
 TEST(Convert, TheRowsOfAFileAreThoseOfThePanels) {
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType type : kBlockTypes) {
     for (const bool transposed : {false, true}) {
       const Stored s(DType::kF32, transposed);
       ThreadPool one(1), three(3);
@@ -133,7 +138,8 @@ TEST(Convert, BlocksAreThoseOfGguf) {
     return StoredMatrix{.type = type, .data = data, .n_out = n_out, .n_in = n_in, .file = "f", .name = "n"};
   };
   ThreadPool pool(1);
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType type : kBlockTypes) {
+    if (golden.entries().count(dtype_name(type)) == 0) continue;  // no type of GGUF's
     const SafetensorsEntry theirs = entry(std::string(dtype_name(type)) + "_values");
     ASSERT_EQ(entry(dtype_name(type)).shape, (std::vector<int64_t>{n_out, row_bytes(type, n_in)}));
     const Buffer read = convert_to_rows(matrix(type, entry(dtype_name(type)).data), DType::kF32, pool);
@@ -159,7 +165,7 @@ TEST(Convert, BlocksAreThoseOfGguf) {
 }
 
 TEST(Convert, BlocksOfTheSameTypeStayAsTheyAre) {
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType type : kBlockTypes) {
     const Stored s(type, false);
     ThreadPool pool(2);
     const Buffer rows = convert_to_rows(s.matrix, type, pool);
@@ -170,15 +176,17 @@ TEST(Convert, BlocksOfTheSameTypeStayAsTheyAre) {
 TEST(Convert, WhatIsNoNumberIsAnErrorNamingTensorAndRow) {
   ThreadPool pool(2);
   for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
-    for (const DType to : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+    for (const DType to : test::weight_types()) {
+      if (to == DType::kF32) continue;
       Stored s(DType::kF32, false);
       std::memcpy(s.stored((17 * kIn + 44) * 4), &bad, 4);
       expect_error([&] { convert_to_rows(s.matrix, to, pool); }, ErrorCode::kBadFile,
                    {"model.safetensors", "layer.weight, row 17", "NaN or infinite"});
     }
   }
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
-    for (const DType to : {DType::kF32, DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType type : kBlockTypes) {
+    for (const DType to : test::weight_types()) {
+      if (to == DType::kF16 || to == DType::kBF16) continue;
       Stored s(type, false);
       const uint16_t infinity = 0x7C00;
       std::memcpy(s.stored(3 * row_bytes(type, kIn) + block_bytes(type)), &infinity, 2);
@@ -249,7 +257,7 @@ TEST(Convert, RowsThatAreTooSmallAreCounted) {
 // A block or a few elements that are small beside the rest of their row lose nothing that counts.
 TEST(Convert, SmallPartsOfARowAreNoLoss) {
   ThreadPool pool(1);
-  for (const DType type : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType type : test::weight_types()) {
     Stored s(DType::kF32, false);
     for (int64_t i = 32; i < kIn; ++i) {  // the second block of each row
       for (int64_t r = 0; r < kOut; ++r) {

@@ -113,7 +113,7 @@ class Quantizer {
       const Buffer rows = convert_to_rows(source(name, entry, *m), m->type, pool_, &small_);
       writer.write(rows.data());
       ++report_.n_converted;
-      if (is_block_type(m->type) && m->n_in % kBlockElements != 0) ++report_.n_padded;
+      if (is_block_type(m->type) && m->n_in % block_elements(m->type) != 0) ++report_.n_padded;
       report_.bytes_after += rows.bytes();
     } else {
       writer.write(entry.data);
@@ -158,7 +158,7 @@ void write_config(const std::string& model, DType type, std::optional<bool> tied
   if (tied) config["tie_word_embeddings"] = *tied;
   if (is_block_type(type)) {
     config["quantization_config"] = {
-        {"quant_method", "sepllm"}, {"type", dtype_name(type)}, {"block_size", kBlockElements}};
+        {"quant_method", "sepllm"}, {"type", dtype_name(type)}, {"block_size", block_elements(type)}};
   } else {
     const char* name = type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
     config[config.contains("dtype") ? "dtype" : "torch_dtype"] = name;

@@ -23,8 +23,6 @@ namespace fs = std::filesystem;
 using test::expect_error;
 using test::TemporaryFolder;
 
-constexpr DType kBlockTypes[] = {DType::kQ8_0, DType::kQ4_0};
-
 QuantizeReport quantize(const std::string& model, DType type, const std::string& out,
                         const std::function<bool(int64_t, int64_t)>& progress = {}) {
   ThreadPool pool(2);
@@ -352,9 +350,10 @@ TEST_P(DamagedBlocks, OtherTypesThanTheConfigSays) {
 }
 
 TEST_P(DamagedBlocks, ConfigsThatSaySomethingElse) {
-  const bool q8 = GetParam() == DType::kQ8_0;
+  const DType other = kBlockTypes[GetParam() == kBlockTypes[0] ? 1 : 0];
   const char* own = dtype_name(GetParam());
-  write_config({{"quant_method", "sepllm"}, {"type", q8 ? "q4_0" : "q8_0"}, {"block_size", 32}});
+  write_config(
+      {{"quant_method", "sepllm"}, {"type", dtype_name(other)}, {"block_size", block_elements(other)}});
   expect_refused(ErrorCode::kBadFile, {"weight", "contradicts config.json"});
   write_config({});  // floats, as before
   expect_refused(ErrorCode::kUnsupported, {"wrong dtype", "F32, F16, BF16 or F64", "U8"});
@@ -366,7 +365,7 @@ TEST_P(DamagedBlocks, ConfigsThatSaySomethingElse) {
   expect_refused(ErrorCode::kUnsupported, {"quantization_config.quant_method", "gptq"});
   write_config("q8_0");
   expect_refused(ErrorCode::kBadFile, {"config.json", "quantization_config"});
-  write_config({{"quant_method", "sepllm"}, {"type", own}, {"block_size", 32}});
+  write_config({{"quant_method", "sepllm"}, {"type", own}, {"block_size", block_elements(GetParam())}});
   EXPECT_NO_THROW(load());
 }
 

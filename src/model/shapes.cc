@@ -81,10 +81,12 @@ struct DrawnBlocks {
   float deviation;  // of a stored value
 };
 DrawnBlocks drawn_blocks(DType type) {
+  const PanelForm& form = format_of(type).panel;
+  // 1 in each value of 8 bytes.
+  const uint64_t one = ~uint64_t{0} / static_cast<uint64_t>(form.mask());
   // The variance of a number uniform in [0, n) is (n^2 - 1) / 12.
-  if (type == DType::kQ8_0)
-    return {0x7F7F7F7F7F7F7F7FULL, 0x0101010101010101ULL, std::sqrt((128.0F * 128 - 1) / 6)};
-  return {0x7777777777777777ULL, 0x1111111111111111ULL, std::sqrt((8.0F * 8 - 1) / 6)};
+  const auto n = static_cast<float>(form.zero);
+  return {one * static_cast<uint64_t>(form.zero - 1), one, std::sqrt((n * n - 1) / 6)};
 }
 
 void draw_panel(DType type, const Rng& rng, uint64_t counter, int64_t n_rows, int64_t n_in, float deviation,

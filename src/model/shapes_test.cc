@@ -11,6 +11,7 @@
 #include "model/decoder.h"
 #include "model/tensor_list.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/weight_types.h"
 
 namespace sepllm {
 namespace {
@@ -119,8 +120,7 @@ TEST_P(RandomWeights, KeepActivationsFinite) {
   EXPECT_LT(mean, std::log(50304.0) + 2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, RandomWeights,
-                         testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0),
+INSTANTIATE_TEST_SUITE_P(Types, RandomWeights, testing::ValuesIn(test::weight_types()),
                          [](const auto& info) { return std::string(dtype_name(info.param)); });
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "checkpoint/model_folder.h"
+#include "kernels/formats/format.h"
 #include "kernels/formats/panels.h"
 #include "kernels/formats/rows.h"
 #include "model/convert.h"
@@ -194,6 +195,12 @@ void warn_of_spare_tensors(const WeightStore& store, const ModelSpec& spec) {
 }
 
 }  // namespace
+
+DType table_type(DType type) {
+  constexpr DType kTableBlocks = DType::kQ8_0;  // the one choice of a block type outside its own file
+  const bool few_bits = is_block_type(type) && format_of(type).panel.bits < 8;
+  return few_bits ? kTableBlocks : type;
+}
 
 ModelWeights load_weights(WeightStore store, const ModelSpec& spec, const StoredNames& names,
                           const WeightOptions& options) {

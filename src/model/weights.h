@@ -58,8 +58,9 @@ struct ModelWeights {
   ModelWeights& operator=(ModelWeights&&) = default;
 };
 
-// The type of the token embedding and the head where the linears have `type`: 4 bits are too few for them.
-inline DType table_type(DType type) { return type == DType::kQ4_0 ? DType::kQ8_0 : type; }
+// The type of the token embedding and the head where the linears have `type`: less than 8 bits are too few
+// for them, and they get q8_0.
+DType table_type(DType type);
 
 // Bytes of a model's weights: in memory of their own (converted, copied or made), and where they lie in the
 // mapped files, whose pages the system can drop and read again.

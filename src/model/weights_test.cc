@@ -17,6 +17,7 @@
 #include "tests/support/captured_log.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/support.h"
+#include "tests/support/weight_types.h"
 
 namespace sepllm {
 namespace {
@@ -393,7 +394,8 @@ TEST(Weights, OfAnotherTypeThanStored) {
     write_random_model(folder.path(), {.variant = variant, .hidden_size = 48, .n_layers = 2});
     const ModelSpec spec = read_model_spec(folder.path());
     const ModelWeights native = load_weights(folder.path(), spec);
-    for (const DType type : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+    for (const DType type : test::weight_types()) {
+      if (type == DType::kF32) continue;  // as stored
       const ModelWeights w = load_weights(folder.path(), spec, {.type = type, .n_threads = 2});
       EXPECT_EQ(parameter_count(w), parameter_count(native)) << variant;
       EXPECT_EQ(w.token_embedding.type, table_type(type));

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <random>
 #include <vector>
 
 #include "kernels/formats/blocks.h"
+#include "kernels/formats/format.h"
 #include "kernels/formats/panels.h"
 #include "tensor/buffer.h"
 
@@ -30,7 +30,7 @@ inline Buffer panels_of(DType type, int64_t n_out, int64_t n_in, const float* w)
   return panels;
 }
 
-// A random matrix in panels. Its blocks hold every byte there is, q8_0's -128 too (which quantize_blocks
+// A random matrix in panels. Its groups hold every value there is, q8_0's -128 too (which quantize_blocks
 // never writes, but a file may).
 struct BlockMatrix {
   BlockMatrix(DType type, int64_t n_out, int64_t n_in, uint32_t seed)
@@ -40,13 +40,8 @@ struct BlockMatrix {
     std::vector<char> stored(static_cast<size_t>(n_out) * bytes);
     for (int64_t o = 0; o < n_out; ++o) {
       char* row = stored.data() + static_cast<size_t>(o) * bytes;
-      for (size_t i = 0; i < bytes; ++i) row[i] = static_cast<char>(rng());
-      for (int64_t b = 0; b * kBlockElements < n_in; ++b) {
-        char* block = row + b * block_bytes(type);
-        const f16 scale = to_f16(static_cast<float>(static_cast<int>(rng() % 2000) - 1000) * 1e-5F);
-        std::memcpy(block, &scale, sizeof(scale));
-        for (int64_t k = n_in - b * kBlockElements; k < kBlockElements; ++k) clear(type, block, k);
-      }
+      for (int64_t b = 0; b < blocks_of_row(type, n_in); ++b)
+        fill(type, n_in - b * block_elements(type), rng, row + b * block_bytes(type));
     }
     for (int64_t p = 0; p < n_panels(n_out); ++p) {
       const void* rows[kPanelOutputs];
@@ -57,14 +52,19 @@ struct BlockMatrix {
     }
   }
 
-  // Element k of a block, beyond the row's end: zero.
-  static void clear(DType type, char* block, int64_t k) {
-    if (type == DType::kQ8_0) {
-      block[2 + k] = 0;
-    } else {
-      char& byte = block[2 + k % 16];
-      byte = static_cast<char>(k < 16 ? (byte & 0xF0) | 8 : (byte & 0x0F) | 0x80);
+  // A block whose elements from n on lie beyond the row's end: zeros.
+  static void fill(DType type, int64_t n, std::mt19937& rng, char* block) {
+    const BlockFormat& format = format_of(type);
+    Quanta groups[kMostGroups];
+    for (int64_t g = 0; g < groups_of_block(type); ++g) {
+      groups[g].scale = to_f16(static_cast<float>(static_cast<int>(rng() % 2000) - 1000) * 1e-5F);
+      for (int64_t k = 0; k < kGroupElements; ++k) {
+        const bool inside = g * kGroupElements + k < n;
+        groups[g].values[k] =
+            static_cast<uint8_t>(inside ? static_cast<int>(rng()) & format.panel.mask() : format.panel.zero);
+      }
     }
+    format.encode(groups, block);
   }
 
   Buffer panels;

@@ -1,7 +1,8 @@
-// Which scale rounds a block of 32 weights best: several are tried at once, one in each lane of the vectors.
+// Which scale rounds a block of weights best: several are tried at once, one in each lane of the vectors.
 #pragma once
 
-#include "base/dtype.h"
+#include <cstdint>
+#include <span>
 
 namespace sepllm {
 
@@ -10,7 +11,7 @@ inline constexpr int kScaleCandidates = 48;
 // to[j] = sum over k of (x[k] - s q)^2, where s = scale * factors[j] rounded to the 11 bits of an f16, and
 // q = x[k] / s rounded to an integer in [low, high]. `scale` within f16's normal numbers. The additions have
 // one order on every instruction set, so that a block is the same wherever it is made.
-void rounding_errors(const float (&x)[kBlockElements], float scale, const float (&factors)[kScaleCandidates],
+void rounding_errors(std::span<const float> x, float scale, const float (&factors)[kScaleCandidates],
                      float low, float high, float (&to)[kScaleCandidates]);
 
 }  // namespace sepllm

@@ -10,7 +10,8 @@ namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-void RoundingErrors(const float* x, float scale, const float* factors, float low, float high, float* to) {
+void RoundingErrors(std::span<const float> x, float scale, const float* factors, float low, float high,
+                    float* to) {
   const DF d;
   constexpr int64_t kVectors = kScaleCandidates / kLanes;
   static_assert(kVectors * kLanes == kScaleCandidates);
@@ -22,8 +23,8 @@ void RoundingErrors(const float* x, float scale, const float* factors, float low
     scales[v] = hn::Sub(high_bits, hn::Sub(high_bits, s));
     inverses[v] = hn::Div(hn::Set(d, 1.0F), scales[v]);
   }
-  for (int64_t k = 0; k < kBlockElements; ++k) {
-    const VF value = hn::Set(d, x[k]);
+  for (const float element : x) {
+    const VF value = hn::Set(d, element);
     for (int64_t v = 0; v < kVectors; ++v) {
       const VF q = hn::Clamp(hn::Round(hn::Mul(value, inverses[v])), hn::Set(d, low), hn::Set(d, high));
       const VF error = hn::Sub(value, hn::Mul(q, scales[v]));
@@ -44,7 +45,7 @@ namespace {
 HWY_EXPORT(RoundingErrors);
 }  // namespace
 
-void rounding_errors(const float (&x)[kBlockElements], float scale, const float (&factors)[kScaleCandidates],
+void rounding_errors(std::span<const float> x, float scale, const float (&factors)[kScaleCandidates],
                      float low, float high, float (&to)[kScaleCandidates]) {
   HWY_DYNAMIC_DISPATCH(RoundingErrors)(x, scale, factors, low, high, to);
 }

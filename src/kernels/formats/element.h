@@ -15,10 +15,7 @@ inline float load_element(DType type, const void* data, int64_t i) {
       return to_float(static_cast<const bf16*>(data)[i]);
     case DType::kI8:  // without its row's scale
       return to_float(static_cast<const int8_t*>(data)[i]);
-    case DType::kQ8_0:  // blocks have no elements of their own: kernels/formats/blocks.h
-    case DType::kQ4_0:
-    case DType::kF64:  // of files only
-    case DType::kF32:
+    default:  // f32; blocks have no elements of their own (kernels/formats/format.h)
       break;
   }
   return static_cast<const float*>(data)[i];
@@ -35,12 +32,11 @@ inline void store_element(DType type, void* data, int64_t i, float value) {
     case DType::kI8:
       static_cast<int8_t*>(data)[i] = to_i8(value);
       return;
-    case DType::kQ8_0:
-    case DType::kQ4_0:
-    case DType::kF64:
-      return;
     case DType::kF32:
       static_cast<float*>(data)[i] = value;
+      return;
+    default:  // blocks
+      return;
   }
 }
 

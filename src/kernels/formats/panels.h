@@ -2,36 +2,36 @@
 // product instructions (16 lanes, one an output, of 4 neighbouring inputs each), which is also that of AMX's
 // tiles. A panel is one stream of cache lines:
 //
-//   for each pair of blocks (64 inputs; n_in is filled up with zeros to whole pairs):
-//     q8_0: 16 lines, line j: the 4 bytes of inputs 4j .. 4j + 3 of output 0, of output 1, ..; a byte is the
-//           stored value + 128.
-//     q4_0: 8 lines alike, line j: inputs 4j .. 4j + 3 of the first block in the low halves of the bytes, of
-//           the second block in the high halves; a half is the stored nibble (value + 8).
-//     1 line: the f16 scales of the 16 outputs for the first block, then for the second.
+//   for each pair of groups of 32 inputs (n_in is filled up with zeros to whole pairs):
+//     BytePanel: 16 lines, line j: the 4 bytes of inputs 4j .. 4j + 3 of output 0, of output 1, ..
+//     NibblePanel: 8 lines, line j: inputs 4j .. 4j + 3 of the first group in the low halves of the bytes, of
+//       the second group in the high halves, in the same order.
+//     1 line: the f16 scales of the 16 outputs for the first group, then for the second.
 //
-// So bytes are unsigned, and a product with signed activations x is scale_w * scale_x * (sum(byte * x) -
-// zero * sum(x)), zero = 128 or 8. Outputs beyond n_out have scale 0.
+// Values are unsigned (Quanta of kernels/formats/format.h), so a product with signed activations x is scale_w
+// * scale_x * (sum(value * x) - zero * sum(x)). Outputs beyond n_out have scale 0.
 #pragma once
 
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "kernels/formats/format.h"
 #include "tensor/view.h"
 
 namespace sepllm {
 
 inline constexpr int64_t kPanelOutputs = 16;
-inline constexpr int64_t kPairElements = 2 * kBlockElements;
+inline constexpr int64_t kPairElements = 2 * kGroupElements;
 
 inline int64_t panel_pairs(int64_t n_in) { return (n_in + kPairElements - 1) / kPairElements; }
-inline int64_t pair_bytes(DType type) { return type == DType::kQ8_0 ? 17 * 64 : 9 * 64; }
+inline int64_t pair_bytes(DType type) { return format_of(type).panel.pair_bytes(); }
 inline int64_t panel_bytes(DType type, int64_t n_in) { return panel_pairs(n_in) * pair_bytes(type); }
 inline int64_t n_panels(int64_t n_out) { return (n_out + kPanelOutputs - 1) / kPanelOutputs; }
 // Bytes of a whole matrix, to be aligned to 64 bytes.
 inline int64_t panels_bytes(DType type, int64_t n_out, int64_t n_in) {
   return n_panels(n_out) * panel_bytes(type, n_in);
 }
-inline int panel_zero(DType type) { return type == DType::kQ8_0 ? 128 : 8; }
+inline int panel_zero(DType type) { return format_of(type).panel.zero; }
 
 // Panel p of a matrix whose stored rows (kernels/formats/blocks.h) 16p, 16p + 1, .. lie at rows[0 .. n_rows),
 // 1 <= n_rows <= 16, written to `panel` (panel_bytes, all of them).

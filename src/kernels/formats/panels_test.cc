@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -9,6 +10,7 @@
 
 #include "base/rng.h"
 #include "kernels/formats/blocks.h"
+#include "kernels/formats/format.h"
 #include "kernels/kernel_test_support.h"
 #include "tensor/buffer.h"
 
@@ -23,16 +25,18 @@ std::vector<float> random_row(int64_t n, uint64_t stream) {
   return row;
 }
 
-// What remains of x in blocks of the plain scale: half a step and the f16 scale at most for q8_0 (largest /
-// 127), and for q4_0, whose range is lopsided, a whole one at the far end.
+// What remains of x in a block of the plain scale, which puts the element of largest magnitude at the far end
+// of the format's range: half a step and the f16 scale at most, and where the range is lopsided, a whole step
+// at its near end.
 double plain_error(DType type, const float* x, int64_t n) {
   float extreme = 0;
   for (int64_t k = 0; k < n; ++k) extreme = std::fabs(x[k]) > std::fabs(extreme) ? x[k] : extreme;
-  const bool q8 = type == DType::kQ8_0;
-  const double scale = to_float(to_f16(q8 ? extreme / 127 : extreme / -8));
+  const int low = format_of(type).low, high = format_of(type).high;
+  const auto far = static_cast<float>(-low > high ? low : high);
+  const double scale = to_float(to_f16(extreme / far));
   double sum = 0;
   for (int64_t k = 0; k < n; ++k) {
-    const double q = std::clamp(std::nearbyint(x[k] / scale), q8 ? -127.0 : -8.0, q8 ? 127.0 : 7.0);
+    const double q = std::clamp(std::nearbyint(x[k] / scale), double{1} * low, double{1} * high);
     sum += (x[k] - q * scale) * (x[k] - q * scale);
   }
   return sum;
@@ -41,7 +45,7 @@ double plain_error(DType type, const float* x, int64_t n) {
 // No block is worse than one with the plain scale, and all together are better by far; the values are those
 // nearest to what the scale allows.
 TEST(Blocks, RoundBetterThanThePlainScale) {
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType type : kBlockTypes) {
     double ours = 0, plain = 0;
     for (const int64_t n : {1, 31, 32, 33, 172, 4096}) {
       const std::vector<float> row = random_row(n, static_cast<uint64_t>(n));
@@ -49,17 +53,18 @@ TEST(Blocks, RoundBetterThanThePlainScale) {
       quantize_blocks(type, row.data(), n, blocks.data());
       std::vector<float> back(row.size());
       dequantize_blocks(type, blocks.data(), n, back.data());
-      for (int64_t b = 0; b < n; b += kBlockElements) {
-        const int64_t count = std::min(n - b, kBlockElements);
-        uint16_t bits = 0;
-        std::memcpy(&bits, blocks.data() + b / kBlockElements * block_bytes(type), 2);
-        const float scale = std::fabs(to_float(f16{bits}));
+      const int64_t elements = block_elements(type);
+      for (int64_t b = 0; b < n; b += elements) {
+        const int64_t count = std::min(n - b, elements);
+        Quanta groups[kMostGroups];
+        format_of(type).decode(blocks.data() + b / elements * block_bytes(type), groups);
+        const float scale = std::fabs(to_float(groups->scale));
         double error = 0;
         for (int64_t k = b; k < b + count; ++k) {
           const double e = back[static_cast<size_t>(k)] - row[static_cast<size_t>(k)];
           error += e * e;
           const bool cut =
-              std::fabs(back[static_cast<size_t>(k)]) >= (type == DType::kQ8_0 ? 127 : 7) * scale;
+              std::fabs(back[static_cast<size_t>(k)]) >= static_cast<float>(format_of(type).high) * scale;
           EXPECT_LE(std::fabs(e), (cut ? 1.3 : 0.50001) * scale);
         }
         const double bound = plain_error(type, row.data() + b, count);
@@ -67,15 +72,15 @@ TEST(Blocks, RoundBetterThanThePlainScale) {
         ours += error;
         plain += bound;
       }
-      EXPECT_EQ(find_bad_block(type, blocks.data(), (n + 31) / 32), -1);
+      EXPECT_EQ(find_bad_block(type, blocks.data(), blocks_of_row(type, n)), -1);
     }
-    EXPECT_LT(ours, plain * (type == DType::kQ8_0 ? 0.82 : 0.92)) << dtype_name(type);
+    EXPECT_LT(ours, plain * (format_of(type).high >= 127 ? 0.82 : 0.92)) << dtype_name(type);
   }
 }
 
 TEST(Blocks, TheSameOnEveryInstructionSet) {
   const std::vector<float> row = random_row(4096, 3);
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType type : kBlockTypes) {
     std::vector<char> first;
     test::for_each_target([&] {
       std::vector<char> blocks(static_cast<size_t>(row_bytes(type, 4096)));
@@ -113,18 +118,18 @@ TEST(Blocks, LayOutBytesAsGguf) {
 TEST(Blocks, NumbersThatAreNoneAreFound) {
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), 1e30F}) {
-    for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+    for (const DType type : kBlockTypes) {
       std::vector<float> row(96, 1.0F);
       row[70] = bad;
       std::vector<char> blocks(static_cast<size_t>(row_bytes(type, 96)));
       quantize_blocks(type, row.data(), 96, blocks.data());
-      EXPECT_EQ(find_bad_block(type, blocks.data(), 3), 2);
+      EXPECT_EQ(find_bad_block(type, blocks.data(), blocks_of_row(type, 96)), 70 / block_elements(type));
     }
   }
 }
 
 TEST(Panels, GiveBackWhatWasPacked) {
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType type : kBlockTypes) {
     for (const int64_t n_in : {1, 32, 33, 64, 172, 256}) {
       for (const int64_t n_out : {1, 15, 16, 17, 40}) {
         const auto bytes = static_cast<size_t>(row_bytes(type, n_in));

@@ -7,7 +7,7 @@ namespace sepllm {
 
 QuantizedRows quantize_rows(const Context& ctx, const Matrix& x, int zero) {
   QuantizedRows out{.n_rows = x.n_rows, .n_blocks = 2 * panel_pairs(x.n_cols)};
-  const int64_t width = out.n_blocks * kBlockElements;
+  const int64_t width = out.n_blocks * kGroupElements;
   out.values = ctx.arena.allocate<int8_t>(x.n_rows * width);
   out.scales = ctx.arena.allocate<float>(x.n_rows * out.n_blocks);
   out.starts = ctx.arena.allocate<int32_t>(x.n_rows * out.n_blocks);

@@ -1,9 +1,10 @@
-// Activations as the integer kernels read them: rows rounded to 8 bits by blocks of 32.
+// Activations as the integer kernels read them: rows rounded to 8 bits, with a scale for each group
+// of 32 (kernels/formats/format.h), here also called a block.
 #pragma once
 
 #include <cstdint>
 
-#include "base/dtype.h"
+#include "kernels/formats/format.h"
 #include "tensor/context.h"
 #include "tensor/matrix.h"
 

@@ -14,7 +14,7 @@ namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kVectors = kBlockElements / kLanes;
+constexpr int64_t kVectors = kGroupElements / kLanes;
 
 // to[k] = from[k] * inverse, rounded to nearest even; returns the sum of them.
 HWY_INLINE int32_t round_block(const VF (&v)[kVectors], float inverse, int8_t* to) {
@@ -36,11 +36,11 @@ HWY_INLINE int32_t round_block(const VF (&v)[kVectors], float inverse, int8_t* t
 void QuantizeBlocks(const float* x, int64_t n, int64_t n_blocks, int zero, int8_t* values, float* scales,
                     int32_t* starts) {
   for (int64_t b = 0; b < n_blocks; ++b) {
-    const int64_t left = n - b * kBlockElements;
-    int8_t* to = values + b * kBlockElements;
-    float padded[kBlockElements] = {};
-    const float* from = x + b * kBlockElements;
-    if (left < kBlockElements) {
+    const int64_t left = n - b * kGroupElements;
+    int8_t* to = values + b * kGroupElements;
+    float padded[kGroupElements] = {};
+    const float* from = x + b * kGroupElements;
+    if (left < kGroupElements) {
       if (left > 0) std::copy_n(from, left, padded);
       from = padded;
     }
@@ -57,7 +57,7 @@ void QuantizeBlocks(const float* x, int64_t n, int64_t n_blocks, int zero, int8_
       scales[b] = largest / 127.0F;
       starts[b] = -zero * round_block(v, 127.0F / largest, to);
     } else {
-      std::fill_n(to, kBlockElements, int8_t{0});
+      std::fill_n(to, kGroupElements, int8_t{0});
       scales[b] = bits < 0x7F800000 ? 0.0F : std::numeric_limits<float>::quiet_NaN();
       starts[b] = 0;
     }

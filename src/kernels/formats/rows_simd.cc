@@ -51,8 +51,7 @@ void convert_in_any(DType type, const void* from, int64_t n, float* to) {
       return convert_in<kAdd>(static_cast<const int8_t*>(from), n, to);
     case DType::kF64:
       return convert_doubles<kAdd>(from, n, to);
-    case DType::kQ8_0:
-    case DType::kQ4_0:
+    default:
       break;  // refused below
   }
 }
@@ -80,9 +79,7 @@ void ConvertFromF32(DType type, const float* from, int64_t n, void* to) {
       return convert_out(from, n, static_cast<bf16*>(to));
     case DType::kI8:
       return convert_out(from, n, static_cast<int8_t*>(to));
-    case DType::kQ8_0:
-    case DType::kQ4_0:
-    case DType::kF64:
+    default:
       break;  // refused below
   }
 }

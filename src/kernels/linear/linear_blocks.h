@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
-#include "base/dtype.h"
+#include "kernels/formats/format.h"
 #include "kernels/formats/quantized_rows.h"
 
 namespace sepllm {
@@ -21,6 +22,28 @@ struct PanelRun {
   float* sums;  // [n_streams, n_rows, 16], 64-byte aligned
 
   float* sum(int64_t stream, int64_t row) const { return sums + (stream * n_rows + row) * 16; }
+};
+
+// A pair of blocks of rows of activations, row r of them.
+struct PairOfRows {
+  const int8_t* values;
+  const float* scales;
+  const int32_t* starts;
+  int64_t n_blocks;
+
+  PairOfRows(const QuantizedRows& q, int64_t row, int64_t pair)
+      : values(q.values + (row * q.n_blocks + 2 * pair) * kGroupElements),
+        scales(q.scales + row * q.n_blocks + 2 * pair),
+        starts(q.starts + row * q.n_blocks + 2 * pair),
+        n_blocks(q.n_blocks) {}
+  // Elements k .. k + 3, as the integer instructions take them.
+  int32_t four_values(int64_t r, int64_t k) const {
+    int32_t four;
+    std::memcpy(&four, values + r * n_blocks * kGroupElements + k, sizeof(four));
+    return four;
+  }
+  int32_t start(int64_t r, int64_t b) const { return starts[r * n_blocks + b]; }
+  float scale(int64_t r, int64_t b) const { return scales[r * n_blocks + b]; }
 };
 
 // In integers, in the order of linear_blocks_reference.

@@ -1,10 +1,9 @@
 #include "base/check.h"
+#include "kernels/formats/format.h"
 #include "kernels/linear/linear_blocks.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-
-#include <cstring>
 
 #define SEPLLM_AVX2 __attribute__((target("avx2,fma,f16c")))
 
@@ -12,24 +11,6 @@ namespace sepllm {
 namespace {
 
 constexpr int64_t kAhead = 2048;  // bytes of a panel that are fetched ahead
-
-// Row r's part of a pair of blocks.
-struct PairOfRows {
-  const int8_t* values;
-  const float* scales;
-  const int32_t* starts;
-  int64_t n_blocks;
-
-  SEPLLM_AVX2 __m256i four_values(int64_t r, int64_t k) const {
-    int32_t four;
-    std::memcpy(&four, values + r * n_blocks * kBlockElements + k, sizeof(four));
-    return _mm256_set1_epi32(four);
-  }
-  SEPLLM_AVX2 __m256i start(int64_t r, int64_t b) const {
-    return _mm256_set1_epi32(starts[r * n_blocks + b]);
-  }
-  SEPLLM_AVX2 __m256 scale(int64_t r, int64_t b) const { return _mm256_set1_ps(scales[r * n_blocks + b]); }
-};
 
 SEPLLM_AVX2 inline __m256 half_scales(const char* at) {
   return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(at)));
@@ -54,17 +35,18 @@ inline void fetch_ahead(bool first, const char* line) {
 // Bytes are widened to 16 bits, those of even inputs and those of odd ones: sums of two products of 8
 // unsigned and 8 signed bits would leave 16 bits.
 template <int kRows>
-SEPLLM_AVX2 inline void q8_pair(const char* pair, bool first, const PairOfRows& x, float* sums) {
+SEPLLM_AVX2 inline void pair_product(BytePanel, const char* pair, bool first, const PairOfRows& x,
+                                     float* sums) {
   fetch_ahead(first, pair + 16 * 64);
   const __m256i low = _mm256_set1_epi16(255);
   for (int b = 0; b < 2; ++b) {
     __m256i dot[2][kRows];
-    for (int r = 0; r < kRows; ++r) dot[0][r] = dot[1][r] = x.start(r, b);
+    for (int r = 0; r < kRows; ++r) dot[0][r] = dot[1][r] = _mm256_set1_epi32(x.start(r, b));
     for (int j = 8 * b; j < 8 * b + 8; ++j) {
       fetch_ahead(first, pair + 64 * j);
       __m256i even[kRows], odd[kRows];
       for (int r = 0; r < kRows; ++r) {
-        const __m256i four = x.four_values(r, 4 * j);
+        const __m256i four = _mm256_set1_epi32(x.four_values(r, 4 * j));
         even[r] = _mm256_srai_epi16(_mm256_slli_epi16(four, 8), 8);
         odd[r] = _mm256_srai_epi16(four, 8);
       }
@@ -80,14 +62,16 @@ SEPLLM_AVX2 inline void q8_pair(const char* pair, bool first, const PairOfRows& 
     }
     for (int h = 0; h < 2; ++h) {
       const __m256 scale_w = half_scales(pair + 16 * 64 + 32 * b + 16 * h);
-      for (int r = 0; r < kRows; ++r) add_block(dot[h][r], x.scale(r, b), scale_w, sums + 16 * r + 8 * h);
+      for (int r = 0; r < kRows; ++r)
+        add_block(dot[h][r], _mm256_set1_ps(x.scale(r, b)), scale_w, sums + 16 * r + 8 * h);
     }
   }
 }
 
 // 16 bits hold a block's sums of 8 x 2 products of 4 unsigned and 8 signed bits: 16 * 15 * 127 < 2^15.
 template <int kRows>
-SEPLLM_AVX2 inline void q4_pair(const char* pair, bool first, const PairOfRows& x, float* sums) {
+SEPLLM_AVX2 inline void pair_product(NibblePanel, const char* pair, bool first, const PairOfRows& x,
+                                     float* sums) {
   fetch_ahead(first, pair + 8 * 64);
   const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
   for (int h = 0; h < 2; ++h) {
@@ -99,39 +83,41 @@ SEPLLM_AVX2 inline void q4_pair(const char* pair, bool first, const PairOfRows& 
       const __m256i w0 = _mm256_and_si256(w, low);
       const __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
       for (int r = 0; r < kRows; ++r) {
-        dot[0][r] = _mm256_add_epi16(dot[0][r], _mm256_maddubs_epi16(w0, x.four_values(r, 4 * j)));
-        dot[1][r] = _mm256_add_epi16(dot[1][r], _mm256_maddubs_epi16(w1, x.four_values(r, 32 + 4 * j)));
+        dot[0][r] =
+            _mm256_add_epi16(dot[0][r], _mm256_maddubs_epi16(w0, _mm256_set1_epi32(x.four_values(r, 4 * j))));
+        dot[1][r] = _mm256_add_epi16(
+            dot[1][r], _mm256_maddubs_epi16(w1, _mm256_set1_epi32(x.four_values(r, 32 + 4 * j))));
       }
     }
     for (int b = 0; b < 2; ++b) {
       const __m256 scale_w = half_scales(pair + 8 * 64 + 32 * b + 16 * h);
       for (int r = 0; r < kRows; ++r) {
-        const __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(dot[b][r], ones), x.start(r, b));
-        add_block(sum, x.scale(r, b), scale_w, sums + 16 * r + 8 * h);
+        const __m256i sum =
+            _mm256_add_epi32(_mm256_madd_epi16(dot[b][r], ones), _mm256_set1_epi32(x.start(r, b)));
+        add_block(sum, _mm256_set1_ps(x.scale(r, b)), scale_w, sums + 16 * r + 8 * h);
       }
     }
   }
 }
 
-template <bool kQ8, int kRows>
+template <typename Panel, int kRows>
 SEPLLM_AVX2 inline void pair_of(const char* pair, const QuantizedRows& q, int64_t p, int64_t row,
                                 float* sums) {
-  const int64_t block = row * q.n_blocks + 2 * p;
-  const PairOfRows x{q.values + block * kBlockElements, q.scales + block, q.starts + block, q.n_blocks};
-  kQ8 ? q8_pair<kRows>(pair, row == 0, x, sums) : q4_pair<kRows>(pair, row == 0, x, sums);
+  const PairOfRows x(q, row, p);
+  pair_product<kRows>(Panel(), pair, row == 0, x, sums);
 }
 
-template <bool kQ8>
+template <typename Panel>
 SEPLLM_AVX2 void run_pairs(const PanelRun& a, const QuantizedRows& q) {
-  constexpr int64_t kBytes = kQ8 ? 17 * 64 : 9 * 64;
+  const int64_t bytes = Panel::kForm.pair_bytes();
   for (int64_t p = 0; p < a.n_pairs; ++p) {
     for (int s = 0; s < a.n_streams; ++s) {
-      const char* pair = a.panels[s] + p * kBytes;
+      const char* pair = a.panels[s] + p * bytes;
       int64_t r = 0;
-      for (; r + 4 <= a.n_rows; r += 4) pair_of<kQ8, 4>(pair, q, p, r, a.sum(s, r));
+      for (; r + 4 <= a.n_rows; r += 4) pair_of<Panel, 4>(pair, q, p, r, a.sum(s, r));
       const int64_t rest = a.n_rows - r;
-      if ((rest & 2) != 0) pair_of<kQ8, 2>(pair, q, p, r, a.sum(s, r)), r += 2;
-      if ((rest & 1) != 0) pair_of<kQ8, 1>(pair, q, p, r, a.sum(s, r));
+      if ((rest & 2) != 0) pair_of<Panel, 2>(pair, q, p, r, a.sum(s, r)), r += 2;
+      if ((rest & 1) != 0) pair_of<Panel, 1>(pair, q, p, r, a.sum(s, r));
     }
   }
 }
@@ -139,7 +125,7 @@ SEPLLM_AVX2 void run_pairs(const PanelRun& a, const QuantizedRows& q) {
 }  // namespace
 
 SEPLLM_AVX2 void run_panels_avx2(const PanelRun& run, const QuantizedRows& x) {
-  run.type == DType::kQ8_0 ? run_pairs<true>(run, x) : run_pairs<false>(run, x);
+  with_panel(run.type, [&](auto panel) { run_pairs<decltype(panel)>(run, x); });
 }
 
 }  // namespace sepllm

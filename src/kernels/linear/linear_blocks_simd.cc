@@ -31,24 +31,21 @@ void RunPanels(const PanelRun& run, const QuantizedRows& x) {
 constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;
 constexpr int64_t kAhead = 2048;  // bytes of a panel that are fetched ahead
 
-// The unsigned values in the bits from kShift on of each word, less what stands for zero.
-template <int kShift>
-HWY_INLINE VF q8_weights(VU w) {
-  // Bits of a float: 2^23 + value.
-  const VU bits = hn::And(hn::ShiftRight<kShift>(w), hn::Set(DU(), 255U));
-  return hn::Sub(hn::BitCast(DF(), hn::Or(bits, hn::Set(DU(), 0x4B000000U))),
-                 hn::Set(DF(), 8388608.0F + 128));
-}
-template <int kShift>
-HWY_INLINE VF q4_weights(VU w) {
+// The values in the bits from kShift on of each word, less what stands for zero.
+template <typename Panel, int kShift>
+HWY_INLINE VF weights_of(VU w) {
 #if HWY_TARGET == HWY_AVX3
-  // The instruction looks at the lowest 4 bits alone.
-  const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-  return VF{_mm512_permutexvar_ps(hn::ShiftRight<kShift>(w).raw, values)};
-#else
-  const VU bits = hn::And(hn::ShiftRight<kShift>(w), hn::Set(DU(), 15U));
-  return hn::Sub(hn::BitCast(DF(), hn::Or(bits, hn::Set(DU(), 0x4B000000U))), hn::Set(DF(), 8388608.0F + 8));
+  if constexpr (Panel::kForm.bits == 4 && Panel::kForm.zero == 8) {
+    // The instruction looks at the lowest 4 bits only.
+    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    return VF{_mm512_permutexvar_ps(hn::ShiftRight<kShift>(w).raw, values)};
+  }
 #endif
+  // Bits of a float: 2^23 + value.
+  const VU bits =
+      hn::And(hn::ShiftRight<kShift>(w), hn::Set(DU(), static_cast<uint32_t>(Panel::kForm.mask())));
+  return hn::Sub(hn::BitCast(DF(), hn::Or(bits, hn::Set(DU(), 0x4B000000U))),
+                 hn::Set(DF(), 8388608.0F + Panel::kForm.zero));
 }
 
 // Two sums for each row, of even and of odd inputs: shorter chains of additions.
@@ -84,7 +81,8 @@ HWY_INLINE void fetch_ahead(bool first, const char* line) {
 }
 
 template <int kRows>
-HWY_INLINE void exact_q8_pair(const char* pair, bool first, const float* x, int64_t stride, float* sums) {
+HWY_INLINE void exact_product(BytePanel, const char* pair, bool first, const float* x, int64_t stride,
+                              float* sums) {
   fetch_ahead(first, pair + 16 * 64);
   for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
     for (int64_t b = 0; b < 2; ++b) {
@@ -93,7 +91,8 @@ HWY_INLINE void exact_q8_pair(const char* pair, bool first, const float* x, int6
       for (int64_t j = 8 * b; j < 8 * b + 8; ++j) {
         fetch_ahead(first && o == 0, pair + 64 * j);
         const VU w = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * j) + o);
-        sum.add(q8_weights<0>(w), q8_weights<8>(w), q8_weights<16>(w), q8_weights<24>(w), x + 4 * j, stride);
+        sum.add(weights_of<BytePanel, 0>(w), weights_of<BytePanel, 8>(w), weights_of<BytePanel, 16>(w),
+                weights_of<BytePanel, 24>(w), x + 4 * j, stride);
       }
       sum.scale_into(load(reinterpret_cast<const f16*>(pair + 16 * 64 + 32 * b) + o), sums + o);
     }
@@ -101,7 +100,8 @@ HWY_INLINE void exact_q8_pair(const char* pair, bool first, const float* x, int6
 }
 
 template <int kRows>
-HWY_INLINE void exact_q4_pair(const char* pair, bool first, const float* x, int64_t stride, float* sums) {
+HWY_INLINE void exact_product(NibblePanel, const char* pair, bool first, const float* x, int64_t stride,
+                              float* sums) {
   fetch_ahead(first, pair + 8 * 64);
   for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
     BlockSums<kRows> low, high;
@@ -110,9 +110,10 @@ HWY_INLINE void exact_q4_pair(const char* pair, bool first, const float* x, int6
     for (int64_t j = 0; j < 8; ++j) {
       fetch_ahead(first && o == 0, pair + 64 * j);
       const VU w = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * j) + o);
-      low.add(q4_weights<0>(w), q4_weights<8>(w), q4_weights<16>(w), q4_weights<24>(w), x + 4 * j, stride);
-      high.add(q4_weights<4>(w), q4_weights<12>(w), q4_weights<20>(w), q4_weights<28>(w), x + 32 + 4 * j,
-               stride);
+      low.add(weights_of<NibblePanel, 0>(w), weights_of<NibblePanel, 8>(w), weights_of<NibblePanel, 16>(w),
+              weights_of<NibblePanel, 24>(w), x + 4 * j, stride);
+      high.add(weights_of<NibblePanel, 4>(w), weights_of<NibblePanel, 12>(w), weights_of<NibblePanel, 20>(w),
+               weights_of<NibblePanel, 28>(w), x + 32 + 4 * j, stride);
     }
     const auto* scales = reinterpret_cast<const f16*>(pair + 8 * 64);
     low.scale_into(load(scales + o), sums + o);
@@ -120,33 +121,27 @@ HWY_INLINE void exact_q4_pair(const char* pair, bool first, const float* x, int6
   }
 }
 
-template <bool kQ8, int kRows>
-HWY_INLINE void exact_pair(const char* pair, bool first, const float* x, int64_t stride, float* sums) {
-  kQ8 ? exact_q8_pair<kRows>(pair, first, x, stride, sums)
-      : exact_q4_pair<kRows>(pair, first, x, stride, sums);
-}
-
-template <bool kQ8>
+template <typename Panel>
 void exact_pairs(const PanelRun& a, const float* x, int64_t stride) {
-  constexpr int64_t kBytes = kQ8 ? 17 * 64 : 9 * 64;
+  const int64_t bytes = Panel::kForm.pair_bytes();
   for (int64_t p = 0; p < a.n_pairs; ++p) {
     for (int s = 0; s < a.n_streams; ++s) {
-      const char* pair = a.panels[s] + p * kBytes;
+      const char* pair = a.panels[s] + p * bytes;
       const float* at = x + p * kPairElements;
       int64_t r = 0;
       for (; r + kMaxRows <= a.n_rows; r += kMaxRows)
-        exact_pair<kQ8, kMaxRows>(pair, r == 0, at + r * stride, stride, a.sum(s, r));
+        exact_product<kMaxRows>(Panel(), pair, r == 0, at + r * stride, stride, a.sum(s, r));
       if (kMaxRows > 2 && r + 2 <= a.n_rows) {
-        exact_pair<kQ8, 2>(pair, r == 0, at + r * stride, stride, a.sum(s, r));
+        exact_product<2>(Panel(), pair, r == 0, at + r * stride, stride, a.sum(s, r));
         r += 2;
       }
-      if (r < a.n_rows) exact_pair<kQ8, 1>(pair, r == 0, at + r * stride, stride, a.sum(s, r));
+      if (r < a.n_rows) exact_product<1>(Panel(), pair, r == 0, at + r * stride, stride, a.sum(s, r));
     }
   }
 }
 
 void RunPanelsExact(const PanelRun& run, const float* x, int64_t stride) {
-  run.type == DType::kQ8_0 ? exact_pairs<true>(run, x, stride) : exact_pairs<false>(run, x, stride);
+  with_panel(run.type, [&](auto panel) { exact_pairs<decltype(panel)>(run, x, stride); });
 }
 
 }  // namespace

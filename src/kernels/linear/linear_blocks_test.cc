@@ -19,8 +19,6 @@ namespace {
 using test::BlockMatrix;
 using test::Rows;
 
-constexpr DType kBlockTypes[] = {DType::kQ8_0, DType::kQ4_0};
-
 struct Shape {
   int64_t n_rows, n_in, n_out;
 };

@@ -6,9 +6,7 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
 
-#include <cstring>
-
-#include "kernels/formats/panels.h"
+#include "kernels/formats/format.h"
 
 #define SEPLLM_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")))
 
@@ -16,24 +14,6 @@ namespace sepllm {
 namespace {
 
 constexpr int64_t kAhead = 2048;  // bytes of a panel that are fetched ahead
-
-// Row r's part of a pair of blocks.
-struct PairOfRows {
-  const int8_t* values;
-  const float* scales;
-  const int32_t* starts;
-  int64_t n_blocks;
-
-  SEPLLM_VNNI __m512i four_values(int64_t r, int64_t k) const {
-    int32_t four;
-    std::memcpy(&four, values + r * n_blocks * kBlockElements + k, sizeof(four));
-    return _mm512_set1_epi32(four);
-  }
-  SEPLLM_VNNI __m512i start(int64_t r, int64_t b) const {
-    return _mm512_set1_epi32(starts[r * n_blocks + b]);
-  }
-  SEPLLM_VNNI __m512 scale(int64_t r, int64_t b) const { return _mm512_set1_ps(scales[r * n_blocks + b]); }
-};
 
 SEPLLM_VNNI inline __m512 half_scales(const char* at) {
   return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(at)));
@@ -58,31 +38,32 @@ inline void fetch_ahead(const char* line) {
 }
 
 template <int kRows, bool kFirst>
-SEPLLM_VNNI inline void q8_pair(const char* pair, const PairOfRows& x, float* sums) {
+SEPLLM_VNNI inline void pair_product(BytePanel, const char* pair, const PairOfRows& x, float* sums) {
   fetch_ahead<kFirst>(pair + 16 * 64);
   for (int b = 0; b < 2; ++b) {
     __m512i dot[kRows];
-    for (int r = 0; r < kRows; ++r) dot[r] = x.start(r, b);
+    for (int r = 0; r < kRows; ++r) dot[r] = _mm512_set1_epi32(x.start(r, b));
 #pragma GCC unroll 1
     for (int j = 8 * b; j < 8 * b + 8; ++j) {
       const __m512i w = load_line(pair + 64 * j);
       fetch_ahead<kFirst>(pair + 64 * j);
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) dot[r] = _mm512_dpbusd_epi32(dot[r], w, x.four_values(r, 4 * j));
+      for (int r = 0; r < kRows; ++r)
+        dot[r] = _mm512_dpbusd_epi32(dot[r], w, _mm512_set1_epi32(x.four_values(r, 4 * j)));
     }
     const __m512 scale_w = half_scales(pair + 16 * 64 + 32 * b);
-    for (int r = 0; r < kRows; ++r) add_block(dot[r], x.scale(r, b), scale_w, sums + 16 * r);
+    for (int r = 0; r < kRows; ++r) add_block(dot[r], _mm512_set1_ps(x.scale(r, b)), scale_w, sums + 16 * r);
   }
 }
 
 template <int kRows, bool kFirst>
-SEPLLM_VNNI inline void q4_pair(const char* pair, const PairOfRows& x, float* sums) {
+SEPLLM_VNNI inline void pair_product(NibblePanel, const char* pair, const PairOfRows& x, float* sums) {
   fetch_ahead<kFirst>(pair + 8 * 64);
   const __m512i low = _mm512_set1_epi8(15);
   __m512i first[kRows], second[kRows];
   for (int r = 0; r < kRows; ++r) {
-    first[r] = x.start(r, 0);
-    second[r] = x.start(r, 1);
+    first[r] = _mm512_set1_epi32(x.start(r, 0));
+    second[r] = _mm512_set1_epi32(x.start(r, 1));
   }
 #pragma GCC unroll 1
   for (int j = 0; j < 8; ++j) {
@@ -92,41 +73,40 @@ SEPLLM_VNNI inline void q4_pair(const char* pair, const PairOfRows& x, float* su
     const __m512i w1 = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      first[r] = _mm512_dpbusd_epi32(first[r], w0, x.four_values(r, 4 * j));
-      second[r] = _mm512_dpbusd_epi32(second[r], w1, x.four_values(r, 32 + 4 * j));
+      first[r] = _mm512_dpbusd_epi32(first[r], w0, _mm512_set1_epi32(x.four_values(r, 4 * j)));
+      second[r] = _mm512_dpbusd_epi32(second[r], w1, _mm512_set1_epi32(x.four_values(r, 32 + 4 * j)));
     }
   }
   const __m512 scale0 = half_scales(pair + 8 * 64), scale1 = half_scales(pair + 8 * 64 + 32);
   for (int r = 0; r < kRows; ++r) {
-    add_block(first[r], x.scale(r, 0), scale0, sums + 16 * r);
-    add_block(second[r], x.scale(r, 1), scale1, sums + 16 * r);
+    add_block(first[r], _mm512_set1_ps(x.scale(r, 0)), scale0, sums + 16 * r);
+    add_block(second[r], _mm512_set1_ps(x.scale(r, 1)), scale1, sums + 16 * r);
   }
 }
 
-template <bool kQ8, int kRows>
+template <typename Panel, int kRows>
 SEPLLM_VNNI inline void pair_of(const char* pair, const QuantizedRows& q, int64_t p, int64_t row,
                                 float* sums) {
-  const int64_t block = row * q.n_blocks + 2 * p;
-  const PairOfRows x{q.values + block * kBlockElements, q.scales + block, q.starts + block, q.n_blocks};
+  const PairOfRows x(q, row, p);
   if (row == 0) {
-    kQ8 ? q8_pair<kRows, true>(pair, x, sums) : q4_pair<kRows, true>(pair, x, sums);
+    pair_product<kRows, true>(Panel(), pair, x, sums);
   } else {
-    kQ8 ? q8_pair<kRows, false>(pair, x, sums) : q4_pair<kRows, false>(pair, x, sums);
+    pair_product<kRows, false>(Panel(), pair, x, sums);
   }
 }
 
-template <bool kQ8>
+template <typename Panel>
 SEPLLM_VNNI void run_pairs(const PanelRun& a, const QuantizedRows& q) {
-  constexpr int64_t kBytes = kQ8 ? 17 * 64 : 9 * 64;
+  const int64_t bytes = Panel::kForm.pair_bytes();
   for (int64_t p = 0; p < a.n_pairs; ++p) {
     for (int s = 0; s < a.n_streams; ++s) {
-      const char* pair = a.panels[s] + p * kBytes;
+      const char* pair = a.panels[s] + p * bytes;
       int64_t r = 0;
-      for (; r + 8 <= a.n_rows; r += 8) pair_of<kQ8, 8>(pair, q, p, r, a.sum(s, r));
+      for (; r + 8 <= a.n_rows; r += 8) pair_of<Panel, 8>(pair, q, p, r, a.sum(s, r));
       const int64_t rest = a.n_rows - r;
-      if ((rest & 4) != 0) pair_of<kQ8, 4>(pair, q, p, r, a.sum(s, r)), r += 4;
-      if ((rest & 2) != 0) pair_of<kQ8, 2>(pair, q, p, r, a.sum(s, r)), r += 2;
-      if ((rest & 1) != 0) pair_of<kQ8, 1>(pair, q, p, r, a.sum(s, r));
+      if ((rest & 4) != 0) pair_of<Panel, 4>(pair, q, p, r, a.sum(s, r)), r += 4;
+      if ((rest & 2) != 0) pair_of<Panel, 2>(pair, q, p, r, a.sum(s, r)), r += 2;
+      if ((rest & 1) != 0) pair_of<Panel, 1>(pair, q, p, r, a.sum(s, r));
     }
   }
 }
@@ -134,7 +114,7 @@ SEPLLM_VNNI void run_pairs(const PanelRun& a, const QuantizedRows& q) {
 }  // namespace
 
 SEPLLM_VNNI void run_panels_vnni(const PanelRun& run, const QuantizedRows& x) {
-  run.type == DType::kQ8_0 ? run_pairs<true>(run, x) : run_pairs<false>(run, x);
+  with_panel(run.type, [&](auto panel) { run_pairs<decltype(panel)>(run, x); });
 }
 
 }  // namespace sepllm

@@ -1,7 +1,6 @@
 #include "kernels/linear/linear_few.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/formats/panels.h"
 #include "kernels/formats/quantized_rows.h"
@@ -55,8 +54,12 @@ int64_t cut(std::span<const LinearPart> parts, int64_t n_threads, Piece* pieces)
 
 // The rows in the forms that block types need, made once for all parts.
 struct Operands {
-  QuantizedRows for_q8, for_q4;
+  // Rounded rows differ by the stored value that means 0: a form of panel has its own.
+  QuantizedRows rounded[kPanelKinds];
   Matrix padded;  // rows of whole pairs of blocks
+
+  static size_t kind(DType type) { return static_cast<size_t>(format_of(type).panel.kind); }
+  const QuantizedRows& rounded_for(DType type) const { return rounded[kind(type)]; }
 };
 
 Matrix pad_rows(const Context& ctx, const Matrix& x) {
@@ -77,8 +80,8 @@ Operands make_operands(const Context& ctx, const Matrix& x, std::span<const Line
     if (ctx.block_products == BlockProducts::kExact) {
       if (made.padded.data == nullptr) made.padded = pad_rows(ctx, x);
     } else {
-      QuantizedRows& q = p.w->type == DType::kQ8_0 ? made.for_q8 : made.for_q4;
-      if (q.values == nullptr) q = quantize_rows(ctx, x, panel_zero(p.w->type));
+      QuantizedRows& rounded = made.rounded[Operands::kind(p.w->type)];
+      if (rounded.values == nullptr) rounded = quantize_rows(ctx, x, panel_zero(p.w->type));
     }
   }
   return made;
@@ -111,7 +114,7 @@ void run_block_piece(const Context& ctx, const Piece& piece, const Operands& x) 
     if (ctx.block_products == BlockProducts::kExact) {
       run_panels_exact(run, x.padded.data, x.padded.stride);
     } else {
-      run_panels(run, w.type == DType::kQ8_0 ? x.for_q8 : x.for_q4);
+      run_panels(run, x.rounded_for(w.type));
     }
     for (int64_t s = 0; s < run.n_streams; ++s)
       finish_panel(*piece.part, i + s * quarter, run.sum(s, 0), n_rows);

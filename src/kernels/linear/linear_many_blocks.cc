@@ -59,7 +59,7 @@ class TiledRows {
   // Rounds the rows of a tile. `starts` as in QuantizedRows.
   void fill(const Matrix& x, int64_t tile, int zero) const {
     constexpr int64_t kMost = kChunkBlocks;
-    alignas(64) int8_t values[kMost * kBlockElements];
+    alignas(64) int8_t values[kMost * kGroupElements];
     float scales[kMost];
     int32_t starts[kMost];
     const int64_t row_block = tile / block_tiles_;
@@ -69,15 +69,15 @@ class TiledRows {
       for (int64_t r = 0; r < kTileRows; ++r) {
         const int64_t row = tile * kTileRows + r;
         if (row < n_rows_) {
-          const int64_t column = first * kBlockElements;
+          const int64_t column = first * kGroupElements;
           quantize_row_blocks(x.row(row) + column, x.n_cols - column, n, zero, values, scales, starts);
         } else {
-          std::fill_n(values, n * kBlockElements, int8_t{0});
+          std::fill_n(values, n * kGroupElements, int8_t{0});
           std::fill_n(scales, n, 0.0F);
           std::fill_n(starts, n, 0);
         }
         for (int64_t b = 0; b < n; ++b) {
-          std::memcpy(to[b].values[r], values + b * kBlockElements, kBlockElements);
+          std::memcpy(to[b].values[r], values + b * kGroupElements, kGroupElements);
           to[b].scales[r] = scales[b];
           to[b].starts[r] = starts[b];
         }
@@ -178,7 +178,7 @@ void run_panel_rows(const LinearPart& part, const QuantizedRows& q, int64_t row,
                      .sums = sums};
   run_panels(run, {.n_rows = n_rows,
                    .n_blocks = q.n_blocks,
-                   .values = q.values + block * kBlockElements,
+                   .values = q.values + block * kGroupElements,
                    .scales = q.scales + block,
                    .starts = q.starts + block});
   const int64_t first = panel * kPanelOutputs, n = std::min(kPanelOutputs, w.n_out - first);

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <span>
 
-#include "base/dtype.h"
+#include "kernels/formats/format.h"
 #include "kernels/linear/linear.h"
 #include "tensor/context.h"
 
@@ -21,7 +21,7 @@ inline constexpr int64_t kTileSums = kTileRows * kTileOutputs;
 
 // Records of one block of 32 inputs; records of a tile or a panel pair follow each other.
 struct RowsRecord {
-  int8_t values[kTileRows][kBlockElements];
+  int8_t values[kTileRows][kGroupElements];
   float scales[16];  // of the rows
   int32_t starts[16];
 };

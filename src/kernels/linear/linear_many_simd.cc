@@ -32,10 +32,11 @@ HWY_INLINE void four_inputs(VU w, VF zero, VF scale, float* to, int64_t stride) 
 }
 
 // 64 inputs.
-template <bool kQ8>
+template <typename Panel>
 void pair_to_f32(const char* pair, float* to, int64_t stride) {
-  const auto* scales = reinterpret_cast<const f16*>(pair + (kQ8 ? 16 : 8) * 64);
-  const VF zero = hn::Set(DF(), 8388608.0F + (kQ8 ? 128 : 8));
+  constexpr PanelForm kForm = Panel::kForm;
+  const auto* scales = reinterpret_cast<const f16*>(pair + kForm.values_bytes());
+  const VF zero = hn::Set(DF(), 8388608.0F + kForm.zero);
   for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
     const VF first = load(scales + o), second = load(scales + kPanelOutputs + o);
     for (int64_t j = 0; j < 8; ++j) {
@@ -43,23 +44,19 @@ void pair_to_f32(const char* pair, float* to, int64_t stride) {
         return hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * k) + o);
       };
       float* at = to + 4 * j * stride + o;
-      if constexpr (kQ8) {
-        four_inputs<8, 0>(line(j), zero, first, at, stride);
-        four_inputs<8, 0>(line(j + 8), zero, second, at + 32 * stride, stride);
-      } else {
-        four_inputs<4, 0>(line(j), zero, first, at, stride);
-        four_inputs<4, 4>(line(j), zero, second, at + 32 * stride, stride);
-      }
+      four_inputs<kForm.bits, kForm.group_shift(0)>(line(kForm.group_line(0) + j), zero, first, at, stride);
+      four_inputs<kForm.bits, kForm.group_shift(1)>(line(kForm.group_line(1) + j), zero, second,
+                                                    at + kGroupElements * stride, stride);
     }
   }
 }
 
 void PanelToF32(DType type, const char* panel, int64_t first, int64_t n, float* to, int64_t stride) {
-  const char* pair = panel + first / kPairElements * pair_bytes(type);
-  const auto convert = type == DType::kQ8_0 ? pair_to_f32<true> : pair_to_f32<false>;
+  const int64_t bytes = pair_bytes(type);
+  const char* pair = panel + first / kPairElements * bytes;
+  const auto convert = with_panel(type, [](auto form) { return &pair_to_f32<decltype(form)>; });
   int64_t i = 0;
-  for (; i + kPairElements <= n; i += kPairElements, pair += pair_bytes(type))
-    convert(pair, to + i * stride, stride);
+  for (; i + kPairElements <= n; i += kPairElements, pair += bytes) convert(pair, to + i * stride, stride);
   if (i < n) {
     HWY_ALIGN float last[kPairElements * kPanelOutputs];
     convert(pair, last, kPanelOutputs);

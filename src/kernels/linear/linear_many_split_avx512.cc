@@ -233,31 +233,27 @@ HWY_INLINE void split_lines(const char* lines, __m512 zero, uint16_t* to) {
   }
 }
 
+template <typename Panel>
 void split_panels(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_t* to) {
-  const bool q8 = w.type == DType::kQ8_0;
-  const int64_t n_lines = q8 ? 16 : 8, step = split_weights_block(w.type);
-  const __m512 zero = _mm512_set1_ps(8388608.0F + static_cast<float>(panel_zero(w.type)));
+  constexpr PanelForm kForm = Panel::kForm;
+  const int64_t step = split_weights_block(w.type);
+  const __m512 zero = _mm512_set1_ps(8388608.0F + kForm.zero);
   for (int64_t p = 0; p < 2; ++p) {
     const int64_t panel = out / kPanelOutputs + p;
     uint16_t* tile = to + p * kSplitTile;
     float* scales = reinterpret_cast<float*>(to + 2 * kSplitTile) + p * kPanelOutputs;
     const bool there = panel * kPanelOutputs < w.n_out;
     const char* pair = static_cast<const char*>(w.data) +
-                       (there ? panel * panel_bytes(w.type, w.n_in) + first / 2 * pair_bytes(w.type) : 0);
-    for (int64_t b = 0; b < n; b += 2, tile += 2 * step, scales += step, pair += pair_bytes(w.type)) {
+                       (there ? panel * panel_bytes(w.type, w.n_in) + first / 2 * kForm.pair_bytes() : 0);
+    for (int64_t b = 0; b < n; b += 2, tile += 2 * step, scales += step, pair += kForm.pair_bytes()) {
       if (!there) {
         for (uint16_t* t : {tile, tile + step}) std::fill_n(t, kSplitTile, uint16_t{0});
         for (float* s : {scales, scales + step / 2}) std::fill_n(s, kPanelOutputs, 0.0F);
         continue;
       }
-      if (q8) {
-        split_lines<8, 0>(pair, zero, tile);
-        split_lines<8, 0>(pair + 8 * 64, zero, tile + step);
-      } else {
-        split_lines<4, 0>(pair, zero, tile);
-        split_lines<4, 4>(pair, zero, tile + step);
-      }
-      const auto* stored = reinterpret_cast<const __m256i*>(pair + n_lines * 64);
+      split_lines<kForm.bits, kForm.group_shift(0)>(pair + kForm.group_line(0) * 64, zero, tile);
+      split_lines<kForm.bits, kForm.group_shift(1)>(pair + kForm.group_line(1) * 64, zero, tile + step);
+      const auto* stored = reinterpret_cast<const __m256i*>(pair + kForm.values_bytes());
       _mm512_store_ps(scales, _mm512_cvtph_ps(_mm256_loadu_si256(stored)));
       _mm512_store_ps(scales + step / 2, _mm512_cvtph_ps(_mm256_loadu_si256(stored + 1)));
     }
@@ -279,7 +275,7 @@ void split_weights(const Weight& w, int64_t out, int64_t first, int64_t n, uint1
     case DType::kBF16:
       return split_plain<DType::kBF16, 1>(w, out, first, n, to);
     default:
-      return split_panels(w, out, first, n, to);
+      return with_panel(w.type, [&](auto form) { split_panels<decltype(form)>(w, out, first, n, to); });
   }
 }
 

@@ -12,14 +12,13 @@
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_nll.h"
 #include "kernels/rowwise/elementwise.h"
+#include "tests/support/weight_types.h"
 
 namespace sepllm {
 namespace {
 
 using test::BlockMatrix;
 using test::Rows;
-
-constexpr DType kBlockTypes[] = {DType::kQ8_0, DType::kQ4_0};
 
 struct Shape {
   int64_t n_rows, n_in, n_out;
@@ -58,8 +57,10 @@ TEST(LinearManyRows, OfBlocksAgreeWithTheDefinition) {
       check(s, type, true, true);
     }
   }
-  check(kShapes[5], DType::kQ8_0, true, false);
-  check(kShapes[5], DType::kQ4_0, false, true);
+  for (const DType type : kBlockTypes) {
+    check(kShapes[5], type, true, false);
+    check(kShapes[5], type, false, true);
+  }
 }
 
 TEST(LinearManyRows, ExactProductsAgreeWithDoubles) {
@@ -88,20 +89,19 @@ TEST(LinearManyRows, ExactProductsAgreeWithDoubles) {
 // A random matrix of any type.
 struct AnyMatrix {
   AnyMatrix(DType type, int64_t n_out, int64_t n_in, uint32_t seed)
-      : blocks(is_block_type(type) ? type : DType::kQ8_0, n_out, n_in, seed),
+      : blocks(is_block_type(type) ? type : kBlockTypes[0], n_out, n_in, seed),
         stored(is_block_type(type) ? std::vector<char>() : test::random_stored(type, n_out * n_in, seed)),
         weight(is_block_type(type) ? blocks.weight : Weight{type, stored.data(), n_out, n_in, n_in, false}) {}
   BlockMatrix blocks;
   std::vector<char> stored;
   Weight weight;
 };
-constexpr DType kEveryType[] = {DType::kQ8_0, DType::kQ4_0, DType::kBF16, DType::kF16, DType::kF32};
 
 // Values of all magnitudes beside each other, and sums that cancel but for a small rest: errors stay at f32's
 // share of sum |x w|.
 TEST(LinearManyRows, OfFloatsKeepTheirPrecisionOverARangeOfMagnitudes) {
   constexpr int64_t kRows = 515, kIn = 300, kOut = 40;
-  for (const DType type : kEveryType) {
+  for (const DType type : test::weight_types()) {
     const AnyMatrix w(type, kOut, kIn, 1);
     Rows x(kRows, kIn), expected(kRows, kOut), sizes(kRows, kOut), w_sizes(kOut, kIn), x_sizes(kRows, kIn);
     x.fill(2);
@@ -151,7 +151,7 @@ TEST(LinearManyRows, OfFloatsKeepTheirPrecisionOverARangeOfMagnitudes) {
 // Rows that tiles of bf16 cannot make: infinite, NaN, close to the largest and to the smallest floats.
 TEST(LinearManyRows, OfFloatsAreRightAtTheEndsOfTheRange) {
   constexpr int64_t kRows = 515, kIn = 170, kOut = 33;
-  for (const DType type : kEveryType) {
+  for (const DType type : test::weight_types()) {
     const AnyMatrix w(type, kOut, kIn, 1);
     test::for_each_instruction_set([&] {
       test::Threads t(2);
@@ -201,7 +201,8 @@ TEST(LinearManyRows, OfFloatsAreRightAtTheEndsOfTheRange) {
 TEST(LinearManyRows, OfFloatsByTilesDoNotDependOnOtherRows) {
   if ((cpu_features() & kAmxBf16) == 0) GTEST_SKIP() << "this machine has no tiles of bf16";
   constexpr int64_t kIn = 300, kOut = 70;
-  for (const DType type : {DType::kQ8_0, DType::kQ4_0, DType::kBF16}) {
+  for (const DType type : test::weight_types()) {
+    if (type == DType::kF32 || type == DType::kF16) continue;
     const AnyMatrix w(type, kOut, kIn, 1);
     test::Threads t(2);
     t.context.block_products = BlockProducts::kExact;

@@ -63,29 +63,37 @@ HWY_INLINE void run_rows(const RowsRecord* x, const WeightsRecord* w, int64_t n_
   }
 }
 
-// A pair of blocks of one panel.
-void unpack_pair(DType type, const char* pair, bool as_signed, int64_t panel, WeightsRecord* to) {
-  if (type == DType::kQ8_0) {
-    const __m512i flip = _mm512_set1_epi8(as_signed ? -128 : 0);
-    for (int64_t j = 0; j < 16; ++j) {
-      _mm512_store_si512(to[j / 8].values[panel][j % 8],
-                         _mm512_xor_si512(_mm512_load_si512(pair + 64 * j), flip));
-    }
-  } else {
-    const __m512i low = _mm512_set1_epi8(15), zero = _mm512_set1_epi8(as_signed ? 8 : 0);
-    for (int64_t j = 0; j < 8; ++j) {
-      const __m512i w = _mm512_load_si512(pair + 64 * j);
-      _mm512_store_si512(to[0].values[panel][j], _mm512_sub_epi8(_mm512_and_si512(w, low), zero));
-      _mm512_store_si512(to[1].values[panel][j],
-                         _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi16(w, 4), low), zero));
-    }
+// The values of a pair of blocks of one panel, signed or as they are stored.
+HWY_INLINE void unpack_values(BytePanel, const char* pair, bool as_signed, int64_t panel, WeightsRecord* to) {
+  const __m512i flip = _mm512_set1_epi8(as_signed ? -128 : 0);
+  for (int64_t j = 0; j < 16; ++j) {
+    _mm512_store_si512(to[j / 8].values[panel][j % 8],
+                       _mm512_xor_si512(_mm512_load_si512(pair + 64 * j), flip));
   }
-  const char* scales = pair + pair_bytes(type) - 64;
-  for (int64_t b = 0; b < 2; ++b) {
-    const __m512 scale =
-        _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(scales + 32 * b)));
-    _mm512_store_ps(to[b].outputs[panel].scale, scale);
-    _mm512_store_ps(to[b].outputs[panel].offset, _mm512_mul_ps(scale, _mm512_set1_ps(-kFloatBias)));
+}
+HWY_INLINE void unpack_values(NibblePanel, const char* pair, bool as_signed, int64_t panel,
+                              WeightsRecord* to) {
+  const __m512i low = _mm512_set1_epi8(15), zero = _mm512_set1_epi8(as_signed ? NibblePanel::kForm.zero : 0);
+  for (int64_t j = 0; j < 8; ++j) {
+    const __m512i w = _mm512_load_si512(pair + 64 * j);
+    _mm512_store_si512(to[0].values[panel][j], _mm512_sub_epi8(_mm512_and_si512(w, low), zero));
+    _mm512_store_si512(to[1].values[panel][j],
+                       _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi16(w, 4), low), zero));
+  }
+}
+
+// `n` blocks of one panel.
+template <typename Panel>
+void unpack_pairs(const char* pair, int64_t n, bool as_signed, int64_t panel, WeightsRecord* to) {
+  constexpr PanelForm kForm = Panel::kForm;
+  for (int64_t first = 0; first < n; first += 2, pair += kForm.pair_bytes(), to += 2) {
+    unpack_values(Panel(), pair, as_signed, panel, to);
+    const auto* scales = reinterpret_cast<const __m256i*>(pair + kForm.values_bytes());
+    for (int64_t b = 0; b < 2; ++b) {
+      const __m512 scale = _mm512_cvtph_ps(_mm256_load_si256(scales + b));
+      _mm512_store_ps(to[b].outputs[panel].scale, scale);
+      _mm512_store_ps(to[b].outputs[panel].offset, _mm512_mul_ps(scale, _mm512_set1_ps(-kFloatBias)));
+    }
   }
 }
 
@@ -118,8 +126,7 @@ void unpack_panels(DType type, const char* const (&panels)[kTilePanels], int64_t
       continue;
     }
     const char* pair = panels[panel] + first / 2 * pair_bytes(type);
-    for (int64_t b = 0; b < n; b += 2, pair += pair_bytes(type))
-      unpack_pair(type, pair, as_signed, panel, to + b);
+    with_panel(type, [&](auto form) { unpack_pairs<decltype(form)>(pair, n, as_signed, panel, to); });
   }
 }
 

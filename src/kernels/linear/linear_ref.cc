@@ -27,19 +27,6 @@ std::vector<float> output_weights(const Weight& w, int64_t o) {
   return row;
 }
 
-// Element k of a stored block, as the integer that its scale multiplies.
-int block_value(DType type, const char* block, int64_t k) {
-  if (type == DType::kQ8_0) return static_cast<int8_t>(block[2 + k]);
-  const auto byte = static_cast<uint8_t>(block[2 + k % 16]);
-  return (k < 16 ? byte & 15 : byte >> 4) - 8;
-}
-
-float block_scale(const char* block) {
-  f16 scale;
-  std::copy_n(block, sizeof(scale), reinterpret_cast<char*>(&scale));
-  return to_float(scale);
-}
-
 }  // namespace
 
 void linear_reference(const Matrix& x, const Weight& w, const float* bias, const Matrix& y, bool accumulate) {
@@ -56,22 +43,21 @@ void linear_reference(const Matrix& x, const Weight& w, const float* bias, const
 
 void linear_blocks_reference(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
                              const Matrix& y, bool accumulate) {
-  SEPLLM_CHECK(is_block_type(w.type));
+  const int zero = panel_zero(w.type);
   const Arena::Scope scope(ctx.arena);
-  const QuantizedRows q = quantize_rows(ctx, x, panel_zero(w.type));
+  const QuantizedRows q = quantize_rows(ctx, x, zero);
   std::vector<char> blocks(static_cast<size_t>(row_bytes(w.type, w.n_in)));
   for (int64_t o = 0; o < w.n_out; ++o) {
     unpack_blocks(w, o, blocks.data());
     for (int64_t r = 0; r < x.n_rows; ++r) {
       float sum = 0.0F;
-      for (int64_t b = 0; b * kBlockElements < w.n_in; ++b) {
-        const char* block = blocks.data() + b * block_bytes(w.type);
-        const int8_t* values = q.values + (r * q.n_blocks + b) * kBlockElements;
+      for_groups(w.type, blocks.data(), w.n_in, [&](int64_t g, const Quanta& quanta) {
+        const int8_t* values = q.values + (r * q.n_blocks + g) * kGroupElements;
         int32_t dot = 0;
-        for (int64_t k = 0; k < kBlockElements; ++k) dot += block_value(w.type, block, k) * values[k];
-        const float scaled = block_scale(block) * static_cast<float>(dot);
-        sum = std::fma(scaled, q.scales[r * q.n_blocks + b], sum);
-      }
+        for (int64_t k = 0; k < kGroupElements; ++k) dot += (quanta.values[k] - zero) * values[k];
+        const float scaled = to_float(quanta.scale) * static_cast<float>(dot);
+        sum = std::fma(scaled, q.scales[r * q.n_blocks + g], sum);
+      });
       if (bias != nullptr) sum += bias[o];
       y.row(r)[o] = accumulate ? y.row(r)[o] + sum : sum;
     }

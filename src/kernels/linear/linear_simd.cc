@@ -151,10 +151,7 @@ void FewDots(const FewRows& a, int64_t begin, int64_t end) {
       return few_dots<f16>(a, begin, end);
     case DType::kBF16:
       return few_dots<bf16>(a, begin, end);
-    case DType::kI8:
-    case DType::kQ8_0:
-    case DType::kQ4_0:
-    case DType::kF64:
+    default:
       break;  // not for this kernel: linear()
   }
 }
@@ -167,10 +164,7 @@ void FewColumns(const FewRows& a, int64_t begin, int64_t end) {
       return few_columns<f16>(a, begin, end);
     case DType::kBF16:
       return few_columns<bf16>(a, begin, end);
-    case DType::kI8:
-    case DType::kQ8_0:
-    case DType::kQ4_0:
-    case DType::kF64:
+    default:
       break;
   }
 }

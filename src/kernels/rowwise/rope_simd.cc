@@ -96,10 +96,7 @@ void RotateStored(DType type, void* row, RopePairing pairing, const RopeTables& 
       return rotate(static_cast<f16*>(row), static_cast<f16*>(row), t.n_freq, pairing, t.cos, t.sin);
     case DType::kBF16:
       return rotate(static_cast<bf16*>(row), static_cast<bf16*>(row), t.n_freq, pairing, t.cos, t.sin);
-    case DType::kI8:
-    case DType::kQ8_0:
-    case DType::kQ4_0:
-    case DType::kF64:
+    default:
       break;  // refused below
   }
 }
