@@ -65,7 +65,7 @@ class ScoreCommand : public Command {
     Scorer scorer(session, stream, stream.has_bos());
     Outputs outputs = open_outputs(session, scorer);
     session.cache().reserve(std::max<int64_t>(0, total + 1 - session.cache().length()));
-    if (resumed_from_) print_note(fmt::format("going on from {} tokens", *resumed_from_));
+    if (resumed_from_) print_note(fmt::format("resuming from {} tokens", *resumed_from_));
     const bool interrupted = score_all(session, scorer, outputs, total);
     if (!interrupted) check_count(input_, scorer.result().tokens, stream.has_bos());
     outputs.nll.finish();

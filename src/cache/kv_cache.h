@@ -97,7 +97,7 @@ class KvCache {
   // further. Tokens of one chunk may lie in both parts (sep-stream's initial tokens), hence one stride per
   // token.
   void chunk_rows(int64_t layer, void** key_rows, void** value_rows, int64_t* head_strides);
-  // int8 alone: where the rows' scales go, likewise; strides in floats.
+  // Only for int8: where the rows' scales go, in the same way; strides in floats.
   void chunk_scales(int64_t layer, float** key_scales, float** value_scales, int64_t* head_strides);
   void rows_written(int64_t layer);
   // At most kMaxSpans.
@@ -116,7 +116,7 @@ class KvCache {
   void* key_row(int64_t layer, int64_t kv_head, SlotRef slot);
   void* value_row(int64_t layer, int64_t kv_head, SlotRef slot);
   int64_t row_bytes() const { return row_bytes_; }
-  // int8 alone: what the row's elements are multiplied by; else null.
+  // Only for int8: what the row's elements are multiplied by; else null.
   float* key_scale(int64_t layer, int64_t kv_head, SlotRef slot);
   float* value_scale(int64_t layer, int64_t kv_head, SlotRef slot);
   // Key and value (and scales) of one kv head, over another slot's.

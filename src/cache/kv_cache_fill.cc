@@ -50,7 +50,7 @@ void KvCache::fill(int64_t depth, FunctionRef<int32_t(int64_t position)> token_a
   reserve(depth);
   std::vector<int32_t> tokens(kChunk);
   while (length_ < depth) {
-    // The last one alone: what leaves the window goes when the next chunk begins.
+    // Only the last one: what leaves the window goes when the next chunk begins.
     const int64_t n = std::min({kChunk, std::max<int64_t>(1, depth - 1 - length_), max_chunk()});
     for (int64_t t = 0; t < n; ++t) tokens[t] = token_at(length_ + t);
     begin_chunk({tokens.data(), static_cast<size_t>(n)});

@@ -1,4 +1,4 @@
-// States of a KvCache: whole ones, to go on elsewhere, and marks, to come back to. In order: the layout, the
+// States of a KvCache: whole ones, to continue elsewhere, and marks, to return to. In order: the layout, the
 // counts, the plan of each group of layers, then the rows of each layer: per part and kv head the keys,
 // the values and their scales, oldest first, run by run of the ring.
 #include <algorithm>

@@ -52,7 +52,7 @@ void attention_row(const float* query, const Matrix& keys, int64_t head_column, 
 class AttentionMap : public AttentionProbe {
  public:
   // Keeps the weights of `layers` x `heads` for the first `n_rows` queries; shares are over all queries of
-  // all heads. Error (kOutOfRange) for a layer or head that the model has not.
+  // all heads. Error (kOutOfRange) for a layer or head that the model does not have.
   AttentionMap(const ModelConfig& config, std::span<const int32_t> tokens, const ClassRule& rule,
                const std::vector<int64_t>& layers, const std::vector<int64_t>& heads, int64_t n_rows,
                ThreadPool& pool);

@@ -65,7 +65,7 @@ Conversation::Prompt Conversation::next_prompt() const {
   const MarkedText text = settings_.chat.render(tokenizer_, messages_, settings_.clock);
   if (!turns_.empty()) {
     // The text that the tokens so far stand for: the prompt before, and its answer as the model gave it.
-    // Where it goes on behind that, so do the tokens; encoded anew, the answer could be cut into other ones.
+    // Where it continues after that, so do the tokens; encoded anew, the answer could be cut into other ones.
     const std::vector<ChatMessage> asked(messages_.begin(), messages_.end() - 2);
     std::string said = settings_.chat.render(tokenizer_, asked, settings_.clock).bytes();
     said += messages_[messages_.size() - 2].content;

@@ -40,7 +40,7 @@ class Conversation {
   using OnText = std::function<bool(const std::string&)>;  // false ends the answer
   // The user's turn and its answer; empty where `go_on` said no before the answer began: the turn is taken
   // back then. Afterwards the cache holds (or is to be fed) the text of the answer and no more: tokens of a
-  // stop string are rewound. Error as generate(); the conversation is of no more use then.
+  // stop string are rewound. Error as generate(); the conversation is unusable then.
   std::optional<Answer> answer(const std::string& text, const OnText& on_text,
                                const std::function<bool()>& go_on);
   // The last turn's answer again, with this seed, or with the seed after the last one. n_turns() > 0. With
@@ -50,7 +50,7 @@ class Conversation {
   // sampler goes back too). n_turns() > 0.
   std::string undo();
 
-  // What is needed to go on, and the turns. Error (kIo).
+  // Writes what is needed to continue, and the turns. Error (kIo).
   void save(const std::string& path) const;
   // In place of this conversation, the saved one; its next answer is what it would have been there, under the
   // same settings. Error as Session::restore, also for a state of something else, or with another chat

@@ -13,7 +13,7 @@
 namespace sepllm {
 
 struct TextInput {
-  std::vector<std::string> texts{};  // each tokenised alone, joined with nothing between; or
+  std::vector<std::string> texts{};  // each tokenised by itself, joined with nothing between; or
   std::string ids{};                 // a file of ids
   std::string bos = "auto";          // before the first text
   int64_t tokens = 0;                // text tokens at most; 0: all

@@ -27,7 +27,7 @@ enum class FinishReason {
   kLength,     // it has as many new tokens as were asked for
   kStop,       // a stop token or a stop string
   kCancelled,  // by who asked for it
-  kError,      // it could not go on: GenerateResult::failure says why
+  kError,      // it could not continue: GenerateResult::failure says why
 };
 const char* finish_reason_name(FinishReason reason);  // "length", "stop", "cancelled", "error"
 

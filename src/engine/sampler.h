@@ -16,8 +16,8 @@ struct SamplingSettings {
   int64_t top_k = 0;         // 0: off
   double top_p = 1.0;        // 1: off
   double min_p = 0.0;        // 0: off; keeps p >= min_p * max p
-  double repeat_penalty =
-      1.0;  // 1: off; over the last repeat_last_n tokens: logits > 0 are divided by it, others multiplied
+  // Over the last repeat_last_n tokens logits > 0 are divided by it, others multiplied; 1: off.
+  double repeat_penalty = 1.0;
   int64_t repeat_last_n = 64;
   int64_t seed = 0;
 };

@@ -29,8 +29,9 @@ struct SchedulerRequest {
   std::function<void(const GenerateResult&)> on_end{};
 };
 
-// What every sequence computes is what generate() computes for it alone, to the last bit: a prompt's chunks
-// run one sequence at a time, and rows of a decoding step do not depend on each other. Used from one thread.
+// What every sequence computes is what generate() computes for it by itself, to the last bit: a prompt's
+// chunks run one sequence at a time, and rows of a decoding step do not depend on each other. Used from one
+// thread.
 class Scheduler {
  public:
   // At most `max_active` sequences hold a cache at once (>= 1); others wait in order.

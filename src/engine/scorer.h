@@ -30,8 +30,8 @@ struct ScoreResult {
 };
 
 // Scores a stream chunk by chunk. The chunks are those of Session::feed from the stream's start, whatever
-// parts of it a run does, except the last one, which the stream's end cuts: a run that is to go on later with
-// the same bits is saved before that.
+// parts of it a run does, except the last one, which the stream's end cuts: a run that is to continue later
+// with the same bits is saved before that.
 class Scorer {
  public:
   // `has_bos`: the stream's first id is a BOS that is no text; the NLL of every text token is taken then,
@@ -47,7 +47,7 @@ class Scorer {
   std::span<const double> nll() const { return nll_; }
   const ScoreResult& result() const { return result_; }
 
-  // What restore() needs beside the session's own state.
+  // What restore() needs in addition to the session's own state.
   Json state() const;
   // Goes on from a state: the session must be the one saved with it, the stream at its start, of which as
   // much is taken as was fed, after a check that it is the same. Error (kInvalidArgument) naming `file`

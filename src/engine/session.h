@@ -50,7 +50,7 @@ class Session {
   Sequence prepare(std::span<const int32_t> tokens);
   // After Decoder::forward with them.
   void entered(std::span<const int32_t> tokens);
-  // Whether the session can go on: not after a pass that ended with an exception.
+  // Whether the session can continue: not after a pass that ended with an exception.
   bool usable() const { return !in_pass_; }
 
   // A session that gives the same bits as this one for whatever follows: the cache is copied, the marks too.
@@ -58,10 +58,10 @@ class Session {
   Session fork(const Context& ctx) const;
 
   // --- States (session_state.cc) ---
-  // Writes all that is needed to go on, at once or not at all. `extra`: what the caller wants to find again
-  // (an object). Error (kIo).
+  // Writes all that is needed to continue, at once or not at all. `extra`: what the caller wants to find
+  // again (an object). Error (kIo).
   void save(const std::string& path, const Json& extra = Json::object()) const;
-  // Goes on where the saved session was, with the same bits in every later result (if its tokens come in
+  // Continues where the saved session was, with the same bits in every later result (if its tokens come in
   // chunks that end where its own would have ended), and returns `extra`. Error (kBadFile), and the session
   // as it was, for a file that is damaged or was saved with another model, weights, policy, type of cache,
   // separators or prefill chunk; (kUnsupported) for one of another version that this program does not read. A

@@ -52,7 +52,7 @@ std::vector<int64_t> capacities_in(const JsonObject& header) {
 
 }  // namespace
 
-// What a state belongs to; equal for two sessions iff one can go on from the other's.
+// What a state belongs to; equal for two sessions iff one can continue from the other's.
 Json Session::identity() const {
   return {{"model", {{"family", model_.config().family}, {"fingerprint", model_fingerprint(model_.decoder)}}},
           {"policy", policy_json(settings_)},

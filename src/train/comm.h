@@ -23,7 +23,7 @@ Part part_of(Part whole, int64_t r, int64_t n_ranks);
 // What rank r does of n tasks: parts as equal as can be, in order.
 Part share_of(int64_t n, int64_t r, int64_t n_ranks);
 
-// Thrown on all ranks alike by Comm::run_or_fail_together(): nobody waits for anybody.
+// Thrown on all ranks by Comm::run_or_fail_together(), so that no rank waits for another.
 // what(): for write_options().
 class SharedFailure : public std::exception {
  public:
@@ -34,17 +34,17 @@ class SharedFailure : public std::exception {
   std::string what_;
 };
 
-// All ranks call the same operations in the same order. A thread of its own moves the bytes while the caller
-// computes, and notices ranks that have died or stand still (train/heartbeats.h). Where there is one rank,
-// every call returns at once.
+// Collective operations: all ranks call the same ones in the same order. A separate thread moves the bytes
+// while the caller computes, and notices ranks that have died or make no progress (train/heartbeats.h). With
+// one rank every call returns at once.
 class Comm {
  public:
   struct Options {
-    // Called, from any thread, with a sentence for people, when a rank does not answer any more or the
-    // transport fails. All ranks are ended after it.
+    // Called, from any thread, with a sentence for people, when a rank no longer answers or the transport
+    // fails. All ranks end after it.
     std::function<void(const std::string&)> on_lost = [](const std::string&) {};
-    // Seconds after which a rank is taken for lost that gives no sign of life, or whose caller neither gives
-    // one (base/sign_of_life.h) nor waits for others.
+    // Seconds after which a rank counts as lost: one that sends no heartbeat, or whose caller neither makes
+    // progress (base/sign_of_life.h) nor waits for others.
     double timeout = 30;
   };
 
@@ -65,34 +65,36 @@ class Comm {
   // All ranks: those on the same host in the same control group of memory, this one included, ascending.
   std::vector<int> ranks_sharing_memory();
 
-  // Begun here, ended by wait(): until then the array must neither be read nor changed. part_of(all of data,
-  // r) of rank r becomes the sum of all ranks' (the other parts stay what they are) ...
+  // These two begin here and have ended after wait(): until then the array must neither be read nor changed.
+  // Reduce-scatter: rank r's part_of(all of data, r) becomes the sum over all ranks; its other parts stay as
+  // they are.
   void start_reduce_scatter(std::span<float> data);
-  // ... and becomes that of every rank.
+  // All-gather: on every rank, part_of(all of data, r) becomes what rank r has there.
   void start_all_gather(std::span<float> data);
   void wait();
 
-  // The rest is ended when it returns. Sums, the same bits on every rank.
+  // All others have ended when they return. Sums over all ranks, with the same bits on every rank.
   void sum(std::span<double> values);
   bool any(bool value);
-  // Rank 0's.
+  // Every rank gets what rank 0 has.
   std::string broadcast(const std::string& text);
   void broadcast(std::span<float> data);
   std::vector<std::string> all_texts(const std::string& own);  // by rank
-  // `whole` is an array of n elements on rank 0 (null elsewhere), `part` this rank's part of it.
+  // Rank 0 has `whole`, an array of n elements (null elsewhere), and every rank `part`, its part_of() it.
+  // gather() copies the parts into the whole, scatter() the whole into the parts.
   void gather(int64_t n, const float* part, float* whole);
   void scatter(int64_t n, const float* whole, float* part);
 
-  // Does some work of this rank's own, in which it must not speak to the others. Where it fails on any rank,
-  // all throw SharedFailure, which names the rank; one rank alone throws what its work threw.
+  // Does some work of this rank's own, without any call of this class. If it fails on any rank, all ranks
+  // throw SharedFailure, which names that rank; a single rank throws what its work threw.
   void run_or_fail_together(const std::function<void()>& work);
 
   void set_timeout(double seconds);  // Options::timeout, from now on
-  // What this rank's caller does from now on, for the sentence about a rank that stands still: a literal, as
-  // "computing step", and the step's number, if it is not 0.
+  // What this rank's caller is doing from now on, for the message about a rank without progress: a literal,
+  // such as "computing step", and the step's number if it is not 0.
   void set_activity(const char* what, int64_t step = 0);
 
-  // All ranks: the last call. Not after a failure of this rank alone: abort() then, which ends all ranks.
+  // All ranks: the last call. After a failure of only this rank call abort() instead, which ends all ranks.
   void leave();
   void abort(int exit_code);
 

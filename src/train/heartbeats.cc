@@ -51,7 +51,7 @@ void Heartbeats::send(Partner& p, char kind) {
 
 std::string Heartbeats::standing(int rank, const char* activity) const {
   return fmt::format(
-      "{} has made no progress for {:.0f} seconds while {}: it hangs; the run goes on from its last "
+      "{} has made no progress for {:.0f} seconds while {}: it hangs; the run will continue from its last "
       "checkpoint",
       name_(rank), limit_.load(), activity);
 }
@@ -65,8 +65,8 @@ std::string Heartbeats::find_lost(const Partner& p) const {
     return standing(p.rank, p.last.activity);
   if (silent <= limit) return "";
   return fmt::format(
-      "{} has not answered for {:.0f} seconds: it has died, hangs, or cannot be reached; the run goes on "
-      "from its last checkpoint",
+      "{} has not answered for {:.0f} seconds: it has died, hangs, or cannot be reached; the run will "
+      "continue from its last checkpoint",
       name_(p.rank), limit);
 }
 
@@ -102,7 +102,7 @@ std::string Heartbeats::round(const Caller& caller) {
   if (all_starve()) {
     return fmt::format(
         "all ranks wait for each other, and nothing has arrived for {:.0f} seconds: the network between "
-        "some of them has failed; the run goes on from its last checkpoint",
+        "some of them has failed; the run will continue from its last checkpoint",
         limit);
   }
   return "";

@@ -1,6 +1,6 @@
-// Signs of life between the ranks of a run: once a second from every rank to rank 0 and from there to every
-// rank, with what the rank's caller does. Finds ranks that are silent, and ranks that live but do not move
-// on.
+// Heartbeats between the ranks of a run: once a second from every rank to rank 0, and from there to every
+// rank, with what the rank's caller is doing. They find ranks that are silent, and ranks that are alive but
+// make no progress.
 #pragma once
 
 #include <atomic>

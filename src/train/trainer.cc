@@ -118,7 +118,7 @@ std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
       auto found = std::make_unique<OpenCheckpoint>(path, *learner_, [&](const TrainState& state) {
         check_same_run(state, config_, inputs_.data->fingerprint(), path);
       });
-      callbacks_.on_note(fmt::format("going on after step {} of {}", found->state().step, path));
+      callbacks_.on_note(fmt::format("continuing after step {} of {}", found->state().step, path));
       return found;
     } catch (const Error& e) {
       // A file of another run or another version is no accident: going on would bury it.

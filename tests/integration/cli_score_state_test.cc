@@ -112,6 +112,33 @@ TEST_F(ScoreState, AStreamThatEndedGoesOnWithMoreTokensUnderEveryPolicy) {
   }
 }
 
+// From a pipe, whose length is not known, a cache grows as the stream comes: after a break as without it.
+TEST_F(ScoreState, AStreamOfUnknownLengthReservesWhatItWouldHaveReserved) {
+  const std::string text = read_file(text_);
+  const std::vector<Strings> policies = {{"--policy", "full"},
+                                         {"--policy", "fixed", "--window", "32"},
+                                         {"--policy", "sep", "--window", "32", "--kv", "q8"},
+                                         {"--policy", "sink-stream", "--capacity", "90"},
+                                         with(stream(), {"--seps", "unbounded", "--capacity", "128"})};
+  const auto run = [&](const Strings& arguments) {
+    const ProgramResult result = run_sepllm(
+        with_model("score", Strings{"--text", "/dev/stdin", "--prefill-chunk", "64", "--json"} + arguments),
+        text);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return parse_json(result.out, "standard output");
+  };
+  for (size_t k = 0; k < policies.size(); ++k) {
+    SCOPED_TRACE(policies[k][1]);
+    const std::string state = in("pipe" + std::to_string(k));
+    for (const char* tokens : {"700", "1500", "2600"}) {
+      const Strings some = policies[k] + Strings{"--tokens", tokens};
+      const Json broken = run(some + Strings{"--state", state});
+      EXPECT_EQ(broken.contains("resumed_from"), std::string(tokens) != "700");
+      expect_same_figures(broken, run(some));
+    }
+  }
+}
+
 // At every write, fsync and rename there is: the run that follows goes on from the last state that was whole.
 TEST_F(ScoreState, KilledAtAnyCallOfASave) {
   const Strings whole_flags = score(stream() + outputs("whole") + Strings{"--tokens", "2000", "--json"});

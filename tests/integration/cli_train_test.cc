@@ -129,7 +129,7 @@ TEST_F(Train, WritesSamplesOfText) {
   ASSERT_EQ(shell().run(ShellRun::with_fault("rename:3:kill"), train("broken", samples)), 128 + SIGKILL);
   EXPECT_GT(trace("broken").back()["step"], 7);
   ASSERT_EQ(shell().run("", train("broken", samples)), 0) << shell().err();
-  EXPECT_NE(shell().err().find("going on after step 7"), std::string::npos) << shell().err();
+  EXPECT_NE(shell().err().find("continuing after step 7"), std::string::npos) << shell().err();
   EXPECT_EQ(read_file(in("broken") + "/samples.jsonl"), texts);
   EXPECT_EQ(trace("broken"), trace("whole"));
 }
@@ -306,7 +306,7 @@ TEST_F(Train, ThePolicyChangesAtItsStepAlsoAfterABreak) {
     std::filesystem::remove_all(in("broken"));
     ASSERT_EQ(shell().run(ShellRun::with_fault(when), train("broken", later)), 128 + SIGKILL);
     ASSERT_EQ(shell().run("", train("broken", later)), 0) << shell().err();
-    EXPECT_NE(shell().err().find("going on after step"), std::string::npos);
+    EXPECT_NE(shell().err().find("continuing after step"), std::string::npos);
     EXPECT_EQ(trace("broken"), b);
   }
 }

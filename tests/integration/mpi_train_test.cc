@@ -144,7 +144,7 @@ TEST_F(MpiTrain, GoesOnWithAnotherNumberOfRanks) {
   ASSERT_EQ(shell().run("", train("alone", steps(90))), 0) << shell().err();
   ASSERT_EQ(shell().run("", train("mixed", steps(30))), 0) << shell().err();
   run(2, "mixed", steps(60));
-  EXPECT_NE(shell().err().find("going on after step 30"), std::string::npos);
+  EXPECT_NE(shell().err().find("continuing after step 30"), std::string::npos);
   ASSERT_EQ(shell().run("", train("mixed", steps(90))), 0) << shell().err();
   const std::vector<Json> alone = trace("alone"), mixed = trace("mixed");
   ASSERT_EQ(alone.size(), mixed.size());

@@ -114,7 +114,7 @@ TEST_F(TrainFaults, KilledAtRandomMomentsAgainAndAgain) {
   while (kills < most) {
     const double seconds = whole.count() * 2 * share * static_cast<double>(random() % 1000) / 1000;
     const int code = shell().run("timeout -s KILL " + std::to_string(seconds), train("broken", longer));
-    resumed += shell().err().find("going on after step") != std::string::npos ? 1 : 0;
+    resumed += shell().err().find("continuing after step") != std::string::npos ? 1 : 0;
     if (code == 128 + SIGKILL) {
       ++kills;
       continue;
@@ -145,7 +145,7 @@ TEST_F(TrainFaults, ATerminatedRunSavesAndGoesOn) {
   ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=" + std::to_string(steps + 3), "--set",
                                         "lr_decay_steps=100"})),
             0);
-  EXPECT_NE(shell().err().find("going on after step " + std::to_string(steps)), std::string::npos);
+  EXPECT_NE(shell().err().find("continuing after step " + std::to_string(steps)), std::string::npos);
 }
 
 // A full disk, one that fails, a folder that cannot be written: one clear line, the checkpoint that was there
@@ -213,7 +213,7 @@ TEST_F(TrainFaults, ABrokenCheckpointIsPassedOverForTheOneBefore) {
     put(newest, content);
     run_well(small("a"));
     EXPECT_NE(shell().err().find("passed over: " + newest), std::string::npos) << shell().err();
-    EXPECT_NE(shell().err().find("going on after step 8"), std::string::npos) << shell().err();
+    EXPECT_NE(shell().err().find("continuing after step 8"), std::string::npos) << shell().err();
     EXPECT_NE(read_file(newest), content);
   }
   expect_same_run("a", "whole");
@@ -304,7 +304,7 @@ TEST_F(TrainFaults, ARunOfNothingButNansEndsWithAnError) {
     EXPECT_EQ(steps[0]["step"], 0);
     for (size_t k = 1; k < steps.size(); ++k) EXPECT_TRUE(steps[k]["skipped"]);
   }
-  EXPECT_NE(shell().err().find("going on after step 14"), std::string::npos) << shell().err();
+  EXPECT_NE(shell().err().find("continuing after step 14"), std::string::npos) << shell().err();
 }
 
 // An id that the model has no row for: in the held-out part it is found before anything is written, elsewhere
