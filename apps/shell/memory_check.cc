@@ -43,7 +43,7 @@ std::string memory_text(const MemoryAtHand& at_hand) {
   constexpr int64_t kUnknown = MemoryAtHand{}.bytes;
   if (at_hand.bytes == kUnknown) return "unknown";
   if (at_hand.most == kUnknown || at_hand.most <= at_hand.bytes) return human_bytes(at_hand.bytes);
-  return fmt::format("{}, {} with swap", human_bytes(at_hand.bytes), human_bytes(at_hand.most));
+  return fmt::format("{}, {} with swap and reserves", human_bytes(at_hand.bytes), human_bytes(at_hand.most));
 }
 
 std::string memory_hint() {

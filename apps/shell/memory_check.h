@@ -29,7 +29,7 @@ void check_weights_fit(const std::string& name, const ModelConfig& config, const
 void check_cache_fits(const Model& model, const PolicySettings& settings, const RunLength& length,
                       const MemoryAtHand& at_hand);
 
-// "3.4 GiB", "3.4 GiB, 5.4 GiB with swap", "unknown".
+// "3.4 GiB", "3.4 GiB, 5.4 GiB with swap and reserves", "unknown".
 std::string memory_text(const MemoryAtHand& at_hand);
 
 // For the hint of an Error about memory: what to do where the system's figures are wrong.

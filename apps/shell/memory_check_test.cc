@@ -64,9 +64,9 @@ TEST_F(MemoryCheck, WeightsOfTheirOwnMustFit) {
       {"error: m: ", "expected at most 4.0 GiB", "got 4.0 GiB of weights", "--weights", "SEPLLM_MEMORY"});
   // Where there is swap they can be had, and are slow.
   expect_parts(weights({.owned = 5 * kGiB}, memory(4 * kGiB, 5 * kGiB)),
-               {"m: 5.0 GiB", "(4.0 GiB, 5.0 GiB with swap)", "it runs, but swaps"});
+               {"m: 5.0 GiB", "(4.0 GiB, 5.0 GiB with swap and reserves)", "it runs, but swaps"});
   expect_parts(weights({.owned = 5 * kGiB + 1}, memory(4 * kGiB, 5 * kGiB)),
-               {"error: ", "at most 4.0 GiB, 5.0 GiB with swap"});
+               {"error: ", "at most 4.0 GiB, 5.0 GiB with swap and reserves"});
 }
 
 TEST_F(MemoryCheck, MappedWeightsNeedNotFitButAreSlow) {
@@ -99,7 +99,7 @@ TEST_F(MemoryCheck, TheCacheMustFit) {
   expect_parts(cache({.certain = 10, .possible = 2'000'000}, memory(kGiB)),
                {"up to 1.4 GiB of cache for 2000000 tokens", "1.0 GiB"});
   expect_parts(cache({.certain = 2'000'000}, memory(kGiB, 2 * kGiB)),
-               {"1.4 GiB of cache", "2.0 GiB with swap"});
+               {"1.4 GiB of cache", "2.0 GiB with swap and reserves"});
   PolicySettings q8;
   q8.kv = DType::kI8;
   EXPECT_EQ(cache({.certain = 2'000'000}, memory(kGiB), q8), "");

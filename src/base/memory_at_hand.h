@@ -12,7 +12,7 @@ struct MemoryAtHand {
   // Bytes that can be had without swapping: what the machine has free or can free (pages of files), and what
   // the control groups of this process leave it (base/cgroup.h), whichever is less.
   int64_t bytes = std::numeric_limits<int64_t>::max();
-  // Bytes with swap, and with all that the kernel can drop: beyond it, it ends a process. Never less.
+  // Bytes with swap, and with what the kernel keeps in reserve: beyond it, it ends a process. Never less.
   int64_t most = std::numeric_limits<int64_t>::max();
 };
 

@@ -217,6 +217,11 @@ TEST(Comm, NumbersTextsAndArrays) {
   }
 }
 
+TEST(Comm, RanksOfOneMachineShareItsMemory) {
+  on_ranks(3, [](Comm& comm) { EXPECT_EQ(comm.ranks_sharing_memory(), (std::vector<int>{0, 1, 2})); });
+  EXPECT_EQ(Comm().ranks_sharing_memory(), std::vector<int>{0});
+}
+
 TEST(Comm, WhatFailsOnOneRankFailsOnAll) {
   on_ranks(3, [&](Comm& comm) {
     try {
