@@ -37,6 +37,19 @@ std::string cache_text(int64_t bytes, int64_t tokens) {
   return fmt::format("{} of cache for {} token{}", human_bytes(bytes), tokens, tokens == 1 ? "" : "s");
 }
 
+// `what`: "model" or "cache", which is the larger part of what does not fit.
+[[noreturn]] void fail(const std::string& name, const std::string& what, const std::string& got,
+                       const MemoryAtHand& at_hand) {
+  const std::string hint = what == "cache" ? "fewer tokens, --kv f16 or q8, or a --policy that keeps less"
+                                           : "--weights native leaves weights in their files, and --weights "
+                                             "q8_0 and q4_0 make them smaller";
+  throw Error(ErrorCode::kOutOfRange, "the " + what + " does not fit the memory at hand",
+              {.file = name,
+               .expected = "at most " + memory_text(at_hand),
+               .got = got,
+               .hint = hint + "; " + memory_hint()});
+}
+
 }  // namespace
 
 std::string memory_text(const MemoryAtHand& at_hand) {
@@ -55,14 +68,9 @@ void check_weights_fit(const std::string& name, const ModelConfig& config, const
   const int64_t room = left_of(at_hand.most, weights.owned);
   const int64_t cache = certain_bytes(config, settings, length, room);
   if (weights.owned > at_hand.most || cache > room) {
-    const std::string of_cache = cache > 0 ? " and " + cache_text(cache, length.certain) : "";
-    throw Error(ErrorCode::kOutOfRange, "the model does not fit the memory at hand",
-                {.file = name,
-                 .expected = "at most " + memory_text(at_hand),
-                 .got = fmt::format("{} of weights{}", human_bytes(weights.owned), of_cache),
-                 .hint = "--weights native leaves weights in their files, --weights q8_0 and q4_0 make them "
-                         "smaller, and --kv and --policy the cache; " +
-                         memory_hint()});
+    const std::string of_weights = human_bytes(weights.owned) + " of weights",
+                      of_cache = cache > 0 ? " and " + cache_text(cache, length.certain) : "";
+    fail(name, cache > weights.owned ? "cache" : "model", of_weights + of_cache, at_hand);
   }
   if (weights.mapped <= left_of(at_hand.bytes, weights.owned) && weights.owned <= at_hand.bytes) return;
   log_warning(fmt::format(
@@ -76,11 +84,7 @@ void check_cache_fits(const Model& model, const PolicySettings& settings, const 
                       const MemoryAtHand& at_hand) {
   const int64_t certain = certain_bytes(model.config(), settings, length, at_hand.most);
   if (certain > at_hand.most) {
-    throw Error(ErrorCode::kOutOfRange, "the cache does not fit the memory at hand",
-                {.file = model.name,
-                 .expected = "at most " + memory_text(at_hand),
-                 .got = cache_text(certain, length.certain),
-                 .hint = "fewer tokens, --kv f16 or q8, or a --policy that keeps less; " + memory_hint()});
+    fail(model.name, "cache", cache_text(certain, length.certain), at_hand);
   }
   const int64_t mapped = weight_memory(model.decoder.weights()).mapped;
   const int64_t tokens = std::max(length.certain, length.possible);

@@ -32,9 +32,9 @@ class CliMemory : public RandomModelTest {};
 TEST_F(CliMemory, RunsThatFitNoMachine) {
   const StatedMemory memory("1T");
   const std::string ids = write("some.ids", "1 2 3 4 5 6");
-  expect_failure(
-      with_model("score", {"--ids", ids, "--tokens", "1000000000000"}),
-      {"the model does not fit the memory at hand", "at most", "TiB of cache for 1000000000000 tokens"});
+  expect_failure(with_model("score", {"--ids", ids, "--tokens", "1000000000000"}),
+                 {"the cache does not fit the memory at hand", "--kv", "at most",
+                  "TiB of cache for 1000000000000 tokens"});
   expect_failure({"bench", "decode", "--shape", "sepllm-5m", "-d", "1000000000"},
                  {"out of memory for the caches", "TiB"});
 }
@@ -68,7 +68,7 @@ TEST_F(CliMemory, ACacheThatMustGrowBeyondItIsAnError) {
   const std::string text = write("long.txt", std::string(500, 'x'));
   const std::vector<std::string> score = with_model("score", {"--text", text});
   expect_failure(score + std::vector<std::string>{"--tokens", "400"},
-                 {"the model does not fit the memory at hand", "300.0 KiB of cache for 400 tokens"});
+                 {"the cache does not fit the memory at hand", "300.0 KiB of cache for 400 tokens"});
   // (Where the length comes to light only when the text is read the weights have been warned of.)
   EXPECT_NE(run_sepllm(score).err.find("the cache does not fit the memory at hand"), std::string::npos);
   EXPECT_EQ(run_sepllm(score + std::vector<std::string>{"--policy", "sink", "--window", "16",
