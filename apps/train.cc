@@ -58,8 +58,8 @@ class TrainCommand : public Command {
   }
 
  private:
-  // Seconds. The file of settings is rank 0's alone: what holds before the ranks have met is what the command
-  // says to all.
+  // Seconds until all ranks must have met. Only rank 0 reads the file of settings, so that before then the
+  // limit can come only from --set, which all ranks get.
   double start_limit() const {
     constexpr double kUsual = 50;
     for (const std::string& change : changes_) {
@@ -146,7 +146,7 @@ class TrainCommand : public Command {
     if (comm.is_root()) write_report(config.save);
     if (!done) {
       callbacks.on_note(
-          fmt::format("stopped after step {}: saved, the same command goes on", trainer.step()));
+          fmt::format("stopped after step {}: saved; the same command continues", trainer.step()));
       return 128 + (guard.interrupted() && !guard.terminated() ? SIGINT : SIGTERM);
     }
     if (!comm.is_root()) return 0;

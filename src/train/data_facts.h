@@ -1,4 +1,4 @@
-// What `prepare` notes beside a token file, in PREFIX.meta.json: whose ids they are. Files of other programs
+// What `prepare` notes next to a token file, in PREFIX.meta.json: whose ids they are. Files of other programs
 // have no such note.
 #pragma once
 

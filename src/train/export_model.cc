@@ -27,7 +27,7 @@ void write_weights(const std::string& path, Parameters& parameters, DType type) 
   for (const SafetensorsTensor& t : writer.order()) {
     for (const ParameterInfo& p : parameters.list()) {
       if (p.name != t.name) continue;
-      if (type == DType::kF32) {  // as they are: no copy beside a training run's memory
+      if (type == DType::kF32) {  // as they are: no copy in addition to a training run's memory
         writer.write(parameters.values(p));
         continue;
       }

@@ -51,7 +51,7 @@ void Learner::set_weight_storage(DType type) {
 
 void Learner::reserve(const PassBytes& bytes) {
   // Samples with more separators than any that the plan has seen take a little more; what nobody touches
-  // costs addresses alone.
+  // costs only addresses.
   arena_.reserve(bytes.arena + bytes.arena / 16);
   workspace_.reserve(bytes.workspace);
 }
@@ -162,10 +162,11 @@ void Learner::step(const AdamwStep& step) {
   const auto& list = parameters_.list();
   auto p = list.begin();
   for (const Shard& s : shards_) {
+    // Of each bucket this rank updates its own elements, parameter by parameter ...
     const int64_t end = s.own.begin + s.own.n;
     while (p->offset + p->size <= s.own.begin && p + 1 != list.end()) ++p;
     for (auto q = p; q != list.end() && q->offset < end;) {
-      // Neighbours that decay alike go through as one array (the padding between them stays zero).
+      // Neighbours with the same decay go through as one array (the padding between them stays zero).
       auto next = q + 1;
       while (next != list.end() && next->decays == q->decays) ++next;
       const int64_t from = std::max(q->offset, s.own.begin),
@@ -178,6 +179,7 @@ void Learner::step(const AdamwStep& step) {
       }
       q = next;
     }
+    // ... and sends them to the others while it updates the next bucket.
     comm_.start_all_gather({parameters_.data() + s.bucket.begin, static_cast<size_t>(s.bucket.n)});
   }
   comm_.wait();

@@ -1,6 +1,6 @@
 // A model in training: its parameters, their gradients and moments, and the two halves of a step. It knows no
 // files, schedules or clocks. Where a run has several ranks, each has all parameters and its own samples'
-// gradients, but the moments of its shard alone.
+// gradients, but only the moments of its shard.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ struct TrainingPatterns {
 class Learner {
  public:
   // All parameters zero: load() or initialise() them. Error (kOutOfRange) where memory is not enough.
-  // `comm`: the ranks of the run; null: this one alone. With Memory::kAddresses and an idle pool it computes
+  // `comm`: the ranks of the run; null: only this one. With Memory::kAddresses and an idle pool it computes
   // nothing and finds out what memory it would take.
   Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm = nullptr, Memory memory = Memory::kZeros);
 
@@ -58,13 +58,13 @@ class Learner {
   void clear_gradients();
   // Adds the gradient of factor * (sum of the losses of all targets) of these samples, which go through the
   // model together; all of one length. Returns that sum, natural-log. `last`: the ranks' gradients are summed
-  // after it, those of the last layers already while the backward pass goes on to the first.
+  // after it, those of the last layers already while the backward pass continues to the first.
   double accumulate(std::span<const Sample> samples, double factor, bool last = true);
-  // The sum of the losses alone.
+  // Only the sum of the losses.
   double evaluate(std::span<const Sample> samples);
   // All ranks, after the last samples: of the sum of all ranks' gradients.
   double gradient_norm();
-  // All ranks: one step of AdamW over all parameters; weight_decay is for matrices and embeddings alone.
+  // All ranks: one step of AdamW over all parameters; weight_decay is only for matrices and embeddings.
   void step(const AdamwStep& step);
 
   // All ranks: hand rank 0's `take` (or have its `give` fill) the first or second moments of all parameters,
@@ -83,14 +83,14 @@ class Learner {
   // Of attention, if every token of a sample of `length` saw all before it.
   double full_attention_flops(int64_t length) const;
 
-  // What a pass over samples takes beside parameters, gradients and moments: the most of all so far.
+  // What a pass over samples takes in addition to parameters, gradients and moments: the most of all so far.
   struct PassBytes {
     int64_t activations = 0;           // kept for the backward pass
-    int64_t loss = 0;                  // beside them: logits of a block of rows, scratch
-    int64_t activation_gradients = 0;  // in the backward pass, beside the activations
-    int64_t backward = 0;              // and beside both: scratch, a layer's activations made again
+    int64_t loss = 0;                  // in addition: logits of a block of rows, scratch
+    int64_t activation_gradients = 0;  // in the backward pass, in addition to activations
+    int64_t backward = 0;              // in addition to both: scratch, a layer's activations made again
     int64_t arena = 0;                 // the most of all that; loss and backward are not there at one time
-    int64_t workspace = 0;             // beside it: the activations of one layer, where they are kept packed
+    int64_t workspace = 0;             // the activations of one layer, where they are kept packed
   };
   const PassBytes& pass_bytes() const { return pass_bytes_; }
   // Takes the memory of passes in one piece. Before the first of them.

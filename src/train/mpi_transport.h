@@ -8,7 +8,7 @@ namespace sepllm {
 // Whether this process was started as one of several ranks (or as the only one, by mpirun).
 bool started_by_mpi();
 
-// Loads the MPI module that lies beside the program and starts MPI, on the thread that calls it. Error
+// Loads the MPI module next to the program and starts MPI, on the thread that calls it. Error
 // (kUnsupported) where it is missing, (kIo) where MPI fails.
 std::unique_ptr<Transport> start_mpi();
 

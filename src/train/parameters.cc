@@ -124,7 +124,7 @@ void Parameters::load(const std::string& folder, const ModelSpec& spec) {
       row_to_f32(*type, static_cast<const char*>(entry.data) + from * dtype_size(*type),
                  std::min(kPiece, p.size - from), values(p) + from);
     }
-    store.forget(name);  // its pages: the file need not lie in memory beside its copy
+    store.forget(name);  // its pages: the file need not be in memory next to its copy
   }
 }
 

@@ -69,7 +69,8 @@ class Parameters {
   std::vector<ParameterInfo> list_;
   int64_t size_ = 0;
   Memory memory_;
-  Buffer buffer_, rounded_;  // rounded_: bf16, laid out alike; empty where the values themselves are read
+  Buffer buffer_,
+      rounded_;  // rounded_: bf16, with the same layout; empty where the values themselves are read
   bool rounded_is_old_ = true;
 };
 

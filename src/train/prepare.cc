@@ -73,7 +73,7 @@ PrepareReport prepare_tokens(DocumentReader& reader, const Tokenizer& tokenizer,
       writer.end_document();
       begin = end;
     }
-    writer.add(ids.subspan(begin));  // of a document that goes on
+    writer.add(ids.subspan(begin));  // of a document that continues
     report.empty += tokens.counts.empty;
     report.text_bytes += tokens.counts.text_bytes;
     report.tokens += tokens.counts.tokens;

@@ -1,4 +1,4 @@
-// What lies in the folder of a training run beside its checkpoints (train/train_state.h), and reading it.
+// What is in the folder of a training run next to its checkpoints (train/train_state.h), and reading it.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct TextSample {
   std::string text;
 };
 
-// All that a run has told so far; it may be still going on, or have been broken off anywhere.
+// All that a run has logged so far; it may be still running, or have been interrupted anywhere.
 struct RunRecord {
   std::string name;                // of its folder, or as much of the path as tells it from others'
   Json settings;                   // null: not known

@@ -1,4 +1,4 @@
-// What may change in the settings of a run that goes on, and what may not.
+// What may change in the settings of a run that continues, and what may not.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace sepllm {
 
-// Whether a run of `config` may go on after the checkpoint `state` of `file`: the model, the data and the
+// Whether a run of `config` may continue after the checkpoint `state` of `file`: the model, the data and the
 // seed are what they were, and so is what attention saw in the steps that are done; all else may change
 // (steps, rates, batch sizes, intervals, where files lie). Error (kInvalidArgument) naming the key, its value
 // then and now.

@@ -95,7 +95,8 @@ void check(const TrainConfig& c, const std::string& file) {
 }
 
 void declare_train_options(OptionSet* o, TrainConfig* c) {
-  o->add_string("init_from", &c->init_from, "checkpoint (HF folder) to go on from; none: a new model", "DIR");
+  o->add_string("init_from", &c->init_from, "checkpoint (HF folder) to continue from; none: a new model",
+                "DIR");
   o->add_choice("family", &c->family, {"gpt_neox", "llama", "gpt2", "falcon"}, "of a new model");
   o->add_choice("init", &c->init, {"pythia", "gpt2"}, "how a new model's weights are drawn");
   o->add_int("n_layers", &c->n_layers, 1, 10'000, "layers (needed by a new model)").default_value = {};

@@ -15,7 +15,7 @@
 namespace sepllm {
 
 struct TrainConfig {
-  // The model: a checkpoint to go on from, or a new one of these sizes.
+  // The model: a checkpoint to continue from, or a new one of these sizes.
   std::string init_from;            // HF folder
   std::string family = "gpt_neox";  // gpt_neox, llama, gpt2, falcon
   std::string init = "pythia";      // weights of a new model: pythia or gpt2

@@ -24,7 +24,7 @@ struct TrainInputs {
   TrainingPatterns patterns(const TrainConfig& config, const PolicySettings& settings) const;
 };
 
-// All ranks: rank 0 alone reads the model's config.json. Error for whatever is wrong with model, tokenizer or
+// All ranks: only rank 0 reads the model's config.json. Error for whatever is wrong with model, tokenizer or
 // data on any rank (Comm::run_or_fail_together).
 TrainInputs open_train_inputs(const TrainConfig& config, Comm& comm);
 

@@ -1,5 +1,5 @@
-// Checkpoints of a training run: all that a run needs to go on as if it had never stopped, one file for each,
-// FOLDER/step-000000123.ckpt, there whole or not at all (checkpoint/state_file.h).
+// Checkpoints of a training run: all that a run needs to continue as if it had never stopped, one file for
+// each, FOLDER/step-000000123.ckpt, there whole or not at all (checkpoint/state_file.h).
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace sepllm {
 
-// What there is beside the arrays. All in one header, so that a checkpoint explains itself.
+// All but the arrays. It is the header of the file, so that a checkpoint explains itself.
 struct TrainState {
   int64_t step = 0;  // steps done
   TokenData::Position position;
@@ -25,7 +25,7 @@ struct TrainState {
 };
 
 std::string checkpoint_path(const std::string& folder, int64_t step);
-// Steps of the checkpoints that lie in `folder`, ascending, by their names alone.
+// Steps of the checkpoints that lie in `folder`, ascending; only their names are read.
 std::vector<int64_t> checkpoint_steps(const std::string& folder);
 
 // Removes the unfinished files and folders that a killed run has left there. Nobody else may be at work in
@@ -56,10 +56,10 @@ TrainState parse_checkpoint_header(const Json& header, const std::string& file);
 // Takes over parameters (on rank 0) and moments. All ranks; null on all but rank 0.
 void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner);
 
-// Reads the parameters alone. Error as OpenCheckpoint.
+// Reads only the parameters. Error as OpenCheckpoint.
 TrainState load_checkpoint_parameters(const std::string& path, Parameters* parameters);
 
-// Checks a whole file and reads its state alone.
+// Checks a whole file and reads only its state.
 TrainState read_checkpoint_state(const std::string& path);
 
 }  // namespace sepllm

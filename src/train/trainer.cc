@@ -24,10 +24,10 @@ constexpr int64_t kMostNotFinite = 20;
 [[noreturn]] void refuse_numbers(int64_t step) {
   throw Error(
       ErrorCode::kOutOfRange,
-      fmt::format("the loss or its gradient was no finite number in the last {} steps (up to step {}): none "
-                  "of them was taken",
+      fmt::format("the loss or its gradient was not finite in the last {} steps (up to step {}): none of "
+                  "them was applied",
                   kMostNotFinite, step),
-      {.hint = "a smaller lr, or weights that are whole; the checkpoints stay"});
+      {.hint = "try a smaller lr, or start from weights without NaN; saved checkpoints are kept"});
 }
 
 void make_folder(const std::string& path) {
@@ -109,7 +109,7 @@ void Trainer::choose_patterns() {
   learner_->set_patterns(inputs_.patterns(config_, policy()));
 }
 
-// That is whole; null where there is none.
+// The newest checkpoint that is intact; null if there is none.
 std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
   std::vector<int64_t> steps = checkpoint_steps(config_.save);
   for (; !steps.empty(); steps.pop_back()) {
@@ -121,7 +121,7 @@ std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
       callbacks_.on_note(fmt::format("continuing after step {} of {}", found->state().step, path));
       return found;
     } catch (const Error& e) {
-      // A file of another run or another version is no accident: going on would bury it.
+      // A file of another run or another version is no accident: continuing would bury it.
       const bool other = e.code() == ErrorCode::kInvalidArgument || e.code() == ErrorCode::kUnsupported;
       if (steps.size() == 1 || other) throw;
       callbacks_.on_note(fmt::format("passed over: {}", e.marked_text()));
@@ -164,7 +164,7 @@ void Trainer::write_run_file() const {
   write_file_atomically(facts_path(config_.save), json_text(facts, 1) + "\n");
 }
 
-// Behind the lines of the steps that are done; those that will come again are cut.
+// Opens the logs to append to them; lines of steps that will be run again are cut.
 void Trainer::open_logs() {
   const auto open = [this](const std::string& path) {
     const int64_t keep = bytes_of_lines(path, [this](const std::string& line) {
@@ -179,7 +179,7 @@ void Trainer::open_logs() {
   if (config_.sample_interval > 0 || file_exists(samples)) samples_ = open(samples);
 }
 
-// Of one step, were nothing hidden.
+// FLOPs of one step under full attention.
 double Trainer::full_attention_flops() const {
   return static_cast<double>(config_.global_batch_size) * learner_->full_attention_flops(config_.seq_length);
 }
@@ -190,10 +190,12 @@ StepMetrics Trainer::one_step() {
   const Learner::Flops before = learner_->flops();
   const int64_t batch = config_.global_batch_size, micro = config_.micro_batch_size;
   const double factor = 1.0 / static_cast<double>(batch * config_.seq_length);
+  // The samples of this rank; the data moves on by the others' too, so that all ranks stay in step.
   const Part own = share_of(batch, comm_.rank(), comm_.size());
   learner_->set_flops({});
   learner_->clear_gradients();
   for (int64_t i = 0; i < own.begin; ++i) inputs_.data->skip();
+  // Forward and backward, a micro batch at a time; the last one sends the gradients to the other ranks.
   std::vector<Sample> samples;
   double sum = 0;
   for (int64_t done = 0; done < own.n; done += static_cast<int64_t>(samples.size())) {
@@ -204,6 +206,7 @@ StepMetrics Trainer::one_step() {
     sum += learner_->accumulate(samples, factor, done + static_cast<int64_t>(samples.size()) == own.n);
   }
   for (int64_t i = own.begin + own.n; i < batch; ++i) inputs_.data->skip();
+  // What all ranks must agree on before they step: the norm, the loss, the FLOPs.
   m.step = ++state_.step;
   m.gradient_norm = learner_->gradient_norm();
   double sums[] = {sum, learner_->flops().dense, learner_->flops().attention};
@@ -211,6 +214,7 @@ StepMetrics Trainer::one_step() {
   m.loss = sums[0] * factor;
   learner_->set_flops({before.dense + sums[1], before.attention + sums[2]});
   m.lr = config_.schedule().at(m.step);
+  // The step itself, unless the loss is a spike.
   m.skipped = !guard_.accept(m.loss, m.gradient_norm);
   if (!m.skipped) {
     loss_ = m.loss;
@@ -224,6 +228,7 @@ StepMetrics Trainer::one_step() {
                     .gradient_scale = static_cast<float>(scale),
                     .step = m.step});
   }
+  // Counts and speed.
   tokens_ += batch * config_.seq_length;
   m.tokens = tokens_;
   m.dense_flops = learner_->flops().dense;
@@ -311,7 +316,7 @@ void Trainer::delete_old() {
   }
 }
 
-// A model that goes on under another policy: what it begins with, before any training.
+// The held-out loss before any training, of a model that continues under another policy.
 void Trainer::validate_before() {
   if (state_.step > 0 || !inputs_.valid || config_.init_from.empty()) return;
   StepMetrics m{.loss = NAN, .lr = NAN, .gradient_norm = NAN, .visible_share = NAN};

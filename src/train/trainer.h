@@ -38,12 +38,12 @@ class Trainer {
     double gemm_flops = 0;  // the machine's rate of products, for gemm_share; 0: not known
   };
 
-  // Opens the data, makes or reads the model, and goes on from the newest checkpoint in the run's folder that
-  // is whole (one that is not is passed over with a note). Error for whatever is wrong with settings, model,
-  // tokenizer or data; nothing is written before that is known.
-  // All ranks make one, with the same settings (what differs is `pool` and callbacks); rank 0 alone reads and
-  // writes the run's folder, and the weights of init_from. Each reads data and tokenizer itself. Where
-  // something is wrong on any rank all throw (Comm::run_or_fail_together).
+  // Opens the data, makes or reads the model, and continues from the newest checkpoint in the run's folder
+  // that is whole (one that is not is passed over with a note). Error for whatever is wrong with settings,
+  // model, tokenizer or data; nothing is written before that is known. All ranks make one, with the same
+  // settings (what differs is `pool` and callbacks); only rank 0 reads and writes the run's folder, and the
+  // weights of init_from. Each reads data and tokenizer itself. Where something is wrong on any rank all
+  // throw (Comm::run_or_fail_together).
   Trainer(TrainConfig config, ThreadPool& pool, Callbacks callbacks, Comm& comm);
   ~Trainer();
 

@@ -399,7 +399,7 @@ TEST_F(MpiFault, ATerminatedRankStopsAllAfterASave) {
     const Strings endless = {"--set", "save_interval=100000", "--set", "train_steps=100000",
                              "--set", "lr_decay_steps=200"};
     EXPECT_NE(signalled(signal, 2, lines_of(in(name) + "/metrics.jsonl", 3), train(name, endless)), 0);
-    EXPECT_NE(read_file(in("err")).find("saved, the same command goes on"), std::string::npos)
+    EXPECT_NE(read_file(in("err")).find("saved; the same command continues"), std::string::npos)
         << read_file(in("err"));
     const auto done = static_cast<int64_t>(trace(name).size());
     EXPECT_EQ(checkpoint_steps(in(name)), std::vector<int64_t>{done});
