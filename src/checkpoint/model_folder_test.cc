@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "checkpoint/foreign_weights.h"
+#include "checkpoint/safetensors.h"
 #include "checkpoint/weight_store.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/support.h"

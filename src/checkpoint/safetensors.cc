@@ -138,13 +138,23 @@ Range read_offsets(const Json& info, const std::string& name, int64_t data_bytes
   return range;
 }
 
-SafetensorsEntry read_entry(const std::string& name, const Json& info, std::string_view data, Range* range,
-                            const Faults& faults) {
+// Our type for a dtype of the format.
+std::optional<DType> float_type(const std::string& dtype) {
+  if (dtype == "F32") return DType::kF32;
+  if (dtype == "F16") return DType::kF16;
+  if (dtype == "BF16") return DType::kBF16;
+  if (dtype == "F64") return DType::kF64;
+  return std::nullopt;
+}
+
+StoredTensor read_entry(const std::string& name, const Json& info, std::string_view data, Range* range,
+                        const Faults& faults) {
   if (!info.is_object()) faults.fail(name, "wrong header entry", "a JSON object");
-  SafetensorsEntry entry;
+  StoredTensor entry{.name = name, .file = faults.file()};
   const Json& dtype = member(info, name, "dtype", faults);
   if (!dtype.is_string()) faults.fail(name, "wrong dtype", "a string");
   entry.dtype = dtype.get<std::string>();
+  entry.type = float_type(entry.dtype);
   const auto bits = dtype_bits(entry.dtype);
   if (!bits) faults.fail(name, "unknown dtype", "a dtype of the safetensors format", entry.dtype);
 

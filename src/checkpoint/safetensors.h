@@ -10,19 +10,12 @@
 #include <vector>
 
 #include "base/file.h"
+#include "checkpoint/stored_tensor.h"
 
 namespace sepllm {
 
-// One tensor as the header declares it; `data` points into the map and has no alignment to rely on.
-struct SafetensorsEntry {
-  std::string dtype;  // "F32", "F16", "BF16", "I64", "U8", "BOOL", ...: any that the format knows
-  std::vector<int64_t> shape;
-  const char* data = nullptr;
-  int64_t bytes = 0;
-};
-
 struct SafetensorsContent {
-  std::map<std::string, SafetensorsEntry> entries;
+  std::map<std::string, StoredTensor> entries;  // by name; any dtype that the format knows
   std::map<std::string, std::string> metadata;
 };
 
@@ -36,12 +29,8 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
-  const std::map<std::string, SafetensorsEntry>& entries() const { return content_.entries; }
+  const std::map<std::string, StoredTensor>& entries() const { return content_.entries; }
   const std::map<std::string, std::string>& metadata() const { return content_.metadata; }
-  // Its pages leave memory until it is read again.
-  void forget(const SafetensorsEntry& entry) const {
-    file_.forget({entry.data, static_cast<size_t>(entry.bytes)});
-  }
 
  private:
   MappedFile file_;

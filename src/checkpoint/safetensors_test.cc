@@ -47,7 +47,7 @@ TEST(Safetensors, ReadsWhatItWrites) {
   const SafetensorsContent content = parse_safetensors(bytes, "x");
   ASSERT_EQ(content.entries.size(), 5U);
   EXPECT_EQ(content.metadata.at("format"), "pt");
-  const SafetensorsEntry& matrix = content.entries.at("matrix");
+  const StoredTensor& matrix = content.entries.at("matrix");
   EXPECT_EQ(matrix.shape, (std::vector<int64_t>{2, 3}));
   float last = 0;
   std::memcpy(&last, matrix.data + 20, 4);

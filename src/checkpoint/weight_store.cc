@@ -14,6 +14,7 @@
 #include "base/options.h"
 #include "checkpoint/foreign_weights.h"
 #include "checkpoint/model_folder.h"
+#include "checkpoint/safetensors.h"
 
 namespace sepllm {
 namespace {
@@ -65,19 +66,6 @@ std::map<std::string, std::string> read_index(const std::string& path) {
 
 }  // namespace
 
-const char* stored_name(DType type) {
-  if (type == DType::kF64) return "F64";
-  return type == DType::kF32 ? "F32" : type == DType::kF16 ? "F16" : type == DType::kBF16 ? "BF16" : "U8";
-}
-
-std::optional<DType> float_type(const std::string& dtype) {
-  if (dtype == "F32") return DType::kF32;
-  if (dtype == "F16") return DType::kF16;
-  if (dtype == "BF16") return DType::kBF16;
-  if (dtype == "F64") return DType::kF64;
-  return std::nullopt;
-}
-
 WeightStore WeightStore::open(const std::string& folder) {
   WeightStore store;
   store.folder_ = folder;
@@ -93,10 +81,11 @@ WeightStore WeightStore::open(const std::string& folder) {
 }
 
 void WeightStore::add_file(const std::string& path) {
-  files_.push_back(std::make_unique<SafetensorsFile>(path));
-  const SafetensorsFile* file = files_.back().get();
-  for (const auto& [name, entry] : file->entries()) {
-    const auto [it, inserted] = places_.emplace(name, Place{file, &entry});
+  files_.push_back(std::make_unique<MappedFile>(path));
+  const MappedFile* file = files_.back().get();
+  SafetensorsContent content = parse_safetensors(file->bytes(), path);
+  for (auto& [name, tensor] : content.entries) {
+    const auto [it, inserted] = places_.emplace(name, Place{file, std::move(tensor)});
     if (!inserted) {
       throw Error(ErrorCode::kBadFile, "a tensor in two shards",
                   {.file = path, .place = name, .got = "also in " + it->second.file->path()});
@@ -139,14 +128,13 @@ void WeightStore::fail_missing(const std::string& name) const {
 
 namespace {
 
-void check_shape(const std::string& file, const std::string& name, const SafetensorsEntry& entry,
-                 const std::vector<int64_t>& shape) {
-  if (entry.shape == shape) return;
+void check_shape(const StoredTensor& tensor, const std::vector<int64_t>& shape) {
+  if (tensor.shape == shape) return;
   throw Error(ErrorCode::kBadFile, "the tensor's shape contradicts config.json",
-              {.file = file,
-               .place = name,
+              {.file = tensor.file,
+               .place = tensor.name,
                .expected = fmt::format("[{}]", fmt::join(shape, ", ")),
-               .got = fmt::format("[{}]", fmt::join(entry.shape, ", "))});
+               .got = fmt::format("[{}]", fmt::join(tensor.shape, ", "))});
 }
 
 }  // namespace
@@ -164,28 +152,24 @@ void WeightStore::refuse_foreign_format(const std::string& name, const std::stri
 }
 
 void WeightStore::fail_dtype(const std::string& name, const std::string& expected) const {
-  const Place& place = places_.at(name);
-  refuse_foreign_format(name, place.entry->dtype);
+  const StoredTensor& t = tensor(name);
+  refuse_foreign_format(name, t.dtype);
   throw Error(ErrorCode::kUnsupported, "wrong dtype",
-              {.file = place.file->path(), .place = name, .expected = expected, .got = place.entry->dtype});
+              {.file = t.file, .place = name, .expected = expected, .got = t.dtype});
 }
 
 TensorView WeightStore::take_unaligned(const std::string& name, const std::vector<int64_t>& shape) {
-  const auto it = places_.find(name);
-  if (it == places_.end()) fail_missing(name);
-  const SafetensorsEntry& entry = *it->second.entry;
-  const std::string& file = it->second.file->path();
-  const auto type = float_type(entry.dtype);
-  if (!type) fail_dtype(name, "F32, F16, BF16 or F64");
-  check_shape(file, name, entry, shape);
-  used_[name] = entry.dtype;
-  return {*type, shape, entry.data};
+  const StoredTensor& stored = find(name);
+  if (!stored.type || is_block_type(*stored.type)) fail_dtype(name, "F32, F16, BF16 or F64");
+  check_shape(stored, shape);
+  used_[name] = stored.dtype;
+  return {*stored.type, shape, stored.data};
 }
 
 TensorView WeightStore::take(const std::string& name, const std::vector<int64_t>& shape) {
   TensorView view = take_unaligned(name, shape);
   if (!view.is_aligned()) {
-    const int64_t bytes = entry(name).bytes;
+    const int64_t bytes = tensor(name).bytes;
     copies_.emplace_back(bytes, "an unaligned tensor");
     std::memcpy(copies_.back().data(), view.data, static_cast<size_t>(bytes));
     view.data = copies_.back().data();
@@ -194,35 +178,33 @@ TensorView WeightStore::take(const std::string& name, const std::vector<int64_t>
 }
 
 const void* WeightStore::take_blocks(const std::string& name, DType type, int64_t n_out, int64_t n_in) {
-  const auto it = places_.find(name);
-  if (it == places_.end()) fail_missing(name);
-  const SafetensorsEntry& entry = *it->second.entry;
-  const std::string& file = it->second.file->path();
-  if (entry.dtype != "U8") fail_dtype(name, fmt::format("U8 ({} blocks)", dtype_name(type)));
-  check_shape(file, name, entry, {n_out, row_bytes(type, n_in)});
+  const StoredTensor& stored = find(name);
+  if (stored.dtype != "U8") fail_dtype(name, fmt::format("U8 ({} blocks)", dtype_name(type)));
+  check_shape(stored, {n_out, row_bytes(type, n_in)});
   std::string& used = used_[name] = dtype_name(type);
   for (char& c : used) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  return entry.data;
+  return stored.data;
 }
 
 void WeightStore::ignore(const std::string& name) {
-  if (has(name)) used_.emplace(name, entry(name).dtype);
+  if (has(name)) used_.emplace(name, tensor(name).dtype);
 }
 
 void WeightStore::forget(const std::string& name) const {
   SEPLLM_CHECK(has(name));
   const Place& place = places_.at(name);
-  place.file->forget(*place.entry);
+  place.file->forget({place.tensor.data, static_cast<size_t>(place.tensor.bytes)});
 }
 
-const SafetensorsEntry& WeightStore::entry(const std::string& name) const {
+const StoredTensor& WeightStore::tensor(const std::string& name) const {
   SEPLLM_CHECK(has(name));
-  return *places_.at(name).entry;
+  return places_.at(name).tensor;
 }
 
-const std::string& WeightStore::file_of(const std::string& name) const {
-  SEPLLM_CHECK(has(name));
-  return places_.at(name).file->path();
+const StoredTensor& WeightStore::find(const std::string& name) const {
+  const auto it = places_.find(name);
+  if (it == places_.end()) fail_missing(name);
+  return it->second.tensor;
 }
 
 std::vector<std::string> WeightStore::names() const {
@@ -242,7 +224,7 @@ std::vector<std::string> WeightStore::unused_names() const {
 
 int64_t WeightStore::total_bytes() const {
   int64_t total = 0;
-  for (const auto& [name, place] : places_) total += place.entry->bytes;
+  for (const auto& [name, place] : places_) total += place.tensor.bytes;
   return total;
 }
 
@@ -256,7 +238,7 @@ std::map<std::string, int64_t> WeightStore::dtype_counts() const {
   std::map<std::string, int64_t> counts;
   for (const auto& [name, place] : places_) {
     const auto it = used_.find(name);
-    ++counts[it == used_.end() ? place.entry->dtype : it->second];
+    ++counts[it == used_.end() ? place.tensor.dtype : it->second];
   }
   return counts;
 }

@@ -9,16 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/safetensors.h"
+#include "base/file.h"
+#include "checkpoint/stored_tensor.h"
 #include "tensor/buffer.h"
 #include "tensor/view.h"
 
 namespace sepllm {
-
-// Our type for a dtype of the format; nullopt for what is no float of a model's weights.
-std::optional<DType> float_type(const std::string& dtype);
-// The other way: "F32", "F16", "BF16", "F64"; "U8" for blocks.
-const char* stored_name(DType type);
 
 // Movable, not copyable; the views that it hands out live as long as it does (also after a move).
 class WeightStore {
@@ -45,9 +41,8 @@ class WeightStore {
   void ignore(const std::string& name);
   // The tensor has been read and is not needed in memory any more.
   void forget(const std::string& name) const;
-  // The stored form of a tensor and the path of its file. The name must be there.
-  const SafetensorsEntry& entry(const std::string& name) const;
-  const std::string& file_of(const std::string& name) const;
+  // A tensor as it is stored. The name must be there.
+  const StoredTensor& tensor(const std::string& name) const;
 
   std::vector<std::string> names() const;         // sorted
   std::vector<std::string> unused_names() const;  // sorted: never taken
@@ -67,11 +62,13 @@ class WeightStore {
   // An Error that names it, where the tensors are those of a format of another program.
   void refuse_foreign_format(const std::string& name, const std::string& got) const;
 
+  const StoredTensor& find(const std::string& name) const;  // Error (kNotFound) where it is missing
+
   std::string folder_;
-  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::vector<std::unique_ptr<MappedFile>> files_;
   struct Place {
-    const SafetensorsFile* file;
-    const SafetensorsEntry* entry;
+    const MappedFile* file;
+    StoredTensor tensor;
   };
   std::map<std::string, Place> places_;
   std::map<std::string, std::string> used_;  // by name: the type as which it was taken

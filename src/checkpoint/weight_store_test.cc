@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/json.h"
+#include "checkpoint/safetensors.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/support.h"
 
@@ -65,7 +66,7 @@ TEST(WeightStore, TakesTensorsOfShards) {
   const Sharded s;
   WeightStore store = WeightStore::open(s.folder.path());
   EXPECT_EQ(static_cast<const float*>(store.take("b", {2, 2}).data)[1], 2.0F);
-  EXPECT_NE(store.file_of("a"), store.file_of("b"));
+  EXPECT_NE(store.tensor("a").file, store.tensor("b").file);
 }
 
 TEST(WeightStore, AMissingTensorNamesTheNearest) {
@@ -99,7 +100,7 @@ TEST(WeightStore, UnalignedTensorsAreCopied) {
   const test::TemporaryFolder folder;
   folder.write("model.safetensors", bytes);
   WeightStore store = WeightStore::open(folder.path());
-  ASSERT_NE(reinterpret_cast<uintptr_t>(store.entry("f").data) % 4, 0U) << "the fixture must be unaligned";
+  ASSERT_NE(reinterpret_cast<uintptr_t>(store.tensor("f").data) % 4, 0U) << "the fixture must be unaligned";
   const TensorView f = store.take("f", {2});
   EXPECT_EQ(reinterpret_cast<uintptr_t>(f.data) % 4, 0U);
   EXPECT_EQ(static_cast<const float*>(f.data)[1], 2.0F);
@@ -180,7 +181,7 @@ TEST(WeightStore, StaleEntriesOfAnIndexAreListed) {
   s.index({{"a", "b.safetensors"}, {"b", "a.safetensors"}});
   store = WeightStore::open(s.folder.path());
   EXPECT_EQ(store.stale_names(), (std::vector<std::string>{"a", "b"}));
-  EXPECT_TRUE(store.file_of("a").ends_with("a.safetensors")) << "what the files hold counts";
+  EXPECT_TRUE(store.tensor("a").file.ends_with("a.safetensors")) << "what the files hold counts";
 }
 
 TEST(WeightStore, BadIndexesAreErrors) {

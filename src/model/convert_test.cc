@@ -132,7 +132,7 @@ TEST(Convert, TheRowsOfAFileAreThoseOfThePanels) {
 TEST(Convert, BlocksAreThoseOfGguf) {
   const SafetensorsFile golden(std::string(SEPLLM_SOURCE_DIR) + "/tests/golden/blocks.safetensors");
   const auto entry = [&](const std::string& name) { return golden.entries().at(name); };
-  const SafetensorsEntry values = entry("values");
+  const StoredTensor values = entry("values");
   const int64_t n_out = values.shape[0], n_in = values.shape[1];
   const auto matrix = [&](DType type, const void* data) {
     return StoredMatrix{.type = type, .data = data, .n_out = n_out, .n_in = n_in, .file = "f", .name = "n"};
@@ -140,7 +140,7 @@ TEST(Convert, BlocksAreThoseOfGguf) {
   ThreadPool pool(1);
   for (const DType type : kBlockTypes) {
     if (golden.entries().count(dtype_name(type)) == 0) continue;  // no type of GGUF's
-    const SafetensorsEntry theirs = entry(std::string(dtype_name(type)) + "_values");
+    const StoredTensor theirs = entry(std::string(dtype_name(type)) + "_values");
     ASSERT_EQ(entry(dtype_name(type)).shape, (std::vector<int64_t>{n_out, row_bytes(type, n_in)}));
     const Buffer read = convert_to_rows(matrix(type, entry(dtype_name(type)).data), DType::kF32, pool);
     ASSERT_EQ(read.bytes(), theirs.bytes);

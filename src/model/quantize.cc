@@ -11,8 +11,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "checkpoint/safetensors.h"
 #include "checkpoint/weight_store.h"
+#include "checkpoint/weight_writer.h"
 #include "model/convert.h"
 #include "model/tensor_list.h"
 #include "model/weights.h"
@@ -67,7 +67,7 @@ class Quantizer {
     progress_ = progress;
     std::map<std::string, std::vector<std::string>> files;  // tensors by the source's file
     for (const std::string& name : store_.names()) {
-      if (name != left_out_) files[store_.file_of(name)].push_back(name);
+      if (name != left_out_) files[store_.tensor(name).file].push_back(name);
     }
     Json weight_map = Json::object();
     for (const auto& [path, names] : files) {
@@ -87,53 +87,53 @@ class Quantizer {
   // The matrix of this name if it is to have another type than it has, else null.
   const Matrix* conversion(const std::string& name) const {
     const auto it = matrices_.find(name);
-    if (it == matrices_.end() || store_.entry(name).dtype == stored_name(it->second.type)) return nullptr;
+    if (it == matrices_.end() || store_.tensor(name).type == it->second.type) return nullptr;
     return &it->second;
   }
 
   void write_file(const std::string& file, const std::vector<std::string>& names) {
-    std::vector<SafetensorsTensor> tensors;
+    std::vector<StoredTensor> tensors;
     for (const std::string& name : names) {
-      SafetensorsTensor t{name, store_.entry(name).dtype, store_.entry(name).shape, nullptr};
+      StoredTensor t = store_.tensor(name);
       if (const Matrix* m = conversion(name)) {
-        t.dtype = stored_name(m->type);
-        if (is_block_type(m->type)) t.shape = {m->n_out, row_bytes(m->type, m->n_in)};
+        t.type = m->type;
+        if (is_block_type(m->type)) t.shape = {m->n_out, m->n_in};
       }
       tensors.push_back(std::move(t));
     }
-    SafetensorsWriter writer(out_ + "/" + file, std::move(tensors), {{"format", "pt"}});
-    for (const SafetensorsTensor& t : writer.order()) write_tensor(writer, t.name);
+    WeightWriter writer(out_ + "/" + file, tensors);
+    for (const std::string& name : writer.order()) write_tensor(writer, name);
     writer.commit();
   }
 
-  void write_tensor(SafetensorsWriter& writer, const std::string& name) {
-    const SafetensorsEntry& entry = store_.entry(name);
+  void write_tensor(WeightWriter& writer, const std::string& name) {
+    const StoredTensor& stored = store_.tensor(name);
     ++report_.n_tensors;
     if (const Matrix* m = conversion(name)) {
-      const Buffer rows = convert_to_rows(source(name, entry, *m), m->type, pool_, &small_);
+      const Buffer rows = convert_to_rows(source(stored, *m), m->type, pool_, &small_);
       writer.write(rows.data());
       ++report_.n_converted;
       if (is_block_type(m->type) && m->n_in % block_elements(m->type) != 0) ++report_.n_padded;
       report_.bytes_after += rows.bytes();
     } else {
-      writer.write(entry.data);
-      report_.bytes_after += entry.bytes;
+      writer.write(stored.data);
+      report_.bytes_after += stored.bytes;
     }
     store_.forget(name);
-    done_ += entry.bytes;
+    done_ += stored.bytes;
     if (progress_ && !progress_(done_, report_.bytes_before))
       throw Error(ErrorCode::kInvalidArgument, "interrupted: nothing was written");
   }
 
   // Floats keep the order in which they are stored.
-  StoredMatrix source(const std::string& name, const SafetensorsEntry& entry, const Matrix& m) const {
-    StoredMatrix from{.type = *float_type(entry.dtype),
-                      .data = entry.data,
+  static StoredMatrix source(const StoredTensor& stored, const Matrix& m) {
+    StoredMatrix from{.type = *stored.type,
+                      .data = stored.data,
                       .n_out = m.n_out,
                       .n_in = m.n_in,
                       .transposed = m.transposed,
-                      .file = store_.file_of(name),
-                      .name = name};
+                      .file = stored.file,
+                      .name = stored.name};
     if (!m.transposed || is_block_type(m.type)) return from;
     std::swap(from.n_out, from.n_in);
     from.transposed = false;

@@ -11,6 +11,8 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "checkpoint/safetensors.h"
+#include "checkpoint/weight_store.h"
 #include "model/random_model.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/golden.h"
@@ -125,8 +127,8 @@ TEST(Quantize, WhatStandsInTheFolder) {
   EXPECT_EQ(report.bytes_before, from.total_bytes());
   EXPECT_EQ(report.bytes_after, to.total_bytes());
   const auto stored = [&](const std::string& name, const std::string& dtype, std::vector<int64_t> shape) {
-    EXPECT_EQ(to.entry(name).dtype, dtype) << name;
-    EXPECT_EQ(to.entry(name).shape, shape) << name;
+    EXPECT_EQ(to.tensor(name).dtype, dtype) << name;
+    EXPECT_EQ(to.tensor(name).shape, shape) << name;
   };
   stored("transformer.wte.weight", "U8", {258, 2 * 34});
   stored("transformer.h.0.attn.c_attn.weight", "U8", {144, 2 * 18});  // was [48, 144]

@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/rng.h"
-#include "checkpoint/safetensors.h"
 #include "checkpoint/weight_store.h"
+#include "checkpoint/weight_writer.h"
 #include "kernels/formats/rows.h"
 #include "model/tensor_list.h"
 #include "tensor/buffer.h"
@@ -166,7 +166,7 @@ class Generator {
 void write_weights(const std::string& folder, const std::vector<NamedTensor>& tensors, DType dtype,
                    int n_shards) {
   const auto n = static_cast<size_t>(n_shards);
-  std::vector<std::vector<SafetensorsTensor>> shards(n);
+  std::vector<std::vector<StoredTensor>> shards(n);  // with their data
   Json weight_map = Json::object();
   int64_t total = 0;
   const auto file_name = [&](size_t shard) {
@@ -176,12 +176,16 @@ void write_weights(const std::string& folder, const std::vector<NamedTensor>& te
   for (size_t i = 0; i < tensors.size(); ++i) {
     const size_t shard = i * n / tensors.size();
     const NamedTensor& t = tensors[i];
-    shards[shard].push_back({t.name, stored_name(dtype), t.shape, t.data.data()});
+    shards[shard].push_back({.name = t.name,
+                             .type = dtype,
+                             .shape = t.shape,
+                             .data = t.data.as<char>(),
+                             .bytes = t.data.bytes()});
     weight_map[t.name] = file_name(shard);
     total += t.data.bytes();
   }
   for (size_t s = 0; s < n; ++s) {
-    write_safetensors(folder + "/" + file_name(s), shards[s], {{"format", "pt"}});
+    write_weight_file(folder + "/" + file_name(s), shards[s]);
   }
   if (n == 1) return;
   const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};

@@ -13,18 +13,17 @@ namespace sepllm {
 namespace {
 
 // Whether both tensors hold the same numbers, in whatever float types (blocks: the same bytes).
-bool same_values(const SafetensorsEntry& a, const SafetensorsEntry& b) {
+bool same_values(const StoredTensor& a, const StoredTensor& b) {
   if (a.shape != b.shape) return false;
   if (a.dtype == b.dtype && std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes)) == 0) return true;
-  const auto type_a = float_type(a.dtype), type_b = float_type(b.dtype);
-  if (!type_a || !type_b) return false;
+  if (!a.type || !b.type) return false;
   constexpr int64_t kPiece = 4096;
   std::vector<float> x(kPiece), y(kPiece);
-  const int64_t n = a.bytes / dtype_size(*type_a);
+  const int64_t n = a.bytes / dtype_size(*a.type);
   for (int64_t from = 0; from < n; from += kPiece) {
     const int64_t count = std::min(kPiece, n - from);
-    row_to_f32(*type_a, static_cast<const char*>(a.data) + from * dtype_size(*type_a), count, x.data());
-    row_to_f32(*type_b, static_cast<const char*>(b.data) + from * dtype_size(*type_b), count, y.data());
+    row_to_f32(*a.type, a.data + from * dtype_size(*a.type), count, x.data());
+    row_to_f32(*b.type, b.data + from * dtype_size(*b.type), count, y.data());
     if (!std::equal(x.begin(), x.begin() + count, y.begin())) return false;
   }
   return true;
@@ -57,7 +56,7 @@ StoredNames stored_names(const WeightStore& store, const ModelSpec& spec) {
 
   const bool has_embedding = store.has(names.token_embedding), has_head = store.has(names.head);
   if (has_embedding && has_head && names.tied) {
-    names.tied = same_values(store.entry(names.token_embedding), store.entry(names.head));
+    names.tied = same_values(store.tensor(names.token_embedding), store.tensor(names.head));
     if (!names.tied) {
       log_warning(
           fmt::format("{}: the head is tied to the token embedding by config.json, but {} and {} "

@@ -20,7 +20,7 @@ namespace {
 
 [[noreturn]] void fail_non_finite(const WeightStore& store, const std::string& name, int64_t index) {
   throw Error(ErrorCode::kBadFile, "a NaN or infinite weight",
-              {.file = store.file_of(name), .place = fmt::format("{}, element {}", name, index)});
+              {.file = store.tensor(name).file, .place = fmt::format("{}, element {}", name, index)});
 }
 
 // Index of the first NaN or infinite element of `n`, or -1; `data` need not be aligned.
@@ -121,7 +121,7 @@ class Loader {
       if (types.wanted.value_or(usable(stored.type)) == stored.type)
         return as_stored(slot, name, stored, types.transposed);
     }
-    from.file = w_.store.file_of(name);
+    from.file = w_.store.tensor(name).file;
     slot.n_out = n_out;
     slot.n_in = n_in;
     const DType type = types.wanted.value_or(usable(from.type));
@@ -130,7 +130,7 @@ class Loader {
   }
 
   void as_stored(Weight& slot, const std::string& name, const TensorView& stored, bool transposed) {
-    const int64_t bytes = w_.store.entry(name).bytes;
+    const int64_t bytes = w_.store.tensor(name).bytes;
     slot = as_weight(stored, transposed);
     if (options_.unaligned || stored.is_aligned()) {
       memory_.mapped += bytes;
@@ -230,10 +230,9 @@ void check_finite(const ModelWeights& weights) {
   const std::vector<std::string> unused = store.unused_names();  // sorted: ignored buffers
   for (const std::string& name : store.names()) {
     if (std::binary_search(unused.begin(), unused.end(), name)) continue;
-    const SafetensorsEntry& entry = store.entry(name);
-    const auto type = float_type(entry.dtype);
-    if (!type) continue;  // blocks: take() let nothing else pass
-    const int64_t bad = find_non_finite(*type, entry.data, entry.bytes / dtype_size(*type));
+    const StoredTensor& stored = store.tensor(name);
+    if (!stored.type) continue;  // blocks: take() let nothing else pass
+    const int64_t bad = find_non_finite(*stored.type, stored.data, stored.bytes / dtype_size(*stored.type));
     if (bad >= 0) fail_non_finite(store, name, bad);
   }
 }

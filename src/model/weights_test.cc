@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "checkpoint/safetensors.h"
 #include "model/decoder.h"
 #include "model/random_model.h"
 #include "tests/support/captured_log.h"

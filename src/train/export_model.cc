@@ -9,8 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sign_of_life.h"
-#include "checkpoint/safetensors.h"
-#include "checkpoint/weight_store.h"
+#include "checkpoint/weight_writer.h"
 #include "kernels/formats/rows.h"
 #include "text/tokenizer.h"
 #include "train/train_config.h"
@@ -19,14 +18,14 @@ namespace sepllm {
 namespace {
 
 void write_weights(const std::string& path, Parameters& parameters, DType type) {
-  std::vector<SafetensorsTensor> tensors;
+  std::vector<StoredTensor> tensors;
   for (const ParameterInfo& p : parameters.list())
-    tensors.push_back({p.name, stored_name(type), p.shape, nullptr});
-  SafetensorsWriter writer(path, std::move(tensors), {{"format", "pt"}});
+    tensors.push_back({.name = p.name, .type = type, .shape = p.shape});
+  WeightWriter writer(path, tensors);
   std::vector<char> rows;
-  for (const SafetensorsTensor& t : writer.order()) {
+  for (const std::string& name : writer.order()) {
     for (const ParameterInfo& p : parameters.list()) {
-      if (p.name != t.name) continue;
+      if (p.name != name) continue;
       if (type == DType::kF32) {  // as they are: no copy in addition to a training run's memory
         writer.write(parameters.values(p));
         continue;

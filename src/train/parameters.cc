@@ -115,14 +115,14 @@ void Parameters::load(const std::string& folder, const ModelSpec& spec) {
                              : p.name == usual.token_embedding
                                  ? stored.token_embedding
                                  : stored.prefix + p.name.substr(spec.prefix.size());
-    const SafetensorsEntry& entry = store.entry(name);
-    const auto type = float_type(entry.dtype);
-    SEPLLM_CHECK(type && entry.bytes == p.size * dtype_size(*type));
+    const StoredTensor& stored_tensor = store.tensor(name);
+    const auto type = stored_tensor.type;
+    SEPLLM_CHECK(type && stored_tensor.bytes == p.size * dtype_size(*type));
     constexpr int64_t kPiece = int64_t{1} << 20;
     for (int64_t from = 0; from < p.size; from += kPiece) {
       sign_of_life();
-      row_to_f32(*type, static_cast<const char*>(entry.data) + from * dtype_size(*type),
-                 std::min(kPiece, p.size - from), values(p) + from);
+      row_to_f32(*type, stored_tensor.data + from * dtype_size(*type), std::min(kPiece, p.size - from),
+                 values(p) + from);
     }
     store.forget(name);  // its pages: the file need not be in memory next to its copy
   }

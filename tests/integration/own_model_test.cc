@@ -248,7 +248,7 @@ TEST_F(OwnModel, WrittenAgainItIsTheSame) {
   const SafetensorsFile before(model_ + "/model.safetensors"), after(again + "/model.safetensors");
   ASSERT_EQ(before.entries().size(), after.entries().size());
   for (const auto& [name, entry] : before.entries()) {
-    const SafetensorsEntry& other = after.entries().at(name);
+    const StoredTensor& other = after.entries().at(name);
     EXPECT_EQ(other.dtype, "BF16") << name;
     EXPECT_EQ(std::string_view(other.data, static_cast<size_t>(other.bytes)),
               std::string_view(entry.data, static_cast<size_t>(entry.bytes)))
