@@ -188,8 +188,11 @@ TEST(Convert, WhatIsNoNumberIsAnErrorNamingTensorAndRow) {
     for (const DType to : test::weight_types()) {
       if (to == DType::kF16 || to == DType::kBF16) continue;
       Stored s(type, false);
-      const uint16_t infinity = 0x7C00;
-      std::memcpy(s.stored(3 * row_bytes(type, kIn) + block_bytes(type)), &infinity, 2);
+      char* last = s.stored(4 * row_bytes(type, kIn) - block_bytes(type));
+      Quanta groups[kMostGroups];
+      format_of(type).decode(last, groups);
+      for (Quanta& group : groups) group.scale = f16{0x7C00};  // infinity
+      format_of(type).encode(groups, last);
       std::vector<Buffer> owner;
       expect_error([&] { convert_matrix(s.matrix, to, pool, &owner); }, ErrorCode::kBadFile,
                    {"layer.weight, row 3", "scale"});
