@@ -18,15 +18,15 @@ namespace sepllm {
 namespace {
 
 constexpr const char* kHelp =
-    "/undo        take the last turn back\n"
+    "/undo        undo the last turn\n"
     "/retry       another answer to the last turn (/retry SEED: with this seed)\n"
     "/save FILE   save the conversation\n"
-    "/load FILE   go on with a saved one\n"
+    "/load FILE   continue a saved conversation\n"
     "/stats       what the cache holds\n"
     "/prompt      the last prompt, as the chat template wrote it\n"
     "/help        this text\n"
     "/exit        end the conversation (or end of input)\n"
-    "Ctrl-C       ends an answer; twice, the program";
+    "Ctrl-C       ends the answer; pressed twice, it ends the program";
 
 std::string joined_format_names() { return fmt::format("{}", fmt::join(chat_format_names(), "|")); }
 
@@ -34,9 +34,9 @@ class ChatCommand : public Command {
  public:
   ChatCommand() {
     own_.add_string("chat-format", &format_, "format of the turns", joined_format_names()).default_note =
-        "as the model's template says; plain where there is none";
+        "the model's own template; plain if it has none";
     own_.add_string("system", &settings_.system, "system message");
-    own_.add_int("n", &settings_.max_new_tokens, 1, INT64_MAX, "tokens of an answer at most");
+    own_.add_int("n", &settings_.max_new_tokens, 1, INT64_MAX, "maximum number of tokens in an answer");
     own_.add_strings("stop", &settings_.stops, "end an answer before this string; may be given several times",
                      "TEXT");
     settings_.sampling.temperature = 0.8;
@@ -44,7 +44,7 @@ class ChatCommand : public Command {
     common_.declare(&common_options_, true);
   }
   std::string name() const override { return "chat"; }
-  std::string summary() const override { return "A conversation in the terminal"; }
+  std::string summary() const override { return "Hold a conversation in the terminal"; }
   std::string usage() const override {
     return "--model M [--chat-format F] [--system TEXT] [sampling] [policy]";
   }
@@ -56,7 +56,7 @@ class ChatCommand : public Command {
   }
 
   int run() override {
-    if (common_.json) throw Error(ErrorCode::kInvalidArgument, "chat has no --json form");
+    if (common_.json) throw Error(ErrorCode::kInvalidArgument, "chat has no --json output");
     const Model model = common_.load(&policy_);
     const Tokenizer& tokenizer = model.tokenizer_or_error();
     settings_.chat =
@@ -141,12 +141,12 @@ class ChatCommand : public Command {
   }
 
   static void require_turn(const Conversation& conversation) {
-    if (conversation.n_turns() == 0) throw Refused{"nothing was said yet"};
+    if (conversation.n_turns() == 0) throw Refused{"there is no turn yet"};
   }
 
   static void undo(Conversation& conversation) {
     require_turn(conversation);
-    print_note("taken back: " + conversation.undo());
+    print_note("undone: " + conversation.undo());
   }
 
   void retry(const std::string& argument, Conversation& conversation) {
@@ -159,7 +159,7 @@ class ChatCommand : public Command {
 
   void show_stats(const Conversation& conversation) const {
     const Session& session = conversation.session();
-    print_note(fmt::format("{} tokens so far, {} held, {} to go back | {}", session.cache().length(),
+    print_note(fmt::format("{} tokens so far, {} held, {} for undo | {}", session.cache().length(),
                            human_bytes(session.cache().held_bytes()), human_bytes(session.marks().bytes()),
                            kv_figures(session.cache().stats())));
     print_note(fmt::format("{} turn{}, seed {}{}{}", conversation.n_turns(),
@@ -173,7 +173,7 @@ class ChatCommand : public Command {
     if (answer) {
       show(*answer, guard);
     } else {
-      print_note("interrupted before the answer: the turn is taken back");
+      print_note("interrupted before the answer: the turn was undone");
       ended_ = guard.terminated();
     }
   }

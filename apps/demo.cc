@@ -111,13 +111,13 @@ class DemoCommand : public Command {
   // --model or --shape if one was given, else the embedded model.
   Choice choose() {
     if (!common_.shape.empty())
-      return {"", common_.shape, "the weights are random: perplexities and texts say nothing"};
+      return {"", common_.shape, "the weights are random, so perplexities and texts mean nothing"};
     if (!common_.model.empty()) return {common_.model, common_.model, ""};
     if (const auto embedded = repository_file(kModel)) return {*embedded, kModel, ""};
     random_model_.emplace();
-    return {
-        random_model_->path(), "a tiny model with random weights",
-        "the weights are random, made on the spot: perplexities and texts say nothing, keys and bytes do"};
+    return {random_model_->path(), "a tiny model with random weights",
+            "the weights are random and were made just now: perplexities and texts mean nothing, but keys "
+            "and bytes do"};
   }
 
   Model load(const Choice& choice) const {
@@ -133,7 +133,7 @@ class DemoCommand : public Command {
     if (file.empty()) {
       const std::optional<std::string> at_hand = repository_file(kText);
       if (!at_hand) {
-        throw Error(ErrorCode::kNotFound, "no text at hand",
+        throw Error(ErrorCode::kNotFound, "no text found",
                     {.expected = fmt::format("--text FILE, or {} above the program's folder", kText)});
       }
       file = *at_hand;

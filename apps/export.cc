@@ -18,15 +18,17 @@ class ExportCommand : public Command {
   ExportCommand() {
     own_.add_string("run", &run_, "folder of the training run", "DIR");
     own_.add_int("step", &step_, 0, INT64_MAX, "the checkpoint of this step").default_note =
-        "the newest that is whole";
-    own_.add_string("out", &out_, "the folder to write: a new one, or an empty one", "DIR");
+        "the newest intact one";
+    own_.add_string("out", &out_, "the folder to write, which must be new or empty", "DIR");
     own_.add_choice("type", &type_, {"f32", "bf16", "f16"}, "type of the weights");
-    own_.add_string("tokenizer", &tokenizer_, "folder or file of the tokenizer, where it has moved since",
+    own_.add_string("tokenizer", &tokenizer_, "folder or file of the tokenizer, if it has moved since",
                     "PATH");
-    own_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
+    own_.add_flag("json", &json_, "print exactly one JSON value on standard output");
   }
   std::string name() const override { return "export"; }
-  std::string summary() const override { return "A checkpoint of a training run as a Hugging Face folder"; }
+  std::string summary() const override {
+    return "Write a checkpoint of a training run as a Hugging Face folder";
+  }
   std::string usage() const override { return "--run RUN [--step N] --out DIR [--type bf16]"; }
   std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
 
@@ -68,7 +70,7 @@ class ExportCommand : public Command {
         return path;
       } catch (const Error& e) {
         if (steps.size() == 1 || e.code() == ErrorCode::kUnsupported) throw;
-        print_note(fmt::format("passed over: {}", e.marked_text()));
+        print_note(fmt::format("skipped: {}", e.marked_text()));
       }
     }
     throw Error(ErrorCode::kNotFound, "no checkpoint here", {.file = run_});

@@ -16,10 +16,10 @@ class GenerateCommand : public Command {
  public:
   GenerateCommand() {
     prompt_.declare(&prompt_options_);
-    output_options_.add_int("n", &n_, 0, INT64_MAX, "new tokens at most");
+    output_options_.add_int("n", &n_, 0, INT64_MAX, "maximum number of new tokens");
     output_options_.add_strings("stop", &stops_,
                                 "end the text before this string; may be given several times", "TEXT");
-    output_options_.add_flag("ignore-eos", &ignore_eos_, "go on after an end-of-text token");
+    output_options_.add_flag("ignore-eos", &ignore_eos_, "continue after an end-of-text token");
     declare_sampling_options(&sampling_options_, &sampling_);
     common_.declare(&common_options_, true);
   }

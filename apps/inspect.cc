@@ -124,13 +124,14 @@ class InspectCommand : public Command {
     own_.add_int("tokens", &tokens_, 1, int64_t{1} << 40, "plan the memory for a stream of this length")
         .default_note = "the model's position limit";
     own_.add_double("separator-share", &separator_share_, 0.0, 1.0,
-                    "share of separators in the text, for the plan");
-    own_.add_flag("check", &check_, "read every weight; an error names the first that is NaN or infinite");
+                    "share of separators in the text that the plan assumes");
+    own_.add_flag("check", &check_,
+                  "read every weight; an error names the first one that is NaN or infinite");
     common_.declare(&common_options_, false);
   }
   std::string name() const override { return "inspect"; }
   std::string summary() const override {
-    return "Config, weights, tokenizer, separators and memory plan of a model";
+    return "Show config, weights, tokenizer, separators and memory plan of a model";
   }
   std::string usage() const override { return "--model M [--tokens N] [--check] [policy] [--json]"; }
   std::string positional() const override { return "model"; }
@@ -156,7 +157,7 @@ class InspectCommand : public Command {
       print_json(all);
     } else {
       print(config_table(all) + tokenizer_table(all) + separator_table(all["separators"]) +
-            memory_table(all) + line("at hand", memory_text(at_hand)));
+            memory_table(all) + line("available", memory_text(at_hand)));
     }
     return 0;
   }
@@ -233,10 +234,10 @@ class InspectCommand : public Command {
                                   m["tokens"].get<int64_t>(), all["policy"]["policy"].get<std::string>());
     out += line("weights",
                 bytes("weights_bytes") + (m["weights_mapped"].get<bool>() ? ", mapped from the files" : ""));
-    out += line("KV a token", bytes("kv_bytes_per_token"));
+    out += line("KV per token", bytes("kv_bytes_per_token"));
     out += line("KV cache", fmt::format("{} at most, {:.1f} % of full attention's {}", bytes("kv_bytes"),
                                         100 * share, bytes("full_kv_bytes")));
-    out += line("activations", bytes("activation_bytes") + " a chunk (estimate)");
+    out += line("activations", bytes("activation_bytes") + " per chunk (estimate)");
     out += line("assumed", fmt::format("{:.1f} % of the tokens are separators",
                                        100 * m["separator_share_assumed"].get<double>()));
     return out;

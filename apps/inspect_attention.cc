@@ -39,17 +39,19 @@ std::vector<int64_t> indices(const std::string& list, const std::string& flag, i
 class InspectAttentionCommand : public Command {
  public:
   InspectAttentionCommand() {
-    own_.add_string("text", &text_, "text file whose beginning is read", "FILE");
+    own_.add_string("text", &text_, "text file; its beginning is used", "FILE");
     own_.add_string("out", &out_, "the HTML page to write", "FILE");
-    own_.add_string("layers", &layers_, "layers to draw, as in 0,2", "LIST").default_note = "up to 6, spread";
-    own_.add_string("heads", &heads_, "heads to draw, as in 0,1", "LIST").default_note = "up to 4, spread";
+    own_.add_string("layers", &layers_, "layers to draw, as in 0,2", "LIST").default_note =
+        "up to 6, evenly spread";
+    own_.add_string("heads", &heads_, "heads to draw, as in 0,1", "LIST").default_note =
+        "up to 4, evenly spread";
     own_.add_int("tokens", &drawn_, 1, 512, "tokens in a heat map");
     own_.add_int("share-tokens", &scored_, 1, 4096,
-                 "tokens behind the shares, at most the model's position limit");
+                 "tokens from which the shares are computed, at most the model's position limit");
     own_.add_int("init", &init_, 0, 1 << 20, "initial tokens");
-    own_.add_int("window", &window_, 1, 1 << 20, "neighbouring tokens, the query itself included");
-    own_.add_string("separators", &separators_, "which tokens separate: text, paper, strings:S, ids:1,2,3",
-                    "RULE");
+    own_.add_int("window", &window_, 1, 1 << 20, "neighbouring tokens, including the query itself");
+    own_.add_string("separators", &separators_,
+                    "which tokens are separators: text, paper, strings:S or ids:1,2,3", "RULE");
     declare_bos_option(&own_, &bos_);
     common_.declare(&common_options_, true);
   }

@@ -42,13 +42,14 @@ class InspectDataCommand : public Command {
  public:
   InspectDataCommand() {
     own_.add_string("data", &prefix_, "the token file: PREFIX of PREFIX.bin and PREFIX.idx", "PREFIX");
-    own_.add_string("tokenizer", &tokenizer_, "shows text and counts separators by this tokenizer", "PATH");
-    own_.add_int("documents", &documents_, 0, 1000, "documents shown: their beginnings");
-    own_.add_string("separators", &separators_, "rule of the separators", "RULE");
-    own_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
+    own_.add_string("tokenizer", &tokenizer_, "show text and count separators with this tokenizer", "PATH");
+    own_.add_int("documents", &documents_, 0, 1000, "number of documents whose beginnings are shown");
+    own_.add_string("separators", &separators_,
+                    "which tokens are separators: text, paper, strings:S or ids:1,2,3", "RULE");
+    own_.add_flag("json", &json_, "print exactly one JSON value on standard output");
   }
   std::string name() const override { return "inspect data"; }
-  std::string summary() const override { return "What a token file for training holds"; }
+  std::string summary() const override { return "Show what a token file for training contains"; }
   std::string usage() const override { return "PREFIX [--tokenizer T] [--documents N] [--json]"; }
   std::string positional() const override { return "data"; }
   std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }

@@ -15,14 +15,15 @@ class InspectSamplesCommand : public Command {
  public:
   InspectSamplesCommand() {
     own_.add_string("config", &config_, "YAML file of the run's settings", "FILE");
-    own_.add_strings("set", &changes_, "settings that replace those of the file: seed=2", "KEY=VALUE");
-    own_.add_int("samples", &samples_, 1, int64_t{1} << 40, "samples shown, from the first on").default_note =
-        "those of one step; with --held-out, of one validation";
-    own_.add_flag("held-out", &held_out_, "those of the validations");
-    own_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
+    own_.add_strings("set", &changes_, "settings that replace those of the file, as in seed=2", "KEY=VALUE");
+    own_.add_int("samples", &samples_, 1, int64_t{1} << 40,
+                 "number of samples shown, beginning with the first")
+        .default_note = "those of one step; with --held-out, those of one validation";
+    own_.add_flag("held-out", &held_out_, "show the samples of the validations");
+    own_.add_flag("json", &json_, "print exactly one JSON value on standard output");
   }
   std::string name() const override { return "inspect samples"; }
-  std::string summary() const override { return "Which tokens a training run sees, in its order"; }
+  std::string summary() const override { return "Show which tokens a training run sees, in order"; }
   std::string usage() const override { return "--config run.yaml [--samples N] [--held-out] [--json]"; }
   std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
 

@@ -19,12 +19,13 @@ void say_of_lines(const LineNotes& lines) {
         fmt::format("note: {} left out, the first: {}", one_or_more(lines.skipped), lines.first_skipped));
   }
   if (lines.replaced > 0) {
-    print_note(fmt::format("note: {} with U+FFFD in place of what is no character, the first: {}",
+    print_note(fmt::format("note: {} with U+FFFD in place of invalid characters, the first: {}",
                            one_or_more(lines.replaced), lines.first_replaced));
   }
   if (lines.odd > 0) {
-    log_warning(fmt::format("{} of JSON that only Python reads, read as it does; the first: {}",
-                            one_or_more(lines.odd), lines.first_odd));
+    log_warning(fmt::format(
+        "{} with JSON that is not valid but that Python reads; read in the same way; the first: {}",
+        one_or_more(lines.odd), lines.first_odd));
   }
 }
 

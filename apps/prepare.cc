@@ -36,7 +36,7 @@ std::string unescaped(const std::string& text) {
     const char next = i + 1 < text.size() ? text[++i] : '\0';
     const size_t which = std::string_view("nrt\\").find(next);
     if (which == std::string_view::npos)
-      refuse_value("split-on", R"(\n, \r, \t or \\ behind a backslash)", text);
+      refuse_value("split-on", R"(\n, \r, \t or \\ after a backslash)", text);
     out += "\n\r\t\\"[which];
   }
   return out;
@@ -46,46 +46,47 @@ class PrepareCommand : public Command {
  public:
   PrepareCommand() {
     input_options_
-        .add_strings("input", &input_, "text or JSON lines, plain or packed by gzip or zstd; may be a pipe")
+        .add_strings("input", &input_,
+                     "text or JSON lines, plain or compressed with gzip or zstd; may be a pipe")
         .takes_list = true;
+    input_options_.add_choice("format", &format_, {"auto", "text", "jsonl"},
+                              "auto: jsonl if the name (without .gz, .zst) ends in .jsonl, .ndjson or .json; "
+                              "jsonl also reads a JSON array");
     input_options_.add_choice(
-        "format", &format_, {"auto", "text", "jsonl"},
-        "auto: jsonl where the name (without .gz, .zst) ends in .jsonl, .ndjson or .json; jsonl takes a JSON "
-        "array too");
-    input_options_.add_choice("on-bad-line", &on_bad_line_, {"error", "skip", "replace"},
-                              "a line without a valid text: error; skip: it is left out; replace: what is no "
-                              "character becomes U+FFFD, and what that does not mend is left out");
-    input_options_.add_string("json-key", &documents_.json_key, "the key of a line's text", "KEY");
+        "on-bad-line", &on_bad_line_, {"error", "skip", "replace"},
+        "for a line without valid text: error ends the run; skip leaves it out; replace puts U+FFFD in place "
+        "of invalid characters, and leaves out lines that this cannot repair");
+    input_options_.add_string("json-key", &documents_.json_key, "key of the text in each line", "KEY");
     input_options_
         .add_string("split-on", &split_on_,
-                    R"(text: documents end at this string (\n, \t are understood: '\n\n' for blank )"
+                    R"(text: documents end at this string (\n, \t are understood; '\n\n' means blank )"
                     "lines)")
-        .default_note = "a document a file";
+        .default_note = "one document per file";
     own_.add_string("tokenizer", &tokenizer_, "folder or file of the tokenizer", "PATH");
-    own_.add_string("out", &out_, "writes PREFIX.bin and PREFIX.idx (or the tokenizer's folder)", "PREFIX");
+    own_.add_string("out", &out_, "write PREFIX.bin and PREFIX.idx (or the tokenizer's folder)", "PREFIX");
     own_.add_choice("append-eod", &append_eod_, {"auto", "on", "off"},
-                    "the end token behind each document; auto: iff the tokenizer has one");
+                    "put the end token after each document; auto: if the tokenizer has one");
     own_.add_string("eod", &eod_, "the end token", "TOKEN|ID").default_note = "the tokenizer's";
     own_.add_choice("bos", &bos_, {"auto", "on", "off"},
-                    "the BOS token before each document; auto: iff the tokenizer's files say so");
-    own_.add_flag("no-special", &no_special_, "names of special tokens in the text are ordinary text");
-    own_.add_string("separators", &separators_, "rule of the separators that the summary counts", "RULE");
-    training_.add_choice(
-        "train-tokenizer", &train_tokenizer_, {"bpe"},
-        "trains a byte-level BPE on the input; --out is the folder to write: tokenizer.json");
+                    "put the BOS token before each document; auto: if the tokenizer's files say so");
+    own_.add_flag("no-special", &no_special_, "treat names of special tokens in the text as ordinary text");
+    own_.add_string("separators", &separators_, "which tokens the summary counts as separators", "RULE");
+    training_.add_choice("train-tokenizer", &train_tokenizer_, {"bpe"},
+                         "train a byte-level BPE on the input; --out is then the folder for tokenizer.json");
     training_
         .add_int("vocab-size", &bpe_.vocab_size, 1, INT32_MAX,
-                 "its tokens, with the 256 bytes and special tokens")
+                 "number of its tokens, including the 256 bytes and the special tokens")
         .default_value = {};
-    training_.add_int("min-frequency", &bpe_.min_frequency, 1, INT64_MAX, "joins pairs that occur so often");
-    training_.add_strings("special-token", &specials_, "a special token, the first ends texts", "TOKEN")
+    training_.add_int("min-frequency", &bpe_.min_frequency, 1, INT64_MAX,
+                      "merge only pairs that occur at least this often");
+    training_.add_strings("special-token", &specials_, "a special token; the first one ends texts", "TOKEN")
         .default_note = "<|endoftext|>";
     declare_threads_option(&general_, &threads_);
-    general_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
+    general_.add_flag("json", &json_, "print exactly one JSON value on standard output");
   }
   std::string name() const override { return "prepare"; }
   std::string summary() const override {
-    return "Text and JSON lines to token files for training, or to a tokenizer";
+    return "Turn text and JSON lines into token files for training, or train a tokenizer on them";
   }
   std::string usage() const override {
     return "(--tokenizer T | --train-tokenizer bpe --vocab-size N) --out PREFIX FILE... [--json]";
@@ -125,7 +126,7 @@ class PrepareCommand : public Command {
     for (const Option& option : own_.options()) {
       if (option.was_set && option.name != "out") {
         throw Error(ErrorCode::kInvalidArgument,
-                    fmt::format("--{} does not go with --train-tokenizer", option.name));
+                    fmt::format("--{} cannot be used with --train-tokenizer", option.name));
       }
     }
     require(training_.was_set("vocab-size"), "no size of the vocabulary given", "--vocab-size N");
@@ -249,7 +250,7 @@ class PrepareCommand : public Command {
                     out_, out_, r.documents, r.tokens, token_bytes(file.type()), human_bytes(r.text_bytes),
                     seconds, bytes / seconds * 1e-6, bytes / tokens, 100 * share));
     if (r.empty > 0) print_note(fmt::format("note: {} documents without text were left out", r.empty));
-    if (!options.eod) print_note("note: no end token stands behind the documents (--append-eod, --eod)");
+    if (!options.eod) print_note("note: the documents have no end token (--append-eod, --eod)");
   }
 
   OptionSet input_options_, own_, training_, general_;

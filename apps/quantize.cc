@@ -21,13 +21,15 @@ class QuantizeCommand : public Command {
   QuantizeCommand() {
     own_.add_string("model", &model_, "folder of the model: config.json, safetensors, tokenizer", "DIR");
     own_.add_choice("type", &type_, weight_type_names(),
-                    "type of the matrices; of 4 bits: the token embedding and the head get q8_0");
-    own_.add_string("out", &out_, "the folder to write: a new one, or an empty one", "DIR");
+                    "type of the matrices; with a type of 4 bits the token embedding and the head get q8_0");
+    own_.add_string("out", &out_, "the folder to write, which must be new or empty", "DIR");
     declare_threads_option(&own_, &threads_);
-    own_.add_flag("json", &json_, "one JSON value on standard output and nothing else");
+    own_.add_flag("json", &json_, "print exactly one JSON value on standard output");
   }
   std::string name() const override { return "quantize"; }
-  std::string summary() const override { return "Write a model again with 8- or 4-bit weights"; }
+  std::string summary() const override {
+    return "Write a model with weights of another type, such as 8 or 4 bits";
+  }
   std::string usage() const override { return "--model M --type " + types() + " --out O [--json]"; }
   std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
 
@@ -56,7 +58,8 @@ class QuantizeCommand : public Command {
                       time.count()));
     if (report.n_padded > 0) {
       print_note(
-          fmt::format("note: the rows of {} matrices are no multiple of {}: their last blocks end in zeros",
+          fmt::format("note: the rows of {} matrices are not a multiple of {} long; their last blocks are "
+                      "filled up with zeros",
                       report.n_padded, block_elements(*weight_type(type_))));
     }
     return 0;

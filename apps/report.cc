@@ -28,14 +28,15 @@ void name_apart(const std::vector<std::string>& folders, std::vector<RunRecord>*
 class ReportCommand : public Command {
  public:
   ReportCommand() {
-    own_.add_strings("run", &folders_, "folder of a training run (several: side by side)", "RUN").takes_list =
-        true;
+    own_.add_strings("run", &folders_, "folder of a training run; several are shown side by side", "RUN")
+        .takes_list = true;
     own_.add_string("out", &out_, "the page to write", "FILE").default_note =
-        "report.html in the run's folder; of several runs, here";
-    own_.add_flag("json", &json_, "the table as one JSON value on standard output; no page without --out");
+        "report.html in the run's folder; for several runs, in the current folder";
+    own_.add_flag("json", &json_,
+                  "print the table as one JSON value on standard output; write a page only with --out");
   }
   std::string name() const override { return "report"; }
-  std::string summary() const override { return "Curves, figures and texts of training runs as a page"; }
+  std::string summary() const override { return "Show curves, figures and texts of training runs as a page"; }
   std::string usage() const override { return "RUN... [--out report.html] [--json]"; }
   std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
   std::string positional() const override { return "run"; }

@@ -26,23 +26,26 @@ class ScoreCommand : public Command {
  public:
   ScoreCommand() {
     own_.add_strings("text", &input_.texts,
-                     "text files, each tokenised alone, then joined with nothing between")
+                     "text files; each is tokenised by itself, then they are joined with nothing in between")
         .takes_list = true;
     own_.add_string("ids", &input_.ids, "file of token ids separated by blanks, used as they are", "FILE");
-    own_.add_int("tokens", &input_.tokens, 1, INT64_MAX, "score the first N text tokens, BOS not counted")
+    own_.add_int("tokens", &input_.tokens, 1, INT64_MAX,
+                 "score only the first N tokens of the text, not counting BOS")
         .default_note = "all";
     declare_bos_option(&own_, &input_.bos);
-    own_.add_string("nll-out", &nll_out_, "write the negative log-likelihood of each token, one a line",
+    own_.add_string("nll-out", &nll_out_, "write the negative log-likelihood of each token, one per line",
                     "FILE");
-    own_.add_string("log", &log_, "write a JSON line per 65,536 tokens and at the end, as they come", "FILE");
+    own_.add_string("log", &log_, "write a JSON line every 65,536 tokens during the run, and one at the end",
+                    "FILE");
     own_.add_string("state", &state_,
-                    "save the stream's state here as it goes, and go on from it where it is there", "FILE");
+                    "save the stream's state in this file during the run; if the file exists, resume from it",
+                    "FILE");
     own_.add_int("state-every", &state_every_, 1, INT64_MAX,
-                 "tokens between two states; one is saved at the end and at Ctrl-C too");
+                 "tokens between saved states; one is also saved at the end and at Ctrl-C");
     common_.declare(&common_options_, true);
   }
   std::string name() const override { return kCommand; }
-  std::string summary() const override { return "Perplexity, speed and KV use of contiguous text"; }
+  std::string summary() const override { return "Measure perplexity, speed and KV use of contiguous text"; }
   std::string usage() const override {
     return "--model M (--text F... | --ids F) [--tokens N] [--nll-out F] [--log F] [--state F] [policy] "
            "[--json]";
@@ -91,18 +94,18 @@ class ScoreCommand : public Command {
       throw Error(ErrorCode::kInvalidArgument, "--bos does not go with --ids, which are used as they are");
     }
     if (own_.was_set("state-every") && state_.empty()) {
-      throw Error(ErrorCode::kInvalidArgument, "--state-every goes with --state FILE");
+      throw Error(ErrorCode::kInvalidArgument, "--state-every needs --state FILE");
     }
     const std::string* outputs[] = {&state_, &log_, &nll_out_};
     for (int k = 0; k < 3; ++k) {
       const std::string& path = *outputs[k];
       if (path.empty() || (path != *outputs[(k + 1) % 3] && path != *outputs[(k + 2) % 3])) continue;
-      throw Error(ErrorCode::kInvalidArgument, "one file for two of --state, --log and --nll-out",
+      throw Error(ErrorCode::kInvalidArgument, "--state, --log and --nll-out must be different files",
                   {.file = path});
     }
   }
 
-  // Goes on from the state, if there is one. Nothing is written before all is known to fit together.
+  // Resumes from the state, if there is one. Nothing is written before everything is known to fit together.
   Outputs open_outputs(Session& session, Scorer& scorer) {
     if (state_.empty() || !file_exists(state_)) {
       return {NllFile(nll_out_, !state_.empty()), ScoreLog(log_, session.cache())};
@@ -129,9 +132,9 @@ class ScoreCommand : public Command {
       if (theirs == own) return;
       throw Error(ErrorCode::kInvalidArgument, message, {.file = state_, .expected = theirs, .got = own});
     };
-    require("command", kCommand, "the state is of another command");
+    require("command", kCommand, "the state belongs to another command");
     require("attention_impl", common_.attention, "the state was saved with another --attention-impl");
-    require("products", products(), "the state was saved with or without --exact");
+    require("products", products(), "the state was saved with another choice of --exact");
     const int64_t tokens = extra.object("score").object("result").integer("tokens", 0, INT64_MAX);
     if (input_.tokens == 0 || tokens <= input_.tokens) return;
     throw Error(ErrorCode::kInvalidArgument, "the state is beyond --tokens",
@@ -182,7 +185,7 @@ class ScoreCommand : public Command {
   void report(const ScoreResult& result, const Session& session, bool interrupted) const {
     const KvStats kv = session.cache().stats();
     if (interrupted)
-      print_note(fmt::format("interrupted after {} tokens: the figures so far", result.tokens));
+      print_note(fmt::format("interrupted after {} tokens; these are the figures so far", result.tokens));
     if (common_.json) {
       Json out = {{"tokens", result.tokens},
                   {"perplexity", result.perplexity()},
@@ -202,7 +205,7 @@ class ScoreCommand : public Command {
                       policy_name(policy_.settings.policy.kind), result.tokens, result.perplexity(),
                       result.nll_mean()));
     print(fmt::format(
-        "time          {:.2f} s, {:.1f} tokens/s\nkeys a query  mean {:.1f} ({:.1f} % of full), peak {}\n",
+        "time          {:.2f} s, {:.1f} tokens/s\nkeys/query    mean {:.1f} ({:.1f} % of full), peak {}\n",
         result.seconds, result.tokens_per_second(), kv.mean_keys(), 100 * kv.mean_share(), kv.peak_keys));
     print(fmt::format("KV cache      {} at the peak; full attention: {}\nmemory        {}\n",
                       human_bytes(kv.peak_bytes), human_bytes(kv.full_bytes), human_bytes(peak_rss_bytes())));

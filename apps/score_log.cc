@@ -41,11 +41,13 @@ int64_t nll_bytes(const std::string& path, int64_t lines, double last) {
   if (is_regular_file(path) || !file_exists(path)) {
     const bool fits = left == 0 && (lines == 0 || line == fmt::format("{}", last));
     if (!fits) {
-      throw Error(ErrorCode::kBadFile, "does not hold what the state's run has written",
-                  {.file = path,
-                   .expected = fmt::format("{} lines, the last one {}", lines, last),
-                   .got = left > 0 ? fmt::format("{} lines", lines - left) : line,
-                   .hint = "--nll-out goes on behind the file of the run that the state is of"});
+      throw Error(
+          ErrorCode::kBadFile, "does not contain what the run that saved the state has written",
+          {.file = path,
+           .expected = fmt::format("{} lines, the last one {}", lines, last),
+           .got = left > 0 ? fmt::format("{} lines", lines - left) : line,
+           .hint =
+               "--nll-out must name the file of the run that saved the state; new lines are appended to it"});
     }
   }
   return bytes;

@@ -19,19 +19,18 @@ class TokenizeCommand : public Command {
     common_.declare(&common_options_, false);
     own_.add_string("text", &text_, "text (with --decode: ids)");
     own_.add_string("file", &file_, "file of text (with --decode: of ids)", "FILE");
-    own_.add_string(
-        "messages", &messages_,
-        "file of a conversation, as a JSON list of {\"role\": ..., \"content\": ...}: its prompt as the "
-        "chat template writes it",
-        "FILE");
+    own_.add_string("messages", &messages_,
+                    "file with a conversation, a JSON list of {\"role\": ..., \"content\": ...}; gives its "
+                    "prompt as the chat template writes it",
+                    "FILE");
     own_.add_string("chat-format", &chat_format_,
-                    "another chat format for --messages than the model's template", "F");
-    own_.add_flag("decode", &decode_, "from ids, separated by commas or blanks, to text");
+                    "chat format for --messages, in place of the model's template", "F");
+    own_.add_flag("decode", &decode_, "turn ids, separated by commas or blanks, into text");
     own_.add_flag("special", &special_,
                   "add the special tokens that the tokenizer's files put around a text");
   }
   std::string name() const override { return "tokenize"; }
-  std::string summary() const override { return "Text to token ids and pieces, or ids to text"; }
+  std::string summary() const override { return "Turn text into token ids and pieces, or ids into text"; }
   std::string usage() const override {
     return "(--model M | --tokenizer FILE) (--text S | --file F | --messages F) [--decode] [--special] "
            "[--json]";
@@ -72,7 +71,7 @@ class TokenizeCommand : public Command {
   std::vector<ChatMessage> read_messages() const {
     const Json list = parse_json(read_file(messages_), messages_);
     if (!list.is_array()) {
-      throw Error(ErrorCode::kBadFile, "no conversation",
+      throw Error(ErrorCode::kBadFile, "not a conversation",
                   {.file = messages_, .expected = "a JSON list of messages"});
     }
     std::vector<ChatMessage> messages;

@@ -36,13 +36,13 @@ class TrainCommand : public Command {
   TrainCommand() {
     own_.add_string("config", &config_, "YAML file of the settings", "FILE");
     own_.add_strings("set", &changes_,
-                     "a setting that replaces the file's: --set lr=1e-3 --set policy.window=64", "KEY=VALUE");
+                     "a setting that replaces the file's, as in --set lr=1e-3 --set policy.window=64",
+                     "KEY=VALUE");
     own_.add_choice("export-type", &type_, {"f32", "bf16", "f16"}, "type of the finished model's weights");
-    own_.add_flag(
-        "dry-run", &dry_run_,
-        "check everything and print what the run will take: memory, tokens, FLOPs; nothing is written");
+    own_.add_flag("dry-run", &dry_run_,
+                  "check everything and print what the run will take (memory, tokens, FLOPs); write nothing");
     own_.add_flag("list-settings", &list_, "print every key of the YAML file, as a table in Markdown");
-    own_.add_flag("json", &json_, "one JSON value on standard output at the end");
+    own_.add_flag("json", &json_, "print one JSON value on standard output at the end");
   }
   std::string name() const override { return "train"; }
   std::string summary() const override { return "Train a model, from scratch or from a checkpoint"; }
@@ -92,7 +92,7 @@ class TrainCommand : public Command {
     comm.set_timeout(static_cast<double>(config.rank_timeout));
     const std::string model = model_path(config.save);
     const DType type = *weight_type(type_);
-    // What is in the way of the run's files or the model is to be said now.
+    // If something is in the way of the run's files or of the model, fail now and not after the training.
     std::optional<OutputPlace> place;
     comm.run_or_fail_together([&] {
       if (!comm.is_root()) return;
@@ -130,13 +130,13 @@ class TrainCommand : public Command {
     };
     Trainer trainer(config, pool, callbacks, comm);
     if (comm.is_root() && config.sample_interval > 0) sampler.emplace(trainer, pool);
-    callbacks.on_note(fmt::format("{} parameters, {} to go of {} steps, {} of memory",
+    callbacks.on_note(fmt::format("{} parameters, {} of {} steps to go, {} of memory",
                                   trainer.learner().parameters().count(), config.train_steps - trainer.step(),
                                   config.train_steps, human_bytes(trainer.plan().total())));
     if (comm.size() > 1) {
       callbacks.on_note(
           fmt::format("{} ranks, {} on each: parameters and gradients {}, its shard of the moments {}",
-                      comm.size(), threads == 1 ? "a thread" : fmt::format("{} threads", threads),
+                      comm.size(), threads == 1 ? "one thread" : fmt::format("{} threads", threads),
                       human_bytes(2 * 4 * trainer.learner().parameters().size()),
                       human_bytes(trainer.learner().moment_bytes())));
     }
@@ -173,12 +173,12 @@ class TrainCommand : public Command {
                                                          seconds_a_step));
   }
 
-  // What the run is has been saved: a report that cannot be written takes nothing from it.
+  // The run itself has been saved, so a report that cannot be written is only a warning.
   static void write_report(const std::string& run) {
     try {
       write_run_report(run);
     } catch (const Error& e) {
-      print_note(fmt::format("sepllm: warning: no report: {}", e.marked_text()));
+      print_note(fmt::format("sepllm: warning: the report could not be written: {}", e.marked_text()));
     }
   }
 

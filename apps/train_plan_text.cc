@@ -53,14 +53,14 @@ void check_plan_fits(const TrainPlan& plan, int n_ranks, const MemoryAtHand& at_
       human_bytes(plan.gradients), human_bytes(plan.moments), human_bytes(plan.pass_total));
   const std::string hint =
       "a smaller micro_batch_size, activation_checkpointing: true or activation_storage: bf16 take less";
-  // What is planned is what is measured within 5 % (docs/PERFORMANCE.md): so much may be missing.
+  // The plan agrees with measurements within 5 % (docs/PERFORMANCE.md), so that much may be missing.
   if (only_planned || total - total / 20 <= at_hand.most) {
-    log_warning(fmt::format("the run takes more than the memory at hand ({}): {}; {}", memory_text(at_hand),
+    log_warning(fmt::format("the run takes more than the available memory ({}): {}; {}", memory_text(at_hand),
                             got, hint));
     return;
   }
   throw Error(
-      ErrorCode::kOutOfRange, "the run does not fit the memory at hand",
+      ErrorCode::kOutOfRange, "the run does not fit into the available memory",
       {.expected = "at most " + memory_text(at_hand), .got = got, .hint = hint + "; " + memory_hint()});
 }
 
@@ -81,15 +81,16 @@ void print_train_plan(const TrainConfig& config, const TrainPlan& plan, const Su
   text += line("moments", plan.moments);
   text += line("activations", plan.pass.activations, "  kept for the backward pass");
   text += line("their gradients", plan.pass.activation_gradients, "  of a layer, in the backward pass");
-  text += line("backward pass, beside", plan.pass.backward,
-               config.activation_checkpointing ? "  a layer's activations once more, scratch" : "  scratch");
-  text += line("or: loss", plan.pass.loss, "  logits of a block of rows, scratch");
+  text += line(
+      "backward pass", plan.pass.backward,
+      config.activation_checkpointing ? "  recomputed activations of a layer, and scratch" : "  scratch");
+  text += line("or instead: loss", plan.pass.loss, "  logits of a block of rows, scratch");
   if (plan.pass.workspace > 0)
-    text += line("workspace", plan.pass.workspace, "  a layer's activations while they are not packed");
-  text += line("in all", plan.total());
-  text += line("beside: the program", here.program_bytes,
-               "  and the pages of the token files, which can be dropped");
-  text += fmt::format("at hand: {}\n", memory_text(here.at_hand));
+    text += line("workspace", plan.pass.workspace, "  activations of a layer while they are not packed");
+  text += line("total", plan.total());
+  text += line("not included: program", here.program_bytes,
+               "  and pages of the token files, which can be dropped");
+  text += fmt::format("available: {}\n", memory_text(here.at_hand));
   print(text);
 }
 

@@ -48,7 +48,7 @@ class StartWatch {
     std::unique_lock lock(mutex_);
     if (changed_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return met_; })) return;
     print_note(
-        fmt::format("sepllm: error: not all ranks have come within {:.0f} seconds of the start: one "
+        fmt::format("sepllm: error: not all ranks have connected within {:.0f} seconds of the start: one "
                     "hangs, or cannot be reached",
                     seconds));
     std::_Exit(1);

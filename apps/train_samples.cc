@@ -18,7 +18,7 @@ Model model_of(Trainer& trainer) {
           .tokenizer = load_tokenizer(c.tokenizer.empty() ? c.init_from : c.tokenizer)};
 }
 
-// Behind what a text that begins nowhere begins: BOS, or the end of the text before.
+// The token that a text without a prompt starts after: BOS, otherwise EOS.
 int32_t first_token(const Model& model) {
   if (const auto bos = model.tokenizer->bos_id()) return *bos;
   if (const auto eos = model.tokenizer->eos_id()) return *eos;

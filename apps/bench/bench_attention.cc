@@ -40,38 +40,41 @@ class BenchAttentionCommand : public Command {
   BenchAttentionCommand() {
     shape_options_.add(list_option("tokens", &tokens_, 1, kMaxBenchTokens, "lengths of the sequence"));
     shape_options_.add_int("heads", &heads_, 1, 1024, "query heads");
-    shape_options_.add_int("kv-heads", &kv_heads_, 1, 1024, "heads of keys and values").default_note =
-        "as --heads";
+    shape_options_.add_int("kv-heads", &kv_heads_, 1, 1024, "key/value heads").default_note =
+        "the same as --heads";
     shape_options_.add_int("head-dim", &head_dim_, 1, 1024, "elements of a head");
     shape_options_.add_choice("layout", &layout_, {"rows", "heads"},
-                              "operands: a row of all heads per token, as a model's projections write them, "
-                              "or each kv head's rows together");
+                              "operands: one row of all heads per token, as a model's projections write "
+                              "them, or the rows of each kv head together");
     shape_options_.add_choice("pass", &pass_, {"forward", "backward", "both"},
-                              "backward: forward + backward, as in training; both: a row of each");
+                              "backward: forward + backward, as in training; both: one row for each");
     policy_options_.add_choice("policy", &policy_name_, {"sep", "full", "sink", "fixed"},
                                "which keys attention keeps");
-    policy_options_.add(list_option("window", &windows_, 1, int64_t{1} << 40, "neighbouring windows"));
+    policy_options_.add(
+        list_option("window", &windows_, 1, int64_t{1} << 40, "sizes of the neighbouring window"));
     policy_options_.add_int("init", &policy_.init, 0, int64_t{1} << 40, "initial tokens", "A");
     policy_options_.add_int("interval", &policy_.interval, 1, int64_t{1} << 40,
                             "fixed: every k-th token is kept", "K");
-    policy_options_.add_string("separators", &separators_,
-                               "sep: which tokens of the book separate, paper or text; with --text also "
-                               "strings:S, ids:1,2,3",
-                               "RULE");
+    policy_options_.add_string(
+        "separators", &separators_,
+        "sep: which tokens of the book are separators: paper or text; with --text also strings:S, ids:1,2,3",
+        "RULE");
     policy_options_.add_string("text", &text_, "sep: separators of this text instead of the built-in book's",
                                "FILE");
     policy_options_.add_string("tokenizer", &tokenizer_, "tokenizer file or folder for --text", "FILE");
     run_options_.add_int("repeats", &repeats_, 1, 10000, "rounds; every figure is the median over them");
     run_options_.add_double("min-time", &min_time_, 0, 3600,
-                            "seconds that a measurement lasts at least, by repeated calls");
-    run_options_.add_flag("no-dense", &no_dense_, "leave out dense attention, which takes longest");
+                            "shortest duration of a measurement, in seconds; calls are repeated to fill it");
+    run_options_.add_flag("no-dense", &no_dense_, "do not measure dense attention, which takes longest");
     declare_threads_option(&run_options_, &common_.threads);
     run_options_.add_choice("attention-impl", &common_.attention, {"simd", "reference"},
-                            "attention kernel: the fast one, or the plain one to compare with");
-    run_options_.add_flag("json", &common_.json, "one JSON value on standard output and nothing else");
+                            "attention kernel: the fast one, or the plain one for comparison");
+    run_options_.add_flag("json", &common_.json, "print exactly one JSON value on standard output");
   }
   std::string name() const override { return "bench attention"; }
-  std::string summary() const override { return "Time and memory of attention beside dense attention"; }
+  std::string summary() const override {
+    return "Measure time and memory of attention, compared with dense attention";
+  }
   std::string usage() const override {
     return "[--tokens 4096,8192] [--window 64] [--policy sep] [--threads N] [--pass both] [--json]";
   }
@@ -102,7 +105,7 @@ class BenchAttentionCommand : public Command {
         }
       }
     }
-    if (!complete) print_note("interrupted: the rows so far");
+    if (!complete) print_note("interrupted; these are the rows so far");
     if (common_.json) {
       print_json(rows);
     } else {

@@ -19,13 +19,13 @@ namespace {
 class BenchMemoryCommand : public Command {
  public:
   BenchMemoryCommand() {
-    declare_threads_option(&options_, &common_.threads, "threads at most");
-    options_.add_int("read-mib", &read_mib_, 1, 1 << 20, "size of the array that is read");
+    declare_threads_option(&options_, &common_.threads, "maximum number of threads");
+    options_.add_int("read-mib", &read_mib_, 1, 1 << 20, "size in MiB of the array that is read");
     options_.add_int("r", &repeats_, 1, 10000, "reads with each number of threads, in turns");
-    options_.add_flag("json", &common_.json, "one JSON value on standard output and nothing else");
+    options_.add_flag("json", &common_.json, "print exactly one JSON value on standard output");
   }
   std::string name() const override { return "bench memory"; }
-  std::string summary() const override { return "Read rate of memory by number of threads"; }
+  std::string summary() const override { return "Measure the read rate of memory by number of threads"; }
   std::string usage() const override { return "[--threads N] [-r 9] [--json]"; }
   std::vector<OptionGroup> groups() override { return {{"Measuring", &options_}}; }
 
@@ -43,7 +43,7 @@ class BenchMemoryCommand : public Command {
     const InterruptGuard guard;
     Json rows = Json::array();
     if (!bench::measure_in_turns(series, repeats_, [&] { return !guard.interrupted(); })) {
-      print_note("interrupted: no figures");
+      print_note("interrupted; there are no figures yet");
     } else {
       for (size_t i = 0; i < series.size(); ++i)
         rows.push_back(row(static_cast<int>(i) + 1, probe.bytes(), series[i].values));
@@ -72,7 +72,7 @@ class BenchMemoryCommand : public Command {
   static std::string table(const Json& rows) {
     if (rows.empty()) return "";
     std::string out =
-        fmt::format("{}, sums over {}, 4 streams a thread\n{:>8}{:>12}{:>12}{:>10}\n",
+        fmt::format("{}, sums over {}, 4 streams per thread\n{:>8}{:>12}{:>12}{:>10}\n",
                     rows[0]["cpu_info"].get<std::string>(), human_bytes(rows[0]["bytes"].get<int64_t>()),
                     "threads", "best GB/s", "median", "+-");
     for (const Json& row : rows) {

@@ -33,28 +33,30 @@ struct Measured {
 class BenchSpeedCommand : public Command {
  public:
   explicit BenchSpeedCommand(bool decode) : decode_(decode) {
-    run_options_.add(list_option("d", &depths_, 0, kMaxDepth,
-                                 "depths: tokens of the stream before those that are measured; the cache is "
-                                 "filled with made-up keys and values, as the policy would hold them"));
+    run_options_.add(
+        list_option("d", &depths_, 0, kMaxDepth,
+                    "depths: number of tokens in the stream before those that are measured; the cache is "
+                    "filled directly with made-up keys and values, as the policy would hold them"));
     if (decode_) {
       run_options_.add_int("n", &n_, 1, kMaxBenchTokens,
-                           "tokens of one repetition (sep-stream: whole cycles of compressions compare "
-                           "best, of 477 tokens where its options are not given)");
+                           "tokens in one repetition (for sep-stream whole cycles of compressions compare "
+                           "best: 477 tokens with its default options)");
     } else {
       run_options_.add(list_option("p", &prompts_, 1, kMaxBenchTokens, "lengths of the prompt"));
     }
     run_options_.add_int("r", &repeats_, 1, 10000, "repetitions, in turns with those of the other depths");
     run_options_.add_double("separator-share", &share_, 0, 1,
-                            "share of separators among the made-up tokens (books: 0.165)");
+                            "share of separators among the made-up tokens (0.165 in books)");
     if (decode_) {
       run_options_.add_int("read-mib", &read_mib_, 1, 1 << 20,
-                           "size of the array by which the read rate of memory is measured");
+                           "size in MiB of the array with which the read rate of memory is measured");
     }
     common_.declare(&common_options_, true);
   }
   std::string name() const override { return decode_ ? "bench decode" : "bench prefill"; }
   std::string summary() const override {
-    return decode_ ? "Speed of new tokens at depths of a stream" : "Speed of reading a prompt";
+    return decode_ ? "Measure the speed of generating tokens at given depths of a stream"
+                   : "Measure the speed of reading a prompt";
   }
   std::string usage() const override {
     return std::string("(--shape NAME | --model M) [--weights W] [--kv K] [--threads N] ") +
@@ -75,7 +77,7 @@ class BenchSpeedCommand : public Command {
     check_memory(model);
     std::vector<Measured> cases = make_cases(model, context);
     const double best_rate = measure(context, guard, &cases);
-    if (guard.interrupted()) print_note("interrupted: the repetitions so far");
+    if (guard.interrupted()) print_note("interrupted; these are the repetitions so far");
     Json rows = Json::array();
     for (const Measured& m : cases) {
       if (!m.seconds.empty()) rows.push_back(row(model, context, m, best_rate));
@@ -115,7 +117,7 @@ class BenchSpeedCommand : public Command {
     }
     if (needed <= at_hand.bytes) return;
     log_warning(
-        fmt::format("{} for the caches of all depths are more than the memory at hand ({}), and what is "
+        fmt::format("{} for the caches of all depths are more than the available memory ({}), and what is "
                     "swapped is measured with it: {}",
                     human_bytes(needed), memory_text(at_hand), hint));
   }

@@ -168,25 +168,29 @@ class TrainCase {
 class BenchTrainCommand : public Command {
  public:
   BenchTrainCommand() {
-    run_options_.add_choice("shape", &shape_, shape_names(), "the model, with random weights");
+    run_options_.add_choice("shape", &shape_, shape_names(), "shape of the model, which has random weights");
     run_options_.add(list_option("tokens", &tokens_, 1, kMostTokens, "lengths of the samples"));
-    run_options_.add_int("batch", &batch_, 1, 4096, "samples of a step, which go through the model together",
-                         "B");
+    run_options_.add_int("batch", &batch_, 1, 4096,
+                         "samples in a step, which go through the model at the same time", "B");
     run_options_.add_flag(
         "activation-checkpointing", &replay_,
-        "make the activations of a layer again in the backward pass instead of keeping them");
+        "recompute the activations of a layer in the backward pass instead of keeping them");
     run_options_.add_choice("weight-storage", &weights_, {"f32", "bf16"},
-                            "what products read: the weights, or copies of them in bf16");
+                            "what matrix products read: the f32 weights, or bf16 copies of them");
     run_options_.add_choice("activation-storage", &activations_, {"f32", "bf16"},
-                            "how activations are kept for the backward pass");
-    run_options_.add_int("repeats", &repeats_, 1, 10000,
-                         "steps after a first one that does not count; every figure is the median over them");
-    run_options_.add_flag("breakdown", &breakdown_, "also where the time of a step goes, by kind of op");
+                            "type in which activations are kept for the backward pass");
+    run_options_.add_int(
+        "repeats", &repeats_, 1, 10000,
+        "steps after the first one, which does not count; every figure is the median over them");
+    run_options_.add_flag("breakdown", &breakdown_,
+                          "also print where the time of a step goes, by kind of op");
     declare_threads_option(&run_options_, &common_.threads);
-    run_options_.add_flag("json", &common_.json, "one JSON value on standard output and nothing else");
+    run_options_.add_flag("json", &common_.json, "print exactly one JSON value on standard output");
   }
   std::string name() const override { return "bench train"; }
-  std::string summary() const override { return "Speed of training: whole steps beside the rate of sgemm"; }
+  std::string summary() const override {
+    return "Measure the speed of whole training steps, compared with the rate of sgemm";
+  }
   std::string usage() const override {
     return "--shape NAME [--tokens 1024] [--batch 1] [--threads N] [policy] [--breakdown] [--json]";
   }
@@ -209,7 +213,7 @@ class BenchTrainCommand : public Command {
         rows.push_back(*row);
       }
     }
-    if (rows.size() < tokens_.size()) print_note("interrupted: the rows so far");
+    if (rows.size() < tokens_.size()) print_note("interrupted; these are the rows so far");
     if (common_.json) {
       print_json(rows);
     } else {
@@ -291,7 +295,7 @@ class BenchTrainCommand : public Command {
         fmt::format("{}, {} parameters, batch {}, policy {}, {} thread{}, {}\n", shape_,
                     first["parameters"].get<int64_t>(), batch_, first["policy"].get<std::string>(), threads,
                     threads == 1 ? "" : "s", first["cpu_info"].get<std::string>());
-    out += fmt::format("{:>8}{:>12}{:>11}{:>8}{:>12}{:>12}{:>10}{:>11}{:>12}\n", "tokens", "s a step",
+    out += fmt::format("{:>8}{:>12}{:>11}{:>8}{:>12}{:>12}{:>10}{:>11}{:>12}\n", "tokens", "s/step",
                        "tokens/s", "kept", "dense TFLOP", "att. TFLOP", "of sgemm", "with att.", "memory");
     const auto number = [](const Json& row, const char* key) { return row[key].get<double>(); };
     for (const Json& row : rows) {

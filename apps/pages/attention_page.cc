@@ -179,24 +179,25 @@ std::string attention_page(const AttentionReport& report) {
       html_escape(report.model), report.n_scored, html_escape(report.source));
   body += "<h2>What each layer attends to</h2>\n";
   body += fmt::format(
-      "<p>The upper bar of a layer is how its attention is shared out, averaged over heads and queries; the "
-      "thin "
-      "bar below is the share of the visible tokens that each class makes up. Where a class's attention is "
-      "far "
-      "wider than its tokens, the model reads much out of few tokens.</p>\n"
-      "<p class=\"note\">Each key is in exactly one class, the first that fits: <b>initial</b> (the first {} "
-      "tokens), <b>separator</b> (rule <code>{}</code>), <b>neighbouring</b> (less than {} tokens back, the "
-      "query "
-      "itself included), <b>other</b>.</p>\n",
+      "<p>The upper bar of a layer shows which share of its attention goes to each class of tokens, averaged "
+      "over "
+      "heads and queries. The thin bar below shows which share of the visible tokens belongs to each class. "
+      "Where the attention of a class is much wider than its tokens, the model gets much from few "
+      "tokens.</p>\n"
+      "<p class=\"note\">Each key is in exactly one class, the first one that fits: <b>initial</b> (the "
+      "first {} "
+      "tokens), <b>separator</b> (rule <code>{}</code>), <b>neighbouring</b> (less than {} tokens back, "
+      "including the query itself), <b>other</b>.</p>\n",
       report.init, html_escape(report.separators), report.window);
   body += legend() + share_bars(report);
   body +=
-      "<h2>The same in numbers</h2>\n<p class=\"note\">Ratio: share of the attention over share of the "
-      "tokens; "
-      "1.5 and more in bold.</p>\n" +
+      "<h2>The same in numbers</h2>\n<p class=\"note\">The ratio is the share of the attention divided by "
+      "the share of the tokens; "
+      "1.5 and more is in bold.</p>\n" +
       share_table(report);
   body += fmt::format(
-      "<h2>Heat maps</h2>\n<p>The first {} tokens: rows are queries, columns are keys; the strips at "
+      "<h2>Heat maps</h2>\n<p>These maps show the first {} tokens. Rows are queries and columns are keys; "
+      "the strips at "
       "the top and left mark initial tokens and separators. Point at a map to read a weight and to "
       "shade the passage by what that query attends to.</p>\n",
       report.pieces.size());

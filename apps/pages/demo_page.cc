@@ -19,7 +19,7 @@ td i { display: inline-block; width: 10px; height: 10px; border-radius: 5px; mar
 
 std::string name_of(const DemoRow& row) { return policy_name(row.settings.policy.kind); }
 
-// "init 4, window 64, ...": what sets this policy apart.
+// "init 4, window 64, ...": the settings that matter for this policy.
 std::string settings_text(const PolicySettings& settings) {
   std::string out;
   const Json json = policy_json(settings);
@@ -82,7 +82,7 @@ PlotSeries series(const DemoRow& row, size_t index, bool line) {
 Plot perplexity_plot(const DemoReport& report) {
   Plot plot{
       .title = fmt::format("Perplexity of the first {} tokens, by keys attended to", report.common_tokens),
-      .x_label = "mean keys a query",
+      .x_label = "mean keys per query",
       .y_label = "perplexity",
       .series = {},
       .y_from_zero = false};
@@ -95,7 +95,7 @@ Plot perplexity_plot(const DemoReport& report) {
 }
 
 Plot stretches_plot(const DemoReport& report) {
-  Plot plot{.title = "Perplexity as the text goes on",
+  Plot plot{.title = "Perplexity along the text",
             .x_label = fmt::format("tokens (the model's positions end at {})", report.positions),
             .y_label = fmt::format("perplexity of {} tokens", report.stretch),
             .series = {},
@@ -110,7 +110,7 @@ Plot stretches_plot(const DemoReport& report) {
 }
 
 Plot memory_plot(const DemoReport& report) {
-  Plot plot{.title = "KV cache as the text goes on",
+  Plot plot{.title = "KV cache along the text",
             .x_label = "tokens",
             .y_label = "KiB held after a chunk",
             .series = {},
@@ -139,7 +139,7 @@ std::string html_table(const DemoReport& report) {
   std::string out = fmt::format(
       "<div class=\"card scroll\"><table class=\"wide\"><tr><th></th><th colspan=\"3\">first {} "
       "tokens</th><th colspan=\"7\">as far "
-      "as the policy goes</th><th></th></tr>\n<tr>",
+      "as the policy can go</th><th></th></tr>\n<tr>",
       report.common_tokens);
   for (const char* column : kColumns) out += fmt::format("<th>{}</th>", column);
   out += "</tr>\n";
@@ -170,7 +170,7 @@ std::string demo_table(const DemoReport& report) {
   if (any_note(report)) out += fmt::format("Note: {}\n", report.note);
   out += fmt::format("Text: {}\n\n", report.text);
   const std::string span = fmt::format("first {} tokens", report.common_tokens);
-  out += fmt::format("{:<12}{:>28}{:>40}\n", "", span, "as far as the policy goes");
+  out += fmt::format("{:<12}{:>28}{:>40}\n", "", span, "as far as the policy can go");
   out += row_text({std::begin(kColumns), std::end(kColumns)});
   for (const DemoRow& row : report.rows) out += row_text(cells(row));
   out += fmt::format("\nGreedy continuation of the first {} tokens: {}\n", report.prompt_tokens,
@@ -187,13 +187,14 @@ std::string demo_page(const DemoReport& report) {
   if (any_note(report)) body += fmt::format("<p><b>{}</b></p>\n", html_escape(report.note));
   body += html_table(report);
   body += fmt::format(
-      "<p class=\"note\">Keys: how many a query attended to, itself included, measured over all queries and "
-      "layers. "
-      "Full attention is scored within the model's position limit only; the first {} tokens are the same for "
-      "all "
-      "policies, so compare perplexities there. Beyond the limit the static policies (sep, sink, fixed) meet "
-      "positions "
-      "that the model never saw; the streaming ones count slots of the cache and do not.</p>\n",
+      "<p class=\"note\">Keys is the number of keys that a query attended to, including itself, measured "
+      "over all queries and "
+      "layers. Full attention is scored only within the model's position limit. The first {} tokens are the "
+      "same for all policies, so compare perplexities there. Beyond the limit the static policies (sep, "
+      "sink, "
+      "fixed) use positions that the model never saw. The streaming policies count slots of the cache, and "
+      "so "
+      "never exceed the limit.</p>\n",
       report.common_tokens);
   body += "<div class=\"plots\">";
   for (const Plot& plot : {perplexity_plot(report), stretches_plot(report), memory_plot(report)})

@@ -111,23 +111,24 @@ std::string summary_html(const std::vector<RunRecord>& runs) {
     out += "</table></div>\n";
   }
   return out +
-         "<p class=\"note\">Loss: natural-log NLL a token, the training loss smoothed. Visible: share of "
-         "what full attention would see. Tokens/s and the share of the machine's rate of matrix products "
-         "are medians over steps.</p>\n";
+         "<p class=\"note\">Losses are the negative log-likelihood per token, with the natural logarithm; "
+         "the training loss is "
+         "smoothed. Visible is the share of the keys that full attention would see. Tokens/s and the share "
+         "of "
+         "the machine's rate of matrix products are medians over steps.</p>\n";
 }
 
-// What each run needed to come to the loss that all of them reach.
+// What each run needed to reach the lowest loss that all of them reach.
 std::string same_loss_html(const std::vector<RunRecord>& runs) {
   const auto goal = common_loss(runs);
   if (runs.size() < 2 || !goal) return "";
   std::string out = fmt::format(
-      "<h2>To the same loss</h2>\n<p class=\"note\">What each run had spent when its {} loss first was "
+      "<h2>Cost of the same loss</h2>\n<p class=\"note\">What each run had spent when its {} loss first was "
       "{:.4f} or "
-      "less, the lowest that all of them reach.</p>\n<div class=\"card scroll\"><table "
+      "less, which is the lowest loss that all of them reach.</p>\n<div class=\"card scroll\"><table "
       "class=\"wide\"><tr><th>run</th>"
-      "<th>step</th><th>tokens</th><th>FLOPs</th><th>time</th><th>FLOPs, of the first run's</th><th>time, of "
-      "the first "
-      "run's</th></tr>\n",
+      "<th>step</th><th>tokens</th><th>FLOPs</th><th>time</th><th>FLOPs / first run</th><th>time / first "
+      "run</th></tr>\n",
       goal->held_out ? "held-out" : "smoothed training", goal->loss);
   std::optional<StepMetrics> first;
   for (size_t r = 0; r < runs.size(); ++r) {
@@ -194,7 +195,7 @@ std::string settings_html(const std::vector<RunRecord>& runs) {
   if (keys.empty()) return "";
   std::string out = "<h2>Settings</h2>\n";
   if (runs.size() > 1) {
-    out += "<div class=\"card scroll\"><table><tr><th>that differ</th>";
+    out += "<div class=\"card scroll\"><table><tr><th>different</th>";
     for (const RunRecord& run : runs)
       out += "<th style=\"text-align:left\">" + html_escape(run.name) + "</th>";
     out += "</tr>\n" + differing + "</table></div>\n";
@@ -207,7 +208,7 @@ std::string settings_html(const std::vector<RunRecord>& runs) {
              alike);
 }
 
-// The last text of a run, and before it up to five from its course.
+// The last text of a run, and before it up to five from earlier steps.
 std::string samples_html(const std::vector<RunRecord>& runs) {
   constexpr size_t kShown = 6;
   std::string cards;
@@ -230,9 +231,10 @@ std::string warnings_html(const std::vector<RunRecord>& runs) {
   std::string out;
   for (const RunRecord& run : runs) {
     if (run.unreadable_lines > 0)
-      out += fmt::format("<p><b>{}: {} lines could not be read and are left out.</b></p>\n",
+      out += fmt::format("<p><b>{}: {} lines could not be read and were left out.</b></p>\n",
                          html_escape(run.name), run.unreadable_lines);
-    if (run.steps.empty()) out += fmt::format("<p>{}: no step is done yet.</p>\n", html_escape(run.name));
+    if (run.steps.empty())
+      out += fmt::format("<p>{}: no step has finished yet.</p>\n", html_escape(run.name));
   }
   return out;
 }

@@ -261,10 +261,10 @@ std::string report_plots(const std::vector<RunRecord>& runs) {
   out += loss_plot(runs, flops_axis(runs), "Loss by training FLOPs");
   out += loss_plot(runs, time_axis(runs), "Loss by time");
   out +=
-      "</div>\n<p class=\"note\">Pale: each step; strong: smoothed; dashed: held out; crosses: steps that "
-      "the guard "
-      "against spikes left out. FLOPs are those of products with weights and of the visible pairs of "
-      "attention.</p>\n";
+      "</div>\n<p class=\"note\">Pale lines show each step, strong lines are smoothed, dashed lines are "
+      "held-out losses, and crosses "
+      "are steps that the guard against spikes skipped. FLOPs are those of products with weights and of the "
+      "visible pairs of attention.</p>\n";
   return out + course_plots(runs);
 }
 

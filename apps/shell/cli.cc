@@ -144,11 +144,12 @@ std::string help_text(Command& command) {
 
 std::string overview_text(const Commands& commands) {
   std::string out =
-      "sepllm: language models whose attention keeps initial tokens, separators and a neighbouring window\n\n"
+      "sepllm: language models whose attention keeps only initial tokens, separators and a neighbouring "
+      "window\n\n"
       "Usage: sepllm COMMAND [options]\n\nCommands\n";
   for (const auto& c : commands) out += fmt::format("  {:<20}{}\n", c->name(), c->summary());
   return out +
-         "\nResults go to standard output, progress, figures and warnings to standard error.\n"
+         "\nResults go to standard output; progress, figures and warnings go to standard error.\n"
          "`sepllm COMMAND --help` lists a command's options; `sepllm --version` prints the version.\n";
 }
 
@@ -156,16 +157,22 @@ std::string help_markdown(const Commands& commands) {
   std::string out =
       "# The command line\n\n"
       "Written by `sepllm --help-markdown`; a test checks that it is up to date.\n\n"
-      "Results (text, JSON, tables) go to standard output; progress, figures and warnings to standard error. "
-      "With `--json`\nstandard output carries one JSON value and nothing else. The exit code is 0, or 1 with "
-      "one line that says what is wrong;\na `train` that a signal has stopped, and that has saved, ends with "
-      "128 and the signal's number (SIGTERM 143, Ctrl-C 130).\n\n"
-      "Before a model is loaded, its weights and its cache are compared with the memory at hand: what the "
-      "machine has available, swap,\nand what the control groups of a container leave. An error where they "
-      "cannot fit; a warning with the figures where it is tight.\nWeights that are used as stored stay in "
-      "their files, whose pages can be dropped and read again: they never have to fit, but a\nmodel that is "
-      "larger than the memory is slow. `train` compares its plan, `inspect` prints the figures. Where those "
-      "of the\nsystem are wrong, the environment variable `SEPLLM_MEMORY` states what is at hand: "
+      "Results (text, JSON, tables) go to standard output; progress, figures and warnings go to standard "
+      "error. "
+      "With `--json`\nstandard output carries exactly one JSON value. The exit code is 0, or 1 with "
+      "one line that says what is wrong. If a\nsignal stops `train` and it has saved its state, its exit "
+      "code is "
+      "128 plus the signal's number (SIGTERM 143, Ctrl-C 130).\n\n"
+      "Before a model is loaded, its weights and its cache are compared with the available memory: the "
+      "machine's "
+      "memory, swap,\nand the limits of the container's control groups. If they cannot fit, there is an "
+      "error; if "
+      "they fit only just, there is\na warning with the figures. Weights that are used as stored stay in "
+      "their "
+      "files, whose pages can be dropped and read\nagain. They never have to fit, but a model that is larger "
+      "than the memory is slow. `train` compares its plan, and\n`inspect` prints the figures. If the "
+      "system's "
+      "figures are wrong, the environment variable `SEPLLM_MEMORY` sets the\navailable memory, as in "
       "`SEPLLM_MEMORY=24G`.\n";
   for (const auto& c : commands) {
     out += fmt::format("\n## sepllm {}\n\n{}\n\n```\nsepllm {} {}\n```\n", c->name(), c->summary(), c->name(),

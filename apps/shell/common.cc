@@ -40,22 +40,22 @@ std::vector<std::string> weight_type_names() {
 void CommonOptions::declare(OptionSet* options, bool runs) {
   runs_model = runs;
   options->add_string("model", &model, "folder of the model: config.json, safetensors, tokenizer", "DIR");
-  options->add_string("tokenizer", &tokenizer,
-                      "tokenizer file or folder, where it is not in the model's folder", "FILE");
-  options->add_flag("json", &json, "one JSON value on standard output and nothing else");
+  options->add_string("tokenizer", &tokenizer, "tokenizer file or folder, if it is not in the model's folder",
+                      "FILE");
+  options->add_flag("json", &json, "print exactly one JSON value on standard output");
   if (!runs_model) return;
   options->add_choice("shape", &shape, shape_names(),
-                      "instead of --model: a model of this shape with random weights, to measure speed");
+                      "a model of this shape with random weights instead of --model, to measure speed");
   declare_threads_option(options, &threads);
   options->add_choice("attention-impl", &attention, {"simd", "reference"},
-                      "attention kernel: the fast one, or the plain one to compare with");
+                      "attention kernel: the fast one, or the plain one for comparison");
   options->add_flag("exact", &exact,
                     "multiply 8- and 4-bit weights as f32, without rounding activations to 8 bits");
   std::vector<std::string> types = weight_type_names();
   types.insert(types.begin(), "native");
   options->add_choice("weights", &weights, types,
-                      "type in which weights are multiplied; native: as stored, or bf16 of a --shape; of "
-                      "4 bits: the token embedding and the head have q8_0");
+                      "type in which weights are multiplied; native: as stored (bf16 with --shape); with a "
+                      "type of 4 bits the token embedding and the head get q8_0");
 }
 
 int CommonOptions::n_threads() const { return threads_or_default(threads); }
@@ -97,7 +97,7 @@ void PolicyOptions::finish(const ModelConfig& config, const std::string& model) 
 
 void declare_bos_option(OptionSet* options, std::string* bos) {
   options->add_choice("bos", bos, {"auto", "on", "off"},
-                      "begin with the BOS token; auto: iff the tokenizer's files say so");
+                      "begin with the BOS token; auto: if the tokenizer's files say so");
 }
 
 std::string read_text(const std::string& path) {

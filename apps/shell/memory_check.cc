@@ -27,7 +27,7 @@ int64_t cache_bytes(const ModelConfig& config, const PolicySettings& settings, i
 
 int64_t left_of(int64_t bytes, int64_t taken) { return bytes > taken ? bytes - taken : 0; }
 
-// What a policy keeps of a text without separators: it keeps no less of any other.
+// What a policy keeps of a text without separators: it keeps at least as much of any other text.
 int64_t certain_bytes(const ModelConfig& config, const PolicySettings& settings, const RunLength& length,
                       int64_t bound) {
   return cache_bytes(config, settings, length.certain, 0.0, bound);
@@ -43,7 +43,7 @@ std::string cache_text(int64_t bytes, int64_t tokens) {
   const std::string hint = what == "cache" ? "fewer tokens, --kv f16 or q8, or a --policy that keeps less"
                                            : "--weights native leaves weights in their files, and --weights "
                                              "q8_0 and q4_0 make them smaller";
-  throw Error(ErrorCode::kOutOfRange, "the " + what + " does not fit the memory at hand",
+  throw Error(ErrorCode::kOutOfRange, "the " + what + " does not fit into the available memory",
               {.file = name,
                .expected = "at most " + memory_text(at_hand),
                .got = got,
@@ -60,7 +60,7 @@ std::string memory_text(const MemoryAtHand& at_hand) {
 }
 
 std::string memory_hint() {
-  return "where the system's figures are wrong, SEPLLM_MEMORY=SIZE states what is at hand";
+  return "if the system's figures are wrong, SEPLLM_MEMORY=SIZE sets the available memory";
 }
 
 void check_weights_fit(const std::string& name, const ModelConfig& config, const WeightMemory& weights,
@@ -74,7 +74,7 @@ void check_weights_fit(const std::string& name, const ModelConfig& config, const
   }
   if (weights.mapped <= left_of(at_hand.bytes, weights.owned) && weights.owned <= at_hand.bytes) return;
   log_warning(fmt::format(
-      "{}: {} of weights ({} mapped from the files) are more than the memory at hand ({}): "
+      "{}: {} of weights ({} mapped from the files) are more than the available memory ({}): "
       "it runs, but {}",
       name, human_bytes(weights.owned + weights.mapped), human_bytes(weights.mapped), memory_text(at_hand),
       weights.owned <= at_hand.bytes ? "reads weights from the disk again and again" : "swaps"));
@@ -90,10 +90,10 @@ void check_cache_fits(const Model& model, const PolicySettings& settings, const 
   const int64_t tokens = std::max(length.certain, length.possible);
   const int64_t room = left_of(at_hand.bytes, mapped);
   const int64_t possible = cache_bytes(model.config(), settings, tokens, kAssumedSeparatorShare, room);
-  if (mapped > at_hand.bytes || possible <= room) return;  // (of the weights it was said before)
+  if (mapped > at_hand.bytes || possible <= room) return;  // (the warning about the weights came before)
   log_warning(fmt::format(
-      "{}: up to {}{} are more than the memory at hand ({}): --kv f16 or q8, or a --policy "
-      "that keeps less, take less",
+      "{}: up to {}{} are more than the available memory ({}): --kv f16 or q8, or a --policy "
+      "that keeps less, would take less",
       model.name, cache_text(possible, tokens),
       mapped > 0 ? fmt::format(" and {} of mapped weights", human_bytes(mapped)) : "", memory_text(at_hand)));
 }

@@ -76,7 +76,9 @@ Option seps_option(Policy* policy) {
   Option option;
   option.name = "seps";
   option.value_name = "S|unbounded";
-  option.help = "sep-stream: separators kept (s in METHOD.md); unbounded: this block and the capacity grow";
+  option.help =
+      "sep-stream: separators that are kept (s in METHOD.md); unbounded: the separator block and the "
+      "capacity grow";
   option.set = [=](const std::string& text) {
     policy->seps_unbounded = text == "unbounded";
     if (policy->seps_unbounded) return;
@@ -93,7 +95,9 @@ Option layer_window_option(Policy* policy) {
   Option option;
   option.name = "layer-window";
   option.value_name = "L=N,...";
-  option.help = "other windows for some layers of a static policy: 0=full,-1=full (negative: from the end)";
+  option.help =
+      "static policies: other windows for some layers, as in 0=full,-1=full (negative numbers count from the "
+      "end)";
   option.set = [=](const std::string& text) { policy->layer_window = parse_layer_window(text); };
   option.get = [=] { return Json(print_layer_window(policy->layer_window)); };
   return option;
@@ -135,31 +139,34 @@ void declare_policy_options(OptionSet* options, PolicySettings* settings) {
   std::vector<std::pair<const char*, PolicyKind>> kinds;
   for (const PolicyKind kind : kKinds) kinds.emplace_back(policy_name(kind), kind);
   options->add(named("policy", &p->kind, kinds, "which keys attention keeps"));
-  options->add_int("init", &p->init, 0, kMaxSize, "initial tokens kept for ever (a in METHOD.md)", "A");
+  options->add_int("init", &p->init, 0, kMaxSize, "initial tokens, which are always kept (a in METHOD.md)",
+                   "A");
   options->add_int("window", &p->window, 1, kMaxSize,
-                   "neighbouring window (n in METHOD.md, w of sep-stream)");
+                   "size of the neighbouring window (n in METHOD.md; for sep-stream w)");
   options->add(seps_option(p));
-  options->add_int("capacity", &p->capacity, 1, kMaxSize, "streaming: slots of the cache (c in METHOD.md)",
-                   "C");
+  options->add_int("capacity", &p->capacity, 1, kMaxSize,
+                   "streaming policies: slots of the cache (c in METHOD.md)", "C");
   options->add_int("interval", &p->interval, 1, kMaxSize, "fixed: every k-th token is kept", "K");
   options->add_flag("sep-replace", &p->sep_replace,
                     "sep-stream: a compression keeps only the newest batch of separators");
   options->add(layer_window_option(p));
   options->add_string("separators", &settings->separators,
-                      "which tokens separate: text, paper, strings:S, ids:1,2,3", "RULE");
+                      "which tokens are separators: text, paper, strings:S or ids:1,2,3", "RULE");
   options
-      ->add(named<PositionMode>("positions", &p->positions,
-                                {{"original", PositionMode::kOriginal}, {"cache", PositionMode::kCache}},
-                                "places in the text, or slots of the cache (streaming policies only)"))
+      ->add(named<PositionMode>(
+          "positions", &p->positions,
+          {{"original", PositionMode::kOriginal}, {"cache", PositionMode::kCache}},
+          "positions of keys: in the text, or slots of the cache (only streaming policies)"))
       .default_note = "original; cache under streaming policies";
   options
       ->add_int("rope-length", &p->rope_length, 0, kMaxSize,
-                "models of rope type dynamic: the length of text that rotary frequencies are made for", "T")
-      .default_note = "that of the whole text in score, of the prompt in generate, else the trained length";
+                "models of rope type dynamic: the text length for which rotary frequencies are computed", "T")
+      .default_note =
+      "that of the whole text in score, of the prompt in generate, otherwise the trained length";
   options->add(
       named<DType>("kv", &settings->kv,
                    {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}, {"q8", DType::kI8}},
-                   "type of the cache; q8: int8 and a scale for each row"));
+                   "type of the KV cache; q8: int8 with a scale for each row"));
   options->add_int("prefill-chunk", &settings->prefill_chunk, 1, int64_t{1} << 20,
                    "tokens per forward pass of known text");
 }

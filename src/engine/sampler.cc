@@ -14,17 +14,17 @@ float usable(float logit) { return std::isnan(logit) ? -INFINITY : logit; }
 }  // namespace
 
 void declare_sampling_options(OptionSet* options, SamplingSettings* s) {
-  options->add_double("temp", &s->temperature, 0.0, 1e6, "temperature; 0: the most likely token");
-  options->add_int("top-k", &s->top_k, 0, INT32_MAX, "sample among the k most likely tokens; 0: all");
+  options->add_double("temp", &s->temperature, 0.0, 1e6, "temperature; 0: always the most likely token");
+  options->add_int("top-k", &s->top_k, 0, INT32_MAX, "sample from the k most likely tokens; 0: all");
   options->add_double("top-p", &s->top_p, 0.0, 1.0,
-                      "sample among the most likely tokens that together reach p; 1: all");
+                      "sample from the most likely tokens whose probabilities add up to p; 1: all");
   options->add_double(
       "min-p", &s->min_p, 0.0, 1.0,
-      "sample among the tokens with at least this share of the best one's probability; 0: all");
+      "sample from the tokens with at least this share of the most likely token's probability; 0: all");
   options->add_double("repeat-penalty", &s->repeat_penalty, 0.01, 100.0,
-                      "weakens tokens that came lately; 1: off");
+                      "makes recent tokens less likely; 1: off");
   options->add_int("repeat-last-n", &s->repeat_last_n, 0, INT32_MAX,
-                   "how many tokens back the repeat penalty looks");
+                   "number of recent tokens that the repeat penalty applies to");
   options->add_int("seed", &s->seed, 0, INT64_MAX, "seed of the sampler");
 }
 

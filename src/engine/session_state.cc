@@ -80,7 +80,7 @@ void Session::save(const std::string& path, const Json& extra) const {
 Json Session::restore(const StateFile& file) {
   const JsonObject header(file.header(), file.path());
   if (const std::string kind = header.string("kind"); kind != kKind) {
-    throw Error(ErrorCode::kBadFile, "a state of something else",
+    throw Error(ErrorCode::kBadFile, "the state file belongs to something else",
                 {.file = file.path(), .expected = kKind, .got = kind});
   }
   require_version(header, "a state", 1, kSessionVersion);

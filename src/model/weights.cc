@@ -180,13 +180,13 @@ void warn_of_spare_tensors(const WeightStore& store, const ModelSpec& spec) {
     if (!ignored) spare.push_back(name);
   }
   if (!spare.empty()) {
-    log_warning(fmt::format("{}: {} that the model of config.json does not have: left out", store.folder(),
+    log_warning(fmt::format("{}: {} that the model of config.json does not use: ignored", store.folder(),
                             listed(spare)));
   }
   if (!store.stale_names().empty()) {
-    log_warning(
-        fmt::format("{}: the index names {} that its shards do not have there: what the shards hold counts",
-                    store.folder(), listed(store.stale_names())));
+    log_warning(fmt::format(
+        "{}: the index names {} that its shards do not contain; the tensors that they do contain are used",
+        store.folder(), listed(store.stale_names())));
   }
   if (has_adapter(store.folder())) {
     log_warning(

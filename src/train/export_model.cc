@@ -86,8 +86,8 @@ std::string card(const TrainState& state, const TrainConfig& c, const Parameters
   std::string text = fmt::format(
       "# A model trained with SepLLM\n\n"
       "| | |\n|---|---|\n"
-      "| parameters | {} |\n| begun from | {} |\n| policy | {} |\n| data | {} |\n"
-      "| steps | {}, of {} samples of {} tokens |\n| tokens | {} |\n",
+      "| parameters | {} |\n| started from | {} |\n| policy | {} |\n| data | {} |\n"
+      "| steps | {}, each with {} samples of {} tokens |\n| tokens | {} |\n",
       parameters.count(),
       c.init_from.empty() ? "random weights (" + c.init + ")" : "the checkpoint `" + c.init_from + "`",
       policy_text(c, state.step), data_text(c.data), state.step, c.global_batch_size, c.seq_length,

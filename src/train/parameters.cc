@@ -100,7 +100,7 @@ std::vector<int64_t> Parameters::layer_begins() const {
 ModelWeights Parameters::open_weights(const std::string& folder, const ModelSpec& spec) {
   if (spec.blocks) {
     throw Error(ErrorCode::kUnsupported, "quantised weights cannot be trained",
-                {.file = folder, .hint = "begin from the checkpoint that they were made of"});
+                {.file = folder, .hint = "start from the checkpoint that they were made from"});
   }
   return load_weights(folder, spec);  // checks every tensor
 }

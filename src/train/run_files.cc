@@ -61,7 +61,7 @@ RunRecord read_run(const std::string& folder) {
   if (!is_regular_file(path)) {
     throw Error(
         ErrorCode::kNotFound, "not a training run's folder",
-        {.file = folder, .expected = "metrics.jsonl in it", .hint = "give the folder that `save` named"});
+        {.file = folder, .expected = "metrics.jsonl in it", .hint = "give the folder that `save` names"});
   }
   RunRecord run;
   const std::filesystem::path whole = std::filesystem::weakly_canonical(folder);

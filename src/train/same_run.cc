@@ -24,12 +24,12 @@ constexpr const char* kFixed[] = {"family",
 
 [[noreturn]] void refuse_change(const std::string& file, const std::string& key, const Json& then,
                                 const Json& now) {
-  throw Error(ErrorCode::kInvalidArgument, "the run was begun with another " + key,
+  throw Error(ErrorCode::kInvalidArgument, "the run was started with another " + key,
               {.file = file,
                .place = key,
                .expected = json_text(then),
                .got = json_text(now),
-               .hint = "give the run another folder (save), or the settings that it began with"});
+               .hint = "use another folder for the run (save), or the settings that it started with"});
 }
 
 Json value_of(const Json& json, const std::string& key) {
@@ -59,10 +59,10 @@ void check_same_run(const TrainState& state, const TrainConfig& config, uint64_t
     refuse_change(file, "later_policy", value_of(state.settings, "later_policy"),
                   value_of(now, "later_policy"));
   if (state.data_fingerprint != data_fingerprint) {
-    throw Error(ErrorCode::kInvalidArgument, "the run was begun with other data",
+    throw Error(ErrorCode::kInvalidArgument, "the run was started with other data",
                 {.file = file,
                  .place = "data",
-                 .hint = "give the run another folder (save), or the data that it began with"});
+                 .hint = "use another folder for the run (save), or the data that it started with"});
   }
 }
 

@@ -179,8 +179,9 @@ bool TokenFile::is_overflow(int64_t item, int64_t begin) {
 
 void TokenFile::warn_of_overflow() const {
   log_warning(fmt::format(
-      "{}: entry {}: from here on the pointers have overflowed at 32 bits, a known fault of some versions of "
-      "Megatron-LM and GPT-NeoX; read by the sizes of the items, which fit the data. Other programs may read "
+      "{}: entry {}: from here on the pointers have overflowed at 32 bits, a known bug of some versions of "
+      "Megatron-LM and GPT-NeoX; the sizes of the items fit the data and are used instead. Other programs "
+      "may read "
       "the wrong tokens: prepare the data again for them",
       index_->path(), high_parts_.front().item));
 }

@@ -107,67 +107,70 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_int("n_kv_heads", &c->n_kv_heads, 0, 1 << 16, "key and value heads").default_note = "n_heads";
   o->add_int("intermediate_size", &c->intermediate_size, 0, 1 << 22, "width of the MLP").default_note =
       "4 hidden_size; llama: 8/3 of it";
-  o->add_int("vocab_size", &c->vocab_size, 0, 1 << 24, "rows of the embedding").default_note =
+  o->add_int("vocab_size", &c->vocab_size, 0, 1 << 24, "rows of the token embedding").default_note =
       "the tokenizer's";
   o->add_double("rotary_pct", &c->rotary_pct, 0.01, 1, "gpt_neox: share of each head that is rotated");
   o->add_double("rope_theta", &c->rope_theta, 1, 1e12, "base of the rotary frequencies");
-  o->add_flag("tie_embeddings", &c->tie_embeddings, "the head is the embedding");
+  o->add_flag("tie_embeddings", &c->tie_embeddings, "the head and the token embedding are one table");
   o->add_string("tokenizer", &c->tokenizer, "folder or file of the tokenizer", "PATH");
   o->add_double("valid_share", &c->valid_share, 0, 0.5, "share of each file of data that is held out");
-  o->add_int("seq_length", &c->seq_length, 1, 1 << 24, "tokens of a sample (needed)").default_value = {};
+  o->add_int("seq_length", &c->seq_length, 1, 1 << 24, "tokens in a sample (needed)").default_value = {};
   o->add_flag("document_mask", &c->document_mask,
-              "tokens see their own document only; initial tokens and the interval of 'fixed' count from its "
+              "tokens see only their own document; initial tokens and the interval of 'fixed' count from its "
               "beginning");
-  o->add_int("train_steps", &c->train_steps, 1, kMany, "steps (needed)").default_value = {};
-  o->add_int("global_batch_size", &c->global_batch_size, 1, 1 << 24, "samples of a step (needed)")
+  o->add_int("train_steps", &c->train_steps, 1, kMany, "number of steps (needed)").default_value = {};
+  o->add_int("global_batch_size", &c->global_batch_size, 1, 1 << 24, "samples in a step (needed)")
       .default_value = {};
   o->add_int("micro_batch_size", &c->micro_batch_size, 1, 1 << 20,
-             "samples that go through the model together");
+             "samples that go through the model at the same time");
   o->add_double("lr", &c->lr, 0, 100, "learning rate (needed)").default_value = {};
-  o->add_double("min_lr", &c->min_lr, 0, 100, "its end");
-  o->add_double("warmup", &c->warmup, 0, 1e12, "below 1: share of the steps; else steps");
+  o->add_double("min_lr", &c->min_lr, 0, 100, "final learning rate");
+  o->add_double("warmup", &c->warmup, 0, 1e12,
+                "length of the warm-up; below 1: share of the steps; otherwise: number of steps");
   o->add_choice("lr_decay_style", &c->lr_decay_style, {"cosine", "linear", "constant", "wsd"},
-                "its way down");
-  o->add_int("lr_decay_steps", &c->lr_decay_steps, 0, kMany, "steps until min_lr").default_note =
+                "shape of the learning rate's decay");
+  o->add_int("lr_decay_steps", &c->lr_decay_steps, 0, kMany, "step at which min_lr is reached").default_note =
       "train_steps";
-  o->add_double("wsd_decay", &c->wsd_decay, 0, 1, "wsd: share of the steps, at the end, that decay");
-  o->add_double("beta1", &c->beta1, 0, 0.99999, "of AdamW");
-  o->add_double("beta2", &c->beta2, 0, 0.9999999, "of AdamW");
-  o->add_double("eps", &c->eps, 1e-30, 1, "of AdamW");
-  o->add_double("weight_decay", &c->weight_decay, 0, 10, "of matrices and embeddings");
-  o->add_double("clip_grad", &c->clip_grad, 0, 1e12, "largest norm of a gradient; 0: any");
-  o->add_double(
-      "spike_z", &c->spike_z, 0, 1e6,
-      "a step is left out whose gradient norm lies that many deviations above its mean; 0: none is");
+  o->add_double("wsd_decay", &c->wsd_decay, 0, 1,
+                "wsd: share of the steps, at the end, in which the learning rate decays");
+  o->add_double("beta1", &c->beta1, 0, 0.99999, "AdamW: decay of the first moment");
+  o->add_double("beta2", &c->beta2, 0, 0.9999999, "AdamW: decay of the second moment");
+  o->add_double("eps", &c->eps, 1e-30, 1, "AdamW: added to the denominator");
+  o->add_double("weight_decay", &c->weight_decay, 0, 10,
+                "AdamW: weight decay, applied to matrices and embeddings");
+  o->add_double("clip_grad", &c->clip_grad, 0, 1e12,
+                "largest norm of the gradient, which is scaled down to it; 0: no limit");
+  o->add_double("spike_z", &c->spike_z, 0, 1e6,
+                "skip a step whose gradient norm is this many standard deviations above the mean; 0: never");
   o->add_int("seed", &c->seed, 0, kMany,
-             "of the weights and the order of the samples; those held out are always the same");
+             "seed of the weights and of the order of the samples; the held-out samples are always the same");
   o->add_flag("activation_checkpointing", &c->activation_checkpointing,
-              "less memory: a layer's activations are made again in the backward pass");
+              "saves memory: a layer's activations are recomputed in the backward pass");
   o->add_choice("activation_storage", &c->activation_storage, {"f32", "bf16"},
-                "how activations are kept for the backward pass: bf16 in half the memory");
-  o->add_choice(
-      "weight_storage", &c->weight_storage, {"f32", "bf16"},
-      "what products read: the weights, or copies in bf16 (faster with AMX, 2 bytes a weight more); "
-      "those that are trained and saved are f32");
-  o->add_int("threads", &c->threads, 0, 1024, "threads of a rank").default_note =
-      "all cores, shared by the ranks of a machine";
-  o->add_int(
-      "rank_timeout", &c->rank_timeout, 1, 1'000'000,
-      "several ranks: seconds without a sign of life, or without progress in its own work, after which "
-      "one is taken for lost");
-  o->add_int("later_policy_step", &c->later_policy_step, 0, kMany, "the step from which later_policy holds")
+                "type in which activations are kept for the backward pass; bf16 takes half the memory");
+  o->add_choice("weight_storage", &c->weight_storage, {"f32", "bf16"},
+                "what matrix products read: the f32 weights, or bf16 copies (faster with AMX, 2 bytes per "
+                "weight more); the weights that are trained and saved are always f32");
+  o->add_int("threads", &c->threads, 0, 1024, "threads of each rank").default_note =
+      "all cores, divided among the ranks of a machine";
+  o->add_int("rank_timeout", &c->rank_timeout, 1, 1'000'000,
+             "several ranks: seconds without a heartbeat, or without progress in its own work, after which a "
+             "rank counts as lost");
+  o->add_int("later_policy_step", &c->later_policy_step, 0, kMany, "the step from which later_policy applies")
       .default_value = {};
-  o->add_string("save", &c->save, "folder of the run: checkpoints, metrics, the model (needed)", "DIR");
+  o->add_string("save", &c->save, "folder of the run, for checkpoints, metrics and the model (needed)",
+                "DIR");
   o->add_int("save_interval", &c->save_interval, 1, kMany, "steps between checkpoints");
-  o->add_int("keep_last", &c->keep_last, 1, 1 << 20, "checkpoints that are kept");
-  o->add_int("keep_every", &c->keep_every, 0, kMany, "steps whose checkpoints are kept for ever; 0: none");
+  o->add_int("keep_last", &c->keep_last, 1, 1 << 20, "number of newest checkpoints that are kept");
+  o->add_int("keep_every", &c->keep_every, 0, kMany,
+             "checkpoints of steps that are multiples of this number are always kept; 0: none");
   o->add_int("eval_interval", &c->eval_interval, 1, kMany, "steps between validations");
-  o->add_int("eval_samples", &c->eval_samples, 1, 1 << 24, "held-out samples of a validation");
+  o->add_int("eval_samples", &c->eval_samples, 1, 1 << 24, "held-out samples in a validation");
   o->add_int("log_interval", &c->log_interval, 1, kMany, "steps between lines of metrics.jsonl");
   o->add_int("sample_interval", &c->sample_interval, 0, kMany, "steps between samples of text; 0: none");
-  o->add_int("sample_tokens", &c->sample_tokens, 1, 1 << 20, "tokens of a sample");
+  o->add_int("sample_tokens", &c->sample_tokens, 1, 1 << 20, "tokens in a sample of text");
   o->add_double("sample_temp", &c->sample_temp, 0, 100, "temperature of the samples of text; 0: greedy");
-  o->add_string("sample_prompt", &c->sample_prompt, "what samples begin with");
+  o->add_string("sample_prompt", &c->sample_prompt, "prompt with which samples of text begin");
 }
 
 struct IdleKeys {
@@ -175,7 +178,7 @@ struct IdleKeys {
   std::vector<const char*> keys;
 };
 
-// Keys that would do nothing under the others.
+// Keys that would have no effect together with the others.
 std::vector<IdleKeys> idle_keys(const TrainConfig& c) {
   std::vector<IdleKeys> idle;
   if (!c.init_from.empty()) {
@@ -192,7 +195,7 @@ std::vector<IdleKeys> idle_keys(const TrainConfig& c) {
   return idle;
 }
 
-// They are not passed over: who writes them expects something.
+// Such keys are errors and not ignored, because whoever writes one expects an effect.
 void refuse_idle_keys(const TrainConfig& c, const JsonObject& given, const std::string& file) {
   for (const auto& [why, keys] : idle_keys(c)) {
     for (const char* key : keys) {
@@ -266,13 +269,14 @@ std::string train_keys_markdown() {
   for (const Option& o : options.options()) {
     if (o.name == "valid_share") {
       row("data", "",
-          "token files (docs/DATA.md): PREFIX, a list of them, or of `{path: PREFIX, weight: W}` (needed)");
-      row("valid_data", "", "token files that are held out, in the same forms");
+          "token files (docs/DATA.md): PREFIX, a list of prefixes, or a list of `{path: PREFIX, weight: W}` "
+          "(needed)");
+      row("valid_data", "", "held-out token files, in the same forms");
     }
     if (o.name == "later_policy_step") {
       row("policy", "`full`",
-          "what attention sees: a name (`full`, `sep`, `sink`, `fixed`), or a group of options of that name "
-          "in docs/CLI.md: `{policy: sep, init: 4, window: 256}`");
+          "which keys attention keeps: a name (`full`, `sep`, `sink`, `fixed`), or a group of policy options "
+          "as in docs/CLI.md: `{policy: sep, init: 4, window: 256}`");
       row("later_policy", "", "the same, from `later_policy_step` on");
     }
     const std::string shown = o.value_name.empty() ? json_text(o.default_value) : o.default_text();

@@ -25,8 +25,8 @@ Json tensor_list(const std::vector<ParameterInfo>& list) {
 }
 
 [[noreturn]] void another_model(const std::string& file) {
-  throw Error(ErrorCode::kInvalidArgument, "a checkpoint of another model",
-              {.file = file, .hint = "give the run another folder, or the settings that it began with"});
+  throw Error(ErrorCode::kInvalidArgument, "the checkpoint belongs to another model",
+              {.file = file, .hint = "use another folder for the run, or the settings that it started with"});
 }
 
 bool has_tensors_of(const StateFile& file, const Parameters& parameters) {
@@ -65,7 +65,7 @@ TrainState parse_checkpoint_header(const Json& header, const std::string& file) 
     if (!used.is_number_integer()) refuse("position", "a list of integers");
     state.position.push_back(used.get<int64_t>());
   }
-  if (!object.at("data").is_number_unsigned()) refuse("data", "an integer from 0 on");
+  if (!object.at("data").is_number_unsigned()) refuse("data", "an integer of at least 0");
   state.data_fingerprint = object.at("data").get<uint64_t>();
   state.model_config = object.at("model_config");
   state.settings = object.at("settings");
@@ -140,7 +140,7 @@ OpenCheckpoint::OpenCheckpoint(const std::string& path, const Learner& learner,
   for (const char* name : {"parameters", "first_moments", "second_moments"}) {
     const ByteReader reader = file_.section(name);
     if (reader.left() != static_cast<uint64_t>(learner.parameters().size()) * sizeof(float))
-      reader.refuse("not as many numbers as the model has");
+      reader.refuse("the number of values differs from the model's");
   }
 }
 
@@ -169,7 +169,7 @@ TrainState load_checkpoint_parameters(const std::string& path, Parameters* param
   if (!has_tensors_of(file, *parameters)) another_model(path);
   const std::span<float> values(parameters->data(), static_cast<size_t>(parameters->size()));
   ByteReader reader = file.section("parameters");
-  if (reader.left() != values.size_bytes()) reader.refuse("not as many numbers as the model has");
+  if (reader.left() != values.size_bytes()) reader.refuse("the number of values differs from the model's");
   reader.list(values);
   return parse_checkpoint_header(file.header(), path);
 }

@@ -124,7 +124,7 @@ std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
       // A file of another run or another version is no accident: continuing would bury it.
       const bool other = e.code() == ErrorCode::kInvalidArgument || e.code() == ErrorCode::kUnsupported;
       if (steps.size() == 1 || other) throw;
-      callbacks_.on_note(fmt::format("passed over: {}", e.marked_text()));
+      callbacks_.on_note(fmt::format("skipped: {}", e.marked_text()));
     }
   }
   return nullptr;
@@ -343,8 +343,8 @@ bool Trainer::run() {
     m.elapsed = elapsed();
     if (last || m.step % config_.log_interval == 0 || m.skipped || m.valid_loss) write_metrics(m);
     if (m.skipped)
-      callbacks_.on_note(fmt::format("step {} left out: loss {:.4f}, gradient norm {:.3g}", m.step, m.loss,
-                                     m.gradient_norm));
+      callbacks_.on_note(
+          fmt::format("step {} skipped: loss {:.4f}, gradient norm {:.3g}", m.step, m.loss, m.gradient_norm));
     callbacks_.on_step(m);
     if (comm_.is_root() && config_.sample_interval > 0 && callbacks_.sample_text &&
         (last || m.step % config_.sample_interval == 0))

@@ -363,7 +363,7 @@ TEST_F(CliChatGoesBack, WhatCannotBeDoneIsSaidAndChangesNothing) {
                                 "--state", file("score.state")}));
   refuse("/load " + file("score.state"), "another");
   const ProgramResult none = chat("/undo\n/retry\n");
-  EXPECT_EQ(none.err, "error: nothing was said yet\nerror: nothing was said yet\n");
+  EXPECT_EQ(none.err, "error: there is no turn yet\nerror: there is no turn yet\n");
 }
 
 }  // namespace

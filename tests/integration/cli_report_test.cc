@@ -50,7 +50,7 @@ TEST_F(Report, AnyNumberOfSteps) {
     EXPECT_EQ(html.find("inf"), std::string::npos);
     EXPECT_EQ(html.find("http"), std::string::npos);  // nothing from elsewhere
     EXPECT_EQ(html.find("<script"), std::string::npos);
-    EXPECT_EQ(html.find("no step is done yet") != std::string::npos, steps == 0);
+    EXPECT_EQ(html.find("no step has finished yet") != std::string::npos, steps == 0);
   }
 }
 
@@ -76,7 +76,7 @@ TEST_F(Report, RunsSideBySide) {
   ASSERT_EQ(run_sepllm({"report", a, "--out", out, b}).exit_code, 0);
   const std::string html = read_file(out);
   EXPECT_NE(html.find("2 training runs"), std::string::npos);
-  EXPECT_NE(html.find("To the same loss"), std::string::npos);
+  EXPECT_NE(html.find("Cost of the same loss"), std::string::npos);
   EXPECT_NE(html.find("<code>lr</code></td><td class=\"setting\">0.5</td><td class=\"setting\">0.25"),
             std::string::npos);
   EXPECT_NE(html.find("2 settings that are the same"), std::string::npos);

@@ -33,7 +33,7 @@ TEST_F(CliMemory, RunsThatFitNoMachine) {
   const StatedMemory memory("1T");
   const std::string ids = write("some.ids", "1 2 3 4 5 6");
   expect_failure(with_model("score", {"--ids", ids, "--tokens", "1000000000000"}),
-                 {"the cache does not fit the memory at hand", "--kv", "at most",
+                 {"the cache does not fit into the available memory", "--kv", "at most",
                   "TiB of cache for 1000000000000 tokens"});
   expect_failure({"bench", "decode", "--shape", "sepllm-5m", "-d", "1000000000"},
                  {"out of memory for the caches", "TiB"});
@@ -50,8 +50,9 @@ TEST_F(CliMemory, MappedWeightsArePagedInAndOut) {
   const std::vector<std::string> run =
       with_model("generate", {"--prompt", "ab", "-n", "2", "--kv", "f16", "--policy", "sink-stream"});
   expect_warning(run, {"mapped from the files", "(20.0 KiB)", "reads weights from the disk"});
-  expect_failure(run + std::vector<std::string>{"--weights", "q8_0"},
-                 {"does not fit the memory at hand", "at most 20.0 KiB", "KiB of weights", "SEPLLM_MEMORY"});
+  expect_failure(
+      run + std::vector<std::string>{"--weights", "q8_0"},
+      {"does not fit into the available memory", "at most 20.0 KiB", "KiB of weights", "SEPLLM_MEMORY"});
 }
 
 TEST_F(CliMemory, ACacheThatCanGrowBeyondItIsAWarning) {
@@ -68,9 +69,10 @@ TEST_F(CliMemory, ACacheThatMustGrowBeyondItIsAnError) {
   const std::string text = write("long.txt", std::string(500, 'x'));
   const std::vector<std::string> score = with_model("score", {"--text", text});
   expect_failure(score + std::vector<std::string>{"--tokens", "400"},
-                 {"the cache does not fit the memory at hand", "300.0 KiB of cache for 400 tokens"});
+                 {"the cache does not fit into the available memory", "300.0 KiB of cache for 400 tokens"});
   // (Where the length comes to light only when the text is read the weights have been warned of.)
-  EXPECT_NE(run_sepllm(score).err.find("the cache does not fit the memory at hand"), std::string::npos);
+  EXPECT_NE(run_sepllm(score).err.find("the cache does not fit into the available memory"),
+            std::string::npos);
   EXPECT_EQ(run_sepllm(score + std::vector<std::string>{"--policy", "sink", "--window", "16",
                                                         "--prefill-chunk", "16"})
                 .exit_code,
@@ -80,7 +82,7 @@ TEST_F(CliMemory, ACacheThatMustGrowBeyondItIsAnError) {
 TEST_F(CliMemory, InspectPrintsTheFigures) {
   const StatedMemory memory("3M");
   EXPECT_EQ(run_json(with_model("inspect"))["memory"]["at_hand_bytes"], 3 << 20);
-  EXPECT_NE(run_sepllm(with_model("inspect")).out.find("at hand         3.0 MiB\n"), std::string::npos);
+  EXPECT_NE(run_sepllm(with_model("inspect")).out.find("available       3.0 MiB\n"), std::string::npos);
 }
 
 TEST_F(CliMemory, AWrongStatementIsAnError) {
@@ -130,12 +132,12 @@ class TrainMemory : public TrainRun {};
 
 TEST_F(TrainMemory, ARunIsComparedWithTheMemoryAtHand) {
   const StatedMemory memory("1M");
-  expect_failure(train("run"), {"the run does not fit the memory at hand", "at most 1.0 MiB", "weights",
-                                "gradients", "moments", "activations", "micro_batch_size"});
+  expect_failure(train("run"), {"the run does not fit into the available memory", "at most 1.0 MiB",
+                                "weights", "gradients", "moments", "activations", "micro_batch_size"});
   EXPECT_FALSE(std::filesystem::exists(in("run/run.json")));
   // A dry run is for any machine.
   expect_warning(train("run") + Strings{"--dry-run"},
-                 {"the run takes more than the memory at hand (1.0 MiB)"});
+                 {"the run takes more than the available memory (1.0 MiB)"});
   EXPECT_EQ(run_json(train("run") + Strings{"--dry-run"})["memory"]["at_hand"], 1 << 20);
 }
 

@@ -367,7 +367,7 @@ TEST_F(MpiFault, ARankThatNeverComes) {
   if (!long_tests()) GTEST_SKIP() << "takes 50 seconds: set SEPLLM_LONG_TESTS=1";
   for (const int rank : {0, 2}) {
     faulty(mpirun(3, fault("main:0:never", rank)), train("none", steps(3)));
-    EXPECT_NE(shell().err().find("sepllm: error: not all ranks have come within 50 seconds"),
+    EXPECT_NE(shell().err().find("sepllm: error: not all ranks have connected within 50 seconds"),
               std::string::npos)
         << shell().err();
   }

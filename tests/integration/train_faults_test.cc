@@ -212,7 +212,7 @@ TEST_F(TrainFaults, ABrokenCheckpointIsPassedOverForTheOneBefore) {
     SCOPED_TRACE(content.size());
     put(newest, content);
     run_well(small("a"));
-    EXPECT_NE(shell().err().find("passed over: " + newest), std::string::npos) << shell().err();
+    EXPECT_NE(shell().err().find("skipped: " + newest), std::string::npos) << shell().err();
     EXPECT_NE(shell().err().find("continuing after step 8"), std::string::npos) << shell().err();
     EXPECT_NE(read_file(newest), content);
   }
