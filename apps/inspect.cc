@@ -7,47 +7,20 @@
 #include "apps/shell/memory_plan.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
+#include "model/config_fields.h"
 #include "text/chat_template.h"
 
 namespace sepllm {
 namespace {
 
-const char* text_of(NormType t) { return t == NormType::kRmsNorm ? "RMS norm" : "layer norm"; }
-const char* text_of(BlockType t) {
-  constexpr const char* kNames[] = {"sequential", "parallel", "parallel, shared norm"};
-  return kNames[static_cast<size_t>(t)];
-}
-const char* text_of(Activation a) {
-  constexpr const char* kNames[] = {"GELU", "GELU (tanh)", "ReLU", "SiLU"};
-  return kNames[static_cast<size_t>(a)];
-}
-const char* text_of(PositionType p) {
-  constexpr const char* kNames[] = {"rotary", "ALiBi", "learned"};
-  return kNames[static_cast<size_t>(p)];
-}
-
 Json config_json(const ModelConfig& c) {
-  Json out = {{"family", c.family},
-              {"vocab_size", c.vocab_size},
-              {"hidden_size", c.hidden_size},
-              {"layers", c.n_layers},
-              {"heads", c.n_heads},
-              {"kv_heads", c.n_kv_heads},
-              {"head_dim", c.head_dim},
-              {"intermediate_size", c.intermediate_size},
-              {"max_positions", c.max_positions},
-              {"positions", text_of(c.position)},
-              {"norm", text_of(c.norm)},
-              {"block", text_of(c.block)},
-              {"activation", text_of(c.activation)},
-              {"gated_mlp", c.gated_mlp},
-              {"tied_embeddings", c.tied_embeddings},
-              {"stored_dtype", c.stored_dtype}};
-  if (c.position == PositionType::kRope) {
-    out["rope"] = {{"type", c.rope.type}, {"theta", c.rope.theta}, {"dims", c.rope.dim}};
+  Json out = Json::object();
+  for (const ConfigField& field : config_fields(c)) {
+    if (!field.shown) continue;
+    const size_t dot = field.name.find('.');
+    Json& group = dot == std::string::npos ? out : out[field.name.substr(0, dot)];
+    group[dot == std::string::npos ? field.name : field.name.substr(dot + 1)] = *field.shown;
   }
-  out["bos_token_id"] = c.bos_token_id ? Json(*c.bos_token_id) : Json();
-  out["eos_token_ids"] = c.eos_token_ids;
   return out;
 }
 

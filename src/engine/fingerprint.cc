@@ -4,6 +4,8 @@
 
 #include "base/bytes.h"
 #include "kernels/formats/panels.h"
+#include "model/config_fields.h"
+#include "model/layer_parts.h"
 
 namespace sepllm {
 namespace {
@@ -55,27 +57,29 @@ void add_linear(Hash64* hash, const Linear& linear) {
 }  // namespace
 
 std::string model_fingerprint(const Decoder& decoder) {
-  const ModelConfig& c = decoder.config();
   const ModelWeights& w = decoder.weights();
   Hash64 hash;
-  add_hash(&hash, c);
-  const auto norm = [&](const Norm& n) {
-    add_vector(&hash, n.weight, c.hidden_size);
-    add_vector(&hash, n.bias, c.hidden_size);
+  add_hash(&hash, decoder.config());
+  const auto norm = [&hash](const Norm& n) {
+    add_vector(&hash, n.weight, n.n);
+    add_vector(&hash, n.bias, n.n);
   };
+  const auto linear = [&hash](const Linear& l) { add_linear(&hash, l); };
+  const auto no_norm = [](const Norm&) {};
+  const auto no_linear = [](const Linear&) {};
   add_weight(&hash, w.token_embedding);
   add_weight(&hash, w.position_embedding);
   for (const LayerWeights& layer : w.layers) {
-    norm(layer.norm1);
-    norm(layer.norm2);
-    for (const Linear& part : layer.qkv) add_linear(&hash, part);
-    add_linear(&hash, layer.attention_out);
-    if (layer.mlp_gate) add_linear(&hash, *layer.mlp_gate);
-    add_linear(&hash, layer.mlp_up);
-    add_linear(&hash, layer.mlp_down);
+    // First the norms, then the matrices; that there is none is hashed of the first two only: states of
+    // models without the others stay valid.
+    const auto there = [&](const Norm& n) {
+      if (n.weight != nullptr || &n == &layer.norm1 || &n == &layer.norm2) norm(n);
+    };
+    for_each_part(Overloaded{there, no_linear}, layer);
+    for_each_part(Overloaded{no_norm, linear}, layer);
   }
   norm(w.final_norm);
-  add_linear(&hash, w.head);
+  linear(w.head);
   return hex64(hash.value());
 }
 

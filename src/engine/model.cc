@@ -72,14 +72,14 @@ std::vector<int32_t> Model::encode(const std::string& text, const std::string& b
 }
 
 PolicySettings settings_for_text(const Model& model, PolicySettings settings, int64_t n_tokens) {
-  const std::optional<RopeConfig::Dynamic>& dynamic = model.config().rope.dynamic;
-  if (!dynamic) return settings;
+  const RopeConfig* rope = model.config().dynamic_rope();
+  if (rope == nullptr) return settings;
   Policy& policy = settings.policy;
   if (policy.rope_length == 0) policy.rope_length = n_tokens;
   // No place beyond the slots is taken there.
   if (policy.positions == PositionMode::kCache)
     policy.rope_length = std::min(policy.rope_length, policy.capacity + 1);
-  if (policy.rope_length <= dynamic->trained_length) policy.rope_length = 0;
+  if (policy.rope_length <= rope->dynamic->trained_length) policy.rope_length = 0;
   return settings;
 }
 

@@ -112,9 +112,7 @@ ModelSpec parse_model_spec(const Json& json, const std::string& file) {
   // A config that is refused is refused without warnings about its other parts.
   HeldWarnings warnings;
   ModelSpec spec = family.parse(config);
-  ModelConfig& c = spec.config;
-  c.family = family.family;
-  if (c.layers.empty()) c.layers.assign(static_cast<size_t>(c.n_layers), {usual_attention_scale(c.head_dim)});
+  spec.config.family = family.family;
   read_shared(config, &spec.config);
   spec.blocks = read_blocks(config);
   if (spec.blocks) spec.config.stored_dtype = dtype_name(*spec.blocks);
@@ -133,34 +131,9 @@ ModelSpec read_model_spec(const std::string& folder) {
   return spec;
 }
 
-void add_hash(Hash64* hash, const ModelConfig& c) {
-  const auto add = [hash](const auto& value) { hash->add(&value, sizeof value); };
-  hash->add(c.family.data(), c.family.size());
-  for (const int64_t v :
-       {c.vocab_size, c.hidden_size, c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, c.intermediate_size,
-        c.max_positions, static_cast<int64_t>(c.norm), static_cast<int64_t>(c.block),
-        static_cast<int64_t>(c.activation), static_cast<int64_t>(c.gated_mlp),
-        static_cast<int64_t>(c.position), static_cast<int64_t>(c.rope.pairing), c.rope.dim,
-        static_cast<int64_t>(c.tied_embeddings)}) {
-    add(v);
-  }
-  add(c.norm_eps);
-  for (const double v : c.rope.inv_freq) add(v);
-  for (const double v : c.alibi_slopes) add(v);
-  // (What no model had before is added only where it is there: the states of others stay valid.)
-  if (c.rope.attention_factor != 1.0) add(c.rope.attention_factor);
-  if (c.rope.dynamic) {
-    add(c.rope.dynamic->factor);
-    add(c.rope.dynamic->trained_length);
-    add(c.rope.dynamic->exponent_dim);
-  }
-  const double usual = usual_attention_scale(c.head_dim);
-  for (int64_t l = 0; l < c.n_layers; ++l) {
-    const double scale = c.layers[static_cast<size_t>(l)].attention_scale;
-    if (scale == usual) continue;
-    add(l);
-    add(scale);
-  }
+const RopeConfig* ModelConfig::dynamic_rope() const {
+  const auto it = std::find_if(ropes.begin(), ropes.end(), [](const RopeConfig& r) { return r.dynamic; });
+  return it == ropes.end() ? nullptr : &*it;
 }
 
 std::vector<std::string> known_families() {

@@ -11,6 +11,7 @@
 #include "base/dtype.h"
 #include "base/json.h"
 #include "kernels/rowwise/kinds.h"
+#include "model/layer_parts.h"
 
 namespace sepllm {
 
@@ -61,9 +62,23 @@ struct RopeConfig {
   void frequencies(int64_t length, double* out) const;
 };
 
-// What one layer does otherwise than the next.
+// Norms of queries and keys, before they are rotated: of each head (weights [head_dim]), or of all heads of a
+// row together (weights [n_heads * head_dim] and [n_kv_heads * head_dim]; needs separate_qkv()).
+enum class QkNorm { kNone, kHead, kRow };
+
+// What one layer is: all that may differ from layer to layer.
 struct LayerSpec {
+  static constexpr int64_t kNoRope = -1;
+
   double attention_scale = 0.0;  // multiplies q k^T; usually 1 / sqrt(head_dim)
+  // The model's own sliding window: a query sees this many tokens, itself included, and no policy changes
+  // that. 0: none, the layer is ruled by the policy.
+  int64_t window = 0;
+  int64_t rope = kNoRope;   // index into ModelConfig::ropes
+  bool norm_before = true;  // what attention and MLP read is normed (norm1, norm2)
+  bool norm_after = false;  // what they add to the residual stream is normed (post_norm1, post_norm2)
+  QkNorm qk_norm = QkNorm::kNone;
+  bool qkv_bias = false, out_bias = false, mlp_bias = false;  // which matrices have biases
 };
 
 struct ModelConfig {
@@ -77,14 +92,16 @@ struct ModelConfig {
   int64_t intermediate_size = 0;
   int64_t max_positions = 0;  // the position limit it was trained for
 
-  NormType norm = NormType::kRmsNorm;
+  NormType norm = NormType::kRmsNorm;  // layer norms have biases, RMS norms do not
   double norm_eps = 1e-5;
+  double norm_offset = 0.0;  // norms multiply by their weights plus this
+  double embed_scale = 1.0;  // multiplies the rows of the token embedding
   BlockType block = BlockType::kSequential;
   Activation activation = Activation::kSilu;
   bool gated_mlp = false;  // down(act(gate(x)) * up(x)), else down(act(up(x)))
 
   PositionType position = PositionType::kRope;
-  RopeConfig rope;                   // empty where the position is another
+  std::vector<RopeConfig> ropes;     // those that the layers name; none where positions are not rotary
   std::vector<double> alibi_slopes;  // [n_heads]: -slope x distance is added to the scaled score
 
   std::vector<LayerSpec> layers;  // [n_layers]
@@ -101,31 +118,33 @@ struct ModelConfig {
 
   int64_t group() const { return n_heads / n_kv_heads; }
   int64_t qkv_dim() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
+  const LayerSpec& layer(int64_t l) const { return layers[static_cast<size_t>(l)]; }
+  // How layer l rotates queries and keys; null: not at all.
+  const RopeConfig* rope_of(int64_t l) const {
+    return layer(l).rope == LayerSpec::kNoRope ? nullptr : &ropes[static_cast<size_t>(layer(l).rope)];
+  }
+  // The rope whose frequencies depend on the length of the text; null: none does.
+  const RopeConfig* dynamic_rope() const;
 };
 
-// Adds all that a model of this config computes with, and none of what it only says of itself.
-void add_hash(Hash64* hash, const ModelConfig& config);
-
-// Tensor names of one layer, by role; empty: the model has no such tensor.
-struct LinearNames {
-  std::string weight;
-  std::string bias;
+// What a tensor's name begins with, without ".weight" or ".bias".
+struct LinearName {
+  std::string base{};
+  std::string weight() const { return base + ".weight"; }
+  std::string bias() const { return base + ".bias"; }
 };
-struct NormNames {
-  std::string weight;
-  std::string bias;
+struct NormName {
+  std::string base{};
+  std::string weight() const { return base + ".weight"; }
+  std::string bias() const { return base + ".bias"; }
 };
-struct LayerNames {
-  NormNames norm1, norm2;        // norm2 empty for kParallelShared
-  std::vector<LinearNames> qkv;  // one fused matrix, or q, k, v whose rows follow each other in the QKV row
-  LinearNames attention_out;
-  LinearNames mlp_gate, mlp_up, mlp_down;
-};
+// Of the parts that the LayerSpec says the layer has.
+using LayerNames = LayerParts<NormName, LinearName>;
 struct TensorNames {
   std::string token_embedding;
   std::string position_embedding;  // learned positions
-  NormNames final_norm;
-  LinearNames head;              // without prefix of the base model; also present where tied
+  NormName final_norm;
+  std::string head;              // without prefix of the base model; also present where tied
   std::string head_alternative;  // another name that the head's weight may have; empty: none
   std::vector<LayerNames> layers;
   bool transposed_linears = false;  // GPT-2's Conv1D: layer matrices are stored [in, out]

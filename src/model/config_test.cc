@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "model/config_fields.h"
 #include "model/families/common.h"
 #include "model/random_model.h"
 #include "tests/support/expect_error.h"
@@ -67,15 +68,16 @@ TEST(Config, Llama) {
   EXPECT_TRUE(c.gated_mlp);
   EXPECT_FALSE(c.tied_embeddings);
   EXPECT_EQ(c.stored_dtype, "float32");
-  EXPECT_EQ(c.rope.dim, 16);
+  EXPECT_EQ(c.ropes.at(0).dim, 16);
   EXPECT_EQ(c.block, BlockType::kSequential);
   EXPECT_TRUE(c.policy.is_null());
   const ModelConfig wide = parse("llama", {{"head_dim", 32}, {"num_key_value_heads", nullptr}});
   EXPECT_EQ(wide.head_dim, 32);
   EXPECT_EQ(wide.n_kv_heads, 4);
   const ModelSpec biased = parse_model_spec(config_of("llama", {{"attention_bias", true}}), "f");
-  EXPECT_EQ(biased.names.layers[1].qkv[2].bias, "layers.1.self_attn.v_proj.bias");
-  EXPECT_EQ(biased.names.layers[1].mlp_up.bias, "");
+  EXPECT_EQ(biased.names.layers[1].qkv[2].bias(), "layers.1.self_attn.v_proj.bias");
+  EXPECT_TRUE(biased.config.layer(1).qkv_bias && biased.config.layer(1).out_bias);
+  EXPECT_FALSE(biased.config.layer(1).mlp_bias);
 }
 
 TEST(Config, TokenIds) {
@@ -124,32 +126,36 @@ TEST(Config, RopeScalingIsThatOfTransformers) {
                                         3.428102354519069e-05,
                                         6.647869668086059e-06,
                                         1.289173155782919e-06};
-  expect_near(parse("llama", {{"rope_parameters", llama3}}).rope.inv_freq, expected, 1e-6);
+  expect_near(parse("llama", {{"rope_parameters", llama3}}).ropes.at(0).inv_freq, expected, 1e-6);
   Json old = llama3;
   old.erase("rope_theta");
   const ModelConfig c = parse("llama", {{"rope_scaling", old}, {"rope_theta", 500000}});
-  expect_near(c.rope.inv_freq, expected, 1e-6);
-  EXPECT_EQ(c.rope.type, "llama3");
+  expect_near(c.ropes.at(0).inv_freq, expected, 1e-6);
+  EXPECT_EQ(c.ropes.at(0).type, "llama3");
   old.erase("original_max_position_embeddings");
   expect_near(parse("llama", {{"rope_scaling", old}, {"rope_theta", 5e5}, {"max_position_embeddings", 8192}})
-                  .rope.inv_freq,
+                  .ropes.at(0)
+                  .inv_freq,
               expected, 1e-6);
   const std::vector<double> linear = {0.25,   0.07905694097280502,   0.025,   0.007905694656074047,
                                       0.0025, 0.0007905694656074047, 0.00025, 7.905694656074047e-05};
-  expect_near(parse("llama", {{"rope_scaling", {{"type", "linear"}, {"factor", 4}}}}).rope.inv_freq, linear,
-              1e-6);
+  expect_near(parse("llama", {{"rope_scaling", {{"type", "linear"}, {"factor", 4}}}}).ropes.at(0).inv_freq,
+              linear, 1e-6);
 }
 
 TEST(Config, RopeForms) {
   const ModelConfig plain = parse("llama", {{"rope_theta", 10000}});
   EXPECT_EQ(parse("llama", {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 10000.0}}}})
-                .rope.inv_freq,
-            plain.rope.inv_freq);
-  EXPECT_EQ(parse("llama", {{"rope_scaling", nullptr}}).rope.inv_freq, plain.rope.inv_freq);
-  EXPECT_EQ(parse("llama", {{"rope_scaling", Json::object()}}).rope.inv_freq, plain.rope.inv_freq);
+                .ropes.at(0)
+                .inv_freq,
+            plain.ropes.at(0).inv_freq);
+  EXPECT_EQ(parse("llama", {{"rope_scaling", nullptr}}).ropes.at(0).inv_freq, plain.ropes.at(0).inv_freq);
+  EXPECT_EQ(parse("llama", {{"rope_scaling", Json::object()}}).ropes.at(0).inv_freq,
+            plain.ropes.at(0).inv_freq);
   // Within the parameters counts more than beside them.
-  EXPECT_EQ(parse("llama", {{"rope_theta", 7.0}, {"rope_parameters", {{"rope_theta", 9.0}}}}).rope.theta,
-            9.0);
+  EXPECT_EQ(
+      parse("llama", {{"rope_theta", 7.0}, {"rope_parameters", {{"rope_theta", 9.0}}}}).ropes.at(0).theta,
+      9.0);
   expect_refused("llama", {{"rope_scaling", {{"type", "longrope"}, {"factor", 2}}}}, ErrorCode::kUnsupported,
                  {"rope_scaling.type", "default, linear, dynamic, yarn, llama3", "longrope"});
   expect_refused("llama", {{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}},
@@ -183,17 +189,18 @@ TEST(Config, GptNeoX) {
   const ModelConfig c = parse("gpt_neox", {{"hidden_size", 80}});
   EXPECT_EQ(c.block, BlockType::kParallel);
   EXPECT_EQ(c.activation, Activation::kGelu);
-  EXPECT_EQ(c.rope.dim, 6);  // int(20 * 0.25) = 5, rounded up to pairs, exponents over 5
-  expect_near(c.rope.inv_freq, {1.0, 0.025118863210082054, 0.0006309573072940111}, 1e-6);
+  EXPECT_EQ(c.ropes.at(0).dim, 6);  // int(20 * 0.25) = 5, rounded up to pairs, exponents over 5
+  expect_near(c.ropes.at(0).inv_freq, {1.0, 0.025118863210082054, 0.0006309573072940111}, 1e-6);
   EXPECT_EQ(c.norm, NormType::kLayerNorm);
   EXPECT_EQ(parse("gpt_neox-sequential").block, BlockType::kSequential);
   EXPECT_EQ(parse("gpt_neox", {{"rope_parameters", {{"partial_rotary_factor", 0.5}, {"rope_theta", 100}}}})
-                .rope.dim,
+                .ropes.at(0)
+                .dim,
             8);
   EXPECT_EQ(parse("gpt_neox", {{"hidden_act", "gelu_fast"}}).activation, Activation::kGeluTanh);
-  const ModelSpec no_bias = parse_model_spec(config_of("gpt_neox", {{"attention_bias", false}}), "f");
-  EXPECT_EQ(no_bias.names.layers[0].attention_out.bias, "");
-  EXPECT_NE(no_bias.names.layers[0].mlp_up.bias, "");
+  const LayerSpec no_bias = parse("gpt_neox", {{"attention_bias", false}}).layer(0);
+  EXPECT_FALSE(no_bias.qkv_bias || no_bias.out_bias);
+  EXPECT_TRUE(no_bias.mlp_bias);
 }
 
 TEST(Config, Gpt2) {

@@ -140,7 +140,7 @@ class Pass {
 
   // How the tokens of a text of this length are rotated; only the type "dynamic" looks at the length.
   ops::RopeSpec rope_of(int64_t length) const {
-    const RopeConfig& rope = config_.rope;
+    const RopeConfig& rope = config_.ropes.front();
     if (!rope.dynamic) return {rope.inv_freq, rope.pairing, rope.attention_factor};
     auto* inv_freq = ctx_.arena.allocate<double>(std::ssize(rope.inv_freq));
     rope.frequencies(length, inv_freq);
@@ -148,9 +148,9 @@ class Pass {
   }
 
   RopeTables tables(const int64_t* places) const {
-    if (!config_.rope.dynamic)
+    if (!config_.ropes.front().dynamic)
       return ops::rope_tables(ctx_, rope_of(0), {places, static_cast<size_t>(n_tokens_)});
-    const int64_t n_freq = std::ssize(config_.rope.inv_freq);
+    const int64_t n_freq = std::ssize(config_.ropes.front().inv_freq);
     auto* cos = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
     auto* sin = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
     int64_t at = 0;
@@ -165,7 +165,7 @@ class Pass {
 
   void end_chunks() const {
     if (config_.position != PositionType::kRope) return ops::end_chunks(ctx_, {}, cached_);
-    if (!config_.rope.dynamic) return ops::end_chunks(ctx_, rope_of(0), cached_);
+    if (!config_.ropes.front().dynamic) return ops::end_chunks(ctx_, rope_of(0), cached_);
     for (const ops::CachedRows& rows : cached_)
       ops::end_chunks(ctx_, rope_of(rows.cache->policy().rope_length), {&rows, 1});
   }
@@ -215,17 +215,17 @@ class Pass {
 
   // x += down(f(up(normed))), or x += down(f(gate(normed)) * up(normed)).
   void mlp(const LayerWeights& w, const Matrix& x) const {
-    const Matrix up = allocate(ctx_, n_tokens_, w.mlp_up.weight.n_out);
-    if (!w.mlp_gate) {
-      const LinearPart part{&w.mlp_up.weight, w.mlp_up.bias, up};
+    const Linear& last = w.mlp_in.back();
+    const Matrix up = allocate(ctx_, n_tokens_, last.weight.n_out);
+    if (!config_.gated_mlp) {
+      const LinearPart part{&last.weight, last.bias, up};
       ops::linear(ctx_, normed_, {&part, 1});
       ops::activate(ctx_, config_.activation, up);
       add_projection(w.mlp_down, up, x);
       return;
     }
     const Matrix gate = allocate(ctx_, n_tokens_, up.n_cols);
-    const LinearPart parts[] = {{&w.mlp_gate->weight, w.mlp_gate->bias, gate},
-                                {&w.mlp_up.weight, w.mlp_up.bias, up}};
+    const LinearPart parts[] = {{&w.mlp_in[0].weight, w.mlp_in[0].bias, gate}, {&last.weight, last.bias, up}};
     ops::linear(ctx_, normed_, parts);
     ops::activate_gated(ctx_, config_.activation, gate, up);
     add_projection(w.mlp_down, gate, x);
@@ -245,7 +245,7 @@ class Pass {
       ops::rope(ctx_, {.q = queries(qkv_),
                        .k = keys(),
                        .n_rows = n_tokens_,
-                       .pairing = config_.rope.pairing,
+                       .pairing = config_.ropes.front().pairing,
                        .first = first_,
                        .second = second_,
                        .second_q = queries(second_q_)});
@@ -277,9 +277,7 @@ class Pass {
     return {attended_.data, attended_.stride, HeadLayout::dense(config_.n_heads, config_.head_dim)};
   }
 
-  float scale(int64_t l) const {
-    return static_cast<float>(config_.layers[static_cast<size_t>(l)].attention_scale);
-  }
+  float scale(int64_t l) const { return static_cast<float>(config_.layer(l).attention_scale); }
 
   // Sequences without a cache: to themselves.
   void attend_to_patterns(int64_t l) const {
@@ -390,7 +388,7 @@ void Decoder::check(std::span<const Sequence> sequences) const {
 }
 
 void Decoder::check_place(int64_t place, int64_t text_length) const {
-  const bool adapts = config_.rope.dynamic.has_value();
+  const bool adapts = config_.dynamic_rope() != nullptr;
   const int64_t limit = adapts ? std::max(config_.max_positions, text_length) : config_.max_positions;
   if (place < limit) return;
   if (config_.position == PositionType::kLearned) {

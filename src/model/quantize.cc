@@ -40,7 +40,7 @@ class Planner {
   void linear(Linear&, const std::string& name, const std::string&, int64_t n_out, int64_t n_in) {
     matrices_[name] = {n_out, n_in, transposed_, type_};
   }
-  void norm(Norm&, const std::string&, const std::string&) {}
+  void norm(Norm&, const std::string&, const std::string&, int64_t) {}
   std::map<std::string, Matrix> take() { return std::move(matrices_); }
 
  private:

@@ -126,8 +126,10 @@ struct NamedTensor {
 // without effect: norms near 1, biases and norm biases small but not 0.
 class Generator {
  public:
-  Generator(const RandomModelOptions& options, bool transposed_linears)
-      : options_(options), transposed_(transposed_linears) {}
+  Generator(const RandomModelOptions& options, const ModelSpec& spec)
+      : options_(options),
+        transposed_(spec.names.transposed_linears),
+        norm_offset_(spec.config.norm_offset) {}
 
   void table(Weight&, const std::string& name, int64_t rows, int64_t columns) {
     draw(name, {rows, columns}, 0, 1 / std::sqrt(static_cast<double>(columns)));
@@ -137,9 +139,9 @@ class Generator {
     draw(weight, shape, 0, 1 / std::sqrt(static_cast<double>(n_in)));
     if (!bias.empty()) draw(bias, {n_out}, 0, 0.1);
   }
-  void norm(Norm&, const std::string& weight, const std::string& bias) {
-    draw(weight, {options_.hidden_size}, 1, 0.1);
-    if (!bias.empty()) draw(bias, {options_.hidden_size}, 0, 0.1);
+  void norm(Norm&, const std::string& weight, const std::string& bias, int64_t n) {
+    draw(weight, {n}, 1 - norm_offset_, 0.1);
+    if (!bias.empty()) draw(bias, {n}, 0, 0.1);
   }
   const std::vector<NamedTensor>& tensors() const { return tensors_; }
 
@@ -160,6 +162,7 @@ class Generator {
 
   const RandomModelOptions& options_;
   bool transposed_;
+  double norm_offset_;
   std::vector<NamedTensor> tensors_;
 };
 
@@ -217,7 +220,7 @@ void write_random_model(const std::string& folder, const RandomModelOptions& opt
   std::filesystem::create_directories(folder, code);
   if (code) throw Error(ErrorCode::kIo, "cannot make the folder: " + code.message(), {.file = folder});
 
-  Generator generator(options, spec.names.transposed_linears);
+  Generator generator(options, spec);
   ModelWeights unused;
   visit_model(spec, usual_names(spec), &unused, generator);
   write_weights(folder, generator.tensors(), options.dtype, std::max(options.n_shards, 1));

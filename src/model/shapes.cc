@@ -113,8 +113,12 @@ void draw_panel(DType type, const Rng& rng, uint64_t counter, int64_t n_rows, in
 // Makes each tensor from a stream of numbers of its own.
 class Maker {
  public:
-  Maker(ModelWeights* weights, DType type, uint64_t seed, ThreadPool& pool)
-      : w_(*weights), type_(type), seed_(seed), pool_(pool) {}
+  Maker(ModelWeights* weights, double norm_offset, DType type, uint64_t seed, ThreadPool& pool)
+      : w_(*weights),
+        norm_mean_(static_cast<float>(1 - norm_offset)),
+        type_(type),
+        seed_(seed),
+        pool_(pool) {}
 
   // Position embeddings stay f32.
   void table(Weight& slot, const std::string&, int64_t rows, int64_t columns) {
@@ -125,9 +129,8 @@ class Maker {
     slot.weight = matrix(type_, n_out, n_in);
     slot.bias = bias.empty() ? nullptr : vector(n_out, 0);
   }
-  void norm(Norm& slot, const std::string&, const std::string& bias) {
-    const int64_t hidden = w_.token_embedding.n_in;
-    slot = {vector(hidden, 1), bias.empty() ? nullptr : vector(hidden, 0)};
+  void norm(Norm& slot, const std::string&, const std::string& bias, int64_t n) {
+    slot = {vector(n, norm_mean_), bias.empty() ? nullptr : vector(n, 0), n};
   }
 
  private:
@@ -177,6 +180,7 @@ class Maker {
   }
 
   ModelWeights& w_;
+  float norm_mean_;
   DType type_;
   uint64_t seed_;
   ThreadPool& pool_;
@@ -186,8 +190,7 @@ class Maker {
 // Adds up what Maker will make.
 class Counter {
  public:
-  Counter(const ModelWeights& slots, const ModelConfig& config, DType type)
-      : slots_(slots), hidden_(config.hidden_size), type_(type) {}
+  Counter(const ModelWeights& slots, DType type) : slots_(slots), type_(type) {}
 
   void table(Weight& slot, const std::string&, int64_t rows, int64_t columns) {
     const DType type = &slot == &slots_.position_embedding ? DType::kF32 : table_type(type_);
@@ -196,8 +199,8 @@ class Counter {
   void linear(Linear&, const std::string&, const std::string& bias, int64_t n_out, int64_t n_in) {
     bytes_ += matrix_bytes(type_, n_out, n_in) + (bias.empty() ? 0 : vector_bytes(n_out));
   }
-  void norm(Norm&, const std::string&, const std::string& bias) {
-    bytes_ += vector_bytes(hidden_) * (bias.empty() ? 1 : 2);
+  void norm(Norm&, const std::string&, const std::string& bias, int64_t n) {
+    bytes_ += vector_bytes(n) * (bias.empty() ? 1 : 2);
   }
   int64_t bytes() const { return bytes_; }
 
@@ -205,7 +208,6 @@ class Counter {
   static int64_t vector_bytes(int64_t n) { return n * static_cast<int64_t>(sizeof(float)); }
 
   const ModelWeights& slots_;
-  int64_t hidden_;
   DType type_;
   int64_t bytes_ = 0;
 };
@@ -228,7 +230,7 @@ ModelSpec shape_spec(const std::string& name) {
 
 ModelWeights make_random_weights(const ModelSpec& spec, DType type, uint64_t seed, ThreadPool& pool) {
   ModelWeights weights;
-  Maker maker(&weights, type, seed, pool);
+  Maker maker(&weights, spec.config.norm_offset, type, seed, pool);
   visit_model(spec, usual_names(spec), &weights, maker);
   if (spec.config.tied_embeddings) weights.head.weight = weights.token_embedding;
   return weights;
@@ -236,7 +238,7 @@ ModelWeights make_random_weights(const ModelSpec& spec, DType type, uint64_t see
 
 WeightMemory random_weight_memory(const ModelSpec& spec, DType type) {
   ModelWeights slots;
-  Counter counter(slots, spec.config, type);
+  Counter counter(slots, type);
   visit_model(spec, usual_names(spec), &slots, counter);
   return {.owned = counter.bytes(), .mapped = 0};
 }

@@ -22,13 +22,14 @@ struct Counter {
   void linear(Linear&, const std::string&, const std::string& bias, int64_t n_out, int64_t n_in) {
     n += n_out * n_in + (bias.empty() ? 0 : n_out);
   }
-  void norm(Norm&, const std::string&, const std::string& bias) { n += (bias.empty() ? 1 : 2) * hidden; }
-  int64_t hidden = 0;
+  void norm(Norm&, const std::string&, const std::string& bias, int64_t size) {
+    n += (bias.empty() ? 1 : 2) * size;
+  }
 };
 
 int64_t parameters(const std::string& shape) {
   const ModelSpec spec = shape_spec(shape);
-  Counter counter{.hidden = spec.config.hidden_size};
+  Counter counter;
   ModelWeights unused;
   visit_model(spec, usual_names(spec), &unused, counter);
   return counter.n;
@@ -87,7 +88,7 @@ TEST_P(RandomWeights, HaveTheTypeAndTheScale) {
     EXPECT_LT(std::abs(sum / n) * std::sqrt(static_cast<double>(m.n_in)), 5 / std::sqrt(n));
     EXPECT_NEAR(squares / n * static_cast<double>(m.n_in), 1.0, 5 / std::sqrt(n) + 1e-3);
   }
-  EXPECT_EQ(w.layers[3].mlp_up.weight.type, GetParam());
+  EXPECT_EQ(w.layers[3].mlp_in[0].weight.type, GetParam());
 }
 
 TEST_P(RandomWeights, AreTheSameForAnyNumberOfThreads) {

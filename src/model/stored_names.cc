@@ -31,7 +31,7 @@ bool same_values(const StoredTensor& a, const StoredTensor& b) {
 
 // Told by the token embedding or, where that is not stored, by the final norm.
 std::string stored_prefix(const WeightStore& store, const ModelSpec& spec) {
-  for (const std::string& name : {spec.names.token_embedding, spec.names.final_norm.weight}) {
+  for (const std::string& name : {spec.names.token_embedding, spec.names.final_norm.weight()}) {
     if (store.has(spec.prefix + name)) return spec.prefix;
     if (store.has(name)) return "";
   }
@@ -43,7 +43,7 @@ std::string stored_prefix(const WeightStore& store, const ModelSpec& spec) {
 StoredNames usual_names(const ModelSpec& spec) {
   return {.prefix = spec.prefix,
           .token_embedding = spec.prefix + spec.names.token_embedding,
-          .head = spec.names.head.weight,
+          .head = spec.names.head,
           .tied = spec.config.tied_embeddings};
 }
 

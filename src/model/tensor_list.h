@@ -1,73 +1,91 @@
-// The tensors that a model has, in one place: loading fills them in, the generator of random models writes
-// them.
+// The tensors that a model has, in one place: which of them there are and of what shape, with their names
+// (loading fills them in, the generator of random models writes them), and without (whatever counts or hashes
+// weights).
 #pragma once
 
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <utility>
 
-#include "base/check.h"
 #include "model/config.h"
+#include "model/layer_parts.h"
 #include "model/stored_names.h"
 #include "model/weights.h"
 
 namespace sepllm {
 
-// Output rows of each matrix in `names.qkv`: the fused one, or q, k, v.
-inline std::vector<int64_t> qkv_rows(const ModelConfig& c, size_t n_matrices) {
-  if (n_matrices == 1) return {c.qkv_dim()};
-  SEPLLM_CHECK(n_matrices == 3);
-  return {c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim, c.n_kv_heads * c.head_dim};
-}
+struct NormShape {
+  int64_t n = 0;  // elements; 0: the layer does not have it
+  bool bias = false;
+};
+struct LinearShape {
+  int64_t n_out = 0, n_in = 0;
+  bool bias = false;
+  int64_t out_offset = 0;  // Linear::out_offset
+};
+using LayerShapes = LayerParts<NormShape, LinearShape>;
+
+// What layer l of the model is made of. (Only whether matrices are fused is for the names to say.)
+LayerShapes layer_shapes(const ModelConfig& config, int64_t l, const LayerNames& names);
 
 // Calls for each tensor of a layer, in order of use:
-//   visitor.norm(Norm&, weight name, bias name)
+//   visitor.norm(Norm&, weight name, bias name, n)
 //   visitor.linear(Linear&, weight name, bias name, n_out, n_in)
 // with full names; an empty bias name: none.
 template <typename Visitor>
-void visit_layer(const ModelConfig& c, const LayerNames& names, const std::string& prefix, LayerWeights* out,
-                 Visitor& visitor) {
-  const auto full = [&](const std::string& name) { return name.empty() ? name : prefix + name; };
-  const auto norm = [&](Norm& slot, const NormNames& n) {
-    if (!n.weight.empty()) visitor.norm(slot, full(n.weight), full(n.bias));
+void visit_layer(const LayerShapes& shapes, const LayerNames& names, const std::string& prefix,
+                 LayerWeights* out, Visitor& visitor) {
+  out->qkv.resize(names.qkv.size());
+  out->mlp_in.resize(names.mlp_in.size());
+  const auto norm = [&](const NormShape& shape, const NormName& name, Norm& slot) {
+    if (shape.n > 0)
+      visitor.norm(slot, prefix + name.weight(), shape.bias ? prefix + name.bias() : "", shape.n);
   };
-  const auto linear = [&](Linear& slot, const LinearNames& n, int64_t n_out, int64_t n_in) {
-    visitor.linear(slot, full(n.weight), full(n.bias), n_out, n_in);
+  const auto linear = [&](const LinearShape& shape, const LinearName& name, Linear& slot) {
+    visitor.linear(slot, prefix + name.weight(), shape.bias ? prefix + name.bias() : "", shape.n_out,
+                   shape.n_in);
+    slot.out_offset = shape.out_offset;
   };
-  norm(out->norm1, names.norm1);
-  const std::vector<int64_t> rows = qkv_rows(c, names.qkv.size());
-  out->qkv.resize(rows.size());
-  int64_t offset = 0;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    linear(out->qkv[i], names.qkv[i], rows[i], c.hidden_size);
-    out->qkv[i].out_offset = offset;
-    offset += rows[i];
-  }
-  linear(out->attention_out, names.attention_out, c.hidden_size, c.n_heads * c.head_dim);
-  norm(out->norm2, names.norm2);
-  if (c.gated_mlp) linear(out->mlp_gate.emplace(), names.mlp_gate, c.intermediate_size, c.hidden_size);
-  linear(out->mlp_up, names.mlp_up, c.intermediate_size, c.hidden_size);
-  linear(out->mlp_down, names.mlp_down, c.hidden_size, c.intermediate_size);
+  for_each_part(Overloaded{norm, linear}, shapes, names, *out);
 }
 
 // The same for the whole model, and visitor.table(Weight&, name, rows, columns) for the embeddings and an
-// untied head. A tied head is left to the caller.
+// untied head. A tied head is left to the caller. Where the visitor has begin_layer(l), it is called before
+// each layer, and with n_layers after the last.
 template <typename Visitor>
 void visit_model(const ModelSpec& spec, const StoredNames& stored, ModelWeights* out, Visitor& visitor) {
   const ModelConfig& c = spec.config;
   const std::string& prefix = stored.prefix;
+  const auto begin_layer = [&visitor](int64_t l) {
+    if constexpr (requires { visitor.begin_layer(l); }) visitor.begin_layer(l);
+  };
   visitor.table(out->token_embedding, stored.token_embedding, c.vocab_size, c.hidden_size);
   if (c.position == PositionType::kLearned) {
     visitor.table(out->position_embedding, prefix + spec.names.position_embedding, c.max_positions,
                   c.hidden_size);
   }
   out->layers.resize(spec.names.layers.size());
-  for (size_t i = 0; i < out->layers.size(); ++i) {
-    visit_layer(c, spec.names.layers[i], prefix, &out->layers[i], visitor);
+  for (int64_t l = 0; l < c.n_layers; ++l) {
+    const LayerNames& names = spec.names.layers[static_cast<size_t>(l)];
+    begin_layer(l);
+    visit_layer(layer_shapes(c, l, names), names, prefix, &out->layers[static_cast<size_t>(l)], visitor);
   }
-  const NormNames& norm = spec.names.final_norm;
-  visitor.norm(out->final_norm, prefix + norm.weight, norm.bias.empty() ? "" : prefix + norm.bias);
+  begin_layer(c.n_layers);
+  const NormName& norm = spec.names.final_norm;
+  visitor.norm(out->final_norm, prefix + norm.weight(),
+               c.norm == NormType::kLayerNorm ? prefix + norm.bias() : "", c.hidden_size);
   if (!stored.tied) visitor.table(out->head.weight, stored.head, c.vocab_size, c.hidden_size);
+}
+
+// Calls fn(Weight&) for the embeddings, fn(Norm&) and fn(Linear&) for all others, a tied head too. What the
+// model does not have is without data.
+template <typename Fn, typename Weights>
+void for_each_tensor(Fn&& fn, Weights& weights) {
+  fn(weights.token_embedding);
+  fn(weights.position_embedding);
+  for (auto& layer : weights.layers) for_each_part(fn, layer);
+  fn(weights.final_norm);
+  fn(weights.head);
 }
 
 }  // namespace sepllm

@@ -64,9 +64,8 @@ class Loader {
     matrix(slot.weight, weight, n_out, n_in, {blocks_, options_.type, transposed_});
     slot.bias = vector(bias, n_out);
   }
-  void norm(Norm& slot, const std::string& weight, const std::string& bias) {
-    const int64_t hidden = w_.token_embedding.n_in;
-    slot = {vector(weight, hidden), vector(bias, hidden)};
+  void norm(Norm& slot, const std::string& weight, const std::string& bias, int64_t n) {
+    slot = {vector(weight, n), vector(bias, n), n};
   }
 
   // Of all tensors, those included that finish() will make.
@@ -243,51 +242,38 @@ int64_t matrix_bytes(const Weight& w) {
   return w.data == nullptr ? 0 : matrix_bytes(w.type, w.n_out, w.n_in);
 }
 
-// matrix(Weight) and vector(float*, elements) for each that the model has, a tied head not twice.
+// The sum of matrix(Weight) and vector(number of elements) over all that the model has, a tied head not
+// twice.
 template <typename Matrix, typename Vector>
-void for_all(const ModelWeights& weights, const Matrix& matrix, const Vector& vector) {
-  const int64_t hidden = weights.token_embedding.n_in;
-  const auto norm = [&](const Norm& n) {
-    vector(n.weight, hidden);
-    vector(n.bias, hidden);
-  };
-  const auto linear = [&](const Linear& l) {
-    matrix(l.weight);
-    vector(l.bias, l.weight.n_out);
-  };
-  matrix(weights.token_embedding);
-  matrix(weights.position_embedding);
-  for (const LayerWeights& layer : weights.layers) {
-    norm(layer.norm1);
-    norm(layer.norm2);
-    for (const Linear& part : layer.qkv) linear(part);
-    linear(layer.attention_out);
-    if (layer.mlp_gate) linear(*layer.mlp_gate);
-    linear(layer.mlp_up);
-    linear(layer.mlp_down);
-  }
-  norm(weights.final_norm);
-  if (!weights.tied()) linear(weights.head);
+int64_t sum_of_all(const ModelWeights& weights, const Matrix& matrix, const Vector& vector) {
+  int64_t total = 0;
+  const auto add_vector = [&](const float* v, int64_t n) { total += v == nullptr ? 0 : vector(n); };
+  const auto add_matrix = [&](const Weight& w) { total += w.data == nullptr ? 0 : matrix(w); };
+  for_each_tensor(Overloaded{[&](const Weight& w) { add_matrix(w); },
+                             [&](const Norm& norm) {
+                               add_vector(norm.weight, norm.n);
+                               add_vector(norm.bias, norm.n);
+                             },
+                             [&](const Linear& linear) {
+                               if (&linear == &weights.head && weights.tied()) return;
+                               add_matrix(linear.weight);
+                               add_vector(linear.bias, linear.weight.n_out);
+                             }},
+                  weights);
+  return total;
 }
 
 }  // namespace
 
 int64_t parameter_count(const ModelWeights& weights) {
-  int64_t total = 0;
-  for_all(
-      weights, [&](const Weight& w) { total += w.data == nullptr ? 0 : w.n_out * w.n_in; },
-      [&](const float* v, int64_t n) { total += v == nullptr ? 0 : n; });
-  return total;
+  return sum_of_all(
+      weights, [](const Weight& w) { return w.n_out * w.n_in; }, [](int64_t n) { return n; });
 }
 
 int64_t weight_bytes(const ModelWeights& weights) {
-  int64_t total = 0;
-  for_all(
-      weights, [&](const Weight& w) { total += matrix_bytes(w); },
-      [&](const float* v, int64_t n) {
-        total += v == nullptr ? 0 : n * static_cast<int64_t>(sizeof(float));
-      });
-  return total;
+  return sum_of_all(
+      weights, [](const Weight& w) { return matrix_bytes(w); },
+      [](int64_t n) { return n * static_cast<int64_t>(sizeof(float)); });
 }
 
 WeightMemory weight_memory(const ModelWeights& weights) {

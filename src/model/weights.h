@@ -11,6 +11,7 @@
 
 #include "checkpoint/weight_store.h"
 #include "model/config.h"
+#include "model/layer_parts.h"
 #include "model/stored_names.h"
 #include "tensor/buffer.h"
 #include "tensor/view.h"
@@ -18,8 +19,9 @@
 namespace sepllm {
 
 struct Norm {
-  const float* weight = nullptr;  // [hidden_size]; null: the model has no such norm (kParallelShared)
-  const float* bias = nullptr;    // [hidden_size] or null
+  const float* weight = nullptr;  // [n]; null: the model has no such norm
+  const float* bias = nullptr;    // [n] or null
+  int64_t n = 0;
 };
 
 struct Linear {
@@ -28,13 +30,7 @@ struct Linear {
   int64_t out_offset = 0;       // first element of its output in the fused QKV row; 0 elsewhere
 };
 
-struct LayerWeights {
-  Norm norm1, norm2;
-  std::vector<Linear> qkv;  // one fused matrix, or q, k, v, whose outputs follow each other in the QKV row
-  Linear attention_out;
-  std::optional<Linear> mlp_gate;
-  Linear mlp_up, mlp_down;
-};
+using LayerWeights = LayerParts<Norm, Linear>;
 
 // Matrices are views into the mapped checkpoint, aligned to their element, or of another type than stored and
 // then owned; norms and biases are f32 copies. Movable; the views live as long as the object.

@@ -42,9 +42,9 @@ TEST(Weights, LoadsARealGpt2) {
   const std::string folder = data + "/derived/tiny-random-gpt2-hf";
   const ModelWeights w = load_weights(folder, read_model_spec(folder));
   EXPECT_EQ(w.layers.size(), 5U);
-  EXPECT_TRUE(w.layers[0].mlp_up.weight.transposed);
-  EXPECT_EQ(w.layers[0].mlp_up.weight.n_out, 128);
-  EXPECT_EQ(w.layers[0].mlp_up.weight.row_stride, 128);
+  EXPECT_TRUE(w.layers[0].mlp_in[0].weight.transposed);
+  EXPECT_EQ(w.layers[0].mlp_in[0].weight.n_out, 128);
+  EXPECT_EQ(w.layers[0].mlp_in[0].weight.row_stride, 128);
   EXPECT_EQ(w.position_embedding.n_out, 512);
 }
 
@@ -104,14 +104,14 @@ TEST(Weights, ViewsTheStoredMatrices) {
   const ModelWeights w = m.load();
   const LayerWeights& layer = w.layers[0];
   const auto& up = m.tensors().at("model.layers.0.mlp.up_proj.weight");
-  EXPECT_EQ(std::memcmp(layer.mlp_up.weight.data, up.bytes.data(), up.bytes.size()), 0);
-  EXPECT_EQ(layer.mlp_up.weight.n_out, 48);
-  EXPECT_EQ(layer.mlp_up.weight.n_in, 16);
-  EXPECT_EQ(layer.mlp_up.weight.row_stride, 16);
+  EXPECT_EQ(std::memcmp(layer.mlp_in[1].weight.data, up.bytes.data(), up.bytes.size()), 0);
+  EXPECT_EQ(layer.mlp_in[1].weight.n_out, 48);
+  EXPECT_EQ(layer.mlp_in[1].weight.n_in, 16);
+  EXPECT_EQ(layer.mlp_in[1].weight.row_stride, 16);
   const auto& norm = m.tensors().at("model.layers.0.post_attention_layernorm.weight");
   EXPECT_EQ(std::memcmp(layer.norm2.weight, norm.bytes.data(), norm.bytes.size()), 0);
   EXPECT_EQ(layer.norm2.bias, nullptr);
-  EXPECT_TRUE(layer.mlp_gate);
+  EXPECT_EQ(layer.mlp_in.size(), 2U);  // gate, up
   EXPECT_NE(w.head.weight.data, w.token_embedding.data);
   EXPECT_EQ(w.position_embedding.data, nullptr);
 }

@@ -84,12 +84,14 @@ void initialise(Parameters* parameters, const ModelSpec& spec, const std::string
   const double residual = pythia ? 2.0 / (layers * std::sqrt(width)) : 0.02 / std::sqrt(2.0 * layers);
   std::set<std::string> to_residual, norms;
   for (const LayerNames& names : spec.names.layers) {
-    to_residual.insert(spec.prefix + names.attention_out.weight);
-    to_residual.insert(spec.prefix + names.mlp_down.weight);
-    norms.insert(spec.prefix + names.norm1.weight);
-    norms.insert(spec.prefix + names.norm2.weight);
+    to_residual.insert(spec.prefix + names.attention_out.weight());
+    to_residual.insert(spec.prefix + names.mlp_down.weight());
+    for_each_part(Overloaded{[&](const NormName& name) { norms.insert(spec.prefix + name.weight()); },
+                             [](const LinearName&) {}},
+                  names);
   }
-  norms.insert(spec.prefix + spec.names.final_norm.weight);
+  norms.insert(spec.prefix + spec.names.final_norm.weight());
+  const auto norm_weight = static_cast<float>(1 - spec.config.norm_offset);
   uint64_t stream = 0;
   for (const ParameterInfo& p : parameters->list()) {
     const Rng rng(seed, stream++);
@@ -101,7 +103,7 @@ void initialise(Parameters* parameters, const ModelSpec& spec, const std::string
         values[i] = static_cast<float>(deviation * rng.normal(static_cast<uint64_t>(i)));
       }
     } else {
-      std::fill_n(values, p.size, norms.contains(p.name) ? 1.0F : 0.0F);
+      std::fill_n(values, p.size, norms.contains(p.name) ? norm_weight : 0.0F);
     }
   }
 }

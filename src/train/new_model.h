@@ -15,7 +15,7 @@ Json new_model_config(const TrainConfig& config, int64_t vocab_size, int64_t bos
 // Draws the weights of a new model from streams of `seed`, one for each tensor. "pythia": normal with
 // deviation sqrt(2 / (5 hidden_size)), the matrices that write to the residual stream 2 / (n_layers
 // sqrt(hidden_size)) (GPT-NeoX's small_init and wang_init); "gpt2": .02, those matrices .02 / sqrt(2
-// n_layers). Norms 1, biases 0.
+// n_layers). Norms multiply by 1, biases 0.
 void initialise(Parameters* parameters, const ModelSpec& spec, const std::string& init, uint64_t seed);
 
 }  // namespace sepllm

@@ -22,17 +22,20 @@ class Visitor {
   Visitor(const ModelSpec& spec, DType type, Fn fn) : spec_(spec), type_(type), fn_(std::move(fn)) {}
 
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
-    slot = matrix(fn_(name, {rows, columns}, true), rows, columns, false);
+    slot = matrix(place(name, {rows, columns}, true), rows, columns, false);
   }
   void linear(Linear& slot, const std::string& weight, const std::string& bias, int64_t n_out, int64_t n_in) {
     const bool transposed = spec_.names.transposed_linears;
     const auto shape = transposed ? std::vector<int64_t>{n_in, n_out} : std::vector<int64_t>{n_out, n_in};
-    slot.weight = matrix(fn_(weight, shape, true), n_out, n_in, transposed);
+    slot.weight = matrix(place(weight, shape, true), n_out, n_in, transposed);
     slot.bias = vector(bias, n_out);
   }
-  void norm(Norm& slot, const std::string& weight, const std::string& bias) {
-    slot = {vector(weight, spec_.config.hidden_size), vector(bias, spec_.config.hidden_size)};
+  void norm(Norm& slot, const std::string& weight, const std::string& bias, int64_t n) {
+    slot = {vector(weight, n), vector(bias, n), n};
   }
+  void begin_layer(int64_t) { layer_begins_.push_back(n_tensors_); }
+  // How many tensors lie before each layer and, at last, before what follows them.
+  const std::vector<size_t>& layer_begins() const { return layer_begins_; }
 
  private:
   Weight matrix(const void* data, int64_t n_out, int64_t n_in, bool transposed) const {
@@ -44,19 +47,27 @@ class Visitor {
             .transposed = transposed};
   }
   const float* vector(const std::string& name, int64_t n) {
-    return name.empty() ? nullptr : static_cast<const float*>(fn_(name, {n}, false));
+    return name.empty() ? nullptr : static_cast<const float*>(place(name, {n}, false));
+  }
+  const void* place(const std::string& name, const std::vector<int64_t>& shape, bool decays) {
+    ++n_tensors_;
+    return fn_(name, shape, decays);
   }
 
   const ModelSpec& spec_;
   DType type_;
   Fn fn_;
+  size_t n_tensors_ = 0;
+  std::vector<size_t> layer_begins_;
 };
 
+// Returns Visitor::layer_begins().
 template <typename Fn>
-void visit(const ModelSpec& spec, DType type, ModelWeights* weights, const Fn& fn) {
+std::vector<size_t> visit(const ModelSpec& spec, DType type, ModelWeights* weights, const Fn& fn) {
   Visitor<Fn> visitor(spec, type, fn);
   visit_model(spec, usual_names(spec), weights, visitor);
   if (spec.config.tied_embeddings) weights->head.weight = weights->token_embedding;
+  return visitor.layer_begins();
 }
 
 }  // namespace
@@ -64,15 +75,17 @@ void visit(const ModelSpec& spec, DType type, ModelWeights* weights, const Fn& f
 Parameters::Parameters(const ModelSpec& spec, Memory memory) : spec_(spec), memory_(memory) {
   spec_.blocks.reset();
   ModelWeights unused;
-  visit(spec_, DType::kF32, &unused,
-        [this](const std::string& name, std::vector<int64_t> shape, bool decays) -> const void* {
-          constexpr int64_t kAlignment = 16;  // elements: 64 bytes
-          int64_t n = 1;
-          for (const int64_t d : shape) n *= d;
-          list_.push_back({name, std::move(shape), size_, n, decays});
-          size_ += (n + kAlignment - 1) / kAlignment * kAlignment;
-          return nullptr;
-        });
+  const std::vector<size_t> begins =
+      visit(spec_, DType::kF32, &unused,
+            [this](const std::string& name, std::vector<int64_t> shape, bool decays) -> const void* {
+              constexpr int64_t kAlignment = 16;  // elements: 64 bytes
+              int64_t n = 1;
+              for (const int64_t d : shape) n *= d;
+              list_.push_back({name, std::move(shape), size_, n, decays});
+              size_ += (n + kAlignment - 1) / kAlignment * kAlignment;
+              return nullptr;
+            });
+  for (const size_t k : begins) layer_begins_.push_back(list_[k].offset);
   buffer_ = Buffer(size_ * static_cast<int64_t>(sizeof(float)), "the parameters", memory);
 }
 
@@ -80,21 +93,6 @@ int64_t Parameters::count() const {
   int64_t n = 0;
   for (const ParameterInfo& p : list_) n += p.size;
   return n;
-}
-
-std::vector<int64_t> Parameters::layer_begins() const {
-  std::vector<int64_t> begins;
-  const auto begin_of = [this](const std::string& name) {
-    for (const ParameterInfo& p : list_) {
-      if (p.name == spec_.prefix + name) return p.offset;
-    }
-    SEPLLM_CHECK(false);
-    return int64_t{0};
-  };
-  for (const LayerNames& l : spec_.names.layers)
-    begins.push_back(begin_of(l.norm1.weight.empty() ? l.qkv[0].weight : l.norm1.weight));
-  begins.push_back(begin_of(spec_.names.final_norm.weight));
-  return begins;
 }
 
 ModelWeights Parameters::open_weights(const std::string& folder, const ModelSpec& spec) {

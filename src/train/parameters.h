@@ -33,7 +33,7 @@ class Parameters {
   int64_t count() const;                  // parameters, without padding
   // Where each layer's begin in the buffer, and where the last one's end: [n_layers + 1]. Embeddings lie
   // before them, the final norm and the head behind.
-  std::vector<int64_t> layer_begins() const;
+  const std::vector<int64_t>& layer_begins() const { return layer_begins_; }
   // Who has this may change the values: the bf16 copies count as out of date.
   float* data() {
     rounded_is_old_ = true;
@@ -67,6 +67,7 @@ class Parameters {
 
   ModelSpec spec_;
   std::vector<ParameterInfo> list_;
+  std::vector<int64_t> layer_begins_;
   int64_t size_ = 0;
   Memory memory_;
   Buffer buffer_,

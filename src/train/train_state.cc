@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "model/config_fields.h"
 
 namespace sepllm {
 namespace {

@@ -75,7 +75,7 @@ TEST_P(DecoderGolden, DocumentsOfOneSequenceKeepApart) {
   if (runner_.decoder().config().position == PositionType::kLearned) {
     GTEST_SKIP() << "learned positions tell where in the sequence a document lies";
   }
-  if (runner_.decoder().config().rope.dynamic) {
+  if (runner_.decoder().config().dynamic_rope() != nullptr) {
     GTEST_SKIP() << "the frequencies are those of the whole sequence's length";
   }
   const std::span<const int32_t> ids = golden_.ints("ids");

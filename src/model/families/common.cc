@@ -148,12 +148,10 @@ QkvLayout separate_qkv(int64_t n_heads, int64_t n_kv_heads) {
           .kv_stride = 1};
 }
 
-LinearNames linear_names(const std::string& base, bool bias) {
-  return {base + ".weight", bias ? base + ".bias" : ""};
-}
-
-NormNames norm_names(const std::string& base, bool bias) {
-  return {base + ".weight", bias ? base + ".bias" : ""};
+void set_layers(ModelConfig* config, LayerSpec layer) {
+  if (layer.attention_scale == 0) layer.attention_scale = usual_attention_scale(config->head_dim);
+  if (layer.rope == LayerSpec::kNoRope && !config->ropes.empty()) layer.rope = 0;
+  config->layers.assign(static_cast<size_t>(config->n_layers), layer);
 }
 
 }  // namespace sepllm

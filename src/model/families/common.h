@@ -60,7 +60,8 @@ struct RopePlaces {
   // Whether the family rotates a share; else all of the head, whatever the settings say.
   bool rotates_share = false;
 };
-// `rope` and `position` of `out`; needs head_dim and max_positions. The places where settings may stand
+// The next of out->ropes; sets `position`. Needs head_dim and max_positions. The places where settings may
+// stand
 // (`rope_scaling`, `rope_parameters`, the top level), their order, the types and their formulas are those of
 // HF modeling_rope_utils.py (transformers 5.24), but in double. One warning names the settings of the file
 // that are not read, if they contradict those that are.
@@ -75,8 +76,8 @@ QkvLayout grouped_qkv(int64_t group);
 // A QKV row of all query heads, all key heads, all value heads.
 QkvLayout separate_qkv(int64_t n_heads, int64_t n_kv_heads);
 
-// Names of a linear map and of a norm with weight and bias, under `base`.
-LinearNames linear_names(const std::string& base, bool bias);
-NormNames norm_names(const std::string& base, bool bias);
+// n_layers layers that are all the same. Where `layer` leaves them open, the scale is the usual one, and the
+// rope the model's first.
+void set_layers(ModelConfig* config, LayerSpec layer);
 
 }  // namespace sepllm

@@ -44,16 +44,16 @@ BlockType read_block(const JsonObject& config, bool new_architecture) {
   return n_norms == 2 ? BlockType::kParallel : BlockType::kParallelShared;
 }
 
-LayerNames layer_names(int64_t layer, BlockType block, bool bias) {
+LayerNames falcon_layer_names(int64_t layer, BlockType block) {
   const std::string base = fmt::format("h.{}.", layer);
   LayerNames names;
-  names.norm1 = norm_names(base + (block == BlockType::kParallel ? "ln_attn" : "input_layernorm"), true);
-  if (block == BlockType::kParallel) names.norm2 = norm_names(base + "ln_mlp", true);
-  if (block == BlockType::kSequential) names.norm2 = norm_names(base + "post_attention_layernorm", true);
-  names.qkv = {linear_names(base + "self_attention.query_key_value", bias)};
-  names.attention_out = linear_names(base + "self_attention.dense", bias);
-  names.mlp_up = linear_names(base + "mlp.dense_h_to_4h", bias);
-  names.mlp_down = linear_names(base + "mlp.dense_4h_to_h", bias);
+  names.norm1 = {base + (block == BlockType::kParallel ? "ln_attn" : "input_layernorm")};
+  if (block == BlockType::kParallel) names.norm2 = {base + "ln_mlp"};
+  if (block == BlockType::kSequential) names.norm2 = {base + "post_attention_layernorm"};
+  names.qkv = {{base + "self_attention.query_key_value"}};
+  names.attention_out = {base + "self_attention.dense"};
+  names.mlp_in = {{base + "mlp.dense_h_to_4h"}};
+  names.mlp_down = {base + "mlp.dense_4h_to_h"};
   return names;
 }
 
@@ -89,6 +89,8 @@ ModelSpec parse_falcon(const JsonObject& config) {
   c.block = read_block(config, new_architecture);
   c.activation = read_activation(config, "activation", "gelu");
   read_positions(config, &c);
+  const bool bias = config.boolean_or("bias", false);
+  set_layers(&c, {.qkv_bias = bias, .out_bias = bias, .mlp_bias = bias});
   c.tied_embeddings = config.boolean_or("tie_word_embeddings", true);
   read_token_ids(config, 11, 11, &c);
   require_flag(config, "apply_residual_connection_post_layernorm", false, false);
@@ -96,10 +98,9 @@ ModelSpec parse_falcon(const JsonObject& config) {
   spec.prefix = "transformer.";
   spec.ignored_suffixes = {".inv_freq"};
   spec.names.token_embedding = "word_embeddings.weight";
-  spec.names.final_norm = norm_names("ln_f", true);
-  spec.names.head = {"lm_head.weight", ""};
-  const bool bias = config.boolean_or("bias", false);
-  for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(layer_names(i, c.block, bias));
+  spec.names.final_norm = {"ln_f"};
+  spec.names.head = "lm_head.weight";
+  for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(falcon_layer_names(i, c.block));
   return spec;
 }
 

@@ -8,28 +8,27 @@
 namespace sepllm {
 namespace {
 
-LayerNames layer_names(int64_t layer) {
+LayerNames gpt2_layer_names(int64_t layer) {
   const std::string base = fmt::format("h.{}.", layer);
   LayerNames names;
-  names.norm1 = norm_names(base + "ln_1", true);
-  names.norm2 = norm_names(base + "ln_2", true);
-  names.qkv = {linear_names(base + "attn.c_attn", true)};
-  names.attention_out = linear_names(base + "attn.c_proj", true);
-  names.mlp_up = linear_names(base + "mlp.c_fc", true);
-  names.mlp_down = linear_names(base + "mlp.c_proj", true);
+  names.norm1 = {base + "ln_1"};
+  names.norm2 = {base + "ln_2"};
+  names.qkv = {{base + "attn.c_attn"}};
+  names.attention_out = {base + "attn.c_proj"};
+  names.mlp_in = {{base + "mlp.c_fc"}};
+  names.mlp_down = {base + "mlp.c_proj"};
   return names;
 }
 
-// The scale of the scores in each layer. (`reorder_and_upcast_attn` says in which order and type to compute
-// them, which makes no difference in f32.)
-std::vector<LayerSpec> read_layers(const JsonObject& config, const ModelConfig& c) {
+// (`reorder_and_upcast_attn` says in which order and type to compute scores, which makes no difference in
+// f32.)
+void read_layers(const JsonObject& config, ModelConfig* c) {
   config.boolean_or("reorder_and_upcast_attn", false);
-  const double scale = config.boolean_or("scale_attn_weights", true) ? usual_attention_scale(c.head_dim) : 1;
-  const bool by_layer = config.boolean_or("scale_attn_by_inverse_layer_idx", false);
-  std::vector<LayerSpec> layers;
-  for (int64_t l = 0; l < c.n_layers; ++l)
-    layers.push_back({.attention_scale = by_layer ? scale / static_cast<double>(l + 1) : scale});
-  return layers;
+  const double scale = config.boolean_or("scale_attn_weights", true) ? usual_attention_scale(c->head_dim) : 1;
+  set_layers(c, {.attention_scale = scale, .qkv_bias = true, .out_bias = true, .mlp_bias = true});
+  if (!config.boolean_or("scale_attn_by_inverse_layer_idx", false)) return;
+  for (int64_t l = 0; l < c->n_layers; ++l)
+    c->layers[static_cast<size_t>(l)].attention_scale = scale / static_cast<double>(l + 1);
 }
 
 }  // namespace
@@ -53,7 +52,7 @@ ModelSpec parse_gpt2(const JsonObject& config) {
   c.block = BlockType::kSequential;
   c.activation = read_activation(config, "activation_function", "gelu_new");
   c.position = PositionType::kLearned;
-  c.layers = read_layers(config, c);
+  read_layers(config, &c);
   c.tied_embeddings = config.boolean_or("tie_word_embeddings", true);
   read_token_ids(config, 50256, 50256, &c);
   require_flag(config, "add_cross_attention", false, false);
@@ -62,10 +61,10 @@ ModelSpec parse_gpt2(const JsonObject& config) {
   spec.ignored_suffixes = {".attn.bias", ".attn.masked_bias"};
   spec.names.token_embedding = "wte.weight";
   spec.names.position_embedding = "wpe.weight";
-  spec.names.final_norm = norm_names("ln_f", true);
-  spec.names.head = {"lm_head.weight", ""};
+  spec.names.final_norm = {"ln_f"};
+  spec.names.head = "lm_head.weight";
   spec.names.transposed_linears = true;
-  for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(layer_names(i));
+  for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(gpt2_layer_names(i));
   return spec;
 }
 

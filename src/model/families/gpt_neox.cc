@@ -8,15 +8,15 @@
 namespace sepllm {
 namespace {
 
-LayerNames layer_names(int64_t layer, bool attention_bias) {
+LayerNames gpt_neox_layer_names(int64_t layer) {
   const std::string base = fmt::format("layers.{}.", layer);
   LayerNames names;
-  names.norm1 = norm_names(base + "input_layernorm", true);
-  names.norm2 = norm_names(base + "post_attention_layernorm", true);
-  names.qkv = {linear_names(base + "attention.query_key_value", attention_bias)};
-  names.attention_out = linear_names(base + "attention.dense", attention_bias);
-  names.mlp_up = linear_names(base + "mlp.dense_h_to_4h", true);
-  names.mlp_down = linear_names(base + "mlp.dense_4h_to_h", true);
+  names.norm1 = {base + "input_layernorm"};
+  names.norm2 = {base + "post_attention_layernorm"};
+  names.qkv = {{base + "attention.query_key_value"}};
+  names.attention_out = {base + "attention.dense"};
+  names.mlp_in = {{base + "mlp.dense_h_to_4h"}};
+  names.mlp_down = {base + "mlp.dense_4h_to_h"};
   return names;
 }
 
@@ -41,17 +41,18 @@ ModelSpec parse_gpt_neox(const JsonObject& config) {
   read_rope(config,
             {.theta_key = "rotary_emb_base", .share_key = "rotary_pct", .share = 0.25, .rotates_share = true},
             &c);
+  const bool attention_bias = config.boolean_or("attention_bias", true);
+  set_layers(&c, {.qkv_bias = attention_bias, .out_bias = attention_bias, .mlp_bias = true});
   c.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
   read_token_ids(config, 0, 2, &c);
 
   spec.prefix = "gpt_neox.";
   spec.ignored_suffixes = {".inv_freq", ".attention.bias", ".attention.masked_bias"};
   spec.names.token_embedding = "embed_in.weight";
-  spec.names.final_norm = norm_names("final_layer_norm", true);
-  spec.names.head = {"embed_out.weight", ""};
+  spec.names.final_norm = {"final_layer_norm"};
+  spec.names.head = "embed_out.weight";
   spec.names.head_alternative = "lm_head.weight";  // its name inside transformers 5
-  const bool attention_bias = config.boolean_or("attention_bias", true);
-  for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(layer_names(i, attention_bias));
+  for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(gpt_neox_layer_names(i));
   return spec;
 }
 

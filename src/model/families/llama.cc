@@ -21,18 +21,15 @@ void read_heads(const JsonObject& config, ModelConfig* c) {
   c->qkv = separate_qkv(c->n_heads, c->n_kv_heads);
 }
 
-LayerNames layer_names(int64_t layer, bool attention_bias, bool mlp_bias) {
+LayerNames llama_layer_names(int64_t layer) {
   const std::string base = fmt::format("layers.{}.", layer);
   LayerNames names;
-  names.norm1 = norm_names(base + "input_layernorm", false);
-  names.norm2 = norm_names(base + "post_attention_layernorm", false);
-  for (const char* part : {"q_proj", "k_proj", "v_proj"}) {
-    names.qkv.push_back(linear_names(base + "self_attn." + part, attention_bias));
-  }
-  names.attention_out = linear_names(base + "self_attn.o_proj", attention_bias);
-  names.mlp_gate = linear_names(base + "mlp.gate_proj", mlp_bias);
-  names.mlp_up = linear_names(base + "mlp.up_proj", mlp_bias);
-  names.mlp_down = linear_names(base + "mlp.down_proj", mlp_bias);
+  names.norm1 = {base + "input_layernorm"};
+  names.norm2 = {base + "post_attention_layernorm"};
+  for (const char* part : {"q_proj", "k_proj", "v_proj"}) names.qkv.push_back({base + "self_attn." + part});
+  names.attention_out = {base + "self_attn.o_proj"};
+  names.mlp_in = {{base + "mlp.gate_proj"}, {base + "mlp.up_proj"}};
+  names.mlp_down = {base + "mlp.down_proj"};
   return names;
 }
 
@@ -53,19 +50,18 @@ ModelSpec parse_llama(const JsonObject& config) {
   c.activation = read_activation(config, "hidden_act", "silu");
   c.gated_mlp = true;
   read_rope(config, {}, &c);
+  const bool attention_bias = config.boolean_or("attention_bias", false);
+  const bool mlp_bias = config.boolean_or("mlp_bias", false);
+  set_layers(&c, {.qkv_bias = attention_bias, .out_bias = attention_bias, .mlp_bias = mlp_bias});
   c.tied_embeddings = config.boolean_or("tie_word_embeddings", false);
   read_token_ids(config, 1, 2, &c);
 
   spec.prefix = "model.";
   spec.ignored_suffixes = {".inv_freq"};
   spec.names.token_embedding = "embed_tokens.weight";
-  spec.names.final_norm = norm_names("norm", false);
-  spec.names.head = {"lm_head.weight", ""};
-  const bool attention_bias = config.boolean_or("attention_bias", false);
-  const bool mlp_bias = config.boolean_or("mlp_bias", false);
-  for (int64_t i = 0; i < c.n_layers; ++i) {
-    spec.names.layers.push_back(layer_names(i, attention_bias, mlp_bias));
-  }
+  spec.names.final_norm = {"norm"};
+  spec.names.head = "lm_head.weight";
+  for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(llama_layer_names(i));
   return spec;
 }
 

@@ -210,7 +210,7 @@ int64_t rotated_dims(const JsonObject& config, const std::string& type, int64_t 
 
 void read_rope(const JsonObject& config, const RopePlaces& places, ModelConfig* out) {
   RopeSettings settings(config, places);
-  RopeConfig& rope = out->rope;
+  RopeConfig& rope = out->ropes.emplace_back();
   out->position = PositionType::kRope;
   rope.type = settings.type();
   rope.theta = settings.theta();
