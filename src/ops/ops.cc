@@ -98,8 +98,9 @@ void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyO
   const Matrix d_hidden = scratch(ctx, hidden.n_rows, hidden.n_cols);
   ctx.pool.parallel_for(d_hidden.n_rows,
                         [&](int64_t r, int) { std::fill_n(d_hidden.row(r), d_hidden.n_cols, 0.0F); });
-  tape->record(
-      [d_hidden, slot = tape->slot(hidden)](const Context& c) { add(c, c.tape->gradient(slot), d_hidden); });
+  tape->record([d_hidden, slot = tape->slot(hidden)](const Context& c) {
+    sepllm::add(c, c.tape->gradient(slot), d_hidden);
+  });
   const Arena::Scope scope(ctx.arena);
   const Matrix block = scratch(ctx, rows, head.n_out);
   for (int64_t begin = 0; begin < hidden.n_rows; begin += rows) {
@@ -114,31 +115,25 @@ void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyO
   }
 }
 
-void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, const Matrix& y) {
-  const OpTimer timer(ctx, OpKind::kNorm, /*backward=*/false);
-  SEPLLM_CHECK(x.n_rows == y.n_rows && x.n_cols == y.n_cols);
-  if (ctx.tape != nullptr) {
-    const Tape::Slot from = ctx.tape->slot(x), to = ctx.tape->slot(y);
-    const bool in_place = x.data == y.data;
-    ctx.tape->record([before = saved(ctx, x), operands, from, to, in_place](const Context& c) {
-      const OpTimer timer(c, OpKind::kNorm, /*backward=*/true);
-      const NormBackward backward{
-          .rms = operands.rms,
-          .weight = operands.weight,
-          .eps = operands.eps,
-          .dweight = c.tape->parameter(operands.weight),
-          .dbias = operands.bias != nullptr ? c.tape->parameter(operands.bias) : nullptr};
-      norm_backward(c, before, backward, c.tape->gradient(to), c.tape->gradient(from), !in_place);
-    });
-  }
-  if (operands.rms) {
-    rms_norm(ctx, x, operands.weight, operands.eps, y);
-  } else {
-    layer_norm(ctx, x, operands.weight, operands.bias, operands.eps, y);
-  }
+namespace {
+
+// What the kernels multiply by: the stored weights, or a copy that the offset is added to.
+const float* effective_weight(const Context& ctx, const NormOperands& operands, int64_t n) {
+  if (operands.offset == 0) return operands.weight;
+  auto* out = ctx.arena.allocate<float>(n);
+  std::transform(operands.weight, operands.weight + n, out,
+                 [offset = operands.offset](float w) { return w + offset; });
+  return out;
 }
 
-namespace {
+// (The gradients of weight + offset are those of the weight.)
+NormBackward norm_backward_of(const Context& ctx, const NormOperands& operands, int64_t n) {
+  return {.rms = operands.rms,
+          .weight = effective_weight(ctx, operands, n),
+          .eps = operands.eps,
+          .dweight = ctx.tape->parameter(operands.weight),
+          .dbias = operands.bias != nullptr ? ctx.tape->parameter(operands.bias) : nullptr};
+}
 
 // The gradient of heads in an activation of the tape. Only inside a backward closure.
 struct HeadsSlot {
@@ -152,7 +147,91 @@ struct HeadsSlot {
   Tape::Slot slot;
 };
 
+// As saved(): [n_rows * heads, dim].
+Matrix saved_heads(const Context& ctx, const Heads& x, int64_t n_rows) {
+  const int64_t n_heads = x.layout.n, dim = x.layout.dim;
+  const Matrix copy = ctx.tape->keep(n_rows * n_heads, dim);
+  ctx.pool.parallel_for(n_rows, [&](int64_t r, int) {
+    for (int64_t h = 0; h < n_heads; ++h) std::copy_n(x.at(r, h), dim, copy.row(r * n_heads + h));
+  });
+  return copy;
+}
+
 }  // namespace
+
+void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, const Matrix& y) {
+  const OpTimer timer(ctx, OpKind::kNorm, /*backward=*/false);
+  SEPLLM_CHECK(x.n_rows == y.n_rows && x.n_cols == y.n_cols);
+  if (ctx.tape != nullptr) {
+    const Tape::Slot from = ctx.tape->slot(x), to = ctx.tape->slot(y);
+    const bool in_place = x.data == y.data;
+    ctx.tape->record([before = saved(ctx, x), operands, from, to, in_place](const Context& c) {
+      const OpTimer timer(c, OpKind::kNorm, /*backward=*/true);
+      const Arena::Scope scope(c.arena);
+      norm_backward(c, before, norm_backward_of(c, operands, before.n_cols), c.tape->gradient(to),
+                    c.tape->gradient(from), !in_place);
+    });
+  }
+  const Arena::Scope scope(ctx.arena);
+  const float* weight = effective_weight(ctx, operands, x.n_cols);
+  if (operands.rms) {
+    rms_norm(ctx, x, weight, operands.eps, y);
+  } else {
+    layer_norm(ctx, x, weight, operands.bias, operands.eps, y);
+  }
+}
+
+void norm_heads(const Context& ctx, const Heads& x, int64_t n_rows, const NormOperands& operands) {
+  const OpTimer timer(ctx, OpKind::kNorm, /*backward=*/false);
+  SEPLLM_CHECK(operands.rms && operands.bias == nullptr);
+  if (ctx.tape != nullptr) {
+    ctx.tape->record(
+        [before = saved_heads(ctx, x, n_rows), slot = HeadsSlot(ctx, x), operands, n_rows](const Context& c) {
+          const OpTimer timer(c, OpKind::kNorm, /*backward=*/true);
+          const Arena::Scope scope(c.arena);
+          rms_norm_heads_backward(c, before, norm_backward_of(c, operands, before.n_cols), slot.gradient(c),
+                                  n_rows);
+        });
+  }
+  const Arena::Scope scope(ctx.arena);
+  rms_norm_heads(ctx, x, n_rows, effective_weight(ctx, operands, x.layout.dim), operands.eps);
+}
+
+void scale(const Context& ctx, const Matrix& x, float factor) {
+  const auto multiply = [factor](const Context& c, const Matrix& m) {
+    c.pool.parallel_for(m.n_rows, [&](int64_t r, int) {
+      std::transform(m.row(r), m.row(r) + m.n_cols, m.row(r), [&](float v) { return v * factor; });
+    });
+  };
+  const OpTimer timer(ctx, OpKind::kEmbed, /*backward=*/false);
+  multiply(ctx, x);
+  if (ctx.tape == nullptr) return;
+  ctx.tape->record([multiply, slot = ctx.tape->slot(x)](const Context& c) {
+    const OpTimer timer(c, OpKind::kEmbed, /*backward=*/true);
+    multiply(c, c.tape->gradient(slot));
+  });
+}
+
+void copy(const Context& ctx, const Matrix& x, const Matrix& y) {
+  const OpTimer timer(ctx, OpKind::kNorm, /*backward=*/false);  // (where other layers have a norm)
+  SEPLLM_CHECK(x.n_rows == y.n_rows && x.n_cols == y.n_cols);
+  ctx.pool.parallel_for(x.n_rows, [&](int64_t r, int) { std::copy_n(x.row(r), x.n_cols, y.row(r)); });
+  if (ctx.tape == nullptr) return;
+  ctx.tape->record([from = ctx.tape->slot(x), to = ctx.tape->slot(y)](const Context& c) {
+    const OpTimer timer(c, OpKind::kNorm, /*backward=*/true);
+    sepllm::add(c, c.tape->gradient(from), c.tape->gradient(to));
+  });
+}
+
+void add(const Context& ctx, const Matrix& x, const Matrix& y) {
+  const OpTimer timer(ctx, OpKind::kNorm, /*backward=*/false);  // (sums that a post-norm belongs to)
+  sepllm::add(ctx, x, y);
+  if (ctx.tape == nullptr) return;
+  ctx.tape->record([to = ctx.tape->slot(x), from = ctx.tape->slot(y)](const Context& c) {
+    const OpTimer timer(c, OpKind::kNorm, /*backward=*/true);
+    sepllm::add(c, c.tape->gradient(from), c.tape->gradient(to));
+  });
+}
 
 RopeTables rope_tables(const Context& ctx, const RopeSpec& rope, std::span<const int64_t> places) {
   const int64_t n_freq = std::ssize(rope.inv_freq), n = std::ssize(places) * n_freq;

@@ -27,7 +27,9 @@ struct NormOperands {
   const float* weight = nullptr;  // [d]
   const float* bias = nullptr;    // [d] or null; layer norm only
   float eps = 1e-5F;
+  float offset = 0.0F;  // what weights are stored without: the norm multiplies by weight + offset
 };
+
 // y[r] = table row ids[r], added to y if `accumulate`.
 void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
            bool accumulate = false);
@@ -58,6 +60,16 @@ void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyO
 
 // y = norm(x); x, y: [n, d], may be the same.
 void norm(const Context& ctx, const Matrix& x, const NormOperands& operands, const Matrix& y);
+
+// The RMS norm of each head of rows [0, n_rows) of x (batch 0) by itself, in place; weight: [dim of a head].
+void norm_heads(const Context& ctx, const Heads& x, int64_t n_rows, const NormOperands& operands);
+
+// x *= factor, in place.
+void scale(const Context& ctx, const Matrix& x, float factor);
+// y = x
+void copy(const Context& ctx, const Matrix& x, const Matrix& y);
+// x += y
+void add(const Context& ctx, const Matrix& x, const Matrix& y);
 
 // How keys and queries are rotated by their places.
 struct RopeSpec {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -66,6 +67,115 @@ TEST(Rope, RotatesQueriesAndKeysOfAFusedRowAndLeavesValues) {
       EXPECT_EQ(now[5], old[5]);
     }
   }
+}
+
+// The gradient of sum(c * f(x)) in x and in the parameters, by the tape and by finite differences. `f`
+// changes its argument [n_rows, n_cols] in place.
+class Gradients {
+ public:
+  Gradients(int64_t n_rows, int64_t n_cols)
+      : n_rows_(n_rows), n_cols_(n_cols), x_(random(n_rows * n_cols, 1)), c_(random(n_rows * n_cols, 2)) {}
+
+  template <typename Fn>
+  void expect_right(const Fn& f, std::vector<float>* parameter = nullptr) {
+    std::vector<float> d_parameter(parameter != nullptr ? parameter->size() : 0), dx(x_.size());
+    by_tape(f, parameter, &d_parameter, &dx);
+    const auto check = [&](std::vector<float>& values, const std::vector<float>& got) {
+      for (size_t k = 0; k < values.size(); k += 3) {
+        constexpr float kStep = 1e-2F;
+        const float old = values[k];
+        values[k] = old + kStep;
+        const double above = loss(f);
+        values[k] = old - kStep;
+        const double below = loss(f);
+        values[k] = old;
+        EXPECT_NEAR(got[k], (above - below) / (2 * kStep), 3e-3) << k;
+      }
+    };
+    check(x_, dx);
+    if (parameter != nullptr) check(*parameter, d_parameter);
+  }
+
+ private:
+  template <typename Fn>
+  double loss(const Fn& f) {
+    const Arena::Scope scope(f_.arena);
+    std::vector<float> y = x_;
+    f(f_.ctx, Matrix{y.data(), n_rows_, n_cols_, n_cols_});
+    double sum = 0;
+    for (size_t k = 0; k < y.size(); ++k) sum += static_cast<double>(c_[k]) * y[k];
+    return sum;
+  }
+
+  template <typename Fn>
+  void by_tape(const Fn& f, std::vector<float>* parameter, std::vector<float>* d_parameter,
+               std::vector<float>* dx) {
+    const Arena::Scope scope(f_.arena);
+    Tape tape(f_.arena, f_.pool);
+    const Context ctx{.pool = f_.pool, .arena = f_.arena, .tape = &tape};
+    if (parameter != nullptr) tape.set_parameter(parameter->data(), d_parameter->data());
+    const Matrix x = tape.activation(n_rows_, n_cols_);
+    std::copy(x_.begin(), x_.end(), x.data);
+    const Tape::Slot slot = tape.slot(x);
+    tape.record([slot, to = dx->data()](const Context& c) {
+      const Matrix d = c.tape->gradient(slot);
+      std::copy_n(d.data, d.n_rows * d.n_cols, to);
+    });
+    f(ctx, x);
+    tape.record([slot, from = c_.data()](const Context& c) {
+      const Matrix d = c.tape->gradient(slot);
+      std::copy_n(from, d.n_rows * d.n_cols, d.data);
+    });
+    tape.backward(ctx);
+  }
+
+  int64_t n_rows_, n_cols_;
+  std::vector<float> x_, c_;
+  Fixture f_;
+};
+
+// As Gemma stores its weights, without the 1 that is added.
+TEST(NormHeads, NormsEveryHeadOfItsOwnAndLeavesOthers) {
+  std::vector<float> weight = random(6, 7);
+  const ops::NormOperands operands{.weight = weight.data(), .eps = 1e-3F, .offset = 1};
+  const std::vector<float> before = random(3 * 48, 4);
+  std::vector<float> x = before;
+  Fixture f;
+  ops::norm_heads(f.ctx, {x.data(), 48, kQueries}, 3, operands);
+  for (int64_t r = 0; r < 3; ++r) {
+    for (int64_t head = 0; head < 8; ++head) {
+      const float *now = x.data() + r * 48 + head * 6, *old = before.data() + r * 48 + head * 6;
+      double squares = 0;
+      for (int64_t k = 0; k < 6; ++k) squares += static_cast<double>(old[k]) * old[k];
+      const bool query = head % 4 < 2;
+      for (int64_t k = 0; k < 6; ++k) {
+        const double factor =
+            (1.0 + weight[static_cast<size_t>(k)]) / std::sqrt(squares / 6 + static_cast<double>(1e-3F));
+        EXPECT_NEAR(now[k], query ? old[k] * factor : old[k], 1e-6);
+      }
+    }
+  }
+  Gradients(3, 48).expect_right(
+      [&](const Context& ctx, const Matrix& m) {
+        ops::norm_heads(ctx, {m.data, m.stride, kQueries}, m.n_rows, operands);
+      },
+      &weight);
+}
+
+TEST(Norm, GradientsWithAnOffset) {
+  std::vector<float> weight = random(20, 8);
+  Gradients(4, 20).expect_right(
+      [&](const Context& ctx, const Matrix& m) {
+        ops::norm(ctx, m, {.weight = weight.data(), .eps = 1e-3F, .offset = 1}, m);
+      },
+      &weight);
+}
+
+TEST(ScaleAndAdd, Gradients) {
+  Gradients(4, 20).expect_right([](const Context& ctx, const Matrix& m) {
+    ops::scale(ctx, m, 2.5F);
+    ops::add(ctx, m.columns(0, 5), m.columns(10, 5));
+  });
 }
 
 }  // namespace

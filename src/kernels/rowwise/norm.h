@@ -2,6 +2,7 @@
 #pragma once
 
 #include "tensor/context.h"
+#include "tensor/heads.h"
 #include "tensor/matrix.h"
 
 namespace sepllm {
@@ -11,6 +12,9 @@ void rms_norm(const Context& ctx, const Matrix& x, const float* weight, float ep
 // y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias; bias may be null.
 void layer_norm(const Context& ctx, const Matrix& x, const float* weight, const float* bias, float eps,
                 const Matrix& y);
+
+// rms_norm of each head of rows [0, n_rows) of x (batch 0) by itself, in place; weight: [dim of a head].
+void rms_norm_heads(const Context& ctx, const Heads& x, int64_t n_rows, const float* weight, float eps);
 
 // The gradients of a norm of rows x, given the one of its result.
 struct NormBackward {
@@ -24,6 +28,11 @@ struct NormBackward {
 // rows do not depend on the number of threads.
 void norm_backward(const Context& ctx, const Matrix& x, const NormBackward& norm, const Matrix& dy,
                    const Matrix& dx, bool accumulate);
+
+// Of rms_norm_heads, in place: d, the gradient of the result, becomes that of x. before: what x was,
+// [n_rows * heads, dim], row by row.
+void rms_norm_heads_backward(const Context& ctx, const Matrix& before, const NormBackward& norm,
+                             const Heads& d, int64_t n_rows);
 
 // One row of it, added up in dweight and dbias (or null).
 struct NormBackwardRowArgs {

@@ -79,6 +79,11 @@ HWY_EXPORT(NormBackwardRow);
 // on the number of threads.
 constexpr int64_t kBlockRows = 64;
 
+struct RowPlaces {
+  const float *x, *dy;
+  float* dx;
+};
+
 // to[i] += the sum over parts of part[p * n + i]
 void add_parts(const float* parts, int64_t n_parts, int64_t n, float* to) {
   if (to == nullptr) return;
@@ -87,17 +92,15 @@ void add_parts(const float* parts, int64_t n_parts, int64_t n, float* to) {
   }
 }
 
-}  // namespace
-
-void norm_backward(const Context& ctx, const Matrix& x, const NormBackward& norm, const Matrix& dy,
-                   const Matrix& dx, bool accumulate) {
-  SEPLLM_CHECK(x.n_rows == dy.n_rows && x.n_cols == dy.n_cols && x.n_rows == dx.n_rows &&
-               x.n_cols == dx.n_cols);
+// Of n_rows rows of n elements; where(r) says where row r of x, dy and dx lies.
+template <typename Where>
+void backward_rows(const Context& ctx, int64_t n_rows, int64_t n, const NormBackward& norm, bool accumulate,
+                   const Where& where) {
   const Arena::Scope scope(ctx.arena);
-  const int64_t n = x.n_cols, n_blocks = (x.n_rows + kBlockRows - 1) / kBlockRows;
+  const int64_t n_blocks = (n_rows + kBlockRows - 1) / kBlockRows;
   float* weights = norm.dweight != nullptr ? ctx.arena.allocate<float>(n_blocks * n) : nullptr;
   float* biases = norm.dbias != nullptr ? ctx.arena.allocate<float>(n_blocks * n) : nullptr;
-  parallel_blocks(ctx, x.n_rows, kBlockRows, x.n_rows * n * 4, [&](int64_t begin, int64_t end, int) {
+  parallel_blocks(ctx, n_rows, kBlockRows, n_rows * n * 4, [&](int64_t begin, int64_t end, int) {
     const auto part = [&](float* parts) -> float* {
       if (parts == nullptr) return nullptr;
       float* own = parts + begin / kBlockRows * n;
@@ -106,21 +109,43 @@ void norm_backward(const Context& ctx, const Matrix& x, const NormBackward& norm
     };
     float *dweight = part(weights), *dbias = part(biases);
     for (int64_t r = begin; r < end; ++r) {
+      const RowPlaces at = where(r);
       HWY_DYNAMIC_DISPATCH(NormBackwardRow)
       ({.n = n,
         .rms = norm.rms,
         .accumulate = accumulate,
         .eps = norm.eps,
-        .x = x.row(r),
+        .x = at.x,
         .weight = norm.weight,
-        .dy = dy.row(r),
-        .dx = dx.row(r),
+        .dy = at.dy,
+        .dx = at.dx,
         .dweight = dweight,
         .dbias = dbias});
     }
   });
   add_parts(weights, n_blocks, n, norm.dweight);
   add_parts(biases, n_blocks, n, norm.dbias);
+}
+
+}  // namespace
+
+void norm_backward(const Context& ctx, const Matrix& x, const NormBackward& norm, const Matrix& dy,
+                   const Matrix& dx, bool accumulate) {
+  SEPLLM_CHECK(x.n_rows == dy.n_rows && x.n_cols == dy.n_cols && x.n_rows == dx.n_rows &&
+               x.n_cols == dx.n_cols);
+  backward_rows(ctx, x.n_rows, x.n_cols, norm, accumulate, [&](int64_t r) {
+    return RowPlaces{x.row(r), dy.row(r), dx.row(r)};
+  });
+}
+
+void rms_norm_heads_backward(const Context& ctx, const Matrix& before, const NormBackward& norm,
+                             const Heads& d, int64_t n_rows) {
+  const int64_t n_heads = d.layout.n;
+  SEPLLM_CHECK(norm.rms && before.n_rows == n_rows * n_heads && before.n_cols == d.layout.dim);
+  backward_rows(ctx, before.n_rows, before.n_cols, norm, /*accumulate=*/false, [&](int64_t r) {
+    float* at = d.at(r / n_heads, r % n_heads);
+    return RowPlaces{before.row(r), at, at};
+  });
 }
 
 }  // namespace sepllm

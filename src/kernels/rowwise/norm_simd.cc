@@ -2,6 +2,7 @@
 #define HWY_TARGET_INCLUDE "kernels/rowwise/norm_simd.cc"
 #include <hwy/foreach_target.h>  // must come first
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
@@ -85,6 +86,17 @@ void rms_norm(const Context& ctx, const Matrix& x, const float* weight, float ep
   parallel_blocks(ctx, x.n_rows, kBlockRows, x.n_rows * x.n_cols, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       HWY_DYNAMIC_DISPATCH(RmsRow)(x.row(r), x.n_cols, weight, eps, y.row(r));
+    }
+  });
+}
+
+void rms_norm_heads(const Context& ctx, const Heads& x, int64_t n_rows, const float* weight, float eps) {
+  const int64_t n_heads = x.layout.n, dim = x.layout.dim;
+  const int64_t block = std::max<int64_t>(1, kBlockRows / n_heads);
+  parallel_blocks(ctx, n_rows, block, n_rows * n_heads * dim, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t h = 0; h < n_heads; ++h)
+        HWY_DYNAMIC_DISPATCH(RmsRow)(x.at(r, h), dim, weight, eps, x.at(r, h));
     }
   });
 }

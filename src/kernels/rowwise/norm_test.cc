@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "kernels/kernel_test_support.h"
 
@@ -54,6 +56,43 @@ TEST(Norm, InPlaceAndOnAnyThreadsTheSameBits) {
     rms_norm(one.context, x.matrix(), weight.matrix().data, 1e-6F, a.matrix());
     rms_norm(four.context, b.matrix(), weight.matrix().data, 1e-6F, b.matrix());
     EXPECT_TRUE(a.same_bits(b));
+  });
+}
+
+// Heads that lie apart, against the norm of a copy in which each is a row.
+TEST(Norm, OfHeadsIsThatOfRows) {
+  constexpr int64_t kRows = 37, kHeads = 3, kDim = 19;
+  const HeadLayout layout = HeadLayout::even(kHeads, kDim, 2 * kDim, 5);
+  Rows x(kRows, 2 * kHeads * kDim + 5, 3), dy(kRows, 2 * kHeads * kDim + 5, 3), weight(1, kDim);
+  x.fill(1, -2, 3);
+  dy.fill(2);
+  weight.fill(3);
+  const auto dense = [&](const Rows& from) {
+    Rows out(kRows * kHeads, kDim);
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t h = 0; h < kHeads; ++h)
+        std::copy_n(from.matrix().row(r) + layout.at(h), kDim, out.matrix().row(r * kHeads + h));
+    }
+    return out;
+  };
+  test::for_each_target([&] {
+    test::Threads t(3);
+    Rows heads = x, rows = dense(x), d = dy, d_rows = dense(dy);
+    const Rows before = rows;
+    rms_norm_heads(t.context, {heads.matrix().data, heads.matrix().stride, layout}, kRows,
+                   weight.matrix().data, 1e-5F);
+    rms_norm(t.context, rows.matrix(), weight.matrix().data, 1e-5F, rows.matrix());
+    EXPECT_EQ(test::max_difference(dense(heads).matrix(), rows.matrix()), 0);
+    EXPECT_EQ(heads.damaged(), 0);
+    std::vector<float> dw(kDim), dw_rows(kDim);
+    NormBackward norm{.weight = weight.matrix().data, .dweight = dw.data()};
+    rms_norm_heads_backward(t.context, before.matrix(), norm, {d.matrix().data, d.matrix().stride, layout},
+                            kRows);
+    norm.dweight = dw_rows.data();
+    norm_backward(t.context, before.matrix(), norm, d_rows.matrix(), d_rows.matrix(), false);
+    EXPECT_EQ(test::max_difference(dense(d).matrix(), d_rows.matrix()), 0);
+    EXPECT_EQ(dw, dw_rows);
+    EXPECT_EQ(d.damaged(), 0);
   });
 }
 
