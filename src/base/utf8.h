@@ -19,6 +19,26 @@ struct Utf8Char {
 // sequence (overlong forms, surrogates and values above U+10FFFF are invalid).
 std::optional<Utf8Char> utf8_decode(std::string_view text);
 
+// Decodes the character at `p`, which must be the start of one in valid UTF-8; sets its length.
+inline char32_t decode_valid_utf8(const char* p, int& length) {
+  const auto byte = [p](int k) { return static_cast<char32_t>(static_cast<unsigned char>(p[k])); };
+  const char32_t c = byte(0);
+  if (c < 0x80) {
+    length = 1;
+    return c;
+  }
+  if (c < 0xE0) {
+    length = 2;
+    return ((c & 0x1F) << 6) | (byte(1) & 0x3F);
+  }
+  if (c < 0xF0) {
+    length = 3;
+    return ((c & 0x0F) << 12) | ((byte(1) & 0x3F) << 6) | (byte(2) & 0x3F);
+  }
+  length = 4;
+  return ((c & 0x07) << 18) | ((byte(1) & 0x3F) << 12) | ((byte(2) & 0x3F) << 6) | (byte(3) & 0x3F);
+}
+
 // Appends the UTF-8 form of a valid code point.
 void utf8_append(std::string& out, char32_t code_point);
 

@@ -1,4 +1,5 @@
 // A tokenizer.json that every reader of the form understands: byte-level BPE without merges.
+#include "base/byte_alphabet.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
@@ -7,15 +8,6 @@
 namespace sepllm {
 namespace {
 
-// GPT-2's printable stand-ins for bytes: printable Latin-1 stands for itself, the others follow from U+0100.
-std::string stand_in(int byte, char32_t* next_free) {
-  const bool printable =
-      (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
-  std::string out;
-  utf8_append(out, printable ? static_cast<char32_t>(byte) : (*next_free)++);
-  return out;
-}
-
 Json special_token(int32_t id, const char* content) {
   return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
           {"rstrip", false}, {"normalized", false}, {"special", true}};
@@ -23,8 +15,11 @@ Json special_token(int32_t id, const char* content) {
 
 Json tokenizer_json() {
   Json vocab = Json::object();
-  char32_t next_free = 0x100;
-  for (int byte = 0; byte < 256; ++byte) vocab[stand_in(byte, &next_free)] = byte;
+  for (size_t byte = 0; byte < byte_alphabet().size(); ++byte) {
+    std::string piece;
+    utf8_append(piece, byte_alphabet()[byte]);
+    vocab[piece] = byte;
+  }
   const Json byte_level = {
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
   return {{"version", "1.0"},

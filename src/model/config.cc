@@ -11,31 +11,19 @@
 #include "checkpoint/foreign_weights.h"
 #include "checkpoint/model_folder.h"
 #include "model/families/common.h"
-#include "model/families/families.h"
+#include "model/families/family.h"
 
 namespace sepllm {
 namespace {
 
 constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 
-struct Family {
-  const char* model_type;
-  const char* family;
-  ModelSpec (*parse)(const JsonObject&);
-};
-constexpr Family kFamilies[] = {
-    {"llama", "llama", parse_llama},
-    {"gpt_neox", "gpt_neox", parse_gpt_neox},
-    {"gpt2", "gpt2", parse_gpt2},
-    {"falcon", "falcon", parse_falcon},
-    {"RefinedWeb", "falcon", parse_falcon},      // Falcon 40B as first released
-    {"RefinedWebModel", "falcon", parse_falcon}  // Falcon 7B and RW as first released
-};
-
-const Family& find_family(const JsonObject& config) {
+const Family& family_of(const JsonObject& config) {
   const std::string type = config.has("model_type") ? config.string("model_type") : "";
-  for (const Family& f : kFamilies) {
-    if (type == f.model_type) return f;
+  for (const Family* family : families()) {
+    for (const char* known : family->model_types) {
+      if (type == known) return *family;
+    }
   }
   throw Error(ErrorCode::kUnsupported, "unknown model family",
               {.file = config.file(),
@@ -108,11 +96,11 @@ void read_generation_config(const std::string& folder, ModelConfig* c) {
 
 ModelSpec parse_model_spec(const Json& json, const std::string& file) {
   const JsonObject config(json, file);
-  const Family& family = find_family(config);
+  const Family& family = family_of(config);
   // A config that is refused is refused without warnings about its other parts.
   HeldWarnings warnings;
   ModelSpec spec = family.parse(config);
-  spec.config.family = family.family;
+  spec.config.family = family.name;
   read_shared(config, &spec.config);
   spec.blocks = read_blocks(config);
   if (spec.blocks) spec.config.stored_dtype = dtype_name(*spec.blocks);
@@ -138,7 +126,9 @@ const RopeConfig* ModelConfig::dynamic_rope() const {
 
 std::vector<std::string> known_families() {
   std::vector<std::string> names;
-  for (const Family& f : kFamilies) names.emplace_back(f.model_type);
+  for (const Family* family : families()) {
+    for (const char* type : family->model_types) names.emplace_back(type);
+  }
   return names;
 }
 

@@ -328,7 +328,7 @@ TEST(Config, BadConfigsAreErrors) {
   expect_error([] { parse_model_spec(Json::array(), "config.json"); }, ErrorCode::kBadFile,
                {"a JSON object"});
   expect_error([] { parse_model_spec(Json::object(), "config.json"); }, ErrorCode::kUnsupported,
-               {"model_type", "llama, gpt_neox, gpt2, falcon", "got none"});
+               {"model_type", "gpt_neox, llama, gpt2, falcon", "got none"});
   expect_refused("llama", {{"model_type", "bert"}}, ErrorCode::kUnsupported,
                  {"unknown model family", "bert"});
   expect_refused("llama", {{"model_type", 3}}, ErrorCode::kBadFile, {"model_type", "a string"});

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <utility>
@@ -12,109 +13,33 @@
 #include "checkpoint/weight_store.h"
 #include "checkpoint/weight_writer.h"
 #include "kernels/formats/rows.h"
+#include "model/families/family.h"
 #include "model/tensor_list.h"
 #include "tensor/buffer.h"
 
 namespace sepllm {
 namespace {
 
-Json base_config(const RandomModelOptions& o, const char* model_type, const char* architecture) {
-  return {{"architectures", {architecture}},
-          {"model_type", model_type},
+// What the members of all families' config.json have in common.
+Json base_config(const RandomModelOptions& o, const Family& family) {
+  return {{"architectures", {family.architecture}},
+          {"model_type", family.model_types.front()},
           {"vocab_size", kByteTokenizerVocab},
           {"bos_token_id", kByteTokenizerBos},
           {"eos_token_id", kByteTokenizerEos},
+          {"tie_word_embeddings", family.always_tied},
           {"torch_dtype", o.dtype == DType::kF32   ? "float32"
                           : o.dtype == DType::kF16 ? "float16"
                                                    : "bfloat16"}};
 }
 
-Json llama_config(const RandomModelOptions& o, bool tied) {
-  Json c = base_config(o, "llama", "LlamaForCausalLM");
-  c.update({{"hidden_size", o.hidden_size},
-            {"intermediate_size", 3 * o.hidden_size},
-            {"num_hidden_layers", o.n_layers},
-            {"num_attention_heads", o.n_heads},
-            {"num_key_value_heads", std::max<int64_t>(o.n_heads / 2, 1)},
-            {"max_position_embeddings", o.max_positions},
-            {"hidden_act", "silu"},
-            {"rms_norm_eps", 1e-5},
-            {"rope_theta", 10000.0},
-            {"tie_word_embeddings", tied}});
-  if (!tied) return c;
-  c["attention_bias"] = true;
-  c["mlp_bias"] = true;
-  c["rope_scaling"] = {{"rope_type", "llama3"},
-                       {"factor", 8.0},
-                       {"low_freq_factor", 1.0},
-                       {"high_freq_factor", 4.0},
-                       {"original_max_position_embeddings", o.max_positions / 2}};
-  return c;
+NewModelSizes sizes_of(const RandomModelOptions& o) {
+  return {.hidden_size = o.hidden_size,
+          .n_layers = o.n_layers,
+          .n_heads = o.n_heads,
+          .n_kv_heads = std::max<int64_t>(o.n_heads / 2, 1),
+          .max_positions = o.max_positions};
 }
-
-Json neox_config(const RandomModelOptions& o, bool parallel) {
-  Json c = base_config(o, "gpt_neox", "GPTNeoXForCausalLM");
-  c.update({{"hidden_size", o.hidden_size},
-            {"intermediate_size", 4 * o.hidden_size},
-            {"num_hidden_layers", o.n_layers},
-            {"num_attention_heads", o.n_heads},
-            {"max_position_embeddings", o.max_positions},
-            {"hidden_act", "gelu"},
-            {"layer_norm_eps", 1e-5},
-            {"rotary_emb_base", 10000},
-            {"rotary_pct", 0.25},
-            {"use_parallel_residual", parallel},
-            {"tie_word_embeddings", false}});
-  return c;
-}
-
-Json gpt2_config(const RandomModelOptions& o) {
-  Json c = base_config(o, "gpt2", "GPT2LMHeadModel");
-  c.update({{"n_embd", o.hidden_size},
-            {"n_layer", o.n_layers},
-            {"n_head", o.n_heads},
-            {"n_positions", o.max_positions},
-            {"activation_function", "gelu_new"},
-            {"layer_norm_epsilon", 1e-5},
-            {"tie_word_embeddings", true}});
-  return c;
-}
-
-Json falcon_config(const RandomModelOptions& o, const std::string& kind) {
-  Json c = base_config(o, "falcon", "FalconForCausalLM");
-  const bool grouped = kind == "40b" || kind == "11b";
-  const bool rw = kind == "rw";
-  c.update({{"hidden_size", o.hidden_size},
-            {"num_hidden_layers", o.n_layers},
-            {"num_attention_heads", o.n_heads},
-            {"num_kv_heads", grouped ? std::max<int64_t>(o.n_heads / 2, 1) : o.n_heads},
-            {"max_position_embeddings", o.max_positions},
-            {"layer_norm_epsilon", 1e-5},
-            {"new_decoder_architecture", grouped},
-            {"multi_query", kind == "7b"},
-            {"parallel_attn", !rw},
-            {"alibi", rw},
-            {"bias", rw},
-            {"tie_word_embeddings", true}});
-  if (kind == "11b") c["num_ln_in_parallel_attn"] = 1;
-  return c;
-}
-
-struct Variant {
-  const char* name;
-  Json (*config)(const RandomModelOptions&);
-};
-const Variant kVariants[] = {
-    {"llama", [](const RandomModelOptions& o) { return llama_config(o, false); }},
-    {"llama-tied", [](const RandomModelOptions& o) { return llama_config(o, true); }},
-    {"gpt_neox", [](const RandomModelOptions& o) { return neox_config(o, true); }},
-    {"gpt_neox-sequential", [](const RandomModelOptions& o) { return neox_config(o, false); }},
-    {"gpt2", [](const RandomModelOptions& o) { return gpt2_config(o); }},
-    {"falcon-7b", [](const RandomModelOptions& o) { return falcon_config(o, "7b"); }},
-    {"falcon-40b", [](const RandomModelOptions& o) { return falcon_config(o, "40b"); }},
-    {"falcon-11b", [](const RandomModelOptions& o) { return falcon_config(o, "11b"); }},
-    {"falcon-rw", [](const RandomModelOptions& o) { return falcon_config(o, "rw"); }},
-};
 
 struct NamedTensor {
   std::string name;
@@ -199,16 +124,23 @@ void write_weights(const std::string& folder, const std::vector<NamedTensor>& te
 
 std::vector<std::string> random_model_variants() {
   std::vector<std::string> names;
-  for (const Variant& v : kVariants) names.emplace_back(v.name);
+  for (const Family* family : families()) {
+    for (const TinyVariant& v : family->variants) names.emplace_back(v.name);
+  }
   return names;
 }
 
 Json random_model_config(const RandomModelOptions& options) {
-  for (const Variant& v : kVariants) {
-    if (options.variant != v.name) continue;
-    Json config = v.config(options);
-    config.update(options.extra_config);
-    return config;
+  for (const Family* family : families()) {
+    for (const TinyVariant& v : family->variants) {
+      if (options.variant != v.name) continue;
+      const NewModelSizes sizes = sizes_of(options);
+      Json config = base_config(options, *family);
+      config.update(family->new_config(sizes));
+      config.update(v.changes(sizes));
+      config.update(options.extra_config);
+      return config;
+    }
   }
   throw Error(ErrorCode::kInvalidArgument, "unknown variant of random model", {.got = options.variant});
 }

@@ -24,8 +24,8 @@ struct RandomModelOptions {
   Json extra_config = Json::object();  // members that replace or join those of config.json
 };
 
-// "llama", "llama-tied" (tied, biases, llama3 rope), "gpt_neox", "gpt_neox-sequential", "gpt2", "falcon-7b",
-// "falcon-40b", "falcon-11b", "falcon-rw".
+// Of all families (model/families/family.h): "gpt_neox", "gpt_neox-sequential", "llama", "llama-tied" (tied,
+// biases, llama3 rope), "gpt2", "falcon-7b", ...
 std::vector<std::string> random_model_variants();
 
 // config.json of a variant, with the vocabulary of write_byte_tokenizer().

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/byte_alphabet.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -13,7 +14,6 @@
 #include "tests/support/support.h"
 #include "text/formats/tiktoken.h"
 #include "text/formats/tokenizer_json.h"
-#include "text/steps/byte_alphabet.h"
 #include "text/tokenizer.h"
 
 namespace sepllm {

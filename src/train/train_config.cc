@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/yaml.h"
+#include "model/families/family.h"
 
 namespace sepllm {
 namespace {
@@ -97,7 +98,9 @@ void check(const TrainConfig& c, const std::string& file) {
 void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_string("init_from", &c->init_from, "checkpoint (HF folder) to continue from; none: a new model",
                 "DIR");
-  o->add_choice("family", &c->family, {"gpt_neox", "llama", "gpt2", "falcon"}, "of a new model");
+  std::vector<std::string> names;
+  for (const Family* family : families()) names.emplace_back(family->name);
+  o->add_choice("family", &c->family, names, "of a new model");
   o->add_choice("init", &c->init, {"pythia", "gpt2"}, "how a new model's weights are drawn");
   o->add_int("n_layers", &c->n_layers, 1, 10'000, "layers (needed by a new model)").default_value = {};
   o->add_int("hidden_size", &c->hidden_size, 1, 1 << 20,
@@ -186,12 +189,10 @@ std::vector<IdleKeys> idle_keys(const TrainConfig& c) {
              {"family", "init", "n_layers", "hidden_size", "n_heads", "n_kv_heads", "intermediate_size",
               "vocab_size", "rotary_pct", "rope_theta", "tie_embeddings"}}};
   }
-  if (c.family == "gpt_neox" || c.family == "gpt2")
-    idle.push_back({"this family has as many as query heads", {"n_kv_heads"}});
-  if (c.family != "gpt_neox") idle.push_back({"only gpt_neox has it", {"rotary_pct"}});
-  if (c.family == "gpt2") idle.push_back({"gpt2 has learned positions", {"rope_theta"}});
-  if (c.family == "gpt2" && !c.tie_embeddings)
-    idle.push_back({"gpt2's head is always the embedding", {"tie_embeddings"}});
+  const Family& family = family_of_name(c.family);
+  for (const auto& [key, why] : family.unused_settings) idle.push_back({why, {key}});
+  if (family.always_tied && !c.tie_embeddings)
+    idle.push_back({"this family's head is always the embedding", {"tie_embeddings"}});
   return idle;
 }
 

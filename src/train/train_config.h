@@ -17,7 +17,7 @@ namespace sepllm {
 struct TrainConfig {
   // The model: a checkpoint to continue from, or a new one of these sizes.
   std::string init_from;            // HF folder
-  std::string family = "gpt_neox";  // gpt_neox, llama, gpt2, falcon
+  std::string family = "gpt_neox";  // one of model/families/
   std::string init = "pythia";      // weights of a new model: pythia or gpt2
   int64_t n_layers = 0, hidden_size = 0, n_heads = 0;
   int64_t n_kv_heads = 0;         // 0: n_heads

@@ -134,6 +134,34 @@ TEST(IncludeArrows, ForwardDeclarationsDoNotPointUp) {
   }
 }
 
+// Lines of a source that ask which family a model is of.
+std::vector<std::string> questions_for_the_family(const std::string& source) {
+  static const std::regex kQuestion(R"(\bfamily(\(\))?\s*[!=]=)");
+  std::vector<std::string> out;
+  std::istringstream lines(source);
+  for (std::string line; std::getline(lines, line);) {
+    if (std::regex_search(line, kQuestion)) out.push_back(line);
+  }
+  return out;
+}
+
+// What differs between families is data (model/config.h): code that asks for one by name would have to be
+// found again with each new family.
+TEST(IncludeArrows, OnlyFamiliesAskWhichFamilyItIs) {
+  const fs::path top = SEPLLM_SOURCE_DIR;
+  for (const char* folder : {"src", "apps"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(top / folder)) {
+      const std::string path = fs::relative(entry.path(), top).generic_string();
+      if (!entry.is_regular_file() || !is_source(entry.path()) || path.starts_with("src/model/families/"))
+        continue;
+      for (const std::string& line : questions_for_the_family(sepllm::read_file(entry.path())))
+        ADD_FAILURE() << path << ": " << line;
+    }
+  }
+  EXPECT_EQ(questions_for_the_family("if (c.family == \"gpt2\")\nx = config.family() != f;\n").size(), 2U);
+  EXPECT_TRUE(questions_for_the_family("family = name;\nSEPLLM_CHECK(my_family != nullptr);\n").empty());
+}
+
 TEST(IncludeArrows, AWrongArrowIsFound) {
   const auto includes = [](const std::string& path, const std::string& file) {
     return wrong_arrows(path, "// text\n#include <vector>\n  #  include \"" + file + "\"  // why\n");

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "model/families/common.h"
-#include "model/families/families.h"
+#include "model/families/family.h"
 
 namespace sepllm {
 namespace {
@@ -69,8 +69,6 @@ void read_positions(const JsonObject& config, ModelConfig* c) {
   for (double& slope : c->alibi_slopes) slope /= std::sqrt(static_cast<double>(c->head_dim));
 }
 
-}  // namespace
-
 ModelSpec parse_falcon(const JsonObject& config) {
   ModelSpec spec;
   ModelConfig& c = spec.config;
@@ -102,6 +100,63 @@ ModelSpec parse_falcon(const JsonObject& config) {
   spec.names.head = "lm_head.weight";
   for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(falcon_layer_names(i, c.block));
   return spec;
+}
+
+Json new_falcon(const NewModelSizes& s) {
+  return {{"hidden_size", s.hidden_size},
+          {"num_hidden_layers", s.n_layers},
+          {"num_attention_heads", s.n_heads},
+          {"num_kv_heads", s.n_kv_heads},
+          {"ffn_hidden_size", s.intermediate_size > 0 ? s.intermediate_size : 4 * s.hidden_size},
+          {"max_position_embeddings", s.max_positions},
+          {"layer_norm_epsilon", 1e-5},
+          {"rope_theta", s.rope_theta},
+          {"new_decoder_architecture", true},
+          {"multi_query", false},
+          {"parallel_attn", true},
+          {"alibi", false},
+          {"bias", false}};
+}
+
+Json tiny_40b(const NewModelSizes&) { return {{"tie_word_embeddings", true}}; }
+
+Json tiny_11b(const NewModelSizes&) {
+  return {{"tie_word_embeddings", true}, {"num_ln_in_parallel_attn", 1}};
+}
+
+Json tiny_7b(const NewModelSizes& s) {
+  return {{"tie_word_embeddings", true},
+          {"num_kv_heads", s.n_heads},
+          {"new_decoder_architecture", false},
+          {"multi_query", true}};
+}
+
+Json tiny_rw(const NewModelSizes& s) {
+  return {{"tie_word_embeddings", true},
+          {"num_kv_heads", s.n_heads},
+          {"new_decoder_architecture", false},
+          {"parallel_attn", false},
+          {"alibi", true},
+          {"bias", true}};
+}
+
+}  // namespace
+
+const Family& family_falcon() {
+  static const Family kFamily = {
+      .name = "falcon",
+      .architecture = "FalconForCausalLM",
+      // The last two: Falcon 40B, and 7B and RW, as first released.
+      .model_types = {"falcon", "RefinedWeb", "RefinedWebModel"},
+      .parse = parse_falcon,
+      .new_config = new_falcon,
+      .unused_settings = {{"rotary_pct", "falcon rotates all of each head"}},
+      .variants = {{"falcon-7b", tiny_7b},
+                   {"falcon-40b", tiny_40b},
+                   {"falcon-11b", tiny_11b},
+                   {"falcon-rw", tiny_rw}},
+  };
+  return kFamily;
 }
 
 }  // namespace sepllm

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "model/families/common.h"
-#include "model/families/families.h"
+#include "model/families/family.h"
 
 namespace sepllm {
 namespace {
@@ -30,8 +30,6 @@ void read_layers(const JsonObject& config, ModelConfig* c) {
   for (int64_t l = 0; l < c->n_layers; ++l)
     c->layers[static_cast<size_t>(l)].attention_scale = scale / static_cast<double>(l + 1);
 }
-
-}  // namespace
 
 ModelSpec parse_gpt2(const JsonObject& config) {
   ModelSpec spec;
@@ -66,6 +64,34 @@ ModelSpec parse_gpt2(const JsonObject& config) {
   spec.names.transposed_linears = true;
   for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(gpt2_layer_names(i));
   return spec;
+}
+
+Json new_gpt2(const NewModelSizes& s) {
+  return {{"n_embd", s.hidden_size},
+          {"n_layer", s.n_layers},
+          {"n_head", s.n_heads},
+          {"n_positions", s.max_positions},
+          {"n_inner", s.intermediate_size > 0 ? s.intermediate_size : 4 * s.hidden_size},
+          {"activation_function", "gelu_new"},
+          {"layer_norm_epsilon", 1e-5}};
+}
+
+}  // namespace
+
+const Family& family_gpt2() {
+  static const Family kFamily = {
+      .name = "gpt2",
+      .architecture = "GPT2LMHeadModel",
+      .model_types = {"gpt2"},
+      .parse = parse_gpt2,
+      .new_config = new_gpt2,
+      .unused_settings = {{"n_kv_heads", "gpt2 has as many as query heads"},
+                          {"rotary_pct", "gpt2 has learned positions"},
+                          {"rope_theta", "gpt2 has learned positions"}},
+      .always_tied = true,
+      .variants = {{"gpt2", [](const NewModelSizes&) { return Json::object(); }}},
+  };
+  return kFamily;
 }
 
 }  // namespace sepllm

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "model/families/common.h"
-#include "model/families/families.h"
+#include "model/families/family.h"
 
 namespace sepllm {
 namespace {
@@ -19,8 +19,6 @@ LayerNames gpt_neox_layer_names(int64_t layer) {
   names.mlp_down = {base + "mlp.dense_4h_to_h"};
   return names;
 }
-
-}  // namespace
 
 ModelSpec parse_gpt_neox(const JsonObject& config) {
   ModelSpec spec;
@@ -54,6 +52,38 @@ ModelSpec parse_gpt_neox(const JsonObject& config) {
   spec.names.head_alternative = "lm_head.weight";  // its name inside transformers 5
   for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(gpt_neox_layer_names(i));
   return spec;
+}
+
+Json new_gpt_neox(const NewModelSizes& s) {
+  return {{"hidden_size", s.hidden_size},
+          {"intermediate_size", s.intermediate_size > 0 ? s.intermediate_size : 4 * s.hidden_size},
+          {"num_hidden_layers", s.n_layers},
+          {"num_attention_heads", s.n_heads},
+          {"max_position_embeddings", s.max_positions},
+          {"hidden_act", "gelu"},
+          {"layer_norm_eps", 1e-5},
+          {"rotary_emb_base", s.rope_theta},
+          {"rotary_pct", s.rotary_pct},
+          {"use_parallel_residual", true}};
+}
+
+}  // namespace
+
+const Family& family_gpt_neox() {
+  static const Family kFamily = {
+      .name = "gpt_neox",
+      .architecture = "GPTNeoXForCausalLM",
+      .model_types = {"gpt_neox"},
+      .parse = parse_gpt_neox,
+      .new_config = new_gpt_neox,
+      .unused_settings = {{"n_kv_heads", "gpt_neox has as many as query heads"}},
+      .variants = {{"gpt_neox", [](const NewModelSizes&) { return Json::object(); }},
+                   {"gpt_neox-sequential",
+                    [](const NewModelSizes&) {
+                      return Json{{"use_parallel_residual", false}};
+                    }}},
+  };
+  return kFamily;
 }
 
 }  // namespace sepllm

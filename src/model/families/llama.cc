@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "model/families/common.h"
-#include "model/families/families.h"
+#include "model/families/family.h"
 
 namespace sepllm {
 namespace {
@@ -33,8 +33,6 @@ LayerNames llama_layer_names(int64_t layer) {
   return names;
 }
 
-}  // namespace
-
 ModelSpec parse_llama(const JsonObject& config) {
   ModelSpec spec;
   ModelConfig& c = spec.config;
@@ -63,6 +61,49 @@ ModelSpec parse_llama(const JsonObject& config) {
   spec.names.head = "lm_head.weight";
   for (int64_t i = 0; i < c.n_layers; ++i) spec.names.layers.push_back(llama_layer_names(i));
   return spec;
+}
+
+Json new_llama(const NewModelSizes& s) {
+  const int64_t usual = (s.hidden_size * 8 / 3 + 63) / 64 * 64;
+  return {{"hidden_size", s.hidden_size},
+          {"intermediate_size", s.intermediate_size > 0 ? s.intermediate_size : usual},
+          {"num_hidden_layers", s.n_layers},
+          {"num_attention_heads", s.n_heads},
+          {"num_key_value_heads", s.n_kv_heads},
+          {"max_position_embeddings", s.max_positions},
+          {"hidden_act", "silu"},
+          {"rms_norm_eps", 1e-5},
+          {"rope_theta", s.rope_theta}};
+}
+
+Json tiny(const NewModelSizes& s) { return {{"intermediate_size", 3 * s.hidden_size}}; }
+
+Json tiny_tied(const NewModelSizes& s) {
+  return {{"intermediate_size", 3 * s.hidden_size},
+          {"tie_word_embeddings", true},
+          {"attention_bias", true},
+          {"mlp_bias", true},
+          {"rope_scaling",
+           {{"rope_type", "llama3"},
+            {"factor", 8.0},
+            {"low_freq_factor", 1.0},
+            {"high_freq_factor", 4.0},
+            {"original_max_position_embeddings", s.max_positions / 2}}}};
+}
+
+}  // namespace
+
+const Family& family_llama() {
+  static const Family kFamily = {
+      .name = "llama",
+      .architecture = "LlamaForCausalLM",
+      .model_types = {"llama"},
+      .parse = parse_llama,
+      .new_config = new_llama,
+      .unused_settings = {{"rotary_pct", "llama rotates all of each head"}},
+      .variants = {{"llama", tiny}, {"llama-tied", tiny_tied}},
+  };
+  return kFamily;
 }
 
 }  // namespace sepllm

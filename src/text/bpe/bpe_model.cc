@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
+#include "base/byte_alphabet.h"
 #include "base/error.h"
 #include "base/utf8.h"
-#include "text/steps/byte_alphabet.h"
 #include "text/steps/unicode_class.h"
 
 namespace sepllm {

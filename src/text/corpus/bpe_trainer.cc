@@ -7,10 +7,10 @@
 #include <set>
 #include <unordered_map>
 
+#include "base/byte_alphabet.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/utf8.h"
-#include "text/steps/byte_alphabet.h"
 
 namespace sepllm {
 namespace {

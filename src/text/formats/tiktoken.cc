@@ -4,8 +4,8 @@
 
 #include <charconv>
 
+#include "base/byte_alphabet.h"
 #include "base/error.h"
-#include "text/steps/byte_alphabet.h"
 
 namespace sepllm {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/byte_alphabet.h"
 #include "base/utf8.h"
-#include "text/steps/byte_alphabet.h"
 #include "text/steps/normalizer.h"
 #include "text/steps/unicode_class.h"
 

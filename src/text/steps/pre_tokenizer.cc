@@ -1,7 +1,7 @@
 #include "text/steps/pre_tokenizer.h"
 
+#include "base/byte_alphabet.h"
 #include "base/error.h"
-#include "text/steps/byte_alphabet.h"
 #include "text/steps/json_step.h"
 #include "text/steps/unicode_class.h"
 

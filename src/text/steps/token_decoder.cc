@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "base/byte_alphabet.h"
 #include "base/error.h"
-#include "text/steps/byte_alphabet.h"
 #include "text/steps/json_step.h"
 
 namespace sepllm {

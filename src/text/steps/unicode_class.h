@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "base/utf8.h"
 #include "text/steps/code_point_set.h"
 #include "text/steps/unicode_data.h"
 
@@ -55,26 +56,6 @@ const uint8_t* normalizer_classes();
 
 // The code point's lower case (Simple_Lowercase_Mapping, 17.0), or itself.
 char32_t to_lower_case(char32_t c);
-
-// Decodes the character at `p`, which must be the start of one in valid UTF-8; sets its length.
-inline char32_t decode_valid_utf8(const char* p, int& length) {
-  const auto byte = [p](int k) { return static_cast<char32_t>(static_cast<unsigned char>(p[k])); };
-  const char32_t c = byte(0);
-  if (c < 0x80) {
-    length = 1;
-    return c;
-  }
-  if (c < 0xE0) {
-    length = 2;
-    return ((c & 0x1F) << 6) | (byte(1) & 0x3F);
-  }
-  if (c < 0xF0) {
-    length = 3;
-    return ((c & 0x0F) << 12) | ((byte(1) & 0x3F) << 6) | (byte(2) & 0x3F);
-  }
-  length = 4;
-  return ((c & 0x07) << 18) | ((byte(1) & 0x3F) << 12) | ((byte(2) & 0x3F) << 6) | (byte(3) & 0x3F);
-}
 
 // The first place from `p` on whose character has none of the flags `mask`.
 inline const char* skip_class(const char* p, const char* end, const uint8_t* classes, uint8_t mask) {

@@ -1,7 +1,6 @@
-#include "text/steps/byte_alphabet.h"
+#include "base/byte_alphabet.h"
 
 #include "base/utf8.h"
-#include "text/steps/unicode_class.h"
 
 namespace sepllm {
 namespace {
