@@ -76,8 +76,12 @@ class InspectAttentionCommand : public Command {
     const Context context = runtime.context();
     AttentionMap map(config, ids, rule, indices(layers_, "--layers", config.n_layers, 6),
                      indices(heads_, "--heads", config.n_heads, 4), drawn_, context.pool);
-    const Pattern full;
-    const Sequence sequence{.tokens = ids, .cache = nullptr, .patterns = {&full, 1}};
+    std::vector<Pattern> patterns;
+    for (int64_t l = 0; l < config.n_layers; ++l) {
+      const LayerRule layer = Policy().rule(l, config.n_layers, config.layer(l).window);
+      patterns.push_back(layer.pattern(ids.data(), std::ssize(ids), rule.separators));
+    }
+    const Sequence sequence{.tokens = ids, .cache = nullptr, .patterns = patterns};
     {
       const Arena::Scope scope(context.arena);
       model.decoder.forward(context, {&sequence, 1}, &map);

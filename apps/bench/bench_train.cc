@@ -229,7 +229,7 @@ class BenchTrainCommand : public Command {
     ModelSpec spec = shape_spec(shape_);
     PolicySettings& settings = policy_.settings;
     finish_policy_options(&policy_.options, &settings, spec.config.policy, shape_);
-    settings.policy.validate_layers(spec.config.n_layers);
+    settings.policy.validate_layers(spec.config.n_layers, spec.config.own_windows());
     if (settings.policy.streaming()) {
       throw Error(ErrorCode::kInvalidArgument, "models are trained with a static policy",
                   {.place = "--policy",

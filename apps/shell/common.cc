@@ -88,7 +88,7 @@ Context Runtime::context() {
 
 void PolicyOptions::finish(const ModelConfig& config, const std::string& model) {
   finish_policy_options(&options, &settings, config.policy, model + "/config.json");
-  settings.policy.validate_layers(config.n_layers);
+  settings.policy.validate_layers(config.n_layers, config.own_windows());
   if (settings.policy.rope_length > 0 && config.dynamic_rope() == nullptr) {
     throw Error(ErrorCode::kInvalidArgument, "--rope-length is for models of rope type dynamic",
                 {.file = model, .got = config.ropes.empty() ? "no rotary positions" : config.ropes[0].type});

@@ -35,12 +35,6 @@ const char* policy_name(PolicyKind kind) {
   return "?";
 }
 
-bool Policy::keeps(int64_t position, int32_t token, const TokenSet& separators) const {
-  if (position < init) return true;
-  if (uses_separators()) return separators.contains(token);
-  return kind == PolicyKind::kFixed && (position - init + 1) % interval == 0;
-}
-
 int64_t Policy::window_of(int64_t layer, int64_t n_layers) const {
   if (kind == PolicyKind::kFull) return kUnlimited;
   if (kind == PolicyKind::kSinkStream) return capacity - init + 1;
@@ -50,21 +44,21 @@ int64_t Policy::window_of(int64_t layer, int64_t n_layers) const {
   return window;
 }
 
-Pattern Policy::pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet& separators, int64_t layer,
-                        int64_t n_layers, std::vector<int64_t> document_starts) const {
-  SEPLLM_CHECK(kind != PolicyKind::kSepStream);
-  Pattern out{.n_initial = kind == PolicyKind::kFull ? 0 : init,
-              .window = window_of(layer, n_layers),
-              .document_starts = std::move(document_starts)};
-  if (kind != PolicyKind::kSep && kind != PolicyKind::kFixed) return out;
-  int64_t start = 0;  // of j's document
-  auto next = out.document_starts.begin();
-  for (int64_t j = 0; j < n_tokens; ++j) {
-    for (; next != out.document_starts.end() && *next <= j; ++next) start = *next;
-    // (The first `init` of each document are the pattern's initial ones.)
-    if (j - start >= init && keeps(j - start, tokens[j], separators)) out.extra.push_back(j);
+LayerRule Policy::rule(int64_t layer, int64_t n_layers, int64_t own_window) const {
+  if (own_window > 0) return {.window = own_window, .own_window = true};
+  LayerRule out{.init = kind == PolicyKind::kFull ? 0 : init, .streams = kind == PolicyKind::kSepStream};
+  if (!out.streams) out.window = window_of(layer, n_layers);
+  if (uses_separators()) out.keeps = LayerRule::Keeps::kSeparators;
+  if (kind == PolicyKind::kFixed) {
+    out.keeps = LayerRule::Keeps::kInterval;
+    out.interval = interval;
   }
   return out;
+}
+
+Pattern Policy::pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet& separators, int64_t layer,
+                        int64_t n_layers, std::vector<int64_t> document_starts) const {
+  return rule(layer, n_layers).pattern(tokens, n_tokens, separators, std::move(document_starts));
 }
 
 void Policy::validate() const {
@@ -101,7 +95,7 @@ void Policy::validate() const {
   }
 }
 
-void Policy::validate_layers(int64_t n_layers) const {
+void Policy::validate_layers(int64_t n_layers, std::span<const int64_t> own_windows) const {
   for (const auto& [layer, n] : layer_window) {
     if (layer < -n_layers || layer >= n_layers) {
       wrong(option_name("layer-window") + " names a layer that the model does not have",
@@ -111,6 +105,12 @@ void Policy::validate_layers(int64_t n_layers) const {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("{} names layer {} twice", option_name("layer-window"), layer + n_layers));
     }
+    const int64_t l = layer < 0 ? layer + n_layers : layer;
+    if (own_windows.empty() || own_windows[static_cast<size_t>(l)] == 0) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} names layer {}, whose sliding window is the model's own",
+                            option_name("layer-window"), l),
+                {.got = fmt::format("a window of {}", own_windows[static_cast<size_t>(l)])});
   }
 }
 

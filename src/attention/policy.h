@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "attention/layer_rule.h"
 #include "attention/pattern.h"
 #include "base/dtype.h"
 #include "base/json.h"
@@ -37,22 +39,21 @@ struct Policy {
 
   bool streaming() const { return kind == PolicyKind::kSepStream || kind == PolicyKind::kSinkStream; }
   bool uses_separators() const { return kind == PolicyKind::kSep || kind == PolicyKind::kSepStream; }
-  // Whether the token at this position of its document stays visible for ever under the static policy
-  // (initial, separator, interval).
-  bool keeps(int64_t position, int32_t token, const TokenSet& separators) const;
   // Window of a layer of a static policy; kUnlimited for full attention. sink-stream: c - a + 1, of which the
   // query is one.
   int64_t window_of(int64_t layer, int64_t n_layers) const;
-  // The static policy of one layer over these tokens as a Pattern. Not for sep-stream (a check). With
-  // `document_starts` (ascending; of Pattern) each document is a text of its own: initial tokens and the
-  // interval of `fixed` count from where it begins.
+  // What the policy comes to in one layer. A layer that has a sliding window of its own keeps that window and
+  // nothing else, under every policy; own_window 0: it has none.
+  LayerRule rule(int64_t layer, int64_t n_layers, int64_t own_window = 0) const;
+  // The rule of a layer without a window of its own, over these tokens (LayerRule::pattern).
   Pattern pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet& separators, int64_t layer,
                   int64_t n_layers, std::vector<int64_t> document_starts = {}) const;
   // Error (kInvalidArgument) for values that contradict each other: a + s + w >= c, layer windows of a
   // streaming policy, ...
   void validate() const;
-  // Error where layer_window names a layer that a model of n_layers has not.
-  void validate_layers(int64_t n_layers) const;
+  // Error where layer_window names a layer that a model of n_layers does not have, or one that has a sliding
+  // window of its own (own_windows: [n_layers], or empty).
+  void validate_layers(int64_t n_layers, std::span<const int64_t> own_windows = {}) const;
 };
 
 // A policy with all that a user sets beside it; read and printed in one place for flags, config.json, state

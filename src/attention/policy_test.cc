@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/expect_error.h"
 
 namespace sepllm {
 namespace {
@@ -105,16 +106,16 @@ TEST(Policy, KeepsInitialSeparatorsAndIntervals) {
   Policy p;
   p.kind = PolicyKind::kSep;
   p.init = 2;
-  EXPECT_TRUE(p.keeps(1, 3, set));
-  EXPECT_FALSE(p.keeps(2, 3, set));
-  EXPECT_TRUE(p.keeps(9, 7, set));
+  EXPECT_TRUE(p.rule(0, 1).stays(1, 3, set));
+  EXPECT_FALSE(p.rule(0, 1).stays(2, 3, set));
+  EXPECT_TRUE(p.rule(0, 1).stays(9, 7, set));
   p.kind = PolicyKind::kSink;
-  EXPECT_FALSE(p.keeps(9, 7, set));
+  EXPECT_FALSE(p.rule(0, 1).stays(9, 7, set));
   p.kind = PolicyKind::kFixed;
   p.interval = 3;  // (j - a + 1) mod k = 0
   std::vector<int64_t> kept;
   for (int64_t j = 0; j < 12; ++j) {
-    if (p.keeps(j, 0, set)) kept.push_back(j);
+    if (p.rule(0, 1).stays(j, 0, set)) kept.push_back(j);
   }
   EXPECT_EQ(kept, (std::vector<int64_t>{0, 1, 4, 7, 10}));
 }
@@ -151,6 +152,37 @@ TEST(Policy, DocumentsAreTextsOfTheirOwn) {
       }
     }
   }
+}
+
+// A sliding window of the model's own stays what it is under every policy.
+TEST(Policy, ALayersOwnWindowIsItsRule) {
+  TokenSet separators(10);
+  separators.insert(3);
+  const LayerRule own{.window = 5, .own_window = true};
+  for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream,
+                                PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed}) {
+    Policy p;
+    p.kind = kind;
+    EXPECT_EQ(p.rule(1, 4, 5), own) << policy_name(kind);
+    EXPECT_NE(p.rule(1, 4), own) << policy_name(kind);
+  }
+  EXPECT_FALSE(own.stays(0, 3, separators));
+  const std::vector<int32_t> tokens(20, 3);
+  const Pattern pattern = own.pattern(tokens.data(), 20, separators);
+  EXPECT_TRUE(pattern.visible(10, 6));
+  EXPECT_FALSE(pattern.visible(10, 5));
+  EXPECT_FALSE(pattern.visible(10, 0));
+}
+
+TEST(Policy, LayerWindowsAreForLayersThatPoliciesRule) {
+  Policy p;
+  p.kind = PolicyKind::kSep;
+  p.layer_window = {{-1, 9}};
+  const std::vector<int64_t> first = {5, 0, 0}, last = {0, 0, 5};
+  EXPECT_NO_THROW(p.validate_layers(3));
+  EXPECT_NO_THROW(p.validate_layers(3, first));
+  test::expect_error([&] { p.validate_layers(3, last); }, ErrorCode::kInvalidArgument,
+                     {"names layer 2", "the model's own", "a window of 5"});
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <numeric>
+#include <utility>
 
 #include "base/check.h"
 
@@ -31,33 +33,45 @@ KvCache::KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& s
   SEPLLM_CHECK(layout.n_layers > 0 && layout.n_kv_heads > 0 && layout.head_dim > 0);
   SEPLLM_CHECK(!is_block_type(layout.type));
   policy_.validate();
-  policy_.validate_layers(layout.n_layers);
+  SEPLLM_CHECK(layout.own_windows.empty() || std::ssize(layout.own_windows) == layout.n_layers);
+  policy_.validate_layers(layout.n_layers, layout.own_windows);
   layers_.resize(layout.n_layers);
   for (int64_t l = 0; l < layout.n_layers; ++l) {
-    const int64_t window =
-        policy_.kind == PolicyKind::kSepStream ? kUnlimited : policy_.window_of(l, layout.n_layers);
-    auto it =
-        std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) { return g.window == window; });
+    const LayerRule rule = policy_.rule(l, layout.n_layers, layout.own_window(l));
+    auto it = std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) { return g.rule == rule; });
     if (it == groups_.end()) {
       groups_.emplace_back();
       it = groups_.end() - 1;
-      it->window = window;
+      it->rule = rule;
     }
     it->layers.push_back(l);
     group_of_.push_back(it - groups_.begin());
   }
 }
 
+const KvCache::Group* KvCache::streaming() const {
+  const auto it = std::find_if(groups_.begin(), groups_.end(), [](const Group& g) { return g.rule.streams; });
+  return it == groups_.end() ? nullptr : &*it;
+}
+
+KvCache::Group* KvCache::streaming() { return const_cast<Group*>(std::as_const(*this).streaming()); }
+
+const KvCache::Group& KvCache::ruled() const {
+  const auto it =
+      std::find_if(groups_.begin(), groups_.end(), [](const Group& g) { return !g.rule.own_window; });
+  return it == groups_.end() ? groups_[0] : *it;
+}
+
 int64_t KvCache::n_separators() const {
-  const auto n = std::ssize(groups_[0].compact_positions);
-  return std::max<int64_t>(0, n - policy_.init);
+  const Group& g = ruled();
+  return std::max<int64_t>(0, std::ssize(g.compact_positions) - policy_.init);
 }
 
 int64_t KvCache::effective_capacity() const { return policy_.capacity + excess_; }
 
 int64_t KvCache::max_chunk() const {
-  if (policy_.kind != PolicyKind::kSepStream) return kUnlimited;
-  return effective_capacity() + 1 - held(groups_[0]);
+  const Group* stream = streaming();
+  return stream == nullptr ? kUnlimited : effective_capacity() + 1 - held(*stream);
 }
 
 int64_t KvCache::n_slots(int64_t layer) const { return held(group_at(layer)); }
@@ -84,7 +98,7 @@ void KvCache::begin_chunk(std::span<const int32_t> tokens) {
   in_flight_ = n;
   set_encoded(n);
   for (Group& group : groups_) {
-    if (policy_.kind == PolicyKind::kSepStream) {
+    if (group.rule.streams) {
       plan_stream(group, tokens);
     } else {
       plan_static(group, tokens);
@@ -97,9 +111,11 @@ void KvCache::begin_chunk(std::span<const int32_t> tokens) {
 
 void KvCache::set_encoded(int64_t n) {
   const bool slots = policy_.positions == PositionMode::kCache;
-  const int64_t first = slots && policy_.kind == PolicyKind::kSepStream ? held(groups_[0]) : length_;
+  const Group* stream = streaming();
   encoded_.resize(n);
-  for (int64_t t = 0; t < n; ++t) encoded_[t] = first + t;
+  std::iota(encoded_.begin(), encoded_.end(), slots && stream != nullptr ? held(*stream) : length_);
+  positions_.resize(n);
+  std::iota(positions_.begin(), positions_.end(), length_);
   second_encoded_.clear();
   if (!slots || policy_.kind != PolicyKind::kSinkStream) return;
   for (const int64_t place : encoded_) second_encoded_.push_back(std::min(place, policy_.capacity));
@@ -107,8 +123,10 @@ void KvCache::set_encoded(int64_t n) {
 
 int64_t KvCache::last_place(int64_t n) const {
   const bool slots = policy_.positions == PositionMode::kCache;
-  if (slots && policy_.kind == PolicyKind::kSepStream) return held(groups_[0]) + n - 1;
-  return slots ? std::min(length_ + n - 1, policy_.capacity) : length_ + n - 1;
+  const Group* stream = streaming();
+  if (slots && stream != nullptr) return held(*stream) + n - 1;
+  return slots && policy_.kind == PolicyKind::kSinkStream ? std::min(length_ + n - 1, policy_.capacity)
+                                                          : length_ + n - 1;
 }
 
 // The band loses what no query of this chunk can see there; what the policy keeps of it, and of the tokens
@@ -116,10 +134,10 @@ int64_t KvCache::last_place(int64_t n) const {
 void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
   const auto n = std::ssize(tokens);
   const int64_t last = length_ + n - 1;
-  while (g.band_size > 0 && g.band_begin <= length_ - g.window) {
+  while (g.band_size > 0 && g.band_begin <= length_ - g.rule.window) {
     const int64_t slot = g.ring_start;
     const int32_t token = g.band_tokens[slot];
-    if (g.band_begin >= g.promoted && policy_.keeps(g.band_begin, token, separators_)) {
+    if (g.band_begin >= g.promoted && g.rule.stays(g.band_begin, token, separators_)) {
       push_compact(g, g.band_begin, token);
       const SlotRef to{false, std::ssize(g.compact_positions) - 1};
       for (const int64_t layer : g.layers) copy_slot(layer, {true, slot}, to);
@@ -131,16 +149,16 @@ void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
   }
   append_to_band(g, tokens);
   g.first_late = std::ssize(g.compact_positions);
-  for (int64_t j = std::max(g.promoted, g.band_begin); j <= last - g.window; ++j) {
+  for (int64_t j = std::max(g.promoted, g.band_begin); j <= last - g.rule.window; ++j) {
     const int32_t token = g.band_tokens[g.slot_of(j)];
-    if (policy_.keeps(j, token, separators_)) push_compact(g, j, token);
+    if (g.rule.stays(j, token, separators_)) push_compact(g, j, token);
     g.promoted = j + 1;
   }
 }
 
 // The first tokens of the stream go straight to their block; all others to the band.
 void KvCache::plan_stream(Group& g, std::span<const int32_t> tokens) {
-  const int64_t n_initial = std::clamp<int64_t>(policy_.init - length_, 0, std::ssize(tokens));
+  const int64_t n_initial = std::clamp<int64_t>(g.rule.init - length_, 0, std::ssize(tokens));
   for (int64_t t = 0; t < n_initial; ++t) push_compact(g, length_ + t, tokens[t]);
   g.first_late = std::ssize(g.compact_positions);
   if (g.band_size == 0) g.band_begin = length_ + n_initial;
@@ -165,14 +183,14 @@ void KvCache::push_compact(Group& g, int64_t position, int32_t token) {
 void KvCache::set_spans(Group& g) {
   g.spans.clear();
   const auto n_compact = std::ssize(g.compact_positions);
-  const bool stream = policy_.kind == PolicyKind::kSepStream;
+  const bool stream = g.rule.streams;
   const bool slots = stream && policy_.positions == PositionMode::kCache;
   if (n_compact > 0) {
     KeySpan s;
     s.n_keys = n_compact;
     s.kind = KeySpan::Kind::kCompact;
     s.positions = g.compact_positions.data();
-    s.lag = stream ? 0 : g.window;
+    s.lag = stream ? 0 : g.rule.window;
     s.encoded = slots ? nullptr : g.compact_positions.data();
     s.second_query = !second_encoded_.empty();
     g.spans.push_back(s);
@@ -184,7 +202,7 @@ void KvCache::set_spans(Group& g) {
     const int64_t slot = (g.ring_start + done) % g.ring_capacity;
     s.n_keys = std::min(g.band_size - done, g.ring_capacity - slot);
     s.first_position = g.band_begin + done;
-    s.window = g.window;
+    s.window = g.rule.window;
     s.first_encoded = slots ? n_compact + done : s.first_position;
     g.spans.push_back(s);
     done += s.n_keys;
@@ -259,7 +277,8 @@ std::span<const Move> KvCache::end_chunk() {
   length_ += in_flight_;
   in_flight_ = 0;
   moves_.clear();
-  if (policy_.kind == PolicyKind::kSepStream && held(groups_[0]) > effective_capacity()) compress(groups_[0]);
+  Group* stream = streaming();
+  if (stream != nullptr && held(*stream) > effective_capacity()) compress(*stream);
   return moves_;
 }
 
@@ -281,11 +300,11 @@ void KvCache::compress(Group& g) {
 
   // Old separators close the gap that the dropped ones leave behind the initial tokens.
   if (old_compact - dropped_old + std::ssize(joining_) > g.compact_capacity) use_next(g, /*band=*/false);
-  for (int64_t k = policy_.init + dropped_old; dropped_old > 0 && k < old_compact; ++k) {
+  for (int64_t k = g.rule.init + dropped_old; dropped_old > 0 && k < old_compact; ++k) {
     moves_.push_back({{false, k}, {false, k - dropped_old}, rotate ? -dropped_old : 0});
   }
   const auto erase_from = [&](auto& list) {
-    list.erase(list.begin() + policy_.init, list.begin() + policy_.init + dropped_old);
+    list.erase(list.begin() + g.rule.init, list.begin() + g.rule.init + dropped_old);
   };
   erase_from(g.compact_positions);
   erase_from(g.compact_tokens);

@@ -4,8 +4,8 @@
 // Per layer two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
 // recent tokens, a ring). Under a static policy a token enters the band; when it falls out of the window it
 // is dropped, or moved to the compact part if the policy keeps it. Under sep-stream the two parts are the
-// four blocks of docs/METHOD.md#streaming: Initial | Separator (compact), Past | Local (band). Layers of
-// equal window share one plan.
+// four blocks of docs/METHOD.md#streaming: Initial | Separator (compact), Past | Local (band). What holds in
+// a layer is its LayerRule; layers of equal rules share one plan.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "attention/key_span.h"
+#include "attention/layer_rule.h"
 #include "attention/policy.h"
 #include "base/bytes.h"
 #include "base/dtype.h"
@@ -28,6 +29,10 @@ struct KvLayout {
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
   DType type = DType::kF32;  // of keys and values; kI8: with an f32 scale for each row
+  // [n_layers], or empty where no layer has one: sliding windows of the model's own, which no policy changes;
+  // 0: the layer has none.
+  std::vector<int64_t> own_windows{};
+  int64_t own_window(int64_t layer) const { return own_windows.empty() ? 0 : own_windows[layer]; }
 };
 
 struct SlotRef {
@@ -35,8 +40,8 @@ struct SlotRef {
   int64_t index = 0;  // physical slot in that part
 };
 
-// One row to carry from slot to slot in every layer and kv head, key and value; then the key is to be rotated
-// by `rotate_by` positions.
+// One row to carry from slot to slot in every layer that compresses and in every kv head, key and value; then
+// the key is to be rotated by `rotate_by` positions.
 struct Move {
   SlotRef from, to;
   int64_t rotate_by = 0;
@@ -106,6 +111,15 @@ class KvCache {
   // towards spans with second_query (empty: none); and for learned positions.
   std::span<const int64_t> encoded() const { return encoded_; }
   std::span<const int64_t> second_encoded() const { return second_encoded_; }
+  // The same in one layer: where the window is the model's own, the places are positions in the text.
+  std::span<const int64_t> encoded(int64_t layer) const {
+    return group_at(layer).rule.own_window ? positions_ : encoded_;
+  }
+  std::span<const int64_t> second_encoded(int64_t layer) const {
+    return group_at(layer).rule.own_window ? std::span<const int64_t>() : second_encoded_;
+  }
+  // Whether end_chunk()'s moves are to be carried out in this layer.
+  bool compresses(int64_t layer) const { return group_at(layer).rule.streams; }
   std::span<const int64_t> learned() const { return second_encoded_.empty() ? encoded_ : second_encoded_; }
   std::span<const Move> end_chunk();
 
@@ -172,9 +186,9 @@ class KvCache {
     Part compact, band;
     Part next_compact, next_band;  // longer ones, made by make_room() and not yet used; capacity 0: none
   };
-  // The plan that layers of one window share.
+  // The plan that layers of one rule share.
   struct Group {
-    int64_t window = kUnlimited;
+    LayerRule rule;
     std::vector<int64_t> layers;
     std::vector<int64_t> compact_positions;
     std::vector<int32_t> compact_tokens;
@@ -201,6 +215,11 @@ class KvCache {
 
   Group& group_at(int64_t layer) { return groups_[group_of_[layer]]; }
   const Group& group_at(int64_t layer) const { return groups_[group_of_[layer]]; }
+  // The group that a compression is about; null: there is none.
+  Group* streaming();
+  const Group* streaming() const;
+  // That of the layers that the policy rules (or any, where it rules none).
+  const Group& ruled() const;
   // Where the token at this position of the chunk in flight enters.
   static SlotRef entry_of(const Group& group, int64_t position);
   void plan_static(Group& group, std::span<const int32_t> tokens);
@@ -225,7 +244,7 @@ class KvCache {
   Room stream_room(const Group& group, std::span<const int32_t> tokens) const;
   int64_t compact_after_compression(const Group& group, std::span<const int32_t> tokens) const;
   int64_t grown_ring(const Group& group, int64_t n_slots, int64_t limit) const;
-  int64_t grown_compact(int64_t capacity, int64_t n_slots) const;
+  int64_t grown_compact(const Group& group, int64_t capacity, int64_t n_slots) const;
   void take_room(std::span<const int32_t> tokens);
   void make_next(Group& group, bool band, int64_t capacity);
   void use_next(Group& group, bool band);
@@ -250,8 +269,10 @@ class KvCache {
   Part make_unwritten_part(int64_t capacity) const;
   // Whether nothing that enters the group's compact part (its band) ever moves or leaves: a mark needs no
   // copy.
-  bool appends_compact() const { return policy_.kind != PolicyKind::kSepStream; }
-  bool appends_band(const Group& group) const { return appends_compact() && group.window >= kUnlimited; }
+  static bool appends_compact(const Group& group) { return !group.rule.streams; }
+  static bool appends_band(const Group& group) {
+    return appends_compact(group) && group.rule.window >= kUnlimited;
+  }
   void save(ByteWriter& out, bool whole) const;
   void set_capacities(std::span<const int64_t> capacities, std::vector<Group>* groups) const;
   State read_state(ByteReader& in, bool whole, int64_t max_chunk) const;
@@ -281,7 +302,7 @@ class KvCache {
   std::vector<Layer> layers_;
   std::vector<Group> groups_;
   std::vector<int64_t> group_of_;
-  std::vector<int64_t> encoded_, second_encoded_;
+  std::vector<int64_t> encoded_, second_encoded_, positions_;
   std::vector<Move> moves_;
   std::vector<int64_t> joining_;  // of a compression: separators of the past window, as offsets in the band
   std::vector<KeySpan> layer_spans_;

@@ -89,11 +89,11 @@ int64_t KvCache::grown_ring(const Group& g, int64_t n_slots, int64_t limit) cons
 }
 
 // The compact part grows by halves too, and not beyond what the policy ever keeps there.
-int64_t KvCache::grown_compact(int64_t capacity, int64_t n_slots) const {
+int64_t KvCache::grown_compact(const Group& g, int64_t capacity, int64_t n_slots) const {
   if (n_slots <= capacity) return capacity;
   int64_t most = kUnlimited;
-  if (policy_.kind == PolicyKind::kSepStream && !policy_.seps_unbounded) most = policy_.init + policy_.seps;
-  if (policy_.kind == PolicyKind::kSink || policy_.kind == PolicyKind::kSinkStream) most = policy_.init;
+  if (g.rule.streams && !policy_.seps_unbounded) most = g.rule.init + policy_.seps;
+  if (g.rule.keeps == LayerRule::Keeps::kNothing) most = g.rule.init;
   return std::max(n_slots, std::min(std::max<int64_t>(capacity + capacity / 2, 16), most));
 }
 
@@ -101,30 +101,31 @@ KvCache::Room KvCache::static_room(const Group& g, std::span<const int32_t> toke
   const auto n = std::ssize(tokens);
   Room room;
   // The band: without what no query of the chunk sees.
-  const int64_t evicted = std::clamp<int64_t>(length_ - g.window - g.band_begin + 1, 0, g.band_size);
-  room.ring = grown_ring(g, g.band_size - evicted + n, g.window < kUnlimited ? g.window - 1 + n : kUnlimited);
+  const int64_t evicted = std::clamp<int64_t>(length_ - g.rule.window - g.band_begin + 1, 0, g.band_size);
+  room.ring = grown_ring(g, g.band_size - evicted + n,
+                         g.rule.window < kUnlimited ? g.rule.window - 1 + n : kUnlimited);
   // The compact part: with what leaves the window until the chunk's last query, and is kept.
   int64_t n_compact = std::ssize(g.compact_positions);
   room.compact = g.compact_capacity;
-  for (int64_t j = std::max(g.promoted, g.band_begin); j <= length_ + n - 1 - g.window; ++j) {
+  for (int64_t j = std::max(g.promoted, g.band_begin); j <= length_ + n - 1 - g.rule.window; ++j) {
     const int32_t token = j < length_ ? g.band_tokens[g.slot_of(j)] : tokens[j - length_];
-    if (policy_.keeps(j, token, separators_)) room.compact = grown_compact(room.compact, ++n_compact);
+    if (g.rule.stays(j, token, separators_)) room.compact = grown_compact(g, room.compact, ++n_compact);
   }
   return room;
 }
 
 KvCache::Room KvCache::stream_room(const Group& g, std::span<const int32_t> tokens) const {
   const auto n = std::ssize(tokens);
-  const int64_t n_initial = std::clamp<int64_t>(policy_.init - length_, 0, n);
+  const int64_t n_initial = std::clamp<int64_t>(g.rule.init - length_, 0, n);
   const int64_t n_compact = std::ssize(g.compact_positions) + n_initial;
   const int64_t n_band = g.band_size + n - n_initial;
   Room room;
   room.ring = grown_ring(g, n_band, std::max(n_band, effective_capacity() + 1 - n_compact));
   room.compact = g.compact_capacity;
   for (int64_t k = n_compact - n_initial; k < n_compact; ++k)
-    room.compact = grown_compact(room.compact, k + 1);
+    room.compact = grown_compact(g, room.compact, k + 1);
   if (n_compact + n_band > effective_capacity())
-    room.compact = grown_compact(room.compact, compact_after_compression(g, tokens.subspan(n_initial)));
+    room.compact = grown_compact(g, room.compact, compact_after_compression(g, tokens.subspan(n_initial)));
   return room;
 }
 
@@ -138,7 +139,7 @@ int64_t KvCache::compact_after_compression(const Group& g, std::span<const int32
     n_joining += separators_.contains(token) ? 1 : 0;
   }
   const Dropped go = dropped(n_separators(), n_joining);
-  return policy_.init + n_separators() - go.old + n_joining - go.joining;
+  return g.rule.init + n_separators() - go.old + n_joining - go.joining;
 }
 
 // --- Growth ---
@@ -155,9 +156,8 @@ void KvCache::make_room(std::span<const int32_t> tokens) {
 
 void KvCache::take_room(std::span<const int32_t> tokens) {
   const auto n = std::ssize(tokens);
-  const bool stream = policy_.kind == PolicyKind::kSepStream;
   for (Group& g : groups_) {
-    const Room room = stream ? stream_room(g, tokens) : static_room(g, tokens);
+    const Room room = g.rule.streams ? stream_room(g, tokens) : static_room(g, tokens);
     make_next(g, /*band=*/true, room.ring);
     make_next(g, /*band=*/false, room.compact);
     g.compact_positions.reserve(room.compact);
@@ -167,9 +167,11 @@ void KvCache::take_room(std::span<const int32_t> tokens) {
   layer_spans_.reserve(kMaxSpans);
   encoded_.reserve(n);
   second_encoded_.reserve(n);
-  if (!stream || held(groups_[0]) + n <= effective_capacity()) return;
-  joining_.reserve(held(groups_[0]) + n);
-  moves_.reserve(held(groups_[0]) + n);
+  positions_.reserve(n);
+  const Group* stream = streaming();
+  if (stream == nullptr || held(*stream) + n <= effective_capacity()) return;
+  joining_.reserve(held(*stream) + n);
+  moves_.reserve(held(*stream) + n);
 }
 
 void KvCache::drop_next() {
@@ -214,7 +216,7 @@ void KvCache::reserve(int64_t n_tokens) {
   SEPLLM_CHECK(in_flight_ == 0 && n_tokens >= 0);
   try {
     for (Group& g : groups_) {
-      if (policy_.kind == PolicyKind::kSepStream || g.window < kUnlimited) continue;
+      if (!appends_band(g)) continue;
       with_memory_errors(
           [&] { make_next(g, /*band=*/true, std::max(g.ring_capacity, g.band_size + n_tokens)); });
       use_next(g, /*band=*/true);

@@ -15,8 +15,9 @@ constexpr int32_t kSeparator = 1;
 // A cache that plans a stream. Its rows are of one number: only how many slots there are counts.
 class Stream {
  public:
-  Stream(int64_t n_layers, const Policy& policy, int64_t max_chunk, double share)
-      : cache_({n_layers, 1, 1, DType::kF32}, policy, separators(), Memory::kAddresses),
+  Stream(const KvLayout& layout, const Policy& policy, int64_t max_chunk, double share)
+      : cache_({layout.n_layers, 1, 1, DType::kF32, layout.own_windows}, policy, separators(),
+               Memory::kAddresses),
         max_chunk_(max_chunk),
         share_(share) {}
 
@@ -50,10 +51,10 @@ class Stream {
 };
 
 // From where on every layer has its full window.
-int64_t settled(const Policy& policy, int64_t n_layers, int64_t max_chunk) {
+int64_t settled(const KvLayout& layout, const Policy& policy, int64_t max_chunk) {
   int64_t out = policy.streaming() ? policy.capacity : 0;
-  for (int64_t l = 0; l < n_layers; ++l) {
-    const int64_t window = policy.kind == PolicyKind::kSepStream ? 0 : policy.window_of(l, n_layers);
+  for (int64_t l = 0; l < layout.n_layers; ++l) {
+    const int64_t window = policy.rule(l, layout.n_layers, layout.own_window(l)).window;
     if (window < kUnlimited) out = std::max(out, window);
   }
   return policy.init + out + max_chunk;
@@ -67,9 +68,9 @@ KvPlan plan_kv(const KvLayout& layout, const Policy& policy, int64_t tokens, int
   // (Windows of many millions are planned as if there were none, which is never too little.)
   constexpr int64_t kLeast = int64_t{1} << 18, kMost = int64_t{1} << 24;
   const int64_t chunk = std::min(max_chunk, kLeast);
-  const int64_t far = std::clamp(4 * std::min(settled(policy, layout.n_layers, chunk), kMost), kLeast, kMost);
+  const int64_t far = std::clamp(4 * std::min(settled(layout, policy, chunk), kMost), kLeast, kMost);
   const int64_t slot_bytes = KvCache(layout, policy, TokenSet(1)).slot_bytes();
-  Stream stream(layout.n_layers, policy, chunk, separator_share);
+  Stream stream(layout, policy, chunk, separator_share);
   if (tokens <= far) {
     stream.feed_to(tokens);
     return {stream.peak_slots() * slot_bytes, stream.reserved_slots() * slot_bytes};

@@ -47,7 +47,7 @@ void KvCache::save(ByteWriter& out, bool whole) const {
                             appends_band(g) ? g.band_size : g.ring_capacity, g.promoted}) {
       out.value(v);
     }
-    if (whole || !appends_compact()) {
+    if (whole || !appends_compact(g)) {
       out.list(std::span<const int64_t>(g.compact_positions));
       out.list(std::span<const int32_t>(g.compact_tokens));
     }
@@ -57,7 +57,7 @@ void KvCache::save(ByteWriter& out, bool whole) const {
   for (int64_t l = 0; l < layout_.n_layers; ++l) {
     const Group& g = group_at(l);
     const Layer& layer = layers_[l];
-    if (whole || !appends_compact()) write_rows(out, layer.compact, std::ssize(g.compact_positions), 0);
+    if (whole || !appends_compact(g)) write_rows(out, layer.compact, std::ssize(g.compact_positions), 0);
     if (whole || !appends_band(g)) write_rows(out, layer.band, g.band_size, g.ring_start);
   }
 }
@@ -137,7 +137,7 @@ void KvCache::rewind(ByteReader& in, int64_t max_chunk) {
     const bool more_room = n_compact > g.compact_capacity;
     if (more_room) g.compact_capacity = n_compact;
     rows +=
-        std::ssize(g.layers) * ((appends_compact() ? 0 : n_compact) + (appends_band(g) ? 0 : g.band_size));
+        std::ssize(g.layers) * ((appends_compact(g) ? 0 : n_compact) + (appends_band(g) ? 0 : g.band_size));
     for (const int64_t l : g.layers) {
       if (part(l, true).capacity != g.ring_capacity) other.push_back({l, true, make_part(g.ring_capacity)});
       if (more_room) other.push_back({l, false, make_part(g.compact_capacity)});
@@ -147,7 +147,7 @@ void KvCache::rewind(ByteReader& in, int64_t max_chunk) {
   for (NewPart& p : other) part(p.layer, p.band) = std::move(p.part);
   for (int64_t l = 0; l < layout_.n_layers; ++l) {
     const Group& g = s.groups[group_of_[l]];
-    if (!appends_compact()) read_rows(in, part(l, false), std::ssize(g.compact_positions), 0);
+    if (!appends_compact(g)) read_rows(in, part(l, false), std::ssize(g.compact_positions), 0);
     if (!appends_band(g)) read_rows(in, part(l, true), g.band_size, g.ring_start);
   }
   take(std::move(s));
@@ -176,7 +176,7 @@ KvCache::State KvCache::read_state(ByteReader& in, bool whole, int64_t max_chunk
   for (const Group& own : groups_) {
     Group& g = s.groups.emplace_back();
     if (!whole) g = own;
-    g.window = own.window;
+    g.rule = own.rule;
     g.layers = own.layers;
     read_group(in, whole, max_chunk, s, &g);
     check_group(in, s, g);
@@ -185,9 +185,9 @@ KvCache::State KvCache::read_state(ByteReader& in, bool whole, int64_t max_chunk
 }
 
 void KvCache::read_group(ByteReader& in, bool whole, int64_t max_chunk, const State& s, Group* g) const {
-  const bool stream = policy_.kind == PolicyKind::kSepStream;
+  const bool stream = g->rule.streams;
   const int64_t most = std::min(s.length, stream ? policy_.capacity + s.excess : s.length);
-  const bool compact_there = whole || !appends_compact();
+  const bool compact_there = whole || !appends_compact(*g);
   const bool band_there = whole || !appends_band(*g);
   const int64_t kept = compact_there ? most : std::ssize(g->compact_positions);
   const int64_t n_compact = in.integer("number of compact slots", 0, kept);
@@ -206,7 +206,7 @@ void KvCache::read_group(ByteReader& in, bool whole, int64_t max_chunk, const St
   if (!band_there) return;  // a prefix of the ring, which begins where it did
   // The others grow theirs to this at most.
   const bool endless = appends_band(*g);
-  const int64_t limit = stream ? policy_.capacity + s.excess + 1 : g->window - 1 + max_chunk;
+  const int64_t limit = stream ? policy_.capacity + s.excess + 1 : g->rule.window - 1 + max_chunk;
   if (!endless && ring_capacity > std::max(limit, g->band_size))
     in.refuse("a ring larger than its cache has");
   if (ring_start != 0 && (endless || ring_start >= ring_capacity)) in.refuse("a ring that begins outside");
@@ -232,11 +232,11 @@ void KvCache::check_group(const ByteReader& in, const State& s, const Group& g) 
   for (const std::vector<int32_t>* tokens : {&g.compact_tokens, &g.band_tokens}) {
     for (const int32_t token : *tokens) require(token >= 0);
   }
-  if (policy_.kind != PolicyKind::kSepStream) {
+  if (!g.rule.streams) {
     require(g.band_begin + g.band_size == s.length && g.band_begin <= g.promoted && before < g.promoted);
     return;
   }
-  const int64_t n_initial = std::min(s.length, policy_.init);
+  const int64_t n_initial = std::min(s.length, g.rule.init);
   require(n_compact >= n_initial && n_compact - n_initial <= policy_.seps + s.excess);
   for (int64_t k = 0; k < n_initial; ++k) require(g.compact_positions[k] == k);
   if (g.band_size == 0) {

@@ -87,9 +87,12 @@ void AttentionMap::layer(int64_t layer, const Matrix& q, const Matrix& k, float 
     const double slope = config_.alibi_slopes.empty() ? 0.0 : config_.alibi_slopes[static_cast<size_t>(head)];
     const int64_t key_column = head / config_.group() * config_.head_dim;
     std::vector<double> weights;
+    const int64_t window = config_.layer(layer).window;
     for (int64_t i = 0; i < n; ++i) {
-      attention_row(q.row(i) + head * config_.head_dim, k, key_column, config_.head_dim, i, scale, slope,
-                    &weights);
+      const int64_t first = window > 0 ? std::max<int64_t>(0, i - window + 1) : 0;
+      attention_row(q.row(i) + head * config_.head_dim, k.rows(first, n - first), key_column,
+                    config_.head_dim, i - first, scale, slope, &weights);
+      weights.insert(weights.begin(), static_cast<size_t>(first), 0.0);
       for (int64_t j = 0; j <= i; ++j) {
         const auto c = static_cast<size_t>(rule_.classify(i, j, tokens_[static_cast<size_t>(j)]));
         shares.attention[c] += weights[static_cast<size_t>(j)];

@@ -119,6 +119,13 @@ ModelSpec read_model_spec(const std::string& folder) {
   return spec;
 }
 
+std::vector<int64_t> ModelConfig::own_windows() const {
+  std::vector<int64_t> out;
+  for (const LayerSpec& layer : layers) out.push_back(layer.window);
+  const bool any = std::any_of(out.begin(), out.end(), [](int64_t window) { return window > 0; });
+  return any ? out : std::vector<int64_t>();
+}
+
 const RopeConfig* ModelConfig::dynamic_rope() const {
   const auto it = std::find_if(ropes.begin(), ropes.end(), [](const RopeConfig& r) { return r.dynamic; });
   return it == ropes.end() ? nullptr : &*it;

@@ -123,6 +123,8 @@ struct ModelConfig {
   const RopeConfig* rope_of(int64_t l) const {
     return layer(l).rope == LayerSpec::kNoRope ? nullptr : &ropes[static_cast<size_t>(layer(l).rope)];
   }
+  // The layers' own sliding windows, as KvLayout and Policy take them.
+  std::vector<int64_t> own_windows() const;
   // The rope whose frequencies depend on the length of the text; null: none does.
   const RopeConfig* dynamic_rope() const;
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <new>
 #include <optional>
 #include <type_traits>
@@ -40,6 +41,12 @@ int64_t text_length(const Sequence& s) {
   return s.cache == nullptr ? std::ssize(s.tokens) : s.cache->policy().rope_length;
 }
 
+// How the queries and keys of some layers are rotated. Without a rope: no layer is rotated so.
+struct Rotation {
+  const RopeConfig* rope = nullptr;
+  RopeTables first, second;  // second: of the queries' second places; without data: there are none
+};
+
 // One forward pass: what its layers share, and the steps of a layer. Rows are the tokens of all sequences,
 // one sequence after the other; `x` is the residual stream [n_tokens, hidden_size], which every step adds to.
 class Pass {
@@ -59,9 +66,9 @@ class Pass {
     const Matrix x = allocate(ctx_, n_tokens_, config_.hidden_size);
     const ScratchScope scope(ctx_);  // all but x is scratch
     place_tokens();
+    make_rotations();
     embed_tokens(x);  // x = embedding (+ learned positions)
     if (ctx_.tape == nullptr) allocate_layer();
-    if (second_.cos != nullptr) second_q_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
     if (config_.position == PositionType::kAlibi) set_slopes();
     for (int64_t l = 0; l < config_.n_layers; ++l) {
       if (ctx_.tape == nullptr) {
@@ -85,7 +92,8 @@ class Pass {
     return {.rms = config_.norm == NormType::kRmsNorm,
             .weight = norm.weight,
             .bias = norm.bias,
-            .eps = static_cast<float>(config_.norm_eps)};
+            .eps = static_cast<float>(config_.norm_eps),
+            .offset = static_cast<float>(config_.norm_offset)};
   }
 
   // What every layer needs: one set of buffers for all, but with a tape.
@@ -107,28 +115,48 @@ class Pass {
     cached_ = {cached, n_cached};
     ops::begin_chunks(cached_);
 
-    encoded_ = ctx_.arena.allocate<int64_t>(n_tokens_);
-    second_encoded_ = ctx_.arena.allocate<int64_t>(n_tokens_);
-    learned_ = ctx_.arena.allocate<int64_t>(n_tokens_);
-    bool any_second = false;
+    for (int64_t** places : {&encoded_, &second_encoded_, &positions_, &learned_})
+      *places = ctx_.arena.allocate<int64_t>(n_tokens_);
     at = 0;
     for (const Sequence& s : sequences_) {
       const int64_t n = std::ssize(s.tokens);
-      if (s.cache == nullptr) {
-        for (int64_t t = 0; t < n; ++t) encoded_[at + t] = second_encoded_[at + t] = learned_[at + t] = t;
-      } else {
-        const bool second = !s.cache->second_encoded().empty();
-        const std::span<const int64_t> first = s.cache->encoded();
-        std::copy_n(first.begin(), n, encoded_ + at);
-        std::copy_n(second ? s.cache->second_encoded().begin() : first.begin(), n, second_encoded_ + at);
-        std::copy_n(s.cache->learned().begin(), n, learned_ + at);
-        any_second = any_second || second;
+      const int64_t begin = s.cache == nullptr ? 0 : s.cache->length();
+      for (int64_t t = 0; t < n; ++t) positions_[at + t] = begin + t;
+      const int64_t *first = positions_ + at, *second = first, *learned = first;
+      if (s.cache != nullptr) {
+        first = s.cache->encoded().data();
+        learned = s.cache->learned().data();
+        any_second_ = any_second_ || !s.cache->second_encoded().empty();
+        second = s.cache->second_encoded().empty() ? first : s.cache->second_encoded().data();
       }
+      std::copy_n(first, n, encoded_ + at);
+      std::copy_n(second, n, second_encoded_ + at);
+      std::copy_n(learned, n, learned_ + at);
       at += n;
     }
-    if (config_.position != PositionType::kRope) return;
-    first_ = tables(encoded_);
-    if (any_second) second_ = tables(second_encoded_);
+  }
+
+  // The angles for each rope of the model, by the policy's places and by the tokens' own positions, as far as
+  // layers ask for them.
+  void make_rotations() {
+    const int64_t n_ropes = std::ssize(config_.ropes);
+    rotations_ = ctx_.arena.allocate<Rotation>(2 * n_ropes);
+    std::uninitialized_fill_n(rotations_, 2 * n_ropes, Rotation{});
+    for (int64_t l = 0; l < config_.n_layers; ++l) {
+      const LayerSpec& layer = config_.layer(l);
+      if (layer.rope == LayerSpec::kNoRope) continue;
+      Rotation& r = rotations_[2 * layer.rope + (layer.window > 0 ? 1 : 0)];
+      if (r.rope != nullptr) continue;
+      r.rope = config_.rope_of(l);
+      r.first = tables(*r.rope, layer.window > 0 ? positions_ : encoded_);
+      if (any_second_ && layer.window == 0) r.second = tables(*r.rope, second_encoded_);
+    }
+    if (any_second_ && n_ropes > 0) second_q_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
+  }
+  const Rotation* rotation_of(int64_t l) const {
+    const LayerSpec& layer = config_.layer(l);
+    if (layer.rope == LayerSpec::kNoRope) return nullptr;
+    return &rotations_[2 * layer.rope + (layer.window > 0 ? 1 : 0)];
   }
 
   void set_slopes() {
@@ -139,35 +167,46 @@ class Pass {
   }
 
   // How the tokens of a text of this length are rotated; only the type "dynamic" looks at the length.
-  ops::RopeSpec rope_of(int64_t length) const {
-    const RopeConfig& rope = config_.ropes.front();
+  ops::RopeSpec rope_of(const RopeConfig& rope, int64_t length) const {
     if (!rope.dynamic) return {rope.inv_freq, rope.pairing, rope.attention_factor};
     auto* inv_freq = ctx_.arena.allocate<double>(std::ssize(rope.inv_freq));
     rope.frequencies(length, inv_freq);
     return {{inv_freq, rope.inv_freq.size()}, rope.pairing, rope.attention_factor};
   }
 
-  RopeTables tables(const int64_t* places) const {
-    if (!config_.ropes.front().dynamic)
-      return ops::rope_tables(ctx_, rope_of(0), {places, static_cast<size_t>(n_tokens_)});
-    const int64_t n_freq = std::ssize(config_.ropes.front().inv_freq);
+  RopeTables tables(const RopeConfig& rope, const int64_t* places) const {
+    if (!rope.dynamic)
+      return ops::rope_tables(ctx_, rope_of(rope, 0), {places, static_cast<size_t>(n_tokens_)});
+    const int64_t n_freq = std::ssize(rope.inv_freq);
     auto* cos = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
     auto* sin = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
     int64_t at = 0;
     for (const Sequence& s : sequences_) {  // each has frequencies of its own
-      const ops::RopeSpec rope = rope_of(text_length(s));
-      rope_tables(ctx_, rope.inv_freq, {places + at, s.tokens.size()}, cos + at * n_freq, sin + at * n_freq,
-                  rope.factor);
+      const ops::RopeSpec own = rope_of(rope, text_length(s));
+      rope_tables(ctx_, own.inv_freq, {places + at, s.tokens.size()}, cos + at * n_freq, sin + at * n_freq,
+                  own.factor);
       at += std::ssize(s.tokens);
     }
     return {n_freq, cos, sin};
   }
 
+  // How each layer rotates keys that move.
+  std::span<const ops::RopeSpec> layer_ropes(int64_t length) const {
+    const int64_t n_ropes = std::ssize(config_.ropes);
+    auto* specs = ctx_.arena.allocate<ops::RopeSpec>(n_ropes);
+    for (int64_t k = 0; k < n_ropes; ++k) specs[k] = rope_of(config_.ropes[static_cast<size_t>(k)], length);
+    auto* ropes = ctx_.arena.allocate<ops::RopeSpec>(config_.n_layers);
+    for (int64_t l = 0; l < config_.n_layers; ++l) {
+      const int64_t k = config_.layer(l).rope;
+      ropes[l] = k == LayerSpec::kNoRope ? ops::RopeSpec() : specs[k];
+    }
+    return {ropes, static_cast<size_t>(config_.n_layers)};
+  }
+
   void end_chunks() const {
-    if (config_.position != PositionType::kRope) return ops::end_chunks(ctx_, {}, cached_);
-    if (!config_.ropes.front().dynamic) return ops::end_chunks(ctx_, rope_of(0), cached_);
+    if (config_.dynamic_rope() == nullptr) return ops::end_chunks(ctx_, layer_ropes(0), cached_);
     for (const ops::CachedRows& rows : cached_)
-      ops::end_chunks(ctx_, rope_of(rows.cache->policy().rope_length), {&rows, 1});
+      ops::end_chunks(ctx_, layer_ropes(rows.cache->policy().rope_length), {&rows, 1});
   }
 
   void embed_tokens(const Matrix& x) const {
@@ -179,6 +218,7 @@ class Pass {
     }
     const auto n = static_cast<size_t>(n_tokens_);
     ops::embed(ctx_, weights_.token_embedding, {ids, n}, x);
+    if (config_.embed_scale != 1) ops::scale(ctx_, x, static_cast<float>(config_.embed_scale));
     if (config_.position == PositionType::kLearned)
       ops::embed(ctx_, weights_.position_embedding, {learned_, n}, x, /*accumulate=*/true);
   }
@@ -186,49 +226,76 @@ class Pass {
   // One transformer layer, by the block's type (model/config.h):
   //   sequential:      x += attention(norm1(x)); x += mlp(norm2(x))
   //   parallel:        x += attention(norm1(x)) + mlp(norm2(x)); shared: norm1 for both
-  // The second norm of a parallel block therefore reads x before the attention's output is added.
+  // The second norm of a parallel block therefore reads x before the attention's output is added. Layers
+  // without norms before read x itself; those with norms after add post_norm(attention(...)).
   void block(int64_t l, const Matrix& x) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(l)];
     const ScratchScope scope(ctx_);
-    ops::norm(ctx_, x, norm_operands(w.norm1), normed_);
+    read_residual(w.norm1, x);
     attend(l, w);
     if (config_.block == BlockType::kSequential) {
-      add_projection(w.attention_out, attended_, x);
+      add_projection(w.attention_out, w.post_norm1, attended_, x);
       second_norm(w, x);
     } else {
       if (config_.block == BlockType::kParallel) second_norm(w, x);
-      add_projection(w.attention_out, attended_, x);
+      add_projection(w.attention_out, w.post_norm1, attended_, x);
     }
     mlp(w, x);
   }
 
-  void second_norm(const LayerWeights& w, const Matrix& x) {
-    if (ctx_.tape != nullptr) normed_ = allocate(ctx_, n_tokens_, config_.hidden_size);
-    ops::norm(ctx_, x, norm_operands(w.norm2), normed_);
+  // normed = norm(x), or x. (A copy: x changes before a tape's backward pass reads it.)
+  void read_residual(const Norm& norm, const Matrix& x) const {
+    if (norm.weight != nullptr) {
+      ops::norm(ctx_, x, norm_operands(norm), normed_);
+    } else {
+      ops::copy(ctx_, x, normed_);
+    }
   }
 
-  // x += from W^T + b
-  void add_projection(const Linear& w, const Matrix& from, const Matrix& x) const {
-    const LinearPart part{&w.weight, w.bias, x, /*accumulate=*/true};
+  void second_norm(const LayerWeights& w, const Matrix& x) {
+    if (ctx_.tape != nullptr) normed_ = allocate(ctx_, n_tokens_, config_.hidden_size);
+    read_residual(w.norm2, x);
+  }
+
+  // x += from W^T + b, or x += post_norm(from W^T + b)
+  void add_projection(const Linear& w, const Norm& post_norm, const Matrix& from, const Matrix& x) const {
+    const bool plain = post_norm.weight == nullptr;
+    const ScratchScope scope(ctx_);
+    const Matrix to = plain ? x : allocate(ctx_, n_tokens_, config_.hidden_size);
+    const LinearPart part{&w.weight, w.bias, to, /*accumulate=*/plain};
     ops::linear(ctx_, from, {&part, 1});
+    if (plain) return;
+    ops::norm(ctx_, to, norm_operands(post_norm), to);
+    ops::add(ctx_, x, to);
   }
 
   // x += down(f(up(normed))), or x += down(f(gate(normed)) * up(normed)).
   void mlp(const LayerWeights& w, const Matrix& x) const {
-    const Linear& last = w.mlp_in.back();
-    const Matrix up = allocate(ctx_, n_tokens_, last.weight.n_out);
+    const int64_t n = config_.intermediate_size;
+    const auto part = [](const Linear& linear, const Matrix& to) {
+      return LinearPart{&linear.weight, linear.bias, to};
+    };
     if (!config_.gated_mlp) {
-      const LinearPart part{&last.weight, last.bias, up};
-      ops::linear(ctx_, normed_, {&part, 1});
+      const Matrix up = allocate(ctx_, n_tokens_, n);
+      const LinearPart one = part(w.mlp_in[0], up);
+      ops::linear(ctx_, normed_, {&one, 1});
       ops::activate(ctx_, config_.activation, up);
-      add_projection(w.mlp_down, up, x);
-      return;
+      return add_projection(w.mlp_down, w.post_norm2, up, x);
     }
-    const Matrix gate = allocate(ctx_, n_tokens_, up.n_cols);
-    const LinearPart parts[] = {{&w.mlp_in[0].weight, w.mlp_in[0].bias, gate}, {&last.weight, last.bias, up}};
-    ops::linear(ctx_, normed_, parts);
+    Matrix gate, up;
+    if (w.mlp_in.size() == 1) {  // rows of [gate | up]
+      const Matrix both = allocate(ctx_, n_tokens_, 2 * n);
+      gate = both.columns(0, n), up = both.columns(n, n);
+      const LinearPart one = part(w.mlp_in[0], both);
+      ops::linear(ctx_, normed_, {&one, 1});
+    } else {
+      up = allocate(ctx_, n_tokens_, n);
+      gate = allocate(ctx_, n_tokens_, n);
+      const LinearPart parts[] = {part(w.mlp_in[0], gate), part(w.mlp_in[1], up)};
+      ops::linear(ctx_, normed_, parts);
+    }
     ops::activate_gated(ctx_, config_.activation, gate, up);
-    add_projection(w.mlp_down, gate, x);
+    add_projection(w.mlp_down, w.post_norm2, gate, x);
   }
 
   // attended [n_tokens, n_heads * head_dim] = softmax(scale q k^T) v of every sequence over its own keys.
@@ -241,18 +308,33 @@ class Pass {
       parts[k] = {&part.weight, part.bias, qkv_.columns(part.out_offset, part.weight.n_out)};
     }
     ops::linear(ctx_, normed_, std::span(parts, w.qkv.size()));
-    if (first_.cos != nullptr) {  // queries and keys, in place
+    norm_queries_and_keys(l, w);
+    if (const Rotation* r = rotation_of(l)) {  // queries and keys, in place
       ops::rope(ctx_, {.q = queries(qkv_),
                        .k = keys(),
                        .n_rows = n_tokens_,
-                       .pairing = config_.ropes.front().pairing,
-                       .first = first_,
-                       .second = second_,
+                       .pairing = r->rope->pairing,
+                       .first = r->first,
+                       .second = r->second,
                        .second_q = queries(second_q_)});
     }
     if (probe_ != nullptr) show_probe(l);
     attend_to_patterns(l);
     attend_to_caches(l);
+  }
+
+  void norm_queries_and_keys(int64_t l, const LayerWeights& w) const {
+    const QkNorm kind = config_.layer(l).qk_norm;
+    if (kind == QkNorm::kHead) {
+      ops::norm_heads(ctx_, queries(qkv_), n_tokens_, norm_operands(w.q_norm));
+      ops::norm_heads(ctx_, keys(), n_tokens_, norm_operands(w.k_norm));
+    } else if (kind == QkNorm::kRow) {
+      const int64_t d = config_.head_dim;
+      const Matrix q = qkv_.columns(0, config_.n_heads * d);
+      const Matrix k = qkv_.columns(config_.qkv.k_offset * d, config_.n_kv_heads * d);
+      ops::norm(ctx_, q, norm_operands(w.q_norm), q);
+      ops::norm(ctx_, k, norm_operands(w.k_norm), k);
+    }
   }
 
   // Where the heads lie in a QKV row (QkvLayout counts in head_dims) and in a row of the attention's output.
@@ -303,13 +385,15 @@ class Pass {
   // The others: to what their caches keep, after the chunk's own keys and values have entered.
   void attend_to_caches(int64_t l) const {
     if (cached_.empty()) return;
+    const Rotation* r = rotation_of(l);
+    const bool second = r != nullptr && r->second.cos != nullptr;
     ops::cached_attend(ctx_,
                        {.layer = l,
                         .scale = scale(l),
                         .q = queries(qkv_),
                         .k = keys(),
                         .v = values(),
-                        .second_q = queries(second_q_),
+                        .second_q = second ? queries(second_q_) : Heads(),
                         .out = attended_heads(),
                         .alibi_slopes = slopes_},
                        cached_);
@@ -336,14 +420,16 @@ class Pass {
   bool replay_layers_;
   int64_t n_tokens_ = 0;
   std::span<const ops::CachedRows> cached_{};  // of the sequences that have a cache
-  int64_t* encoded_ = nullptr;                 // [n_tokens]
-  int64_t* second_encoded_ = nullptr;          // [n_tokens]
+  int64_t* encoded_ = nullptr;                 // [n_tokens] the policy's places
+  int64_t* second_encoded_ = nullptr;          // [n_tokens] KvCache::second_encoded(), or encoded_
+  int64_t* positions_ = nullptr;               // [n_tokens] in the text
   int64_t* learned_ = nullptr;                 // [n_tokens]
+  bool any_second_ = false;                    // a cache has second places
   const float* slopes_ = nullptr;              // [n_heads]; null: no ALiBi
-  RopeTables first_, second_;  // of encoded_ and second_encoded_; without data: no rotary positions
-  Matrix normed_;              // [n_tokens, hidden_size] what a layer's matrices read
-  Matrix qkv_, second_q_;      // [n_tokens, qkv_dim]; of second_q only the queries are used
-  Matrix attended_;            // [n_tokens, n_heads * head_dim]
+  Rotation* rotations_ = nullptr;              // [ropes][by the policy's places, by positions]
+  Matrix normed_;                              // [n_tokens, hidden_size] what a layer's matrices read
+  Matrix qkv_, second_q_;                      // [n_tokens, qkv_dim]; of second_q only the queries are used
+  Matrix attended_;                            // [n_tokens, n_heads * head_dim]
 };
 
 // The largest place that the sequence's new tokens take in the position encoding.
@@ -366,7 +452,16 @@ Decoder::Decoder(ModelConfig config, ModelWeights weights)
     : config_(std::move(config)), weights_(std::move(weights)) {}
 
 KvLayout Decoder::kv_layout(DType type) const {
-  return {config_.n_layers, config_.n_kv_heads, config_.head_dim, type};
+  return {config_.n_layers, config_.n_kv_heads, config_.head_dim, type, config_.own_windows()};
+}
+
+// A layer's own window is in its pattern already (Policy::rule).
+void Decoder::check_patterns(const Sequence& s) const {
+  for (int64_t l = 0; l < config_.n_layers; ++l) {
+    const int64_t window = config_.layer(l).window;
+    const Pattern& p = s.patterns[s.patterns.size() == 1 ? 0 : static_cast<size_t>(l)];
+    SEPLLM_CHECK(window == 0 || (p.window <= window && p.n_initial == 0 && p.extra.empty()));
+  }
 }
 
 void Decoder::check(std::span<const Sequence> sequences) const {
@@ -382,6 +477,7 @@ void Decoder::check(std::span<const Sequence> sequences) const {
                      .got = std::to_string(s.tokens[t])});
       }
     }
+    if (s.cache == nullptr) check_patterns(s);
     check_place(last_place(s), text_length(s));
     if (s.cache != nullptr) s.cache->make_room(s.tokens);
   }

@@ -73,6 +73,7 @@ class Decoder {
 
  private:
   void check_place(int64_t place, int64_t text_length) const;
+  void check_patterns(const Sequence& sequence) const;
 
   ModelConfig config_;
   ModelWeights weights_;

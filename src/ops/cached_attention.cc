@@ -64,22 +64,43 @@ AttentionSequence keys_of(const Context& ctx, int64_t layer, const CachedRows& s
   out.first_position = cache.length();
   out.kv_type = cache.layout().type;
   out.spans = {copy, spans.size()};
-  out.encoded = cache.encoded().data();
-  if (!cache.second_encoded().empty()) out.second_encoded = cache.second_encoded().data();
+  out.encoded = cache.encoded(layer).data();
+  if (!cache.second_encoded(layer).empty()) out.second_encoded = cache.second_encoded(layer).data();
   return out;
 }
 
 bool same(SlotRef a, SlotRef b) { return a.band == b.band && a.index == b.index; }
 
-// The angles of every move, or none where keys are not rotated.
-RopeTables tables_of(const Context& ctx, const RopeSpec& rope, std::span<const Move> moves) {
-  if (!rope.rotates()) return {};
-  const int64_t n = std::ssize(moves);
-  auto* by = ctx.arena.allocate<int64_t>(n);
-  std::transform(moves.begin(), moves.end(), by, [](const Move& move) { return move.rotate_by; });
-  // (Keys in a cache have been multiplied by the factor already.)
-  return rope_tables(ctx, {rope.inv_freq, rope.pairing}, {by, moves.size()});
-}
+// By how much each move turns keys, for each layer's rope. Layers with the same frequencies share tables.
+class MoveAngles {
+ public:
+  MoveAngles(const Context& ctx, std::span<const RopeSpec> ropes, std::span<const Move> moves)
+      : ropes_(ropes), tables_(ctx.arena.allocate<RopeTables>(std::ssize(ropes))) {
+    const int64_t n = std::ssize(moves);
+    auto* by = ctx.arena.allocate<int64_t>(n);
+    std::transform(moves.begin(), moves.end(), by, [](const Move& move) { return move.rotate_by; });
+    for (size_t l = 0; l < ropes.size(); ++l) {
+      size_t same = 0;
+      while (ropes[same].inv_freq.data() != ropes[l].inv_freq.data()) ++same;
+      // (Keys in a cache have been multiplied by the factor already.)
+      tables_[l] = same < l ? tables_[same]
+                   : ropes[l].rotates()
+                       ? rope_tables(ctx, {ropes[l].inv_freq, ropes[l].pairing}, {by, moves.size()})
+                       : RopeTables();
+    }
+  }
+  const RopeSpec& rope(int64_t layer) const { return ropes_[index(layer)]; }
+  const RopeTables& tables(int64_t layer) const { return tables_[index(layer)]; }
+  bool any() const {
+    return std::any_of(ropes_.begin(), ropes_.end(), [](const RopeSpec& r) { return r.rotates(); });
+  }
+
+ private:
+  size_t index(int64_t layer) const { return ropes_.size() == 1 ? 0 : static_cast<size_t>(layer); }
+
+  std::span<const RopeSpec> ropes_;
+  RopeTables* tables_;
+};
 
 }  // namespace
 
@@ -107,32 +128,36 @@ void cached_attend(const Context& ctx, const CachedAttentionOperands& o, std::sp
                   .sequences = {sequences, rows.size()}});
 }
 
-void end_chunks(const Context& ctx, const RopeSpec& rope, std::span<const CachedRows> rows) {
-  for (const CachedRows& s : rows) carry_out_moves(ctx, rope, s.cache->end_chunk(), s.cache);
+void end_chunks(const Context& ctx, std::span<const RopeSpec> ropes, std::span<const CachedRows> rows) {
+  for (const CachedRows& s : rows) carry_out_moves(ctx, ropes, s.cache->end_chunk(), s.cache);
 }
 
-void carry_out_moves(const Context& ctx, const RopeSpec& rope, std::span<const Move> moves, KvCache* cache) {
+void carry_out_moves(const Context& ctx, std::span<const RopeSpec> ropes, std::span<const Move> moves,
+                     KvCache* cache) {
   if (moves.empty()) return;
   const Arena::Scope scope(ctx.arena);
-  const RopeTables tables = tables_of(ctx, rope, moves);
   const KvLayout& layout = cache->layout();
+  const MoveAngles angles(ctx, ropes, moves);
   float* scratch = nullptr;  // [threads, head_dim]
-  if (rope.rotates() && layout.type == DType::kI8)
+  if (angles.any() && layout.type == DType::kI8)
     scratch = ctx.arena.allocate<float>(ctx.pool.size() * layout.head_dim);
   ctx.pool.parallel_for(layout.n_layers * layout.n_kv_heads, [&](int64_t task, int thread) {
     const int64_t layer = task / layout.n_kv_heads;
     const int64_t head = task % layout.n_kv_heads;
+    if (!cache->compresses(layer)) return;
+    const RopeSpec& rope = angles.rope(layer);
+    const RopeTables& tables = angles.tables(layer);
     for (size_t k = 0; k < moves.size(); ++k) {
       const Move& move = moves[k];
       if (!same(move.from, move.to)) cache->copy_row(layer, head, move.from, move.to);
       if (!rope.rotates() || move.rotate_by == 0) continue;
       void* key = cache->key_row(layer, head, move.to);
-      const RopeTables angles = tables.from(static_cast<int64_t>(k));
+      const RopeTables by = tables.from(static_cast<int64_t>(k));
       if (layout.type == DType::kI8) {
         rope_rotate_quantized(static_cast<int8_t*>(key), cache->key_scale(layer, head, move.to),
-                              layout.head_dim, rope.pairing, angles, scratch + thread * layout.head_dim);
+                              layout.head_dim, rope.pairing, by, scratch + thread * layout.head_dim);
       } else {
-        rope_rotate_stored(layout.type, key, rope.pairing, angles);
+        rope_rotate_stored(layout.type, key, rope.pairing, by);
       }
     }
   });

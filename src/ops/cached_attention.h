@@ -5,7 +5,7 @@
 //   for each layer:
 //     rope(...)                                  by KvCache::encoded(), where positions are rotary
 //     cached_attend(ctx, operands, rows);        keys and values enter the caches; queries attend
-//   end_chunks(ctx, rope_spec, rows);            compressions: rows move, and keys rotate with them
+//   end_chunks(ctx, ropes, rows);                compressions: rows move, and keys rotate with them
 #pragma once
 
 #include <cstdint>
@@ -48,12 +48,20 @@ struct CachedAttentionOperands {
 void cached_attend(const Context& ctx, const CachedAttentionOperands& operands,
                    std::span<const CachedRows> rows);
 
-// KvCache::end_chunk for every sequence, and its moves. `rope`: how keys were rotated, or without
-// frequencies.
-void end_chunks(const Context& ctx, const RopeSpec& rope, std::span<const CachedRows> rows);
+// KvCache::end_chunk for every sequence, and its moves. `ropes`: how keys were rotated, or without
+// frequencies; one for all layers, or one for each.
+void end_chunks(const Context& ctx, std::span<const RopeSpec> ropes, std::span<const CachedRows> rows);
+inline void end_chunks(const Context& ctx, const RopeSpec& rope, std::span<const CachedRows> rows) {
+  end_chunks(ctx, {&rope, 1}, rows);
+}
 
-// The part of end_chunks that changes keys and values: in every layer and kv head, in order, rows are copied
-// from slot to slot, and keys rotated by the distance that they moved.
-void carry_out_moves(const Context& ctx, const RopeSpec& rope, std::span<const Move> moves, KvCache* cache);
+// The part of end_chunks that changes keys and values: in every layer that moves rows and in every kv head,
+// in order, rows are copied from slot to slot, and keys rotated by the distance that they moved.
+void carry_out_moves(const Context& ctx, std::span<const RopeSpec> ropes, std::span<const Move> moves,
+                     KvCache* cache);
+inline void carry_out_moves(const Context& ctx, const RopeSpec& rope, std::span<const Move> moves,
+                            KvCache* cache) {
+  carry_out_moves(ctx, {&rope, 1}, moves, cache);
+}
 
 }  // namespace sepllm::ops

@@ -380,13 +380,21 @@ TEST(CachedAttention, CachesOfAnotherShapeAreRefused) {
                CheckFailure);
 }
 
+// Its caches compress, and have no initial tokens: all rows lie in the band.
+Policy all_in_the_band() {
+  Policy policy;
+  policy.kind = PolicyKind::kSepStream;
+  policy.init = 0;
+  return policy;
+}
+
 TEST(Moves, CopiesRowsAndRotatesKeysByTheDistance) {
   ThreadPool pool(2);
   Arena arena;
   const Context ctx{pool, arena};
   const std::vector<double> inv_freq = {1.0, 0.25};
   const ops::RopeSpec rope{inv_freq, RopePairing::kHalf};
-  KvCache cache({2, 2, 4, DType::kF32}, Policy{}, TokenSet(4));
+  KvCache cache({2, 2, 4, DType::kF32}, all_in_the_band(), TokenSet(4));
   const std::vector<int32_t> tokens(4, 1);
   cache.begin_chunk(tokens);
   for (int64_t layer = 0; layer < 2; ++layer) {
@@ -425,7 +433,7 @@ TEST(Moves, Int8RowsKeepTheirScales) {
   const Context ctx{pool, arena};
   const std::vector<double> inv_freq = {1.0, 0.25};
   const ops::RopeSpec rope{inv_freq, RopePairing::kHalf};
-  KvCache cache({2, 2, 5, DType::kI8}, Policy{}, TokenSet(4));
+  KvCache cache({2, 2, 5, DType::kI8}, all_in_the_band(), TokenSet(4));
   const std::vector<int32_t> tokens(4, 1);
   cache.begin_chunk(tokens);
   const auto stored = [](int64_t layer, int64_t head, int64_t slot, int64_t d) {

@@ -73,15 +73,20 @@ Matrix Learner::forward(const Context& ctx, std::span<const Sample> samples) {
   const size_t length = samples[0].tokens.size() - 1;
   patterns_of_samples_.clear();
   sequences_.clear();
-  // Layers with the same window share a pattern where all do.
-  const bool alike = patterns_.policy.layer_window.empty();
-  const int64_t per_sample = alike ? 1 : n_layers;
+  // Layers of the same rule share a pattern where all do.
+  const auto rule_of = [&](int64_t l) {
+    return patterns_.policy.rule(l, n_layers, spec_.config.layer(l).window);
+  };
+  int64_t per_sample = 1;
+  for (int64_t l = 1; l < n_layers && per_sample == 1; ++l) {
+    if (rule_of(l) != rule_of(0)) per_sample = n_layers;
+  }
   for (const Sample& s : samples) {
     SEPLLM_CHECK(s.tokens.size() == length + 1);
     for (int64_t l = 0; l < per_sample; ++l) {
-      patterns_of_samples_.push_back(patterns_.policy.pattern(
-          s.tokens.data(), static_cast<int64_t>(length), patterns_.separators, l, n_layers,
-          patterns_.document_mask ? s.document_starts : std::vector<int64_t>{}));
+      patterns_of_samples_.push_back(
+          rule_of(l).pattern(s.tokens.data(), static_cast<int64_t>(length), patterns_.separators,
+                             patterns_.document_mask ? s.document_starts : std::vector<int64_t>{}));
     }
   }
   for (size_t k = 0; k < samples.size(); ++k) {

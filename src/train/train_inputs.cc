@@ -53,8 +53,8 @@ void check_model(const TrainConfig& c, TrainInputs* inputs) {
         ErrorCode::kInvalidArgument, "seq_length is larger than the model's learned positions",
         {.expected = fmt::format("at most {}", model.max_positions), .got = std::to_string(c.seq_length)});
   }
-  c.policy.policy.validate_layers(model.n_layers);
-  if (c.later_policy_step > 0) c.later_policy.policy.validate_layers(model.n_layers);
+  c.policy.policy.validate_layers(model.n_layers, model.own_windows());
+  if (c.later_policy_step > 0) c.later_policy.policy.validate_layers(model.n_layers, model.own_windows());
 }
 
 // An id outside the vocabulary is to be found now, not at the first validation.

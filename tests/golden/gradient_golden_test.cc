@@ -66,9 +66,10 @@ class GradientGolden : public testing::TestWithParam<std::string> {
     const std::span<const int32_t> ids = golden_.ints("ids");
     const Policy policy = golden_policy(settings);
     std::vector<Pattern> out;
-    for (int64_t l = 0; l < trainee.spec.config.n_layers; ++l) {
-      out.push_back(policy.pattern(ids.data(), static_cast<int64_t>(ids.size()) - 1, separators, l,
-                                   trainee.spec.config.n_layers));
+    const ModelConfig& c = trainee.spec.config;
+    for (int64_t l = 0; l < c.n_layers; ++l) {
+      out.push_back(policy.rule(l, c.n_layers, c.layer(l).window)
+                        .pattern(ids.data(), static_cast<int64_t>(ids.size()) - 1, separators));
     }
     return out;
   }

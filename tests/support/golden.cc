@@ -85,8 +85,8 @@ std::vector<Pattern> Runner::patterns(std::span<const int32_t> tokens, const Pol
   const int64_t n_layers = decoder_.config().n_layers;
   std::vector<Pattern> out;
   for (int64_t l = 0; l < n_layers; ++l)
-    out.push_back(
-        policy.pattern(tokens.data(), static_cast<int64_t>(tokens.size()), separators, l, n_layers));
+    out.push_back(policy.rule(l, n_layers, decoder_.config().layer(l).window)
+                      .pattern(tokens.data(), static_cast<int64_t>(tokens.size()), separators));
   return out;
 }
 

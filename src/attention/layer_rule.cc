@@ -1,0 +1,30 @@
+#include "attention/layer_rule.h"
+
+#include <utility>
+
+#include "base/check.h"
+
+namespace sepllm {
+
+bool LayerRule::stays(int64_t position, int32_t token, const TokenSet& separators) const {
+  if (position < init) return true;
+  if (keeps == Keeps::kSeparators) return separators.contains(token);
+  return keeps == Keeps::kInterval && (position - init + 1) % interval == 0;
+}
+
+Pattern LayerRule::pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet& separators,
+                           std::vector<int64_t> document_starts) const {
+  SEPLLM_CHECK(!streams);
+  Pattern out{.n_initial = init, .window = window, .document_starts = std::move(document_starts)};
+  if (keeps == Keeps::kNothing) return out;
+  int64_t start = 0;  // of j's document
+  auto next = out.document_starts.begin();
+  for (int64_t j = 0; j < n_tokens; ++j) {
+    for (; next != out.document_starts.end() && *next <= j; ++next) start = *next;
+    // (The first `init` of each document are the pattern's initial ones.)
+    if (j - start >= init && stays(j - start, tokens[j], separators)) out.extra.push_back(j);
+  }
+  return out;
+}
+
+}  // namespace sepllm

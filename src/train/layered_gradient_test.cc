@@ -1,0 +1,78 @@
+// Gradients of a model whose layers differ in all that they may differ in, by finite differences.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "base/rng.h"
+#include "tests/support/layered_model.h"
+#include "train/learner.h"
+
+namespace sepllm {
+namespace {
+
+void draw(Parameters* parameters) {
+  uint64_t stream = 0;
+  for (const ParameterInfo& p : parameters->list()) {
+    const Rng rng(11, stream++);
+    // (Norms multiply by 1 + weight.)
+    const double deviation = p.decays ? 1 / std::sqrt(static_cast<double>(p.shape.back())) : 0.2;
+    float* values = parameters->values(p);
+    for (int64_t i = 0; i < p.size; ++i)
+      values[i] = static_cast<float>(deviation * rng.normal(static_cast<uint64_t>(i)));
+  }
+}
+
+TEST(LayeredGradient, AgreesWithFiniteDifferences) {
+  constexpr int64_t kTokens = 24;
+  ThreadPool pool(2);
+  const ModelSpec spec = test::layered_spec();
+  Learner learner(spec, pool);
+  TokenSet separators(spec.config.vocab_size);
+  for (int32_t id = 0; id < 60; ++id) separators.insert(id);
+  Policy policy;
+  policy.kind = PolicyKind::kSep;
+  policy.init = 2;
+  policy.window = 6;
+  learner.set_patterns({policy, separators, /*document_mask=*/true});
+  draw(&learner.parameters());
+  Sample sample;
+  const Rng rng(2);
+  for (int64_t t = 0; t <= kTokens; ++t) sample.tokens.push_back(static_cast<int32_t>(rng.bits(t) % 250));
+  sample.document_starts = {0, 11};
+
+  learner.clear_gradients();
+  const double loss = learner.accumulate({&sample, 1}, 1.0);
+  EXPECT_NEAR(loss, learner.evaluate({&sample, 1}), 1e-3);
+  const std::vector<float> gradients(learner.gradients().begin(), learner.gradients().end());
+  uint64_t stream = 100;
+  for (const ParameterInfo& p : learner.parameters().list()) {
+    const Rng direction(7, stream++);
+    float* values = learner.parameters().values(p);
+    const std::vector<float> old(values, values + p.size);
+    double slope = 0, norm = 0;
+    std::vector<double> v;
+    for (int64_t i = 0; i < p.size; ++i) v.push_back(direction.normal(static_cast<uint64_t>(i)));
+    for (const double x : v) norm += x * x;
+    const double step = 0.01 / std::sqrt(norm) * (p.decays ? 1 : 2);
+    const auto moved = [&](double by) {
+      float* to = learner.parameters().values(p);
+      for (size_t i = 0; i < v.size(); ++i) to[i] = static_cast<float>(old[i] + by * v[i]);
+      return learner.evaluate({&sample, 1});
+    };
+    for (size_t i = 0; i < v.size(); ++i) slope += v[i] * gradients[static_cast<size_t>(p.offset) + i];
+    const double difference = (moved(step) - moved(-step)) / (2 * step);
+    moved(0);
+    const double scale = std::sqrt(norm) * 0.05;  // what rounding may come to
+    EXPECT_NEAR(slope, difference, 0.02 * std::abs(slope) + scale) << p.name;
+    EXPECT_GT(std::abs(slope), 0) << p.name;
+  }
+  // Activations that are made again give the same.
+  learner.set_replay_layers(true);
+  learner.clear_gradients();
+  learner.accumulate({&sample, 1}, 1.0);
+  EXPECT_TRUE(std::equal(gradients.begin(), gradients.end(), learner.gradients().begin()));
+}
+
+}  // namespace
+}  // namespace sepllm
