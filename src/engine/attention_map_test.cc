@@ -19,6 +19,7 @@ ModelConfig small_config() {
   config.n_heads = 4;
   config.n_kv_heads = 2;
   config.head_dim = 3;
+  config.layers.resize(2);
   return config;
 }
 
@@ -72,14 +73,14 @@ TEST(AttentionMap, RowsAndSharesSumToOne) {
   }
 }
 
-TEST(AttentionMap, WeightsAreTheSoftmaxOfTheGroupsKeys) {
-  Fixture f;
+// The softmax over the keys that query 6 sees, the first of them `begin`, and zeros before them.
+void expect_softmax(Fixture& f, int64_t begin) {
   const AttentionMap map = f.run({0}, {3}, kTokens);
   // Head 3 of 4 reads kv head 1 of 2: columns 3..5 of the keys.
   const int64_t i = 6;
-  std::vector<double> scores;
+  std::vector<double> scores(static_cast<size_t>(begin));
   double total = 0;
-  for (int64_t j = 0; j <= i; ++j) {
+  for (int64_t j = begin; j <= i; ++j) {
     double s = 0;
     for (int64_t d = 0; d < 3; ++d) {
       s += static_cast<double>(f.q[static_cast<size_t>(i * 12 + 9 + d)]) *
@@ -91,6 +92,17 @@ TEST(AttentionMap, WeightsAreTheSoftmaxOfTheGroupsKeys) {
   for (int64_t j = 0; j <= i; ++j) {
     EXPECT_NEAR(static_cast<double>(map.maps()[0].at(i, j)), scores[static_cast<size_t>(j)] / total, 1e-6);
   }
+}
+
+TEST(AttentionMap, WeightsAreTheSoftmaxOfTheGroupsKeys) {
+  Fixture f;
+  expect_softmax(f, 0);
+}
+
+TEST(AttentionMap, ALayersOwnWindowHidesWhatLiesBeforeIt) {
+  Fixture f;
+  f.config.layers[0].window = 4;
+  expect_softmax(f, 3);
 }
 
 TEST(AttentionMap, SlopesFavourNearKeys) {
