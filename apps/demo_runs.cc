@@ -9,8 +9,8 @@
 namespace sepllm {
 namespace {
 
-// Full attention has no place beyond the limit it was trained for, and neither have learned positions that
-// are those of the text.
+// Full attention has no positions beyond the limit of its training; nor do learned positions that count the
+// text's tokens.
 bool within_limit_only(const ModelConfig& config, const Policy& policy) {
   return policy.kind == PolicyKind::kFull ||
          (config.position == PositionType::kLearned && policy.positions == PositionMode::kOriginal);
@@ -32,7 +32,7 @@ Scored score_first(const Model& model, const PolicySettings& settings, const Dem
     const auto at = static_cast<double>(so_far.tokens);
     out.curve.emplace_back(at, static_cast<double>(session.cache().held_bytes()));
     const int64_t n = so_far.predicted - before.predicted;
-    if (n + 1 >= plan.stretch) {  // (The first token of a text without BOS is not predicted.)
+    if (n + 1 >= plan.stretch) {  // The first token of a text without BOS is not predicted.
       out.perplexity.emplace_back(at, std::exp((so_far.nll_sum - before.nll_sum) / static_cast<double>(n)));
       before = so_far;
     }

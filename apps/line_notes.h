@@ -1,4 +1,4 @@
-// What `sepllm prepare` says of lines of its input that were not as they should be.
+// What `sepllm prepare` reports about faulty lines of its input.
 #pragma once
 
 #include <string>
@@ -7,10 +7,10 @@
 
 namespace sepllm {
 
-// For the Error where nothing else was there: how many lines were left out, and why; empty where none was.
+// For the Error if there was nothing but faulty lines: how many were left out, and why; empty if none was.
 std::string skipped_text(const LineNotes& lines);
 
-// Notes and warnings on standard error, each with a count and the first of its lines.
+// Writes notes and warnings to standard error, each with a count and the first of its lines.
 void say_of_lines(const LineNotes& lines);
 
 }  // namespace sepllm

@@ -1,4 +1,4 @@
-// What `train --dry-run` prints.
+// The text that `train --dry-run` prints.
 #pragma once
 
 #include <cstdint>
@@ -9,15 +9,16 @@
 
 namespace sepllm {
 
-// As measured here.
+// Facts measured on this machine.
 struct Surroundings {
-  int64_t program_bytes;  // what the program takes beside the run: code, tokenizer, buffers of BLAS
-  double gemm_rate;       // FLOP/s of all threads
+  // memory that the program takes in addition to the run: code, tokenizer, buffers of BLAS
+  int64_t program_bytes;
+  double gemm_rate;  // FLOP/s of all threads
   MemoryAtHand at_hand;
 };
 
-// Whether a run of this plan fits the memory at hand, of which `n_ranks` ranks take their parts: Error
-// (kOutOfRange) with the figures where it cannot, unless `only_planned`; a warning where it is tight.
+// Checks whether a run of this plan fits the memory at hand, shared by `n_ranks` ranks. Error (kOutOfRange)
+// with the figures if it does not, unless `only_planned`; a warning if it is tight.
 void check_plan_fits(const TrainPlan& plan, int n_ranks, const MemoryAtHand& at_hand, bool only_planned);
 
 void print_train_plan(const TrainConfig& config, const TrainPlan& plan, const Surroundings& here, bool json);

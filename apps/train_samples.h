@@ -1,4 +1,4 @@
-// Texts by a model in training.
+// Sample texts by a model in training.
 #pragma once
 
 #include <string>
@@ -12,13 +12,13 @@ namespace sepllm {
 
 class TextSampler {
  public:
-  // Error (kInvalidArgument) for an empty `sample_prompt` where the tokenizer has no token that a text could
-  // begin after.
+  // Error (kInvalidArgument) for an empty `sample_prompt` if the tokenizer has no token that a text could
+  // start after.
   TextSampler(Trainer& trainer, ThreadPool& pool);
 
   // `sample_prompt` and `sample_tokens` more tokens, drawn at `sample_temp` with the run's seed, under the
-  // policy of the trainer's step: the same text for the same parameters. A model whose logits are no numbers
-  // gives a remark instead.
+  // policy of the trainer's step: the same parameters give the same text. If the model's logits are not
+  // numbers, a remark is returned instead.
   std::string text();
 
  private:

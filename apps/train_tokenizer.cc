@@ -72,7 +72,7 @@ void train_tokenizer(const TokenizerTraining& training) {
   const InterruptGuard guard;
   int64_t text_bytes = 0;
   LineNotes lines;
-  train_bpe({}, training.bpe, [](int64_t) { return true; });  // wrong options before the long part
+  train_bpe({}, training.bpe, [](int64_t) { return true; });  // reports wrong options before the long part
   const std::vector<CountedWord> words = count_words(training, guard, &text_bytes, &lines);
   const double counting = seconds();
   TrainedBpe bpe;
@@ -85,7 +85,7 @@ void train_tokenizer(const TokenizerTraining& training) {
   }
   write_file_atomically(folder.path() + "/tokenizer.json", tokenizer_json_of(bpe));
   write_file_atomically(folder.path() + "/tokenizer_config.json", tokenizer_config_json_of(bpe));
-  load_tokenizer(folder.path());  // what was written can be read
+  load_tokenizer(folder.path());  // checks that the written files can be read
   folder.commit();
 
   say_of_lines(lines);

@@ -1,4 +1,4 @@
-// `sepllm prepare --train-tokenizer bpe`: a tokenizer from text.
+// `sepllm prepare --train-tokenizer bpe`: trains a tokenizer on text.
 #pragma once
 
 #include <cstdint>
@@ -9,22 +9,22 @@
 
 namespace sepllm {
 
-// The unit in which progress over files is shown.
+// The unit of progress over files.
 inline constexpr int64_t kMegabyte = 1'000'000;
 
 struct TokenizerTraining {
   std::vector<std::string> input;
   DocumentOptions documents;
   BpeTrainOptions bpe;
-  std::string out;  // folder
+  std::string out;  // the folder
   int n_threads = 1;
   bool json = false;
 };
 
-// Trains, writes the folder whole or not at all, and prints what it did.
+// Trains, writes the folder completely or not at all, and prints what it did.
 void train_tokenizer(const TokenizerTraining& training);
 
-// Of the files, on the disk, in units of 10^6 bytes; 0: not known.
+// The size of the files on the disk, in units of 10^6 bytes; 0: not known.
 int64_t total_megabytes(const std::vector<std::string>& files);
 
 }  // namespace sepllm

@@ -1,5 +1,5 @@
-// Attention over spans of keys, and whole sequences by a pattern. GFLOP/s on visible pairs, to be read
-// beside BM_Sgemm of the same run. One token per sequence: attention_decode_bench.
+// Attention over spans of keys, and of whole sequences by a pattern. GFLOP/s count visible pairs; compare
+// them with BM_Sgemm of the same run. For one token per sequence see attention_decode_bench.
 #include <cblas.h>
 
 #include <cmath>
@@ -101,7 +101,7 @@ BENCHMARK(BM_Prompt)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 
-// Whole sequences by a pattern, as training runs them. Backward is the backward half alone.
+// Whole sequences by a pattern, as training runs them. "Backward" is only the backward half.
 void run_pattern(benchmark::State& state, bool backward) {
   const bench::AttentionShape shape{state.range(0), state.range(2), state.range(3), state.range(4)};
   const Pattern pattern = book_pattern(shape.tokens, state.range(1));

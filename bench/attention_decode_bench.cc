@@ -1,6 +1,6 @@
 // Attention of one new token per sequence, over 256 MiB of keys and values. A decoding step is bound by
-// reading them: `bandwidth_share` is the bytes of K, V and their scales read per second, by what the machine
-// reads per second with as many threads (ReadProbe), both as medians of measurements taken in turns.
+// reading them: `bandwidth_share` is the bytes of K, V and their scales read per second, divided by what the
+// machine reads per second with as many threads (ReadProbe); both are medians of measurements taken in turns.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -15,7 +15,7 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kBytes = int64_t{256} << 20;  // of K and V
+constexpr int64_t kBytes = int64_t{256} << 20;  // of K and V together
 constexpr int64_t kHeads = 32;
 constexpr int kRounds = 7;
 
@@ -56,7 +56,7 @@ struct Cache {
   int64_t bytes = 0;
 };
 
-// n_sequences lengths between 1/8 and 15/8 of their mean, in no order.
+// n_sequences lengths between 1/8 and 15/8 of their mean, unordered.
 std::vector<int64_t> lengths_of(int64_t n_keys, int64_t n_sequences) {
   if (n_sequences == 1) return {n_keys};
   const int64_t mean = n_keys / n_sequences;

@@ -1,5 +1,5 @@
-// What the benchmarks share: a context of n threads, random operands, and the two rates that figures are
-// stated as shares of.
+// Shared by the benchmarks: a context of n threads, random operands, and the two rates that figures are
+// compared with.
 #pragma once
 
 #include <benchmark/benchmark.h>

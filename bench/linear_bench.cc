@@ -1,5 +1,5 @@
-// y = x W^T. Rows of one token are stated beside the read bandwidth, many rows beside the sgemm rate (the
-// first two rows of the output, same run).
+// y = x W^T. Compare rows of one token with the read bandwidth, and many rows with the sgemm rate (the first
+// two rows of the output, from the same run).
 #include <cblas.h>
 #include <hwy/highway.h>
 
@@ -9,7 +9,7 @@
 namespace sepllm {
 namespace {
 
-// The sum of 1 GiB, four streams a thread: what memory gives.
+// The sum of 1 GiB with four streams per thread: the read bandwidth of the memory.
 void BM_ReadBandwidth(benchmark::State& state) {
   constexpr int64_t kFloats = int64_t{1} << 28;
   bench::Threads t(static_cast<int>(state.range(0)));
@@ -57,7 +57,7 @@ void BM_Linear(benchmark::State& state) {
   bench::report_flops(state, 2.0 * static_cast<double>(n_rows * n_in * n_out));
   bench::report_bytes(state, static_cast<double>(n_in * n_out * dtype_size(type)));
 }
-// Decode: 16384 x 4096 does not fit any cache level below L3.
+// For decoding: 16384 x 4096 does not fit any cache level below L3.
 BENCHMARK(BM_Linear)
     ->ArgNames({"rows", "in", "out", "type", "transposed", "threads"})
     ->ArgsProduct({{1}, {4096}, {65536}, {0, 1, 2}, {0}, {1, 2}})

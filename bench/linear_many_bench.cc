@@ -1,5 +1,6 @@
-// y = x W^T for many rows, every type of weights, beside plain f32 sgemm of the same shape on as many threads
-// (each with its share of the outputs): `x sgemm` is the ratio, measured alternately in the same loop.
+// y = x W^T for many rows and every type of weights, compared with plain f32 sgemm of the same shape on as
+// many threads (each with its share of the outputs): `x sgemm` is the ratio, measured alternately in the same
+// loop.
 #include <cblas.h>
 
 #include <algorithm>

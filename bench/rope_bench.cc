@@ -33,7 +33,7 @@ void BM_Rotate(benchmark::State& state) {
   const auto pairing = state.range(1) != 0 ? RopePairing::kInterleaved : RopePairing::kHalf;
   bench::Threads t(1);
   const bench::Rows x(kRows, 64 * n_freq), cos(kRows, n_freq), sin(kRows, n_freq);
-  // A rotation by one angle again and again: the values stay bounded.
+  // Rotates by one angle again and again: the values stay bounded.
   std::fill_n(cos.matrix.data, kRows * n_freq, 0.6F);
   std::fill_n(sin.matrix.data, kRows * n_freq, 0.8F);
   const Heads heads{x.matrix.data, x.matrix.stride, HeadLayout::dense(32, 2 * n_freq)};

@@ -1,6 +1,6 @@
 // Encoding and decoding with SentencePiece and llama2.c tokenizers, in bytes of text per second. Real text
-// and vocabularies come from the folder in $SEPLLM_TEST_DATA; without it only the word without blanks is run,
-// on a vocabulary made here.
+// and vocabularies come from the folder in $SEPLLM_TEST_DATA; without it, only the word without blanks is
+// run, on a generated vocabulary.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 

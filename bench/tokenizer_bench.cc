@@ -1,5 +1,5 @@
 // Speed of the byte-level BPE tokenizers. SEPLLM_TEST_DATA: folder with tokenizers/; SEPLLM_BENCH_TEXT: a
-// file to encode, else a generated text. bytes_per_second is per core: one thread encodes.
+// file to encode; without it, a generated text. bytes_per_second is per core, because one thread encodes.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>

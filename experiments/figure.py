@@ -39,7 +39,7 @@ def number(v, top):
 
 def panel(top, height, title, series, from_zero=True, x_label="", x_low=0):
     """series: [(name, x values, y values[, dashed])]; y values that are None are left out. x_low: the left edge. Names of one panel stand in
-    its upper right corner, one below the other where they are many."""
+    its upper right corner, one below the other if there are many."""
     rows = [(s[0], s[1], s[2], len(s) > 3 and s[3]) for s in series]
     values = [v for _, _, row, _ in rows for v in row if v is not None]
     low, high = min(values), max(values)

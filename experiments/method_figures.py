@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The two drawings of the method, docs/figures/visibility.svg and docs/figures/blocks.svg, made of the definitions.
+"""The two drawings of the method, docs/figures/visibility.svg and docs/figures/blocks.svg, made from the definitions.
 
     experiments/method_figures.py [--to docs/figures]
 """

@@ -1,4 +1,4 @@
-"""What the experiments share: runs of `sepllm train`, calls of the program, numbers for people."""
+"""Shared by the experiments: runs of `sepllm train`, calls of the program, numbers for people."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def machine():
 
 
 def read_run(folder):
-    """{settings, parameters, steps: [metrics of a step]}, or None where the run is not finished."""
+    """{settings, parameters, steps: [metrics of a step]}, or None if the run is not finished."""
     if not os.path.isdir(os.path.join(folder, "model")):
         return None
     with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
@@ -37,7 +37,7 @@ def read_run(folder):
 
 
 def need_runs(runs, names):
-    """Those runs by name; None (and a line that says which is missing) where one is not finished."""
+    """The runs of these names; None (and a line that says which is missing) if one is not finished."""
     found = {name: read_run(os.path.join(runs, name)) for name in names}
     for name, run in found.items():
         if run is None:
@@ -52,7 +52,7 @@ def held_out(run):
 
 
 def step_seconds(run):
-    """Of a step, the median; the first ones, in which memory is made, left out."""
+    """The median over the steps without the first ones, in which memory is allocated."""
     return statistics.median(row["seconds"] for row in run["steps"] if row["step"] > 2)
 
 
@@ -65,19 +65,19 @@ def curve(run, x, seconds_a_step=0.0):
 
 
 def spread(values, form="{:.4f}"):
-    """Mean, and where there are several the sample deviation."""
+    """The mean and, if there are several values, the sample deviation."""
     text = form.format(statistics.mean(values))
     return text if len(values) == 1 else f"{text} ± {form.format(statistics.stdev(values))}"
 
 
 def pooled_deviation(groups):
-    """Of single runs about their policy's mean, over the policies with several seeds."""
+    """The deviation of single runs from their policy's mean, over the policies with several seeds."""
     several = [g for g in groups if len(g) > 1]
     return math.sqrt(sum(statistics.variance(g) * (len(g) - 1) for g in several) / sum(len(g) - 1 for g in several))
 
 
 def call(*command):
-    """Standard output of a command; (None, its last line of errors) where it failed."""
+    """Standard output of a command; (None, its last line of errors) if it failed."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return None, done.stderr.strip().splitlines()[-1]
@@ -85,7 +85,7 @@ def call(*command):
 
 
 def kept_json(path, *command):
-    """What `command` prints as JSON, kept in `path`: made again where that file is removed. A failure of the program
+    """What `command` prints as JSON, kept in `path`: computed again if that file is removed. A failure of the program
     is kept as {"error": its line}."""
     if not os.path.isfile(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -5,7 +5,7 @@ the card. Every figure is read from what the program says.
 
     ship_model.py --program build/release/bin/sepllm --run build/experiments/own HELD_OUT.txt...
 
-HELD_OUT: the texts behind the run's valid_data. Takes some minutes; the folder is replaced whole."""
+HELD_OUT: the texts that the run's valid_data was made from. Takes some minutes; the folder is replaced whole."""
 
 import argparse
 import json
@@ -66,7 +66,7 @@ def value_of(text):
 
 
 def check_settings(path, settings):
-    """What the settings file says must be what the run did, paths and what else leaves no trace in the weights aside."""
+    """Checks that the run used the settings file, except for paths and settings that do not change the weights."""
     aside = {"data", "valid_data", "tokenizer", "save"}
     with open(path, encoding="utf-8") as file:
         for key, text in re.findall(r"^(\w+): *(.*?) *(?:#.*)?$", file.read(), re.MULTILINE):
@@ -78,7 +78,7 @@ def check_settings(path, settings):
 
 def book_score(program, model, book, options, piece, folder):
     """(sum of NLL, tokens scored, bytes of them, sum of the mean keys over them) of all of a book but its first token,
-    in pieces of so many tokens."""
+    in pieces of this many tokens."""
     tokens = program("tokenize", "--model", model, "--file", book)
     ids, losses, keys = tokens["ids"], [], 0.0
     n_bytes = os.path.getsize(book) - len(tokens["pieces"][0])  # a character of a piece stands for a byte
@@ -111,7 +111,7 @@ def score_table(program, model, settings, books, folder):
 
 
 def demo_scores(program, model, settings):
-    """The loss of the demo's text as the tests compute it again: of the training length, or under the streams of all."""
+    """The loss of the demo's text, which the tests recompute: of the training length, or, under streams, of all of it."""
     rows = []
     for policy, options, whole in policies(settings):
         arguments = ["--policy", policy, *options, *([] if whole else ["--tokens", str(settings["seq_length"])])]

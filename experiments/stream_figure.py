@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A running log of `sepllm score --log` as a markdown table and an SVG figure.
+"""Turns a running log of `sepllm score --log` into a markdown table and an SVG figure.
 
     experiments/stream_figure.py LOG NAME --title TEXT [--note TEXT] [--rows N] [--to docs/results]
 

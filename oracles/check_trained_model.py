@@ -5,7 +5,7 @@ with transformers: AutoModelForCausalLM and AutoTokenizer, nothing told to them 
   weights    no tensor is missing, none unexpected, each is bit for bit that of model.safetensors
   tokenizer  AutoTokenizer gives the ids of `sepllm tokenize`
   logits     under the policy's [T, T] mask, given as a 4-D mask: the negative log-likelihood of every token of a text,
-             and of 32 tokens of the vocabulary behind it, against `sepllm score --nll-out`, to 1e-4
+             and of 32 tokens of the vocabulary after it, against `sepllm score --nll-out`, to 1e-4
 
     check_trained_model.py [--text F] [--steps 60] [--model DIR]
 
@@ -55,7 +55,7 @@ def train(folder, family, policy, steps):
 
 
 def our_nll(folder, model, ids):
-    """[T - 1]: of each id from the second on."""
+    """[T - 1] losses: of each id from the second on."""
     (folder / "ids").write_text(" ".join(map(str, ids)))
     run("score", "--model", model, "--weights", "f32", "--ids", folder / "ids", "--nll-out", folder / "nll")
     return torch.tensor([float(x) for x in (folder / "nll").read_text().split()])

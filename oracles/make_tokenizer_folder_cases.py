@@ -246,7 +246,7 @@ def main():
         entry = {"name": name, "form": form, "files": files, "bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
         queries = QUERIES
         if form == "prepend":
-            # transformers rebuilds it with Metaspace, which puts no blank behind added tokens.
+            # transformers rebuilds it with Metaspace, which puts no blank after added tokens.
             queries = [q for q in QUERIES if "<" not in q]
         if form == "llama2.c" and tokenizer.eos_token != "</s>":
             # Its file does not say that this is a special token.

@@ -1,4 +1,4 @@
-"""What the scripts here share: running the program, and the masks of its policies by their definition (a token sees
+"""Shared by the scripts here: running the program, and the masks of its policies by their definition (a token sees
 the initial ones, the separators before it, and its window)."""
 
 import json
@@ -14,7 +14,7 @@ TEXTS = REPOSITORY.parent / "shared/data/text"
 
 
 def run(*arguments):
-    """Standard output of `sepllm ARGUMENTS`; ends this script with the program's error line where it fails."""
+    """Standard output of `sepllm ARGUMENTS`; ends this script with the program's error line if it fails."""
     done = subprocess.run([str(BINARY), *map(str, arguments)], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"sepllm {' '.join(map(str, arguments))}\n{done.stderr}")

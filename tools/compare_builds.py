@@ -113,7 +113,7 @@ def compare_inference(c, work):
 
 
 def compare_states(c, work):
-    """A score that is interrupted by a state: old alone, new alone, and old's state continued by new."""
+    """A score that is interrupted by a state: only old, only new, and old's state continued by new."""
     base = ["score", "--model", OWN_MODEL, "--text", TEXT, "--policy", "sep-stream", "--capacity", 200, "--window", 64, "--seps", 32]
     for tag, program in c.programs.items():
         call(program, [*base, "--tokens", 600, "--state", work / f"state-{tag}"])

@@ -1,4 +1,4 @@
-// What the commands `sepllm bench ...` share.
+// Shared by the commands `sepllm bench ...`.
 #pragma once
 
 #include <cstdint>
@@ -9,14 +9,14 @@
 
 namespace sepllm {
 
-// The most tokens that a command takes as a length.
+// The largest number of tokens that a command accepts as a length.
 constexpr int64_t kMaxBenchTokens = int64_t{1} << 24;
 
-// Integers from min to max with commas between, at least one.
+// At least one integer from min to max, separated by commas.
 Option list_option(const char* name, std::vector<int64_t>* target, int64_t min, int64_t max,
                    const std::string& help);
 
-// "2026-01-31T23:59:59Z".
+// The current time, such as "2026-01-31T23:59:59Z".
 std::string utc_now();
 
 // Mean and standard deviation (of a sample; 0 for one value) of at least one value.

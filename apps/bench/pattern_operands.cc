@@ -9,8 +9,8 @@
 namespace sepllm::bench {
 namespace {
 
-// Normal values. They repeat, so that long sequences do not wait for the generator, with a period that shares
-// no factor with a row.
+// Normally distributed values. They repeat, so that long sequences do not wait for the generator; the period
+// shares no factor with a row.
 Buffer random_values(int64_t n, uint64_t stream) {
   constexpr int64_t kPeriod = 65537;
   Buffer buffer(n * static_cast<int64_t>(sizeof(float)), "operands of the benchmark");

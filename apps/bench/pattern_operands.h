@@ -1,4 +1,4 @@
-// Operands of attention by a pattern, to measure it on: random values.
+// Random operands for measuring attention by a pattern.
 #pragma once
 
 #include <cstdint>
@@ -14,34 +14,34 @@ namespace sepllm::bench {
 struct AttentionShape {
   int64_t tokens = 0;
   int64_t heads = 0;
-  int64_t kv_heads = 0;  // divides heads
+  int64_t kv_heads = 0;  // must divide heads
   int64_t head_dim = 0;
-  // False: one row per token with its heads beside each other, as a model's projections write them. True:
-  // what belongs to one kv head lies together (but for the output).
+  // False: one row per token with its heads next to each other, as a model's projections write them. True:
+  // everything that belongs to one kv head lies together (except for the output).
   bool heads_apart = false;
 };
 
 enum class AttentionPass { kForward, kForwardBackward };
 
 // Floating-point operations on `pairs` visible pairs (of one head): 2 products of head_dim in the forward
-// pass and 5 in the backward pass (the scores once more), each a multiplication and an addition.
+// pass and 5 in the backward pass (the scores are computed again), each a multiplication and an addition.
 double attention_flops(const AttentionShape& shape, int64_t pairs, AttentionPass pass);
 
 class PatternOperands {
  public:
-  // Error (kOutOfRange) where the machine has not that much memory. Without `backward` there are no
+  // Error (kOutOfRange) if the machine does not have that much memory. Without `backward` there are no
   // gradients.
   PatternOperands(const AttentionShape& shape, bool backward);
 
-  // One pass over a sequence of all tokens; forward + backward is both, one after the other.
+  // One pass over a sequence of all tokens; forward + backward runs both, one after the other.
   void run(const Context& ctx, const Pattern& pattern, AttentionPass pass);
-  // Only the backward half, from what the last forward + backward left.
+  // Only the backward half, with the results of the last forward + backward pass.
   void run_backward(const Context& ctx, const Pattern& pattern);
 
   // Bytes of the operands that a pass reads and writes.
   int64_t bytes(AttentionPass pass) const;
 
-  // As rows of tokens: [tokens][heads][head_dim], out alike; [tokens][kv_heads][head_dim], v alike.
+  // As rows of tokens: q and out are [tokens][heads][head_dim], k and v are [tokens][kv_heads][head_dim].
   const float* q() const { return q_.as<float>(); }
   const float* k() const { return k_.as<float>(); }
   const float* v() const { return v_.as<float>(); }

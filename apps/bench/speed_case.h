@@ -1,5 +1,5 @@
-// One thing that `sepllm bench decode` and `bench prefill` measure again and again: a stream at a depth, and
-// the tokens that follow.
+// A case that `sepllm bench decode` and `bench prefill` measure repeatedly: a stream at some depth, and the
+// tokens that follow.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@
 
 namespace sepllm {
 
-// A made-up stream in which separators have a given share.
+// A made-up stream in which a given share of the tokens are separators.
 class MadeUpTokens {
  public:
-  // Ids of [0, vocab_size), of `separators` with probability `share`. Where all or none of the ids are
-  // separators, the share is what it must be.
+  // Ids of [0, vocab_size), of `separators` with probability `share`. If all ids or none are separators, the
+  // share is 1 or 0.
   MadeUpTokens(const TokenSet& separators, int64_t vocab_size, double share);
   int32_t at(int64_t position) const;
 
@@ -29,21 +29,23 @@ class MadeUpTokens {
 
 class SpeedCase {
  public:
-  // n_tokens: that follow the depth, known at once (prefill) or one by one (decode: with the logits of each
-  // and the choice of the likeliest). Fills the cache. Error as KvCache::fill and Session.
+  // n_tokens: the tokens that follow the depth, known at once (prefill) or one by one (decode: with the
+  // logits of each, and choosing the most likely one). Fills the cache. Error as for KvCache::fill and
+  // Session.
   SpeedCase(const Model& model, const PolicySettings& settings, const MadeUpTokens& tokens, int64_t depth,
             int64_t n_tokens, bool decode, const Context& ctx);
 
-  // Goes back to the depth and takes the first `n` of the tokens from there; seconds of that. 1 <= n <=
-  // n_tokens. Error as Session::advance.
+  // Goes back to the depth, takes the first `n` tokens from there, and returns the seconds that this took. 1
+  // <= n <= n_tokens. Error as for Session::advance.
   double seconds(int64_t n);
 
   int64_t depth() const { return depth_; }
   int64_t n_tokens() const { return static_cast<int64_t>(ids_.size()); }
-  // Of the last run: keys attended to by a query, and bytes of the keys and values held at its end.
+  // Of the last run: the mean number of keys that a query saw, and the bytes of keys and values held at its
+  // end.
   double mean_keys() const { return session_.cache().stats().mean_keys(); }
   int64_t kv_bytes() const;
-  // Bytes of keys and values that a token reads, over all layers: its own among them.
+  // Bytes of keys and values that a token reads, over all layers, including its own.
   double kv_bytes_read() const;
 
  private:

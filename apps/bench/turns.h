@@ -1,5 +1,5 @@
-// Measures several things in turns, so that a change of the machine's speed (neighbours, clock) meets all of
-// them alike, and takes the median of each.
+// Measures several things in turns, so that a change of the machine's speed (neighbours, clock) affects all
+// of them in the same way, and takes the median of each.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace sepllm::bench {
 
-// Calls `call` as often as `min_seconds` asks for and returns the mean seconds of one call. How often is
-// found by the samples themselves: the first one is one call.
+// Calls `call` as often as `min_seconds` requires and returns the mean seconds of one call. The samples
+// themselves find out how often that is: the first sample is one call.
 class TimedCall {
  public:
   TimedCall(std::function<void()> call, double min_seconds)
@@ -25,17 +25,18 @@ class TimedCall {
   int64_t calls_ = 1;
 };
 
-// Something that can be measured again and again, in seconds or any other unit.
+// Something that can be measured repeatedly, in seconds or any other unit.
 struct Series {
   std::function<double()> sample;
   std::vector<double> values{};
 };
 
-// One sample of each in order, `rounds` times after a first round that is thrown away. Stops when `go_on`,
-// asked before every sample, says no: false then, and the values are of no use.
+// Takes one sample of each in order, `rounds` times, after a first round that is discarded. `go_on` is asked
+// before every sample; if it returns false, the measurement stops, the result is false, and the values must
+// not be used.
 bool measure_in_turns(std::span<Series> series, int64_t rounds, FunctionRef<bool()> go_on);
 
-// Of at least one value; the mean of the two in the middle of an even number.
+// The median of at least one value; for an even number, the mean of the two in the middle.
 double median(std::vector<double> values);
 
 }  // namespace sepllm::bench

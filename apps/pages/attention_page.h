@@ -12,9 +12,9 @@ namespace sepllm {
 struct AttentionReport {
   std::string model;
   std::string source;               // the text's file
-  std::vector<std::string> pieces;  // text of each token drawn
-  std::vector<TokenClass> classes;  // of each token drawn: initial, separator or other
-  int64_t n_scored = 0;             // tokens behind the shares
+  std::vector<std::string> pieces;  // the text of each drawn token
+  std::vector<TokenClass> classes;  // for each drawn token: initial, separator or other
+  int64_t n_scored = 0;             // number of tokens that the shares are computed from
   int64_t init = 0;
   int64_t window = 0;
   std::string separators;  // the rule

@@ -19,8 +19,8 @@ std::string base64(std::string_view bytes);
 // The paragraph that says where a page's figures come from; empty for null.
 std::string provenance_html(const Json& program);
 
-// A whole page. `style`: rules beside the common ones (colours are the variables --ink, --muted, --line,
-// --paper, --card, --c0 to --c5); `body`: everything after the <h1>.
+// A whole page. `style`: rules in addition to the common ones (colours are the variables --ink, --muted,
+// --line, --paper, --card, --c0 to --c5); `body`: everything after the <h1>.
 std::string html_page(const std::string& title, const std::string& style, const std::string& body);
 
 }  // namespace sepllm

@@ -11,7 +11,7 @@ namespace sepllm {
 std::string report_page(const std::vector<RunRecord>& runs);
 std::string report_table(const std::vector<RunRecord>& runs);
 
-// Reads the run and writes its report_path(). Error as read_run and AtomicFile.
+// Reads the run and writes its report_path(). Error as for read_run and AtomicFile.
 void write_run_report(const std::string& run);
 
 }  // namespace sepllm

@@ -24,14 +24,14 @@ bool usable(const Plot& plot, const std::pair<double, double>& p) {
   return std::isfinite(p.first) && std::isfinite(p.second) && (!plot.log_y || p.second > 0);
 }
 
-// Of the names above the frame.
+// The height of the names above the frame.
 double legend_height(const Plot& plot) {
   const bool any = std::any_of(plot.series.begin(), plot.series.end(),
                                [](const PlotSeries& s) { return s.line && s.legend; });
   return any ? kLegend : 0;
 }
 
-// Axes of a plot: values to pixels.
+// The axes of a plot: maps values to pixels.
 class Frame {
  public:
   explicit Frame(const Plot& plot) : plot_(plot) {
@@ -120,7 +120,7 @@ std::string line_series(const Plot& plot, const Frame& frame, const PlotSeries& 
                         frame.x(p.first), frame.y(p.second), radius, s.colour);
   };
   const auto end_piece = [&] {
-    if (in_piece == 1 && !s.dots) dot(last, 2);  // a line of one point would not be seen
+    if (in_piece == 1 && !s.dots) dot(last, 2);  // otherwise a line of one point would be invisible
     if (in_piece > 1)
       out += fmt::format(
           "<polyline{} points=\"{}\" style=\"stroke:var(--c{})\"{}><title>{}</title></polyline>\n",
@@ -143,7 +143,7 @@ std::string line_series(const Plot& plot, const Frame& frame, const PlotSeries& 
   return out + dots;
 }
 
-// Above the axis: where something happened.
+// Crosses above the axis, where something happened.
 std::string crosses(const Plot& plot, const Frame& frame) {
   std::string out;
   const double y = plot.height - kBottom - 7;
@@ -160,7 +160,7 @@ struct Box {
   bool meets(const Box& o) const { return x0 < o.x1 && o.x0 < x1 && y0 < o.y1 && o.y0 < y1; }
 };
 
-// Where the label of a dot goes: beside, above or below it, where it covers nothing; else beside it.
+// Where the label of a dot goes: next to, above or below it, wherever it covers nothing; else next to it.
 Box place_label(double x, double y, double width, const std::vector<Box>& taken, double right_edge) {
   constexpr double kHalf = 7, kGap = 8;
   const Box places[] = {{x + kGap, y - kHalf, x + kGap + width, y + kHalf},
@@ -207,7 +207,7 @@ std::string dots(const Plot& plot, const Frame& frame) {
 
 double legend_width(const PlotSeries& s) { return 32 + 6.6 * static_cast<double>(s.name.size()); }
 
-// Names of the lines, in rows below the title.
+// The names of the lines, in rows below the title.
 std::string legend(const Plot& plot) {
   std::string out;
   double x = kLeft, y = kTop;
@@ -252,7 +252,7 @@ std::string svg_plot(const Plot& plot) {
       "y=\"16\">{}</text>\n",
       plot.width, plot.height, html_escape(plot.title), kLeft, html_escape(plot.title));
   out += axes(plot, frame);
-  // An svg of its own cuts off what lies above.
+  // The inner svg cuts off what lies above it.
   const double top = kTop + legend_height(plot) - 6;
   out += fmt::format("<svg x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"{3}\" viewBox=\"{0} {1} {2} {3}\">\n",
                      kLeft - 4, top, plot.width - kLeft - kRight + 8, plot.height - kBottom - top + 1);

@@ -11,14 +11,14 @@ namespace sepllm {
 
 struct PlotSeries {
   std::string name;
-  // Points that are not finite are left out, and break a line.
+  // Points that are not finite are left out and interrupt a line.
   std::vector<std::pair<double, double>> points;
   int colour = 0;    // --c0 to --c5
-  bool line = true;  // else dots, each labelled with the series' name
+  bool line = true;  // otherwise dots, each labelled with the series' name
   bool dashed = false;
   bool faint = false;  // thin and pale: noise behind another line
-  bool dots = false;   // small ones on the line's points
-  bool legend = true;  // lines alone
+  bool dots = false;   // small dots on the line's points
+  bool legend = true;  // only for lines
 };
 
 struct Plot {
@@ -28,17 +28,17 @@ struct Plot {
   bool y_from_zero = true;
   bool log_y = false;              // needs positive values
   std::optional<double> y_high{};  // what lies above is cut off
-  // Places on the x axis that are marked by a cross, by colour.
+  // Places on the x axis that are marked by a cross, and its colour.
   std::vector<std::pair<double, int>> crosses{};
   double width = 520, height = 340;
 };
 
 std::string svg_plot(const Plot& plot);
 
-// The rules that a page with plots needs; plots stand side by side in an element of class "plots".
+// The style rules that a page with plots needs; plots stand side by side in an element of class "plots".
 extern const char* const kPlotStyle;
 
-// Round numbers between low and high (low < high), about `count` of them.
+// About `count` round numbers between low and high (low < high).
 std::vector<double> axis_ticks(double low, double high, int count);
 
 }  // namespace sepllm

@@ -16,7 +16,8 @@ struct OptionGroup {
   OptionSet* options;
 };
 
-// One subcommand. `groups` in the order in which --help shows them; option names are unique over all groups.
+// One subcommand. `groups` are in the order in which --help shows them; option names are unique over all
+// groups.
 class Command {
  public:
   virtual ~Command() = default;
@@ -25,7 +26,8 @@ class Command {
   virtual std::string summary() const = 0;  // one line
   virtual std::string usage() const = 0;    // what follows the name: "--model M --text F..."
   virtual std::vector<OptionGroup> groups() = 0;
-  // Name of the option that a plain argument sets ("model" for `sepllm demo FOLDER`); empty: none are taken.
+  // The name of the option that a plain argument sets ("model" for `sepllm demo FOLDER`); empty: plain
+  // arguments are not accepted.
   virtual std::string positional() const { return ""; }
   // Called after the options were set. Throws Error; the result is the exit code.
   virtual int run() = 0;
@@ -33,12 +35,12 @@ class Command {
 
 using Commands = std::vector<std::unique_ptr<Command>>;
 
-// Sets the options from `arguments` (those after the command's name). False: --help was asked for. Error
-// (kInvalidArgument) for unknown flags, with the nearest known name, missing values and values out of range.
+// Sets the options from `arguments` (those after the command's name). False if --help was asked for. Error
+// (kInvalidArgument) for unknown flags (with the nearest known name), missing values and values out of range.
 bool parse_arguments(Command& command, const std::vector<std::string>& arguments);
 
 std::string help_text(Command& command);
-// `sepllm --help`.
+// The text of `sepllm --help`.
 std::string overview_text(const Commands& commands);
 // docs/CLI.md: every command with its options.
 std::string help_markdown(const Commands& commands);

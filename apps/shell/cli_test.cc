@@ -14,7 +14,7 @@ namespace {
 
 std::string flag(const Option& option) { return (option.name.size() == 1 ? "-" : "--") + option.name; }
 
-// A fresh command of this place in the list, and one of its options.
+// A fresh command of this index in the list, and one of its options.
 struct Fresh {
   explicit Fresh(size_t command) : commands(all_commands()), command(*commands[command]) {}
   Option& option(const std::string& name) const {
@@ -29,7 +29,7 @@ struct Fresh {
   Command& command;
 };
 
-// (Command, option) of every option of the program that `wanted` takes.
+// (Command, option) for every option of the program for which `wanted` returns true.
 template <typename Wanted>
 std::vector<std::pair<size_t, std::string>> all_options(const Wanted& wanted) {
   std::vector<std::pair<size_t, std::string>> out;
@@ -44,7 +44,7 @@ std::vector<std::pair<size_t, std::string>> all_options(const Wanted& wanted) {
   return out;
 }
 
-// Values that an option takes, each with what get() says then.
+// Values that an option accepts, each with what get() then returns.
 std::vector<std::pair<std::string, Json>> two_values(Option& option) {
   std::vector<std::string> candidates = option.choices;
   if (candidates.empty()) candidates = {"300", "2", "1", "0.5", "0.25", "0=full", "-1=2"};
@@ -116,7 +116,7 @@ TEST(CommandLine, AFlagMayBeGivenTwice) {
   }
 }
 
-// What prose says decides nothing.
+// The text of the help decides nothing.
 class Prose : public Command {
  public:
   Prose() {

@@ -26,7 +26,7 @@ class MemoryCheck : public ::testing::Test {
   static MemoryAtHand memory(int64_t bytes, int64_t with_swap = 0) {
     return {.bytes = bytes, .most = std::max(bytes, with_swap)};
   }
-  // "": it fits; else the warning, or "error: " and the Error.
+  // "" if it fits; else the warning, or "error: " and the Error.
   template <typename Check>
   static std::string said(const Check& check) {
     const CapturedLog log;
@@ -62,7 +62,7 @@ TEST_F(MemoryCheck, WeightsOfTheirOwnMustFit) {
   expect_parts(
       weights({.owned = 4 * kGiB + 1}, memory(4 * kGiB)),
       {"error: m: ", "expected at most 4.0 GiB", "got 4.0 GiB of weights", "--weights", "SEPLLM_MEMORY"});
-  // Where there is swap they can be had, and are slow.
+  // With swap they fit, but are slow.
   expect_parts(weights({.owned = 5 * kGiB}, memory(4 * kGiB, 5 * kGiB)),
                {"m: 5.0 GiB", "(4.0 GiB, 5.0 GiB with swap and reserves)", "it runs, but swaps"});
   expect_parts(weights({.owned = 5 * kGiB + 1}, memory(4 * kGiB, 5 * kGiB)),
@@ -85,7 +85,7 @@ TEST_F(MemoryCheck, WhereNothingIsKnownNothingIsTooMuch) {
 }
 
 TEST_F(MemoryCheck, TheCacheOfWhatIsCertainMustFitBeforeTheWeightsAreRead) {
-  // (A token has 3 layers x 2 heads x 16 elements, twice, in f32: 768 bytes.)
+  // A token has 3 layers x 2 heads x 16 elements, twice, in f32: 768 bytes.
   EXPECT_EQ(weights({.owned = kGiB}, memory(2 * kGiB), 1'000'000), "");
   expect_parts(weights({.owned = kGiB}, memory(2 * kGiB), 2'000'000),
                {"error: ", "1.0 GiB of weights and 1.4 GiB of cache for 2000000 tokens"});
@@ -108,7 +108,7 @@ TEST_F(MemoryCheck, TheCacheMustFit) {
   EXPECT_EQ(cache({.certain = INT64_MAX, .possible = INT64_MAX}, memory(kGiB), stream), "");
 }
 
-// A text may have no separators: what a policy may keep is a warning, what it must keep is an error.
+// A text may have no separators: what a policy may keep gives a warning, what it must keep gives an error.
 TEST_F(MemoryCheck, SeparatorsAreNotCertain) {
   PolicySettings sep;
   sep.policy.kind = PolicyKind::kSep;

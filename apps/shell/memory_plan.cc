@@ -8,8 +8,8 @@ namespace sepllm {
 namespace {
 
 int64_t activation_bytes(const ModelConfig& c, int64_t chunk) {
-  // Live at once in a layer: the residual stream, its normed copy, the QKV row, the attention's output, and
-  // the one or two wide rows of the MLP.
+  // In use at the same time in a layer: the residual stream, its normed copy, the QKV row, the attention's
+  // output, and the one or two wide rows of the MLP.
   const int64_t row =
       3 * c.hidden_size + c.qkv_dim() + c.n_heads * c.head_dim + (c.gated_mlp ? 2 : 1) * c.intermediate_size;
   return (chunk * row + c.vocab_size) * static_cast<int64_t>(sizeof(float));

@@ -1,4 +1,4 @@
-// Where results, figures and warnings go: standard output carries results only.
+// Where results, figures and warnings go: standard output carries only results.
 #pragma once
 
 #include <chrono>
@@ -10,33 +10,34 @@
 
 namespace sepllm {
 
-// Thrown by print() when nobody reads standard output any more (`| head`): the program ends quietly.
+// Thrown by print() when nobody reads standard output any more (`| head`): the program then ends quietly.
 struct OutputClosed {};
 
-// Logs and warnings to standard error; a closed pipe becomes OutputClosed instead of a signal.
+// Sends logs and warnings to standard error; a closed pipe becomes OutputClosed instead of a signal.
 void set_up_output();
 
-// Writes to standard output at once. Error (kIo) if it cannot be written, e.g. a full disk.
+// Writes to standard output at once. Error (kIo) if it cannot be written, for example on a full disk.
 void print(std::string_view text);
-// One line; text that is not UTF-8 is replaced, NaN and infinity become null.
+// Writes one line; text that is not UTF-8 is replaced, and NaN and infinity become null.
 void print_json(const Json& value);
 std::string json_line(const Json& value);
-// A text in which options are marked (base/error.h), with their dashes.
+// A text with marked options (base/error.h), written with their dashes.
 std::string with_dashes(const std::string& marked);
-// A line on standard error. Options that are marked in it (base/error.h) are written with their dashes.
+// Writes a line to standard error. Options that are marked in it (base/error.h) are written with their
+// dashes.
 void print_note(const std::string& text);
 
 bool output_is_terminal();
 bool input_is_terminal();
 
-// A bar on standard error while work goes on; nothing where that is no terminal.
+// A progress bar on standard error during some work; nothing if that is not a terminal.
 class Progress {
  public:
   Progress(std::string what, int64_t total);  // total 0: not known
   ~Progress();                                // removes the bar
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
-  // Ten times a second at most.
+  // Draws at most ten times a second.
   void show(int64_t done, const std::string& remark = "");
 
  private:
@@ -46,14 +47,14 @@ class Progress {
   std::chrono::steady_clock::time_point next_{};
 };
 
-// While one lives, Ctrl-C and SIGTERM only set a flag; a second one ends the program.
+// While one lives, Ctrl-C and SIGTERM only set a flag; a second signal ends the program.
 class InterruptGuard {
  public:
   InterruptGuard();
   ~InterruptGuard();
   InterruptGuard(const InterruptGuard&) = delete;
   InterruptGuard& operator=(const InterruptGuard&) = delete;
-  bool interrupted() const;  // by either
+  bool interrupted() const;  // by either signal
   bool terminated() const;   // by SIGTERM
 };
 

@@ -1,4 +1,4 @@
-// Where a prompt comes from: --prompt, --prompt-file or --prompt-ids, with --bos.
+// The options for a prompt: --prompt, --prompt-file or --prompt-ids, with --bos.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,9 @@ namespace sepllm {
 class PromptOptions {
  public:
   void declare(OptionSet* options);
-  // The ids to start from, never empty: an empty prompt is the start token alone. Error (kInvalidArgument)
-  // for two prompts at once, ids out of range, text that is not UTF-8, or an empty prompt where the model has
-  // no start token or --bos off.
+  // The ids to start from, never empty: an empty prompt becomes just the start token. Error
+  // (kInvalidArgument) for two prompts at once, ids out of range, text that is not UTF-8, or an empty prompt
+  // if the model has no start token or with --bos off.
   std::vector<int32_t> ids(const Model& model) const;
 
  private:

@@ -20,7 +20,7 @@ read whole. `--check-states` measures both shortcuts against real runs.
 Needs llama-cpp-python (0.3.36 was used), built for the machine, gguf and numpy. Built by GCC 12, its AMX kernels end in a
 segmentation fault, because that compiler's intrinsics hide which memory they touch: build it with
 CMAKE_ARGS="-DCMAKE_CXX_FLAGS='-include $PWD/oracles/peers/gcc12_amx.h'" pip install --no-binary :all: llama-cpp-python, or
-rebuild libggml-cpu.so alone so and point LLAMA_CPP_LIB_PATH at a folder with it and the other libraries.
+rebuild only libggml-cpu.so in this way and point LLAMA_CPP_LIB_PATH at a folder with it and the other libraries.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 // Keys that lie densely in memory, and which of them a query sees. Kernels loop over spans and know neither
-// policies nor caches: whatever chooses keys is a source of spans.
+// policies nor caches: any code that chooses keys can be a source of spans.
 #pragma once
 
 #include <algorithm>
@@ -17,44 +17,45 @@ struct KeySpan {
     kCompact  // chosen positions: key row r is at positions[r]
   };
   Kind kind = Kind::kBand;
-  const void* k = nullptr;  // key row 0 of kv head 0; values alike
+  const void* k = nullptr;  // key row 0 of kv head 0; values are laid out in the same way
   const void* v = nullptr;
   int64_t slot_stride = 0;  // elements between consecutive keys of a head
   int64_t head_stride = 0;  // elements between kv heads
   int64_t n_keys = 0;
-  // int8 keys and values alone: what the elements of a row are multiplied by. The scale of key row j and kv
-  // head h: k_scales[h * scale_head_stride + j]; values alike.
+  // Only for int8 keys and values: the factors by which the elements of a row are multiplied. The scale of
+  // key row j and kv head h is k_scales[h * scale_head_stride + j]; values have theirs in the same way.
   const float* k_scales = nullptr;
   const float* v_scales = nullptr;
   int64_t scale_head_stride = 0;
 
-  int64_t first_position = 0;          // of a band
-  const int64_t* positions = nullptr;  // [n_keys] of a compact span
-  // Query i sees the keys with position <= i - lag and position > i - window. lag >= 0: nothing sees its
+  int64_t first_position = 0;          // only for a band
+  const int64_t* positions = nullptr;  // [n_keys]; only for a compact span
+  // Query i sees the keys with position <= i - lag and position > i - window. lag >= 0: no query sees its
   // future.
   int64_t lag = 0;
   int64_t window = kUnlimited;
 
-  // What the position encoding takes as the key's place (ALiBi's distance): encoded[r], or first_encoded + r
-  // where `encoded` is null. Differs from the position where places are slots of the cache.
+  // The place of each key for the position encoding (ALiBi's distance): encoded[r], or first_encoded + r
+  // where `encoded` is null. It differs from the position where places are slots of the cache.
   const int64_t* encoded = nullptr;
   int64_t first_encoded = 0;
-  // The queries' encoding towards these keys is the second one (sink-stream rotates queries twice).
+  // Towards these keys, queries use their second encoding (sink-stream rotates queries twice).
   bool second_query = false;
-  // For a backward pass: the sum of gradients that key row 0 adds to, among those of the sequence
-  // (AttentionSequence::keys); the rows after it add to the next ones.
+  // For a backward pass: the row of the gradient sums (among those of AttentionSequence::keys) that key row 0
+  // adds to; the rows after it add to the next ones.
   int64_t gradient_row = 0;
 
   struct Range {
     int64_t lo, hi;
     int64_t size() const { return hi - lo; }
   };
-  // Rows that the query at stream position i sees.
+  // The rows that the query at stream position i sees.
   Range range(int64_t i) const {
     const int64_t lo = rows_up_to(i - window);
     return {lo, std::max(lo, rows_up_to(i - lag))};
   }
-  // range(i), given that of a query before i: walks on from there, without a search.
+  // The same as range(i), but faster: starts from `before`, the range of an earlier query, and needs no
+  // search.
   Range next_range(const Range& before, int64_t i) const {
     if (kind == Kind::kBand) return range(i);
     Range next = before;

@@ -50,7 +50,7 @@ TEST(KeySpan, RangesAgreeWithCounting) {
   }
 }
 
-// A window wider than its lag: the compact part holds the kept keys that the window has left behind.
+// The window is wider than the lag: the compact part holds the kept keys that have left the window.
 TEST(KeySpan, CompactAndBandTogetherShowThePattern) {
   constexpr int64_t kTokens = 70;
   std::mt19937 rng(3);

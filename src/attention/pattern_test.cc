@@ -9,7 +9,8 @@
 namespace sepllm {
 namespace {
 
-// docs/METHOD.md#visibility, written out: who sees whom, with the documents' starts found by counting.
+// docs/METHOD.md#visibility, written out: which key each query sees. The documents' starts are found by
+// counting.
 bool sees(const Pattern& p, int64_t i, int64_t j) {
   int64_t start = 0;
   for (const int64_t s : p.document_starts) {
@@ -51,7 +52,8 @@ TEST(Pattern, AgreesWithTheDefinition) {
   }
 }
 
-// Kept: what a query of the same document, however late, would still see past its window.
+// Kept positions are those that a query of the same document still sees after its window has passed, however
+// late it comes.
 TEST(Pattern, KeptIsWhatOutlivesTheWindow) {
   std::mt19937 rng(2);
   for (int round = 0; round < 300; ++round) {

@@ -1,4 +1,5 @@
-// GPT-2's alphabet: a printable character for each byte, in which byte-level tokenizers write their pieces.
+// GPT-2's alphabet, which has a printable character for each byte. Byte-level tokenizers write their pieces
+// in it.
 #pragma once
 
 #include <array>
@@ -8,10 +9,11 @@
 
 namespace sepllm {
 
-// The character (below U+0180) of each byte: itself for printable Latin-1, else U+0100 on, in order.
+// The character (below U+0180) of each byte: printable Latin-1 characters stand for themselves; the others
+// get U+0100 and following, in order.
 const std::array<char32_t, 256>& byte_alphabet();
 
-// `bytes` written in the alphabet, appended to `out`.
+// Appends `bytes`, written in the alphabet, to `out`.
 void append_byte_level(std::string& out, std::string_view bytes);
 
 // The bytes that `piece` stands for; nullopt if a character is not of the alphabet. `piece`: valid UTF-8.

@@ -11,7 +11,8 @@
 namespace sepllm {
 namespace {
 
-// Bijective in both: products by odd numbers carry low bits upwards, shifts bring them down again.
+// Bijective in both arguments: products with odd numbers carry low bits upwards, and shifts bring them down
+// again.
 uint64_t mix(uint64_t lane, uint64_t word) {
   uint64_t x = (lane ^ word) * 0x9E3779B97F4A7C15;
   x = (x ^ (x >> 32)) * 0xD6E8FEB86659FD93;

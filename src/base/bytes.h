@@ -1,4 +1,5 @@
-// Numbers and rows as bytes, in order, for state files: written to whatever takes bytes, read with checks.
+// Numbers and rows as a sequence of bytes, for state files. A ByteWriter can be anything that takes bytes;
+// reading checks everything.
 #pragma once
 
 #include <bit>
@@ -29,7 +30,7 @@ class ByteWriter {
   }
 };
 
-// How many bytes something writes, before it is written.
+// Counts the bytes that would be written, before anything is written.
 class ByteCounter : public ByteWriter {
  public:
   void bytes(const void* /*from*/, uint64_t n) override { n_ += n; }
@@ -48,15 +49,15 @@ class StringWriter : public ByteWriter {
   std::string* to_;
 };
 
-// Takes values off the front of bytes that somebody else owns. Every Error (kBadFile) names `file` and
-// `place`.
+// Reads values one after the other from bytes that somebody else owns. Every Error (kBadFile) names `file`
+// and `place`.
 class ByteReader {
  public:
   ByteReader(std::string_view bytes, std::string file, std::string place)
       : left_(bytes), file_(std::move(file)), place_(std::move(place)) {}
 
   uint64_t left() const { return left_.size(); }
-  // Error if less than n bytes are left: ask before memory is allocated for them.
+  // Error if fewer than n bytes are left. Call it before memory is allocated for them.
   void need(uint64_t n) const;
   void bytes(void* to, uint64_t n);
   template <typename T>
@@ -73,7 +74,7 @@ class ByteReader {
   }
   // An int64 in [min, max]; `what` names it in the Error.
   int64_t integer(const char* what, int64_t min, int64_t max);
-  // Error unless all bytes were taken.
+  // Error unless all bytes have been read.
   void finish() const;
   [[noreturn]] void refuse(const std::string& message) const;
 
@@ -82,8 +83,8 @@ class ByteReader {
   std::string file_, place_;
 };
 
-// A 64-bit hash against accidents (not against intent). The same bytes give the same value in whatever pieces
-// they come; a change within one word of 8 bytes always changes it.
+// A 64-bit hash that protects against accidents, not against attacks. The same bytes give the same value
+// however they are cut into pieces; a change within one word of 8 bytes always changes it.
 class Hash64 {
  public:
   void add(const void* from, uint64_t n);

@@ -73,7 +73,7 @@ TEST(Hash64, LongOnesAreHashedToTheirEnd) {
       h.add(text.data() + at, std::min(piece, text.size() - at));
     return h.value();
   };
-  const uint64_t plain = by(16, 0);  // never a whole block at once
+  const uint64_t plain = by(16, 0);  // never exactly one block at once
   EXPECT_EQ(by(text.size(), 0), plain);
   EXPECT_EQ(by(text.size(), 7), plain);
   EXPECT_EQ(by((size_t{1} << 20) + 1, 3), plain);

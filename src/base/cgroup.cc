@@ -11,7 +11,7 @@
 namespace sepllm {
 namespace {
 
-// Files of the kernel state no size, so that they are read to their end.
+// The kernel does not tell the size of its files, so they are read to their end.
 std::optional<std::string> read_text_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return std::nullopt;
@@ -33,13 +33,13 @@ std::optional<int64_t> leading_integer(std::string_view text) {
   return code == std::errc() && end != text.data() ? std::optional(value) : std::nullopt;
 }
 
-// The number that a file holds; none for "max", and for what is no number.
+// The number in a file; nullopt for "max" and for anything that is not a number.
 std::optional<int64_t> number_in(const std::string& path) {
   const auto text = read_text_of(path);
   return text ? leading_integer(*text) : std::nullopt;
 }
 
-// "key value" lines, as in memory.stat.
+// The value of `key` in lines of the form "key value", as in memory.stat.
 int64_t number_after(const std::string& text, const std::string& key) {
   for (const std::string& line : split(text, '\n')) {
     if (line.starts_with(key + " "))
@@ -48,7 +48,8 @@ int64_t number_after(const std::string& text, const std::string& key) {
   return 0;
 }
 
-// mountinfo writes blanks, tabs, line breaks and backslashes as \040 and the like.
+// Undoes the escapes of mountinfo, which writes blanks, tabs, line breaks and backslashes in octal (a blank
+// as \040).
 std::string unescaped_path(const std::string& text) {
   const auto octal = [](char c) { return c >= '0' && c <= '7'; };
   std::string out;
@@ -69,15 +70,15 @@ bool has_word(const std::string& list, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-// A mounted hierarchy of groups: the group `top` of it is the folder `point`.
+// A mounted hierarchy of groups: the folder `point` shows the group `top`.
 struct Mount {
   std::string top, point;
   bool v2;
 };
 
-// `controller` of v1, or the one hierarchy of v2 where it is empty.
+// Finds the mount of `controller` in v1, or of the one hierarchy of v2 if `controller` is empty.
 std::optional<Mount> find_mount(const std::string& mountinfo, const std::string& controller) {
-  // ID PARENT DEVICE TOP POINT OPTIONS [TAG...] - TYPE SOURCE SUPER-OPTIONS, proc(5)
+  // Each line is: ID PARENT DEVICE TOP POINT OPTIONS [TAG...] - TYPE SOURCE SUPER-OPTIONS (proc(5)).
   for (const std::string& line : split(mountinfo, '\n')) {
     const std::vector<std::string> fields = split(line, ' ');
     const auto dash = std::find(fields.begin(), fields.end(), "-");
@@ -89,7 +90,7 @@ std::optional<Mount> find_mount(const std::string& mountinfo, const std::string&
   return std::nullopt;
 }
 
-// The process's group in that hierarchy, from the lines NUMBER:CONTROLLERS:PATH.
+// The process's group in that hierarchy, taken from lines of the form NUMBER:CONTROLLERS:PATH.
 std::optional<std::string> find_group(const std::string& groups, const std::string& controller) {
   for (const std::string& line : split(groups, '\n')) {
     const size_t first = line.find(':');
@@ -102,9 +103,9 @@ std::optional<std::string> find_group(const std::string& groups, const std::stri
   return std::nullopt;
 }
 
-// Folders of the process's group and those above it, up to the mount point. A container may see its group's
-// path as the host names it, or one that leads out of what is mounted ("/.."): then the mount point is all
-// that there is.
+// The folders of the process's group and of the groups above it, up to the mount point. A container may see
+// its group's path as the host names it, or a path that leads out of what is mounted ("/.."): then only the
+// mount point is used.
 std::vector<std::string> group_folders(const Mount& mount, const std::string& group,
                                        const std::string& root) {
   std::string below = group;
@@ -141,7 +142,8 @@ std::optional<double> quota_of(const std::string& folder, bool v2) {
   return static_cast<double>(*quota) / static_cast<double>(*period);
 }
 
-// What a limit leaves over `used`; none where it is none (v1 writes the largest whole number of pages).
+// The room that is left between `used` and a limit; nullopt if there is no limit (v1 writes the largest whole
+// number of pages).
 std::optional<int64_t> room_under(std::optional<int64_t> limit, int64_t used) {
   constexpr int64_t kNoLimit = int64_t{1} << 60;
   if (!limit || *limit >= kNoLimit) return std::nullopt;
@@ -161,24 +163,25 @@ void keep_least_room(const std::string& folder, bool v2, GroupLimits* limits) {
   keep_least(&limits->memory_hard_room, hard);
   keep_least(&limits->memory_room, hard);
   if (v2) {
-    // Beyond memory.high the kernel slows a process down until it stands still.
+    // Above memory.high the kernel slows a process down until it almost stops.
     keep_least(&limits->memory_room, room_under(number_in(folder + "/memory.high"), used));
     keep_least(&limits->swap_room, room_under(number_in(folder + "/memory.swap.max"),
                                               number_in(folder + "/memory.swap.current").value_or(0)));
     return;
   }
-  // v1 limits the sum of both.
+  // In v1 this limit is on the sum of memory and swap.
   const int64_t used_of_both = number_in(folder + "/memory.memsw.usage_in_bytes").value_or(0) - files;
   const auto both = room_under(number_in(folder + "/memory.memsw.limit_in_bytes"), used_of_both);
   if (both) keep_least(&limits->swap_room, std::optional(std::max<int64_t>(0, *both - hard.value_or(0))));
 }
 
-// fn(folder, v2) for the process's group and all above it; the group's name.
+// Calls fn(folder, v2) for the process's group and all groups above it. Returns the group's name.
 template <typename Fn>
 std::string for_groups(const std::string& groups, const std::string& mountinfo, const std::string& controller,
                        const std::string& root, const Fn& fn) {
   std::string name;
-  for (const std::string& of : {controller, std::string()}) {  // where both are mounted, both hold
+  // where v1 and v2 are both mounted, both limits hold
+  for (const std::string& of : {controller, std::string()}) {
     const auto mount = find_mount(mountinfo, of);
     const auto group = find_group(groups, of);
     if (!mount || !group) continue;
@@ -206,7 +209,7 @@ GroupLimits read_group_limits(const std::string& root) {
 
 int threads_within(int cores, std::optional<double> quota) {
   if (!quota) return cores;
-  // (A quota that is a whole number but for the rounding of its period.)
+  // The small tolerance accepts a quota that is a whole number except for the rounding of its period.
   const double whole = std::floor(*quota + 0.01);
   return static_cast<int>(std::clamp(whole, 1.0, static_cast<double>(std::max(1, cores))));
 }

@@ -11,8 +11,7 @@
 namespace sepllm {
 namespace {
 
-// A file tree as the kernel shows it, with the lines of a real machine (Debian with v1, Ubuntu with v2,
-// Docker).
+// A file tree as the kernel shows it, with lines from real machines (Debian with v1, Ubuntu with v2, Docker).
 class Groups : public ::testing::Test {
  protected:
   void write(const std::string& path, const std::string& content) const {
@@ -91,7 +90,7 @@ TEST_F(Groups, OfNestedGroupsTheTightestHolds) {
   EXPECT_EQ(limits().cpus, 1.0);
   write(top + "a/b/c/cpu.max", "50000 100000\n");
   EXPECT_EQ(limits().cpus, 0.5);
-  write(top + "a/b/c/d/cpu.max", "10000 100000\n");  // not on the way
+  write(top + "a/b/c/d/cpu.max", "10000 100000\n");  // not between the group and the root
   EXPECT_EQ(limits().cpus, 0.5);
 }
 
@@ -104,15 +103,15 @@ TEST_F(Groups, BothVersionsMountedTheTighterHolds) {
   EXPECT_EQ(limits().cpus, 2.0);
 }
 
-// A container without a namespace of groups: /proc/self/cgroup has the host's path, and only the container's
-// own group is mounted.
+// In a container without a namespace of groups, /proc/self/cgroup has the host's path, but only the
+// container's own group is mounted.
 TEST_F(Groups, AContainerSeesItsGroupAtTheMountPoint) {
   proc("1:cpu,cpuacct:/docker/0a1b\n",
        "700 690 0:29 /docker/0a1b /sys/fs/cgroup/cpu,cpuacct ro,nosuid - cgroup cgroup rw,cpu,cpuacct\n");
   write("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
   write("/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "250000\n");
   EXPECT_EQ(limits().cpus, 2.5);
-  // A group made in the container; and one whose name only begins like the container's.
+  // One group was created in the container; another one only has a name that begins like the container's.
   proc("1:cpu,cpuacct:/docker/0a1b/own\n",
        "700 690 0:29 /docker/0a1b /sys/fs/cgroup/cpu,cpuacct ro,nosuid - cgroup cgroup rw,cpu,cpuacct\n");
   write("/sys/fs/cgroup/cpu,cpuacct/own/cpu.cfs_period_us", "100000\n");
@@ -121,7 +120,7 @@ TEST_F(Groups, AContainerSeesItsGroupAtTheMountPoint) {
   proc("1:cpu,cpuacct:/docker/0a1bown\n",
        "700 690 0:29 /docker/0a1b /sys/fs/cgroup/cpu,cpuacct ro,nosuid - cgroup cgroup rw,cpu,cpuacct\n");
   EXPECT_EQ(limits().cpus, 2.5);
-  // A process that was moved out of its namespace's root.
+  // This process was moved out of its namespace's root.
   proc("0::/../other\n", kMountV2);
   write("/sys/fs/cgroup/cpu.max", "700000 100000\n");
   write("/sys/fs/other/cpu.max", "100000 100000\n");
@@ -143,7 +142,7 @@ TEST_F(Groups, TheRoomOfMemoryOfVersion2) {
   write(top + "a/memory.max", "1000000\n");
   write(top + "a/memory.current", "400000\n");
   EXPECT_EQ(limits().memory_room, 600000);
-  // Pages of files are dropped when there is need.
+  // The kernel drops pages of files when it needs room, so they do not count.
   write(top + "a/memory.stat", "anon 1000\nfile 300000\nactive_file 100000\ninactive_file 200000\n");
   EXPECT_EQ(limits().memory_room, 900000);
   write(top + "a/b/memory.max", "7000\n");

@@ -1,5 +1,5 @@
-// A check of our own logic, also in release builds: a failure is a bug and throws CheckFailure (never
-// aborts).
+// Checks of our own logic, also in release builds. A failure is a bug and throws CheckFailure; it never
+// aborts.
 #pragma once
 
 #include <stdexcept>

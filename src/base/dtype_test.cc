@@ -10,7 +10,7 @@
 namespace sepllm {
 namespace {
 
-// The value of a half by the definition of IEEE 754.
+// The value of a half-precision number by the definition of IEEE 754.
 double half_value(uint32_t bits) {
   const double sign = (bits & 0x8000U) != 0 ? -1 : 1;
   const int exponent = static_cast<int>((bits >> 10) & 31U);
@@ -34,7 +34,8 @@ TEST(DType, EveryHalfIsReadAndWrittenBack) {
   }
 }
 
-// Between each pair of neighbouring halves: the middle goes to the even one, its neighbours to the nearer.
+// Between each pair of neighbouring halves, the exact middle is rounded to the even one, and values next to
+// the middle to the nearer one.
 TEST(DType, HalvesRoundToNearestEven) {
   for (uint32_t b = 0; b < 0x7BFF; ++b) {
     const double low = half_value(b), high = half_value(b + 1);
@@ -64,7 +65,7 @@ TEST(DType, Bfloat16RoundsToNearestEven) {
     ASSERT_EQ(to_bf16(std::bit_cast<float>(bits | 0x8001U)).bits, b + 1);
   }
   EXPECT_EQ(to_bf16(INFINITY).bits, 0x7F80);
-  // A NaN whose payload is all in the bits that are cut off stays a NaN.
+  // A NaN stays a NaN even if its whole payload is in the bits that are cut off.
   EXPECT_TRUE(std::isnan(to_float(to_bf16(std::bit_cast<float>(0x7F800001U)))));
   EXPECT_TRUE(std::isnan(to_float(to_bf16(std::bit_cast<float>(0xFFFFFFFFU)))));
 }

@@ -10,7 +10,8 @@ namespace sepllm {
 namespace {
 
 constexpr size_t kMaxPart = 400;
-// Around an option's name. (Text from the input that has them around such a name reads like an option.)
+// The marks around an option's name in a message. (Input text that has such marks around an option's name
+// would be read as an option.)
 constexpr char kBegin = '\x0e';
 constexpr char kEnd = '\x0f';
 
@@ -19,14 +20,14 @@ bool is_name(std::string_view text) {
   return !text.empty() && text.size() <= 40 && text.find_first_not_of(kLetters) == std::string_view::npos;
 }
 
-// The name that stands between marks at the beginning of `text`.
+// The name between marks at the beginning of `text`, if there is one.
 std::optional<std::string_view> option_at(std::string_view text) {
   const size_t end = text.empty() || text[0] != kBegin ? std::string_view::npos : text.find(kEnd);
   if (end == std::string_view::npos || !is_name(text.substr(1, end - 1))) return std::nullopt;
   return text.substr(1, end - 1);
 }
 
-// Text from the input must neither break the line nor flood the terminal.
+// Escapes and shortens text from the input, so that it can neither break the line nor flood the terminal.
 std::string printable(std::string_view text) {
   std::string out;
   const std::string valid = utf8_sanitize(text.substr(0, kMaxPart));

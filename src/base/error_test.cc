@@ -33,13 +33,13 @@ TEST(Error, CutsLongQuotes) {
   const std::string text = what("wrong", {.got = std::string(1 << 20, 'x')});
   EXPECT_LT(text.size(), 1000U);
   EXPECT_TRUE(text.ends_with("...)"));
-  // A cut inside a character leaves valid UTF-8.
+  // The cut must not fall inside a character: the result is valid UTF-8.
   std::string wide = "y";
   for (int k = 0; k < 1000; ++k) wide += "é";
   EXPECT_EQ(utf8_find_invalid(what("wrong", {.got = wide})), std::nullopt);
 }
 
-// Options are data: an edge writes them as its users know them.
+// Options are data: each edge writes them in the way that its users know.
 TEST(Error, NamesOptionsAsEachEdgeWritesThem) {
   const auto dashed = [](const Error& e) {
     return write_options(e.marked_text(), [](const std::string& name) { return "--" + name; });
@@ -53,9 +53,9 @@ TEST(Error, NamesOptionsAsEachEdgeWritesThem) {
   const Error place(ErrorCode::kBadFile, "bad", {.file = "f", .place = option_name("kv")});
   EXPECT_EQ(dashed(place), "f: --kv: bad");
   EXPECT_EQ(place.option(), "kv");
-  // A hint may name one; the error is not about it.
+  // A hint may name an option, but the error is then not about that option.
   EXPECT_EQ(Error(ErrorCode::kBadFile, "bad", {.hint = option_name("kv")}).option(), "");
-  // An Error made of another's text keeps them; marks without a name between them are escaped.
+  // An Error built from another one's text keeps the marks; marks without a name between them are escaped.
   EXPECT_EQ(dashed(Error(ErrorCode::kIo, "again: " + two.marked_text())), "again: " + dashed(two));
   for (const char* bad : {"\x0e", "\x0f", "\x0e\x0f", "\x0e--\n\x0f", "\x0einit", "\x0e a\x0f"})
     EXPECT_EQ(dashed(Error(ErrorCode::kIo, bad)).find_first_of("\x0e\x0f"), std::string::npos) << bad;

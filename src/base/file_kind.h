@@ -1,5 +1,6 @@
-// What a file is, by its first bytes. Names are no proof: a file that was downloaded, packed or renamed
-// wrongly is to be called by its kind, with what to do about it, and not to be read as something else.
+// Tells what a file is by its first bytes. File names prove nothing: a file that was downloaded, packed or
+// renamed wrongly should be called by its true kind, with advice what to do, and not be read as something
+// else.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +13,8 @@ namespace sepllm {
 enum class FileKind {
   kUnknown,  // none of those below: plain text, or something that is not known here
   kEmpty,
-  kZeros,  // only zeros where it begins
-  // Packed: one file within.
+  kZeros,  // begins with zeros only
+  // Compressed: one file inside.
   kGzip,
   kZstd,
   kXz,
@@ -23,7 +24,7 @@ enum class FileKind {
   kLzma,
   kCompress,  // .Z
   kSnappy,
-  // Archives: several files within.
+  // Archives: several files inside.
   kZip,  // also PyTorch's .bin and .pt, NumPy's .npz, .docx, .epub
   kTar,
   k7z,
@@ -39,9 +40,9 @@ enum class FileKind {
   // Models and token files.
   kSafetensors,
   kGguf,
-  kGgml,  // what came before GGUF
+  kGgml,  // the format before GGUF
   kTokenIndex,
-  // Stand-ins for a file that is not there.
+  // Placeholders for a file that is not there.
   kGitLfsPointer,
   kGitAnnexPointer,
   // Documents, pages, other encodings.
@@ -58,39 +59,39 @@ enum class FileKind {
   kProgram
 };
 
-// As many of a file's first bytes as file_kind() may look at.
+// The number of first bytes that file_kind() may look at.
 inline constexpr size_t kFileKindBytes = 512;
 
-// The kind of the file that begins with these bytes. Give the first kFileKindBytes, or all where it has
-// fewer; with less, kinds that are told further on are missed.
+// The kind of the file that begins with these bytes. Give the first kFileKindBytes, or the whole file if it
+// is shorter; with fewer bytes, kinds whose mark lies further on are missed.
 FileKind file_kind(std::string_view start);
 
-// The kind of a regular file; kUnknown for pipes and devices, of which nothing is taken. Error as FileReader.
+// The kind of a regular file; kUnknown for pipes and devices, from which nothing is read. Error as for
+// FileReader.
 FileKind file_kind_of(const std::string& path);
 
-// Whether a file's name has this ending (".gz", in lower case), in letters of either case.
+// Whether a file's name has this ending (".gz", given in lower case), whatever its case.
 bool has_ending(std::string_view name, std::string_view ending);
 
-// With an article, to stand behind "this is": "a Parquet file", "a file packed by xz".
+// The name with an article, to follow "this is": "a Parquet file", "a file packed by xz".
 std::string file_kind_name(FileKind kind);
 
-// The same for the kind of the file that begins with these bytes; empty where it is not known. For messages
-// about a file that is no text.
+// The same for the kind of the file that begins with these bytes; empty if it is not known. For messages
+// about a file that is not text.
 std::string known_kind_name(std::string_view start);
 
-// What to do about a file that is not what it stands for, whatever it was to be ("run git lfs pull"); empty
-// where that depends on its use.
+// What to do about a file that is only a placeholder, whatever it was expected to be ("run git lfs pull");
+// empty if that depends on its use.
 std::string file_kind_remedy(FileKind kind);
 
-// Throws the Error (kBadFile) that says what `file` is and what to do about it, where the bytes it begins
-// with tell a kind; returns where they tell none, or one of `wanted`. `expected`: what it should be, "a JSON
-// file". To be asked once a reader has failed: a sound file of a format without a mark may begin like another
-// one.
+// Throws the Error (kBadFile) that says what `file` is and what to do about it, if its first bytes tell a
+// kind; returns if they tell none, or one of `wanted`. `expected`: what it should be, "a JSON file". Call it
+// after a reader has failed, because a valid file of a format without a mark may begin like another kind.
 void refuse_other_kind(std::string_view start, const std::string& file, const std::string& expected,
                        std::initializer_list<FileKind> wanted = {});
 
-// The same for a regular file at hand, and only for kinds that stand for a file which is not there (a
-// pointer, a saved page, a download that did not finish): where a file's own format may begin with any bytes.
+// The same for a regular file, but only for kinds that are placeholders of a missing file (a pointer, a saved
+// page, an unfinished download). For formats whose files may begin with any bytes.
 void refuse_stand_in(const std::string& path, const std::string& expected);
 
 }  // namespace sepllm

@@ -59,7 +59,7 @@ std::string bytes_of(const std::string& hex) {
   return out;
 }
 
-// What the kinds' own tools write (tests/golden/make_file_kinds_golden.py).
+// Files written by the kinds' own tools (tests/golden/make_file_kinds_golden.py).
 TEST(FileKind, IsToldOfWhatOtherToolsWrite) {
   const test::TemporaryFolder folder;
   const std::string path = std::string(SEPLLM_SOURCE_DIR) + "/tests/golden/file_kinds/starts.json";
@@ -105,7 +105,7 @@ TEST(FileKind, PipesKeepTheirBytesAndFoldersAreErrors) {
   const test::TemporaryFolder folder;
   const std::string pipe = folder.file("pipe");
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
-  EXPECT_EQ(file_kind_of(pipe), FileKind::kUnknown);  // does not wait for somebody who writes
+  EXPECT_EQ(file_kind_of(pipe), FileKind::kUnknown);  // does not wait for a writer
   EXPECT_EQ(file_kind_of("/dev/null"), FileKind::kUnknown);
   test::expect_error([&] { file_kind_of(folder.path()); }, ErrorCode::kIo, {"folder"});
   test::expect_error([&] { file_kind_of(folder.file("none")); }, ErrorCode::kNotFound, {"none"});

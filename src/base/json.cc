@@ -17,7 +17,7 @@ std::string brief(const Json& value) {
   return text.size() > 60 ? text.substr(0, 60) + "..." : text;
 }
 
-// One value that holds no others.
+// The text of a value that contains no other values.
 std::string scalar_text(const Json& value) {
   if (value.is_number_float() && !std::isfinite(value.get<double>())) {
     const auto number = value.get<double>();
@@ -26,7 +26,7 @@ std::string scalar_text(const Json& value) {
   return json_text(value);
 }
 
-// As the library lays it out.
+// The same layout as the library's.
 void append_text(const Json& value, int indent, int depth, std::string* out) {
   if (!value.is_structured() || value.empty()) {
     *out += scalar_text(value);

@@ -1,5 +1,5 @@
-// JSON: nlohmann's value type, read with the checks that untrusted files need, and as leniently as Python's
-// json, which has written most of these files.
+// JSON: nlohmann's value type, read with the checks that untrusted files need, but as leniently as Python's
+// json, which wrote most of these files.
 #pragma once
 
 #include <cstdint>
@@ -13,46 +13,49 @@ namespace sepllm {
 using Json = nlohmann::ordered_json;
 
 struct JsonRules {
-  bool refuse_duplicates = false;  // a key twice in an object is an Error: where it would hide a mistake
-  // Half of a pair of \u escapes (a "lone surrogate", which is no character) stays in the string as the three
-  // bytes that UTF-8 would have for it, which are no valid UTF-8; else it is an Error.
+  // if true, a key that occurs twice in an object is an Error: for files where it would hide a mistake
+  bool refuse_duplicates = false;
+  // If true, half of a pair of \u escapes (a "lone surrogate", which is not a character) stays in the string
+  // as the three bytes that UTF-8 would have for it, although they are not valid UTF-8. Otherwise it is an
+  // Error.
   bool keep_surrogates = false;
 };
 
-// What Python's json reads without a word though it is no JSON.
+// Things that Python's json reads without complaint although they are not JSON.
 struct JsonOddities {
   int64_t count = 0;
-  std::string first{};  // where, and what: "score: NaN is no number in JSON"
+  std::string first{};  // where and what: "score: NaN is no number in JSON"
 };
 
-// Parses one JSON value. Of a key that comes twice the last value counts; NaN, Infinity, -Infinity and
-// numbers too large for a double are such doubles. Both are counted in `oddities`, or, without it, lead to
-// one warning. Error (kBadFile) with `file` and the place for: syntax errors, invalid UTF-8, nesting deeper
-// than 64, anything after the value. Takes linear time; finding a member of an object of very many keys is a
-// linear search: iterate instead.
+// Parses one JSON value. If a key occurs twice, its last value counts; NaN, Infinity, -Infinity and numbers
+// that are too large become such doubles. Both are counted in `oddities` or, without it, lead to one warning.
+// Error (kBadFile) with `file` and the place for: syntax errors, invalid UTF-8, nesting deeper than 64,
+// anything after the value. Takes linear time. Finding a member of an object with very many keys is a linear
+// search: iterate instead.
 Json parse_json(std::string_view text, const std::string& file, const JsonRules& rules = {},
                 JsonOddities* oddities = nullptr);
 
-// The value, or null where parse_json would refuse the text: for lines that may have been cut off.
+// The value, or null where parse_json would throw: for lines that may have been cut off.
 Json json_or_null(std::string_view text);
 
-// The same reading as events, in order, for what is too large to become a Json. The handler's parse_error()
-// is never called; one of its functions that returns false is a bug.
+// The same parser, but it reports events in order: for texts that are too large to become a Json. It never
+// calls the handler's parse_error(); a handler function that returns false is a bug.
 using JsonEvents = nlohmann::json_sax<Json>;
 void parse_json_events(std::string_view text, const std::string& file, const JsonRules& rules,
                        JsonEvents* handler);
 
-// The text of a value; never an exception. Bytes of its strings that are no UTF-8 become U+FFFD. indent:
-// blanks per level; -1: all on one line. NaN and infinities are null, as JSON has it ...
+// The text of a value; never throws. Bytes of its strings that are not UTF-8 become U+FFFD. indent: blanks
+// per level; -1: all on one line. NaN and infinities become null, because JSON does not have them.
 std::string json_text(const Json& value, int indent = -1);
-// ... or written as Python does, which parse_json reads back: for files that are passed on, and for messages.
+// The same, but NaN and infinities are written as Python writes them, which parse_json reads back: for files
+// that are passed on, and for messages.
 std::string python_json_text(const Json& value, int indent = -1);
 
-// The JSON file `path`. Error as read_file() and parse_json(), and where the file is of another kind (a Git
-// LFS pointer, a page that was saved in its place) one that says so and what to do.
+// Reads the JSON file `path`. Error as for read_file() and parse_json(). If the file is of another kind (a
+// Git LFS pointer, a web page saved in its place), the Error says so and what to do.
 Json read_json(const std::string& path, uint64_t max_bytes, const JsonRules& rules = {});
 
-// Typed access to the members of an object with errors that name the file and the path of the key
+// Typed access to the members of an object. Errors name the file and the path of the key
 // ("rope_scaling.factor").
 class JsonObject {
  public:
@@ -61,8 +64,8 @@ class JsonObject {
 
   bool has(const char* key) const;        // present and not null
   const Json& at(const char* key) const;  // Error (kNotFound) if absent
-  // Integers may be written as integral floats (as some tools do); out of [min, max] or of another type is an
-  // Error.
+  // Integers may be written as floats without a fraction (as some tools do). A number outside [min, max] or a
+  // value of another type is an Error.
   int64_t integer(const char* key, int64_t min, int64_t max) const;
   int64_t integer_or(const char* key, int64_t fallback, int64_t min, int64_t max) const;
   double number(const char* key) const;  // finite

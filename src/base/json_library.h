@@ -1,14 +1,14 @@
-// nlohmann's JSON library, the one place that includes it: what it throws is a JsonFault here, never a type
-// of its own. (All sources must see it this way, or they would not be one program: a test looks for other
-// includes.)
+// The one place that includes nlohmann's JSON library. Its exceptions are turned into JsonFault. All sources
+// must include it through this file, or the program would see two different definitions; a test looks for
+// other includes.
 #pragma once
 
 #include "base/check.h"
 
 namespace sepllm {
 
-// A value of another type than the code takes it for, or a member that is not there. Input is checked before
-// (JsonObject), so that this is a bug of ours.
+// A value has another type than the code expects, or a member is missing. Input is checked before
+// (JsonObject), so this is a bug of ours.
 class JsonFault : public CheckFailure {
  public:
   using CheckFailure::CheckFailure;

@@ -33,7 +33,7 @@ LineFile::~LineFile() {
   if (fd_ < 0) return;
   try {
     flush();
-  } catch (const Error&) {  // who wants to know calls close()
+  } catch (const Error&) {  // a caller who needs to know calls close()
   }
   ::close(fd_);
   if (!begun_ && made_) ::unlink(path_.c_str());
@@ -76,7 +76,7 @@ void LineFile::flush() {
 void LineFile::sync() {
   begin();
   flush();
-  // (Pipes and devices have no disk.)
+  // Pipes and devices have no disk, which is not an error.
   check(::fsync(fd_) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP);
 }
 

@@ -11,7 +11,7 @@
 namespace sepllm {
 namespace {
 
-// A run that fails before its first line takes nothing away and leaves nothing behind.
+// A run that fails before its first line neither removes nor leaves anything.
 TEST(LineFile, WhatWasThereIsLostWithTheFirstLineOnly) {
   const test::TemporaryFolder folder;
   folder.write("log", "old\n");

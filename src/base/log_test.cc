@@ -19,7 +19,7 @@ TEST(Log, GoesToTheSinkInForce) {
   LogSink mine = set_log_sink(nullptr);
   log_info("dropped");
   ASSERT_TRUE(mine != nullptr);
-  mine(LogLevel::kInfo, "three");  // the old sink came back whole
+  mine(LogLevel::kInfo, "three");  // the old sink was returned unchanged
   EXPECT_EQ(lines, (std::vector<std::pair<LogLevel, std::string>>{
                        {LogLevel::kInfo, "one"}, {LogLevel::kWarning, "two"}, {LogLevel::kInfo, "three"}}));
   set_log_sink(std::move(old));
@@ -51,7 +51,7 @@ TEST(Log, HeldLinesComeWithTheReleaseOrNotAtAll) {
 }
 
 TEST(Log, LinesOfThreadsDoNotMix) {
-  std::vector<std::string> lines;  // not guarded: the log calls its sink by one thread at a time
+  std::vector<std::string> lines;  // needs no lock: only one thread at a time calls the sink
   LogSink old = set_log_sink([&](LogLevel, const std::string& text) { lines.push_back(text); });
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {

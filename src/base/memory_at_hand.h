@@ -1,4 +1,4 @@
-// How much memory this process can still have.
+// How much memory this process can still get.
 #pragma once
 
 #include <cstdint>
@@ -7,21 +7,23 @@
 
 namespace sepllm {
 
-// As much as can be said where the system says nothing.
+// If the system does not tell, both are the largest number.
 struct MemoryAtHand {
-  // Bytes that can be had without swapping: what the machine has free or can free (pages of files), and what
+  // Bytes that can be had without swapping: what the machine has free or can free (pages of files), or what
   // the control groups of this process leave it (base/cgroup.h), whichever is less.
   int64_t bytes = std::numeric_limits<int64_t>::max();
-  // Bytes with swap, and with what the kernel keeps in reserve: beyond it, it ends a process. Never less.
+  // Bytes including swap and everything that the kernel can drop. A process that takes more is killed. Never
+  // less than `bytes`.
   int64_t most = std::numeric_limits<int64_t>::max();
 };
 
-// From ROOT/proc/meminfo, ROOT/proc/spl/kstat/zfs/arcstats and read_group_limits(ROOT). A file that is not
-// there limits nothing.
+// Reads ROOT/proc/meminfo, ROOT/proc/spl/kstat/zfs/arcstats and read_group_limits(ROOT). A file that is
+// missing sets no limit.
 MemoryAtHand read_memory_at_hand(const std::string& root);
 
-// The same of this machine, unless the environment variable SEPLLM_MEMORY says how much there is: a number of
-// bytes, or of KiB, MiB, GiB or TiB with K, M, G or T behind it. Error (kInvalidArgument) for another value.
+// The same for this machine, unless the environment variable SEPLLM_MEMORY says how much there is: a number
+// of bytes, or of KiB, MiB, GiB or TiB with K, M, G or T after it. Error (kInvalidArgument) for another
+// value.
 MemoryAtHand memory_at_hand();
 
 }  // namespace sepllm

@@ -18,7 +18,7 @@ void write(const test::TemporaryFolder& root, const std::string& path, const std
   std::ofstream(root.file(path)) << content;
 }
 
-// The lines of a machine of 24 GiB.
+// The lines of a machine with 24 GiB.
 constexpr const char* kMemInfo =
     "MemTotal:       24684100 kB\nMemFree:        18889960 kB\nMemAvailable:   22304284 kB\n"
     "Buffers:           92160 kB\nActive(file):    1500000 kB\nInactive(file):  2000000 kB\n"
@@ -34,7 +34,7 @@ TEST(MemoryAtHand, OfAMachine) {
   EXPECT_EQ(read_memory_at_hand(root.path()).most, INT64_MAX);
   write(root, "proc/meminfo", kMemInfo);
   EXPECT_EQ(read_memory_at_hand(root.path()).bytes, int64_t{22304284} * 1024);
-  // With the pages of files that MemAvailable keeps back as a reserve.
+  // Includes the pages of files that MemAvailable keeps as a reserve.
   EXPECT_EQ(read_memory_at_hand(root.path()).most,
             int64_t{18889960 + 1500000 + 2000000 + 150000 + 1048576} * 1024);
 }

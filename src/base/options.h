@@ -1,4 +1,4 @@
-// Options declared once: the command line, JSON files and requests, --help and the JSON echo all read the
+// Options are declared once: the command line, JSON files and requests, --help and the JSON echo all read the
 // same list.
 #pragma once
 
@@ -17,26 +17,27 @@ struct Option {
   std::string name;          // "prompt-file": without dashes; also the JSON key
   std::string value_name{};  // "N", "FILE"; empty for a flag
   std::string help{};
-  std::vector<std::string> choices{};  // all values that there are; empty: others than a closed list
-  // A list: every value given counts, in order. (Of other options that are given twice the last one counts.)
+  std::vector<std::string> choices{};  // all allowed values; empty: not a closed list
+  // A list: every value counts, in order. (For other options that are given twice, the last value counts.)
   bool repeatable = false;
-  bool takes_list = false;  // of a list: several values may follow one flag (a shell's *.txt)
+  bool takes_list = false;  // only for a list: several values may follow one flag (a shell's *.txt)
   std::function<void(const std::string&)>
       set;  // Error (kInvalidArgument) naming the option, what was expected and what was given
   std::function<Json()> get;
-  Json default_value{};        // what get() says when the option is declared
-  std::string default_note{};  // what holds where the option is not given and no value says it: "all cores"
+  Json default_value{};  // what get() returns right after the option is declared
+  // what holds if the option is not given, where no value can say it: "all cores"
+  std::string default_note{};
   bool was_set = false;
-  bool in_json = true;  // part of to_json() and allowed in apply_json()
+  bool in_json = true;  // appears in to_json() and is allowed in apply_json()
 
-  // The default as --help and tables show it; empty for flags, lists and where there is none.
+  // The default as --help and tables show it; empty for flags, lists and options without a default.
   std::string default_text() const;
 };
 
 class OptionSet {
  public:
-  // Each returns what it has declared, for further fields; the reference holds until the next one is
-  // declared.
+  // Each of these returns the declared option, so that further fields can be set; the reference is valid
+  // until the next one is declared.
   Option& add_int(const std::string& name, int64_t* target, int64_t min, int64_t max, const std::string& help,
                   const std::string& value_name = "N");
   Option& add_double(const std::string& name, double* target, double min, double max, const std::string& help,
@@ -48,14 +49,14 @@ class OptionSet {
   Option& add_choice(const std::string& name, std::string* target, const std::vector<std::string>& choices,
                      const std::string& help);
   Option& add_flag(const std::string& name, bool* target, const std::string& help);
-  // Full control: for values with a syntax of their own ("64|unbounded").
+  // Full control, for values with a syntax of their own ("64|unbounded").
   Option& add(Option option);
 
-  // Error (kInvalidArgument) for an unknown name, with the nearest known one as hint.
+  // Error (kInvalidArgument) for an unknown name; the hint is the nearest known name.
   void set(const std::string& name, const std::string& value);
   bool was_set(const std::string& name) const;
-  // Sets from a JSON object (strings, numbers, booleans, arrays for repeatable ones); skips options already
-  // set, so that flags win. Unknown keys are an Error with file and nearest name.
+  // Sets options from a JSON object (strings, numbers, booleans, arrays for repeatable ones); skips options
+  // that are already set, so that flags win. Unknown keys are an Error with the file and the nearest name.
   void apply_json(const JsonObject& object);
   Json to_json() const;
 
@@ -69,14 +70,14 @@ class OptionSet {
   std::vector<Option> options_;
 };
 
-// All of `text` as a decimal integer; nullopt if it is none, or does not fit.
+// All of `text` as a decimal integer; nullopt if it is not one, or does not fit.
 std::optional<int64_t> parse_integer(std::string_view text);
 
-// Throws the Error of an option's wrong value, as Option::set does.
+// Throws the Error for a wrong value of an option, as Option::set does.
 [[noreturn]] void refuse_value(const std::string& option, const std::string& expected,
                                const std::string& got);
 
-// The candidate nearest to `name` by edit distance, if near enough to be a likely slip; else "".
+// The candidate nearest to `name` by edit distance, if it is near enough to be a likely typo; else "".
 std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates);
 
 }  // namespace sepllm

@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
   throw Error(ErrorCode::kIo, doing + ": " + std::strerror(code), {.file = path});
 }
 
-// That the file itself may be written, without opening it: to open and close a pipe would end it for its
+// Checks that the file may be written without opening it: opening and closing a pipe would end it for its
 // reader.
 void check_writable_in_place(const std::string& path) {
   if (is_folder(path)) throw Error(ErrorCode::kIo, "is a folder, not a file", {.file = path});
@@ -50,14 +50,14 @@ OutputPlace::~OutputPlace() { remove_empty(); }
 void OutputPlace::make_parents(const std::string& path) {
   std::string trimmed = path;
   while (trimmed.size() > 1 && trimmed.back() == '/') trimmed.pop_back();
-  std::vector<std::string> missing;  // the innermost first
+  std::vector<std::string> missing;  // innermost first
   for (fs::path at = fs::path(trimmed).parent_path(); !at.empty() && !file_exists(at); at = at.parent_path())
     missing.push_back(at);
   for (; !missing.empty(); missing.pop_back()) {
     const std::string& folder = missing.back();
     if (::mkdir(folder.c_str(), 0777) == 0) {
       made_.push_back(folder);
-    } else if (errno != EEXIST) {  // another process may have made it
+    } else if (errno != EEXIST) {  // another process may have created it
       fail(path, "cannot make the folder " + folder, errno);
     }
   }

@@ -1,5 +1,5 @@
-// A place that a command will write to at its end, checked before the work: what cannot be written is said at
-// once, and not after minutes.
+// A place that a command will write to at its end. It is checked before the work begins, so that an output
+// that cannot be written is reported at once, and not after minutes.
 #pragma once
 
 #include <string>
@@ -8,19 +8,19 @@
 namespace sepllm {
 
 enum class OutputKind {
-  kFile,         // written whole, by way of a file beside it (AtomicFile)
-  kGrowingFile,  // written as the work goes on (LineFile)
+  kFile,         // written as a whole, by way of a file next to it (AtomicFile)
+  kGrowingFile,  // written during the work (LineFile)
   kFolder        // a new one, or an empty one (AtomicFolder)
 };
 
 class OutputPlace {
  public:
-  OutputPlace() = default;  // none
-  // Makes the folders above `path` that are missing, and checks that there can be written; what is there
-  // already stays as it is. An empty path is no output. Error (kIo, kNotFound; kInvalidArgument for a folder
-  // that is not to be replaced) naming the path.
+  OutputPlace() = default;  // no output
+  // Creates the missing folders above `path`, and checks that the place can be written; existing content
+  // stays as it is. An empty path means no output. Error (kIo, kNotFound; kInvalidArgument for a folder that
+  // is not to be replaced) naming the path.
   explicit OutputPlace(const std::string& path, OutputKind kind = OutputKind::kFile);
-  // Folders that were made and that are still empty go again.
+  // Removes the folders that were created here and are still empty.
   ~OutputPlace();
   OutputPlace(const OutputPlace&) = delete;
   OutputPlace& operator=(const OutputPlace&) = delete;
@@ -29,7 +29,7 @@ class OutputPlace {
   void make_parents(const std::string& path);
   void remove_empty() noexcept;
 
-  std::vector<std::string> made_;  // folders, the outermost first
+  std::vector<std::string> made_;  // folders, outermost first
 };
 
 }  // namespace sepllm

@@ -15,9 +15,9 @@
 namespace sepllm {
 namespace {
 
-constexpr size_t kBlock = size_t{1} << 16;  // bytes of the file read at once
+constexpr size_t kBlock = size_t{1} << 16;  // bytes of the file that are read at once
 
-// What a name says that it is packed by; null: nothing.
+// The name of the packer that the file name's ending stands for; null if none.
 const char* packing_by_name(const std::string& path) {
   for (const char* ending : {".gz", ".gzip"}) {
     if (has_ending(path, ending)) return "gzip";
@@ -37,9 +37,9 @@ struct UnpackStep {
 class Unpacker {
  public:
   virtual ~Unpacker() = default;
-  // Unpacks some of `in` to `out`. `fault`: what is wrong, if anything is.
+  // Unpacks some of `in` to `out`. Sets `fault` if something is wrong.
   virtual UnpackStep run(std::string_view in, char* out, size_t n, std::string* fault) = 0;
-  // The content could end here.
+  // Whether the content may end here.
   virtual bool complete() const = 0;
 };
 
@@ -92,7 +92,7 @@ class ZstdUnpacker : public Unpacker {
  public:
   ZstdUnpacker() : stream_(ZSTD_createDStream()) {
     if (stream_ == nullptr) throw std::bad_alloc();
-    // What `zstd --long=31` writes too; memory is taken as the window fills.
+    // `zstd --long=31` writes such windows; memory is taken only as the window fills.
     ZSTD_DCtx_setParameter(stream_, ZSTD_d_windowLogMax, 31);
   }
   ~ZstdUnpacker() override { ZSTD_freeDStream(stream_); }

@@ -1,4 +1,4 @@
-// Files that may be compressed (gzip, zstd), read as what they hold, in blocks.
+// Reads files that may be compressed (gzip, zstd) in blocks of their uncompressed content.
 #pragma once
 
 #include <cstddef>
@@ -14,28 +14,29 @@ class Unpacker;
 
 class PackedFileReader {
  public:
-  // How a file is packed is told by its first bytes. Error as FileReader, and (kBadFile) where the name ends
-  // says that it is packed (.gz, .gzip, .zst, .zstd) and the content is neither.
+  // The first bytes tell how the file is packed. Error as for FileReader, and (kBadFile) if the name says
+  // that it is packed (.gz, .gzip, .zst, .zstd) but the content is not.
   explicit PackedFileReader(std::string path);
   ~PackedFileReader();
   PackedFileReader(const PackedFileReader&) = delete;
   PackedFileReader& operator=(const PackedFileReader&) = delete;
 
-  // Up to n > 0 more bytes of the content at the end of `out`; how many: 0 at the end only. Error (kIo), and
-  // (kBadFile) naming the place in the file for content that is cut off or damaged, and for anything behind a
-  // gzip member but another one or zeros. Members (gzip) and frames (zstd) follow one another as one content.
+  // Appends up to n > 0 more bytes of the content to `out` and returns how many; 0 only at the end. Error
+  // (kIo), and (kBadFile) naming the place in the file, for content that is cut off or damaged, and for
+  // anything after a gzip member other than another one or zeros. Several members (gzip) or frames (zstd)
+  // form one content.
   size_t append(std::string* out, size_t n);
 
-  // Bytes taken of the file as it lies on the disk.
+  // Bytes read so far of the file as it lies on the disk.
   uint64_t bytes_read() const { return read_; }
 
  private:
-  bool read_more();  // false: the file is at its end
+  bool read_more();  // false at the end of the file
 
   std::string path_;
   FileReader file_;
-  std::unique_ptr<Unpacker> unpacker_;  // none: the file is not packed
-  std::string in_;                      // read and not yet unpacked, from at_ on
+  std::unique_ptr<Unpacker> unpacker_;  // null: the file is not packed
+  std::string in_;                      // bytes that were read; from at_ on they are not yet unpacked
   size_t at_ = 0;
   uint64_t read_ = 0;
 };

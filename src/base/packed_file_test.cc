@@ -20,7 +20,7 @@ std::string unpack(const std::string& path, size_t n = 1000) {
   while (reader.append(&out, n) > 0) {
   }
   std::string more;
-  EXPECT_EQ(reader.append(&more, n), 0u);  // the end stays the end
+  EXPECT_EQ(reader.append(&more, n), 0u);  // after the end, 0 again
   EXPECT_EQ(reader.bytes_read(), read_file(path).size());
   return out;
 }
@@ -50,7 +50,7 @@ TEST(PackedFile, GivesTheContentHoweverItIsPacked) {
     EXPECT_EQ(unpack(folder.write("b.gz", gzip(small)), 1), small);
     EXPECT_EQ(unpack(folder.write("b.zst", zstd(small)), 1), small);
   }
-  // By content, whatever the name says.
+  // The content decides, whatever the name says.
   EXPECT_EQ(unpack(folder.write("c.jsonl", gzip(text))), text);
 }
 

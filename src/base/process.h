@@ -1,11 +1,11 @@
-// What the operating system says of this process.
+// What the operating system tells about this process.
 #pragma once
 
 #include <cstdint>
 
 namespace sepllm {
 
-// Memory of this process that lies in RAM, in bytes: now, and at its peak.
+// Bytes of this process's memory that are in RAM: now, and at the peak.
 int64_t rss_bytes();
 int64_t peak_rss_bytes();
 

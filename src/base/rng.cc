@@ -6,7 +6,7 @@
 namespace sepllm {
 namespace {
 
-// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of good avalanche.
+// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection with a good avalanche effect.
 uint64_t mix(uint64_t x) {
   x += 0x9E3779B97F4A7C15ULL;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;

@@ -1,5 +1,5 @@
 // A counter-based random number generator: the value at (seed, stream, counter) depends on nothing else, so
-// that results do not depend on threads or resumes.
+// results do not depend on the number of threads or on resuming.
 #pragma once
 
 #include <cstdint>

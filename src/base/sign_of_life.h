@@ -1,5 +1,5 @@
-// Whether the work of this process moves on: work gives signs, often (each task of a loop, each piece of a
-// file), and who watches asks whether there has been one. A sign costs two reads of shared memory.
+// A heartbeat of this process's work. The work gives signs often (for each task of a loop, for each piece of
+// a file), and a watchdog asks whether there has been one. A sign costs two reads of shared memory.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,7 @@ inline void sign_of_life() {
     life::answered.store(question, std::memory_order_relaxed);
 }
 
-// One of any number; used by one thread.
+// There may be any number of watchers; each is used by one thread.
 class LifeWatcher {
  public:
   // Whether there has been a sign since the last call.

@@ -21,7 +21,8 @@ namespace sepllm {
 namespace {
 
 using Task = FunctionRef<void(int64_t, int)>;
-// Loops of a decode step follow each other within microseconds: a short spin saves the sleep and the wake-up.
+// The loops of a decode step follow each other within microseconds: a short spin saves sleeping and waking
+// up.
 constexpr int kSpins = 4000;
 
 void relax() {
@@ -33,28 +34,29 @@ void relax() {
 }  // namespace
 
 // A loop is open while there are tasks to take. A worker joins a loop that it finds open, and the caller
-// waits only for those that joined: one that is asleep, or whose processor another program has, is not
-// missed.
+// waits only for those that have joined: it does not wait for one that is asleep or whose processor runs
+// another program.
 struct ThreadPool::Impl {
   std::vector<std::thread> threads;
   std::mutex mutex;
   std::condition_variable wake;
   std::condition_variable finished;
-  std::optional<Task> task;  // written while no loop is open and no worker in one, as n_tasks
+  // written while no loop is open and no worker is in one; the same holds for n_tasks
+  std::optional<Task> task;
   int64_t n_tasks = 0;
   std::atomic<int64_t> next{0};
-  // A worker enters, then looks whether the loop is open; the caller closes it, then looks who is inside. In
-  // one order for all threads (seq_cst), so that one of the two sees the other.
+  // A worker enters, then looks whether the loop is open; the caller closes the loop, then looks who is
+  // inside. All threads see these steps in one order (seq_cst), so at least one of the two sees the other.
   std::atomic<bool> open{false};
   std::atomic<int> inside{0};
   std::atomic<uint64_t> generation{0};
-  std::atomic<int> asleep{0};  // alike: counted before the last look at `generation`
+  std::atomic<int> asleep{0};  // in the same way: counted before the last look at `generation`
   std::atomic<bool> caller_asleep{false};
   std::atomic<bool> stop{false};
   std::atomic<bool> failed{false};
   std::exception_ptr exception;  // guarded by mutex
-  bool running = false;          // a loop is under way (caller's thread only)
-  int idle_size = 0;             // of a pool that runs nothing
+  bool running = false;          // a loop is running (caller's thread only)
+  int idle_size = 0;             // the size of a pool that runs nothing
 
   void drain(int worker) {
     for (;;) {
@@ -98,7 +100,7 @@ struct ThreadPool::Impl {
     open.store(true);
     generation.fetch_add(1);
     if (asleep.load() == 0) return;
-    { const std::lock_guard lock(mutex); }  // who counted itself as asleep waits by now
+    { const std::lock_guard lock(mutex); }  // a thread that counted itself as asleep is waiting by now
     wake.notify_all();
   }
 

@@ -22,7 +22,7 @@ INSTANTIATE_TEST_SUITE_P(Sizes, ThreadPoolOfSize, testing::Values(1, 2, 3, 16));
 TEST_P(ThreadPoolOfSize, EachTaskRunsOnceOnAWorkerOfThePool) {
   ThreadPool pool(GetParam());
   EXPECT_EQ(pool.size(), GetParam());
-  for (const int64_t n : {0, 1, 2, 7, 1000}) {  // and the pool is used again
+  for (const int64_t n : {0, 1, 2, 7, 1000}) {  // the pool is used again and again
     std::vector<std::atomic<int>> runs(static_cast<size_t>(n));
     std::atomic<bool> wrong_worker{false};
     pool.parallel_for(n, [&](int64_t task, int worker) {
@@ -64,11 +64,11 @@ TEST_P(ThreadPoolOfSize, AnExceptionComesOutAndThePoolGoesOn) {
   }
 }
 
-// Workers that spin, that fall asleep and that come too late for a loop: none is lost, and what tasks wrote
-// is there when the loop has ended.
+// Workers spin, fall asleep, or come too late for a loop: no task is lost, and what tasks wrote is visible
+// when the loop has ended.
 TEST_P(ThreadPoolOfSize, LoopsFollowEachOtherClosely) {
   ThreadPool pool(GetParam());
-  int64_t counts[5] = {};  // plain: the pool alone orders what is written
+  int64_t counts[5] = {};  // not atomic: only the pool orders the writes
   for (int round = 0; round < 3000; ++round) {
     if (round % 1000 == 999) std::this_thread::sleep_for(std::chrono::milliseconds(20));
     const int64_t n = 2 + round % 4;

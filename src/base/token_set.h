@@ -1,5 +1,5 @@
-// A set of token ids as a bitset over the vocabulary: the form in which separators reach the attention
-// policy.
+// A set of token ids, stored as a bitset over the vocabulary. Separators reach the attention policy in this
+// form.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@ class TokenSet {
   explicit TokenSet(int64_t vocab_size)
       : bits_(static_cast<size_t>((vocab_size + 63) / 64)), vocab_size_(vocab_size) {}
 
-  // Adds an id; ids outside [0, vocab_size) are a bug of the caller.
+  // Adds an id; an id outside [0, vocab_size) is a bug of the caller.
   void insert(int32_t id);
   // False for every id outside [0, vocab_size).
   bool contains(int32_t id) const {

@@ -25,8 +25,8 @@ Lead classify(unsigned char c) {
   return {0, 0, 0};
 }
 
-// Length of the longest valid prefix of one sequence at the start of `text` (at least 1 where text is not
-// empty), and whether it is a whole sequence.
+// A prefix of one sequence at the start of `text`: the length of its longest valid part (at least 1 if text
+// is not empty), and whether the sequence is complete.
 struct Prefix {
   size_t length;
   bool whole;

@@ -42,7 +42,7 @@ TEST(Utf8, OnlyWhatMoreBytesCouldFinishIsATail) {
   EXPECT_EQ(utf8_incomplete_tail("a\xE2\x82"), 2u);
   EXPECT_EQ(utf8_incomplete_tail("\xF0\x9F\x98"), 3u);
   EXPECT_EQ(utf8_incomplete_tail("\xF0\x9F\x98\x80"), 0u);
-  EXPECT_EQ(utf8_incomplete_tail("\xE0\x80"), 0u);  // overlong: no byte can save it
+  EXPECT_EQ(utf8_incomplete_tail("\xE0\x80"), 0u);  // overlong: no further byte can make it valid
   EXPECT_EQ(utf8_incomplete_tail("\x82\x82\x82"), 0u);
   EXPECT_EQ(utf8_incomplete_tail("\xFF"), 0u);
 }

@@ -7,11 +7,11 @@ namespace sepllm {
 namespace {
 
 struct Sign {
-  const char* part;  // of a tensor's name
+  const char* part;  // a part of a tensor's name
   const char* format;
 };
-// The first that fits holds. Sources: AutoGPTQ, AutoAWQ, bitsandbytes, compressed-tensors, transformers' FP8,
-// gpt-oss, HQQ, AQLM, EETQ, quanto, PEFT.
+// The first entry that matches counts. Sources: AutoGPTQ, AutoAWQ, bitsandbytes, compressed-tensors,
+// transformers' FP8, gpt-oss, HQQ, AQLM, EETQ, quanto, PEFT.
 constexpr std::array kSigns = {
     Sign{".lora_A.", "LoRA, not merged into its model"},
     Sign{".lora_B.", "LoRA, not merged into its model"},

@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kAdapterConfig = "adapter_config.json";
-constexpr size_t kMaxNames = 10'000;  // of a folder; more is no model's
+constexpr size_t kMaxNames = 10'000;  // a folder with more names is not a model's
 
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
@@ -30,9 +30,9 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
-// A way in which weights are published that is not read here.
+// A way in which weights are published that this program does not read.
 struct Format {
-  const char* start;  // of the file's name
+  const char* start;  // how the file's name starts
   const char* end;
   const char* what;
   const char* remedy;
@@ -69,13 +69,13 @@ bool is_shard_name(const std::string& name) {  // "model-00001-of-00005.safetens
   return name.ends_with(".safetensors") && name.find("-of-") != std::string::npos;
 }
 
-// "base_model_name_or_path" of an adapter; empty where it does not say.
+// "base_model_name_or_path" of an adapter; empty if it does not say.
 std::string base_of_adapter(const std::string& folder) {
   const std::string path = folder + "/" + kAdapterConfig;
   try {
     const Json json = read_json(path, uint64_t{1} << 20);
     return JsonObject(json, path).string_or("base_model_name_or_path", "");
-  } catch (const Error&) {  // the adapter as a whole is what the error is about
+  } catch (const Error&) {  // the error is about the adapter as a whole
     return "";
   }
 }

@@ -17,7 +17,7 @@ using test::expect_error;
 
 constexpr float kNumbers[4] = {1, 2, 3, 4};
 
-// A folder with these files, which a user gives as a model.
+// A folder with these files, given as a model.
 void expect_named(const std::vector<std::pair<std::string, std::string>>& files,
                   const std::vector<std::string>& parts) {
   const test::TemporaryFolder folder;
@@ -50,7 +50,7 @@ TEST(ModelFolder, OtherFormatsAreNamed) {
   expect_named({{"weights.npz", "x"}}, {"NumPy"});
   expect_named({{"model-q4_0.gguf", "x"}}, {"GGUF", "model-q4_0.gguf"});
   expect_named({{"model_index.json", "{}"}}, {"diffusers"});
-  // Several: weights of PyTorch are what the way out begins from.
+  // With several formats, the advice begins from PyTorch's weights.
   expect_named({{"flax_model.msgpack", "x"}, {"pytorch_model.bin", "x"}, {"tf_model.h5", "x"}}, torch);
 }
 
@@ -131,7 +131,8 @@ TEST(ForeignWeights, AreNamedByTheirTensors) {
   }
 }
 
-// Such names beside plain weights take nothing from them, and a tensor that is only missing is only that.
+// Such names next to plain weights do not prevent loading, and a tensor that is merely missing is reported as
+// missing.
 TEST(ForeignWeights, PlainWeightsBesideThemAreTaken) {
   const test::TemporaryFolder folder;
   write_safetensors(folder.file("model.safetensors"),

@@ -1,6 +1,6 @@
-// safetensors files: read through a map with every check that hostile input needs, written by our own code
-// for fixtures and exports. Format: u64 LE header length, a JSON object {name: {dtype, shape, data_offsets}}
-// padded with spaces, then the data, all of it covered by the tensors without holes or overlaps.
+// Reads and writes safetensors files: reading uses a map and makes every check that hostile input needs;
+// writing is for fixtures and exports. The format: u64 LE header length, a JSON object {name: {dtype, shape,
+// data_offsets}} padded with spaces, then the data, which the tensors cover without holes or overlaps.
 #pragma once
 
 #include <cstdint>
@@ -19,13 +19,13 @@ struct SafetensorsContent {
   std::map<std::string, std::string> metadata;
 };
 
-// Checks a whole file given as bytes; the entries point into `bytes`. Error (kBadFile) naming `file`, the
-// tensor and what was expected for every fault of the format.
+// Checks a whole file given as bytes; the entries point into `bytes`. Every fault of the format is an Error
+// (kBadFile) naming `file`, the tensor and what was expected.
 SafetensorsContent parse_safetensors(std::string_view bytes, const std::string& file);
 
 class SafetensorsFile {
  public:
-  // Maps and checks the file. Error as parse_safetensors() and MappedFile.
+  // Maps and checks the file. Error as for parse_safetensors() and MappedFile.
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
@@ -41,22 +41,22 @@ struct SafetensorsTensor {
   std::string name;
   std::string dtype;
   std::vector<int64_t> shape;
-  const void* data;  // product(shape) x size of dtype bytes
+  const void* data;  // product(shape) elements of the dtype's size
 };
 
-// Writes a file that every reader of the format accepts, atomically and one tensor at a time: the data
-// section starts at a multiple of 64 bytes (header padding), tensors of wider elements come first, so that
+// Writes a file that every reader of the format accepts, atomically and one tensor at a time. The data
+// section starts at a multiple of 64 bytes (header padding), and tensors of wider elements come first, so
 // each is aligned to its element. Error (kIo). A name given twice or an unknown dtype is a bug of the caller.
 class SafetensorsWriter {
  public:
-  // The `data` of the tensors is not looked at.
+  // The `data` fields of the tensors are not used here.
   SafetensorsWriter(const std::string& path, std::vector<SafetensorsTensor> tensors,
                     const std::map<std::string, std::string>& metadata = {});
 
-  // All tensors in the order in which write() takes their data.
+  // All tensors in the order in which write() expects their data.
   const std::vector<SafetensorsTensor>& order() const { return tensors_; }
-  void write(const void* data);  // of the next tensor
-  void commit();                 // after the last; without it nothing remains
+  void write(const void* data);  // the data of the next tensor
+  void commit();                 // after the last tensor; without it nothing remains
 
  private:
   AtomicFile file_;
@@ -64,7 +64,7 @@ class SafetensorsWriter {
   size_t next_ = 0;
 };
 
-// The same, of tensors that are at hand.
+// Writes a file from tensors that are all in memory.
 void write_safetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

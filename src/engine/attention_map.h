@@ -1,6 +1,6 @@
-// Where attention goes: weights of chosen heads, and the share of attention that initial tokens, separators,
-// neighbours and the others receive in each layer (docs/METHOD.md#why-it-works: the observation behind the
-// method).
+// Shows where attention goes: the weights of chosen heads, and the share of attention that initial tokens,
+// separators, neighbours and other tokens receive in each layer (docs/METHOD.md#why-it-works: the observation
+// on which the method rests).
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@
 
 namespace sepllm {
 
-// Each key is in exactly one class, the first that fits in this order.
+// Each key is in exactly one class: the first that applies, in this order.
 enum class TokenClass { kInitial, kSeparator, kNeighbour, kOther };
 inline constexpr size_t kTokenClasses = 4;
 const char* token_class_name(TokenClass c);  // "initial", "separator", "neighbouring", "other"
@@ -32,7 +32,7 @@ struct ClassShares {
   std::array<double, kTokenClasses> tokens{};     // share of the visible tokens
 };
 
-// Weights of one head: row i has i + 1 of them, one after the other; each row sums to 1.
+// The weights of one head, row after row: row i has i + 1 of them and sums to 1.
 struct HeadMap {
   int64_t layer = 0;
   int64_t head = 0;
@@ -43,12 +43,12 @@ struct HeadMap {
   }
 };
 
-// Softmax of one head's causal scores, for a probe's rows: q(i) . k(j) * scale + slope * (j - i), j <= i.
-// `weights` gets i + 1 values.
+// Softmax of one head's causal scores, for one row of a probe: q(i) . k(j) * scale + slope * (j - i) for j <=
+// i. `weights` gets i + 1 values.
 void attention_row(const float* query, const Matrix& keys, int64_t head_column, int64_t head_dim, int64_t i,
                    float scale, double slope, std::vector<double>* weights);
 
-// To be handed to Decoder::forward with a sequence under full attention.
+// A probe to pass to Decoder::forward, with a sequence under full attention.
 class AttentionMap : public AttentionProbe {
  public:
   // Keeps the weights of `layers` x `heads` for the first `n_rows` queries; shares are over all queries of
@@ -59,8 +59,8 @@ class AttentionMap : public AttentionProbe {
 
   void layer(int64_t layer, const Matrix& q, const Matrix& k, float scale) override;
 
-  const std::vector<HeadMap>& maps() const { return maps_; }          // in order of layer, then head
-  const std::vector<ClassShares>& shares() const { return shares_; }  // one per layer
+  const std::vector<HeadMap>& maps() const { return maps_; }          // ordered by layer, then by head
+  const std::vector<ClassShares>& shares() const { return shares_; }  // one entry per layer
 
  private:
   HeadMap* map_of(int64_t layer, int64_t head);

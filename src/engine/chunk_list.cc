@@ -22,7 +22,7 @@ void ChunkList::append_run(Run run) {
 std::vector<ChunkList::Run> ChunkList::between(int64_t from, int64_t to) const {
   SEPLLM_CHECK(from >= 0 && from <= to && to <= n_tokens_);
   std::vector<Run> out;
-  int64_t begin = 0;  // of the run
+  int64_t begin = 0;  // where the run begins
   for (const Run& run : runs_) {
     const int64_t end = begin + run.length * run.count;
     if (end > from && begin < to) {

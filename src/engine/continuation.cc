@@ -19,7 +19,7 @@ const char* finish_reason_name(FinishReason reason) {
   return "?";
 }
 
-// Holds back the end of the text while it may still become a stop string.
+// Holds back the end of the text as long as it may become a stop string.
 class Continuation::StopFilter {
  public:
   explicit StopFilter(const std::vector<std::string>& stops) {
@@ -28,7 +28,7 @@ class Continuation::StopFilter {
     }
   }
 
-  // Text that is certain now; sets stopped() where a stop string is complete.
+  // Returns the text that is now certain; sets stopped() when a stop string is complete.
   std::string push(const std::string& text) {
     held_ += text;
     size_t first = std::string::npos;
@@ -45,7 +45,7 @@ class Continuation::StopFilter {
   bool stopped() const { return stopped_; }
 
  private:
-  // Longest end of the held text that begins `stop`.
+  // Length of the longest end of the held text that is a beginning of `stop`.
   size_t overlap(const std::string& stop) const {
     for (size_t n = std::min(stop.size() - 1, held_.size()); n > 0; --n) {
       if (held_.compare(held_.size() - n, n, stop, 0, n) == 0) return n;
@@ -93,7 +93,7 @@ bool Continuation::take(int32_t id) {
   return !ended();
 }
 
-// Endless streams remember no more than the sampler looks back.
+// An endless stream remembers only as many tokens as the sampler looks back.
 void Continuation::remember(int32_t id) {
   if (recent_limit_ == 0) return;
   if (recent_.size() >= 2 * recent_limit_)
@@ -114,7 +114,7 @@ void Continuation::end(FinishReason reason, std::exception_ptr failure) {
 
 void Continuation::finish() {
   if (!decoder_ || filter_->stopped() || result_.finish_reason == FinishReason::kCancelled) return;
-  // What is left of a character that never became whole may complete a stop string too.
+  // The bytes of an unfinished character may complete a stop string, too.
   show(filter_->push(decoder_->finish()));
   if (filter_->stopped()) {
     end(FinishReason::kStop);

@@ -1,5 +1,5 @@
-// What becomes of sampled tokens: the text they add, whole character by whole character, and where it ends
-// (stop ids, stop strings, length). The same for one sequence (generate) and for many (Scheduler).
+// Turns sampled tokens into text, character by character, and decides where the text ends (stop ids, stop
+// strings, length). The same code serves one sequence (generate) and many (Scheduler).
 #pragma once
 
 #include <cstdint>
@@ -17,19 +17,19 @@ namespace sepllm {
 
 class Continuation {
  public:
-  // `recent` tokens at least are remembered for the sampler's repeat penalty. `on_text` (may be empty) gets
-  // pieces of text as they are certain; false from it cancels. `request` is copied.
+  // At least `recent` tokens are remembered for the sampler's repeat penalty. `on_text` (may be empty) gets
+  // pieces of text as soon as they are certain; returning false cancels. `request` is copied.
   Continuation(const Model& model, const GenerateRequest& request, int64_t recent,
                std::function<bool(const std::string&)> on_text);
   ~Continuation();
   Continuation(Continuation&&) noexcept;
 
-  // Takes a sampled token; true: it is to be fed for the next one. False: the text has ended, and the token,
-  // where it is part of the text, need not be fed.
+  // Takes a sampled token. True: it must be fed to get the next one. False: the text has ended, and the
+  // token, even if it is part of the text, need not be fed.
   bool take(int32_t id);
-  // Ends the text for this reason (kError: with its exception).
+  // Ends the text for this reason (for kError: with its exception).
   void end(FinishReason reason, std::exception_ptr failure = nullptr);
-  // The text that was held back. After the last take(), once.
+  // Shows the text that was held back. Call it once, after the last take().
   void finish();
 
   bool ended() const { return ended_ || full(); }
@@ -50,7 +50,8 @@ class Continuation {
   std::vector<int32_t> recent_;
   size_t recent_limit_;
   GenerateResult result_;
-  bool ended_ = false;  // for the result's reason; not yet: it says what will end the text at the latest
+  // whether the result's reason is final; until then it says what will end the text at the latest
+  bool ended_ = false;
 };
 
 }  // namespace sepllm

@@ -25,7 +25,7 @@ Conversation::Conversation(const Model& model, const Context& ctx, const Convers
   const std::vector<int32_t> more = model.end_tokens();
   stops_.ids.insert(stops_.ids.end(), more.begin(), more.end());
   if (!settings.system.empty()) messages_.push_back({Role::kSystem, settings.system});
-  // A template that refuses such a conversation says so before anybody has typed.
+  // If a template refuses such a conversation, it says so before the user has typed anything.
   std::vector<ChatMessage> first = messages_;
   first.push_back({Role::kUser, "x"});
   settings.chat.render(tokenizer_, first, settings.clock);
@@ -34,7 +34,7 @@ Conversation::Conversation(const Model& model, const Context& ctx, const Convers
 
 void Conversation::open_session() {
   session_.emplace(model_, settings_.policy, ctx_);
-  // (All tokens are remembered, so that every turn can be taken back with the same bits.)
+  // All tokens are remembered, so that every turn can be taken back with the same bits.
   session_->keep_marks({.max_tokens = int64_t{1} << 40});
 }
 
@@ -60,12 +60,13 @@ std::vector<int32_t> Conversation::known() const {
   return ids;
 }
 
-// messages_ ends with what the user says now.
+// messages_ ends with the user's current message.
 Conversation::Prompt Conversation::next_prompt() const {
   const MarkedText text = settings_.chat.render(tokenizer_, messages_, settings_.clock);
   if (!turns_.empty()) {
-    // The text that the tokens so far stand for: the prompt before, and its answer as the model gave it.
-    // Where it continues after that, so do the tokens; encoded anew, the answer could be cut into other ones.
+    // The text that the tokens so far stand for: the previous prompt, and its answer as the model gave it. If
+    // the new prompt begins with this text, the tokens are kept; if the answer were encoded again, it could
+    // be cut into other tokens.
     const std::vector<ChatMessage> asked(messages_.begin(), messages_.end() - 2);
     std::string said = settings_.chat.render(tokenizer_, asked, settings_.clock).bytes();
     said += messages_[messages_.size() - 2].content;
@@ -95,7 +96,7 @@ std::optional<Answer> Conversation::answer(const std::string& text, const OnText
     messages_.pop_back();
     throw;
   }
-  // Where the prompt parts from the tokens so far, the cache goes back to there.
+  // Where the prompt differs from the tokens so far, the cache goes back to that place.
   keep_fed(next.kept);
   const auto begin = static_cast<int64_t>(history_.size());
   Turn turn{begin, unfed_, 0, sampler_.state()};
@@ -104,7 +105,8 @@ std::optional<Answer> Conversation::answer(const std::string& text, const OnText
   const auto n_before = static_cast<int64_t>(prompt.size()) - 1;
   turn.answer = begin + n_before;
   session_->mark();
-  // The last token by itself, at every answer: a repeated answer begins with it and gives the same bits.
+  // The last token is fed separately for every answer: a repeated answer then begins with it and gives the
+  // same bits.
   const auto start = Clock::now();
   bool complete = go_on();
   if (complete && n_before > 0) {
@@ -126,7 +128,7 @@ std::optional<Answer> Conversation::answer(const std::string& text, const OnText
   return out;
 }
 
-// The session is before the last token of the last turn's prompt, with which history_ ends.
+// The session is now just before the last token of the last turn's prompt, with which history_ ends.
 Answer Conversation::generate_answer(const OnText& on_text) {
   const Turn& turn = turns_.back();
   GenerateRequest request;
@@ -143,7 +145,7 @@ Answer Conversation::generate_answer(const OnText& on_text) {
   return out;
 }
 
-// What was sampled may be more than the text: a stop string, or what was held back when the answer was ended.
+// The sampled tokens may go beyond the text: a stop string, or what was held back when the answer ended.
 void Conversation::fit_cache_to(const GenerateResult& result, const std::vector<int32_t>& prompt) {
   const std::vector<int32_t>& ids = result.ids;
   StreamDecoder decoder(tokenizer_, prompt, /*skip_special=*/true);
@@ -155,7 +157,7 @@ void Conversation::fit_cache_to(const GenerateResult& result, const std::vector<
   if (bytes > result.text.size()) {
     const auto beyond = std::upper_bound(ends.begin(), ends.end(), result.text.size());
     n = static_cast<size_t>(beyond - ends.begin());
-    // Tokens that give no text yet belong to the character that is cut off.
+    // Tokens that have not given any text yet belong to the character that is cut off.
     while (n > 0 && ends[n - 1] == (n > 1 ? ends[n - 2] : 0) && ends[n - 1] == result.text.size()) --n;
   }
   const size_t whole = n == 0 ? 0 : ends[n - 1];
@@ -172,7 +174,7 @@ void Conversation::fit_cache_to(const GenerateResult& result, const std::vector<
   }
 }
 
-// At most the first n tokens stay in the cache; the others are to be fed again.
+// Keeps at most the first n tokens in the cache; the others will be fed again.
 void Conversation::keep_fed(int64_t n) {
   if (n >= static_cast<int64_t>(history_.size())) return;
   go_back(n);
@@ -184,7 +186,8 @@ void Conversation::go_back(int64_t position) {
   if (session_->marks().before(position) != nullptr) {
     session_->rewind(position);
   } else {
-    // Before the point where a state without marks was loaded: files of earlier builds.
+    // The position lies before the point where a state without marks was loaded (a file of an earlier
+    // version), so the session begins again.
     open_session();
     session_->feed(std::span(history_).first(static_cast<size_t>(position)));
   }
@@ -196,7 +199,8 @@ Answer Conversation::retry(std::optional<int64_t> seed, const OnText& on_text) {
   std::vector<int32_t> ids = known();
   ids.resize(static_cast<size_t>(turn.answer) + 1);
   if (static_cast<int64_t>(history_.size()) < turn.answer) {
-    // A turn that was taken back left the cache before this prompt: it is fed again, as it was.
+    // Taking back a later turn has left the cache at a place before this prompt, so the prompt is fed again,
+    // as it was.
     keep_fed(turn.begin);
     const auto n_fed = history_.size();
     session_->feed(std::span(ids).subspan(n_fed, static_cast<size_t>(turn.answer) - n_fed),

@@ -1,5 +1,5 @@
-// Conversations by templates that do not repeat what the model said as it was: the cache goes back and
-// follows the template.
+// Conversations with templates that do not repeat what the model said: the cache goes back and follows the
+// template.
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -46,7 +46,8 @@ class ConversationByTemplate : public ::testing::Test {
     return answer ? answer->result.text : "(interrupted)";
   }
 
-  // Leaves out all of an answer but its first letter, as models' templates leave out what was thought.
+  // A template that leaves out all of an answer but its first letter, as models' templates leave out the
+  // reasoning.
   static constexpr const char* kForgets =
       "{% for m in messages %}[{{ m.role[0] }}]{{ m.content[:1] if m.role == 'assistant' else m.content }}{% "
       "endfor %}"
@@ -76,7 +77,7 @@ TEST_F(ConversationByTemplate, TheCacheHoldsWhatTheTemplateWrites) {
         EXPECT_TRUE(prompt.ends_with(std::string("[u]") + text + "[a]")) << prompt;
         const std::string cached = entered(conversation);
         EXPECT_TRUE(cached.starts_with(prompt)) << cached << "\n" << prompt;
-        // (The last token of an answer waits for the next turn.)
+        // The last token of an answer waits for the next turn.
         EXPECT_LE(cached.size(), prompt.size() + answer.size() * 4);
       }
     }
@@ -106,7 +107,7 @@ TEST_F(ConversationByTemplate, WhatIsTakenBackHasNeverBeen) {
     EXPECT_EQ(say(loaded, "Four."), expected);
     EXPECT_EQ(entered(with), entered(without));
     EXPECT_EQ(entered(loaded), entered(without));
-    // All of it again, from the beginning.
+    // Everything again, from the beginning.
     while (with.n_turns() > 0) with.undo();
     while (loaded.n_turns() > 0) loaded.undo();
     Conversation fresh(*model_, ctx_, settings_);

@@ -14,7 +14,7 @@
 namespace sepllm {
 namespace {
 
-constexpr size_t kMaxHeld = size_t{3} << 30;  // of a pipe
+constexpr size_t kMaxHeld = size_t{3} << 30;  // for a pipe
 
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool is_blank(char c) { return c == ' ' || c == ',' || c == '\t' || c == '\r' || c == '\n'; }
@@ -79,11 +79,11 @@ bool FileStream::open_next() {
   return true;
 }
 
-// The last place in what is held where it may be cut; 0: none.
+// The last place in held_ where it may be cut; 0 if there is none.
 size_t FileStream::cut() const {
   if (!input_.ids.empty()) {
     const auto last = std::find_if(held_.rbegin(), held_.rend(), is_blank);
-    // A "number" of this length is an error, which its reading will name.
+    // A "number" of this length is an error, which reading it will report.
     if (last == held_.rend()) return held_.size() > kBlock ? held_.size() : 0;
     return static_cast<size_t>(held_.rend() - last);
   }

@@ -22,7 +22,7 @@ class FileStreamTest : public ::testing::Test {
       text_ += "line " + std::to_string(k) + (k % 3 == 0 ? " é中 ends\n" : " goes on, ");
     }
   }
-  // All ids, read in steps of this size with the next ones looked at too.
+  // All ids, read in steps of this size; the next ones are looked at as well.
   std::vector<int32_t> all(const TextInput& input, int64_t step) const {
     FileStream stream(*model_, input);
     std::vector<int32_t> out;
@@ -107,7 +107,7 @@ TEST_F(FileStreamTest, WrongFilesAreNamedWithThePlace) {
   EXPECT_NE(message_of({.texts = {folder_.path()}}).find("folder"), std::string::npos);
   EXPECT_NE(message_of({.texts = {folder_.write("empty.txt", "")}}).find("too little text"),
             std::string::npos);
-  // A character cut off at the end of the file.
+  // A character is cut off at the end of the file.
   EXPECT_NE(message_of({.texts = {folder_.write("cut.txt", "abc\xE4\xB8")}}).find("byte 3"),
             std::string::npos);
 }

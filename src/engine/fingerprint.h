@@ -1,4 +1,4 @@
-// Tells models apart, for state files: cheap, because only samples of the weights are read.
+// Tells models apart, for state files. It is cheap, because it reads only samples of the weights.
 #pragma once
 
 #include <string>
@@ -8,10 +8,10 @@
 
 namespace sepllm {
 
-// 16 hexadecimal digits of the config, and of the type, the shape and evenly spaced samples of every weight,
-// as the kernels read them (so other --weights are another model).
+// 16 hexadecimal digits that depend on the config, and on the type, the shape and evenly spaced samples of
+// every weight, as the kernels read them (so other --weights make another model).
 std::string model_fingerprint(const Decoder& decoder);
-// As many of a set's ids.
+// The same number of digits for the ids of a set.
 std::string set_fingerprint(const TokenSet& set);
 
 }  // namespace sepllm

@@ -24,7 +24,7 @@ GenerateResult generate(Session& session, Sampler& sampler, const GenerateReques
   Continuation continuation(session.model(), request, sampler.recent_tokens(), on_text);
   GenerateResult& result = continuation.result();
 
-  constexpr int64_t kAhead = 1024;  // new tokens that the cache has room for from the start
+  constexpr int64_t kAhead = 1024;  // the number of new tokens that the cache has room for from the start
   session.cache().reserve(result.prompt_tokens + std::min(request.max_new_tokens, kAhead));
   Clock::time_point start = Clock::now();
   const auto go_on = [&] { return !request.go_on || request.go_on(); };

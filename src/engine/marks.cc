@@ -45,8 +45,8 @@ void Marks::thin_out() {
     marks_.erase(std::find_if(marks_.begin(), marks_.end(), [](const Mark& m) { return m.asked; }));
   }
   if (count(false) > settings_.n_periodic) {
-    // The gap that would be left, for the distance from here: small where marks are dense for their age. The
-    // oldest and the newest stay.
+    // The gap that would be left, divided by the distance from here: it is small where marks are dense for
+    // their age. The oldest and the newest mark stay.
     size_t best = 0;
     double least = 0.0;
     for (size_t k = 1; k + 1 < marks_.size(); ++k) {
@@ -59,7 +59,7 @@ void Marks::thin_out() {
     }
     marks_.erase(marks_.begin() + static_cast<std::ptrdiff_t>(best));
   }
-  // Too old; in large steps, because the tokens move.
+  // Drops tokens that are too old, many at a time, because dropping moves the others.
   if (static_cast<int64_t>(tokens_.size()) <= settings_.max_tokens + settings_.max_tokens / 4) return;
   const auto young = std::find_if(marks_.begin(), marks_.end(), [&](const Mark& m) {
     return m.position >= end() - settings_.max_tokens || &m == &marks_.back();
@@ -126,7 +126,7 @@ std::vector<const Marks::Mark*> Marks::newest_within(int64_t max_bytes) const {
       if (marks_[k].asked == asked) add(marks_[k]);
     }
   }
-  std::sort(out.begin(), out.end());  // by position, as they lie
+  std::sort(out.begin(), out.end());  // by position, the order in which they are kept
   return out;
 }
 

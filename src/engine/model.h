@@ -1,4 +1,4 @@
-// A model as a user gives it: weights, tokenizer, and its separators.
+// A model as a user gives it: weights, tokenizer and separators.
 #pragma once
 
 #include <memory>
@@ -14,38 +14,39 @@
 namespace sepllm {
 
 struct Model {
-  std::string name;         // for messages: its folder, or its shape where it has no files
-  std::string config_file;  // empty: it has none
+  std::string name;         // for messages: its folder, or its shape if it has no files
+  std::string config_file;  // empty if it has none
   Decoder decoder;
-  std::unique_ptr<Tokenizer> tokenizer;  // null: the folder has none and none was given
+  std::unique_ptr<Tokenizer> tokenizer;  // null if the folder has none and none was given
 
   const ModelConfig& config() const { return decoder.config(); }
-  // Error (kNotFound) naming the tokenizer option where there is none.
+  // Error (kNotFound) naming the tokenizer option if there is none.
   const Tokenizer& tokenizer_or_error() const;
-  // The separator set of these settings; empty where the policy needs none.
+  // The set of separators for these settings; empty if the policy needs none.
   TokenSet separators(const PolicySettings& settings) const;
   // The tokenizer's BOS, else the config's bos_token_id.
   std::optional<int32_t> bos_id() const;
-  // bos_id(), as the first token of an empty prompt. Error (kInvalidArgument) where there is none.
+  // bos_id(), used as the first token of an empty prompt. Error (kInvalidArgument) if there is none.
   int32_t start_token() const;
-  // Tokens that end a text: those that generation_config.json or, without one, config.json states, as in
-  // transformers. Where they state none: the tokenizer's EOS and the family's default.
+  // Tokens that end a text: those that generation_config.json states or, without that file, config.json, as
+  // in transformers. If they state none: the tokenizer's EOS and the family's default.
   std::vector<int32_t> end_tokens() const;
-  // Ids of a text as the flags say: `bos` "auto" (iff the tokenizer's files say so), "on" or "off". Error: a
-  // tokenizer larger than the embedding, no BOS to add.
+  // Ids of a text according to `bos`: "auto" (only if the tokenizer's files say so), "on" or "off". Error for
+  // a tokenizer larger than the embedding, or if there is no BOS to add.
   std::vector<int32_t> encode(const std::string& text, const std::string& bos) const;
 };
 
-// The settings for a text of `n_tokens`: where the model's rotary frequencies depend on the length of the
-// text (rope type "dynamic"), they are made for it, or for settings.policy.rope_length where that is stated.
+// The settings for a text of `n_tokens`. If the model's rotary frequencies depend on the length of the text
+// (rope type "dynamic"), they are computed for this length, or for settings.policy.rope_length if it is
+// given.
 PolicySettings settings_for_text(const Model& model, PolicySettings settings, int64_t n_tokens);
 
-// `tokenizer_path` empty: the model's folder.
+// If `tokenizer_path` is empty, the model's folder is used.
 Model load_model(const std::string& folder, const std::string& tokenizer_path,
                  const WeightOptions& options = {});
 
-// A model of one of shape_names() (model/shapes.h) with random weights, bf16 unless the options name a
-// type; without a tokenizer where `tokenizer_path` is empty.
+// A model of one of shape_names() (model/shapes.h) with random weights, in bf16 unless the options name a
+// type. It has no tokenizer if `tokenizer_path` is empty.
 Model make_shape_model(const std::string& shape, const std::string& tokenizer_path,
                        const WeightOptions& options = {});
 

@@ -12,7 +12,7 @@
 namespace sepllm {
 namespace {
 
-// The one place that says which tokens end a text: generate, chat and the scheduler's callers ask it.
+// The one place that decides which tokens end a text: generate, chat and the scheduler's callers use it.
 TEST(EndTokens, AreThoseOfTheConfigOrElseOfTheTokenizerToo) {
   const test::TemporaryFolder folder;
   write_random_model(folder.path(), {.hidden_size = 16, .n_layers = 1});
@@ -28,8 +28,7 @@ TEST(EndTokens, AreThoseOfTheConfigOrElseOfTheTokenizerToo) {
   using Ids = std::vector<int32_t>;
   EXPECT_EQ(end_tokens(5), Ids{5});
   EXPECT_EQ(end_tokens({5, 7}), (Ids{5, 7}));
-  // Where the files do not say: the family's default (2 for Llama), if any, and what ends texts for the
-  // tokenizer.
+  // If the files do not say: the family's default (2 for Llama), if any, and the tokenizer's end of text.
   const Json absent(Json::value_t::discarded);
   EXPECT_EQ(end_tokens(nullptr), Ids{kByteTokenizerEos});
   EXPECT_EQ(end_tokens(absent), (Ids{2, kByteTokenizerEos}));

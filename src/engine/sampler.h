@@ -1,4 +1,4 @@
-// The next token from logits.
+// Chooses the next token from logits.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ struct SamplingSettings {
   int64_t top_k = 0;         // 0: off
   double top_p = 1.0;        // 1: off
   double min_p = 0.0;        // 0: off; keeps p >= min_p * max p
-  // Over the last repeat_last_n tokens logits > 0 are divided by it, others multiplied; 1: off.
+  // For the last repeat_last_n tokens, logits > 0 are divided by it, others multiplied; 1: off.
   double repeat_penalty = 1.0;
   int64_t repeat_last_n = 64;
   int64_t seed = 0;
@@ -25,7 +25,7 @@ struct SamplingSettings {
 // Declares --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed with their ranges.
 void declare_sampling_options(OptionSet* options, SamplingSettings* settings);
 
-// Where a sampler's random numbers come from: with the same state it draws the same.
+// The state of a sampler's random numbers: from the same state it draws the same.
 struct SamplerState {
   int64_t seed = 0;
   uint64_t counter = 0;
@@ -34,10 +34,10 @@ struct SamplerState {
 class Sampler {
  public:
   Sampler(const SamplingSettings& settings, int64_t vocab_size);
-  // `recent`: the tokens so far, for the repeat penalty. Ties go to the smallest id. The n-th call draws with
-  // counter n.
+  // `recent`: the tokens so far, for the repeat penalty. Of equal logits the smallest id wins. The n-th call
+  // draws with counter n.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> recent);
-  // How many of the last tokens `recent` has to hold.
+  // The number of last tokens that `recent` must hold.
   int64_t recent_tokens() const { return settings_.repeat_penalty == 1.0 ? 0 : settings_.repeat_last_n; }
   SamplerState state() const { return {settings_.seed, counter_}; }
   void restore(const SamplerState& state);
@@ -54,7 +54,7 @@ class Sampler {
     int32_t id;
   };
   std::vector<Candidate> candidates_;
-  std::vector<double> weights_;  // of the candidates drawn from
+  std::vector<double> weights_;  // weights of the candidates that are drawn from
 };
 
 }  // namespace sepllm

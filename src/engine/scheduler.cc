@@ -36,7 +36,7 @@ struct Scheduler::Slot {
 
   std::span<const int32_t> prompt() const { return request.generate.prompt; }
   bool in_prompt() const { return fed < prompt().size(); }
-  // Whether the request is still wanted; ends it where it is not.
+  // Whether the request is still wanted; if not, ends it.
   bool wanted() {
     if (!done && request.generate.go_on && !request.generate.go_on()) cancel();
     return !done;
@@ -49,7 +49,8 @@ struct Scheduler::Slot {
     continuation.end(FinishReason::kError, std::move(failure));
     done = true;
   }
-  // Runs what concerns this sequence only; false, and it has failed, for an Error.
+  // Runs `fn`, which concerns only this sequence. If it throws an Error, the sequence fails, and the result
+  // is false.
   template <typename Fn>
   bool attempt(const Fn& fn) {
     try {
@@ -72,8 +73,8 @@ struct Scheduler::Slot {
   std::shared_ptr<Session> session;
   Sampler sampler;
   Continuation continuation;
-  size_t fed;         // tokens of the prompt
-  int32_t next = -1;  // sampled, to be fed
+  size_t fed;         // tokens of the prompt that were fed
+  int32_t next = -1;  // the sampled token, which will be fed next
   bool done = false;
   Clock::time_point start = Clock::now();
 };
@@ -89,7 +90,8 @@ int64_t Scheduler::add(SchedulerRequest request) {
   const GenerateRequest& r = request.generate;
   SEPLLM_CHECK(r.n_fed >= 0 && static_cast<size_t>(r.n_fed) < r.prompt.size());
   SEPLLM_CHECK(r.n_fed == 0 || request.session != nullptr);
-  // The session is made now, so that settings that do not fit are the caller's error; caches start empty.
+  // The session is created now, so that the caller gets the error for settings that do not fit. Caches start
+  // empty.
   waiting_.push_back(std::make_unique<Slot>(model_, ctx_, next_id_, std::move(request)));
   return next_id_++;
 }
@@ -112,7 +114,7 @@ bool Scheduler::step() {
 }
 
 void Scheduler::admit() {
-  // (By index: go_on may add requests.)
+  // By index, because go_on may add requests.
   for (size_t k = 0; k < waiting_.size(); ++k) waiting_[k]->wanted();
   while (!waiting_.empty() && n_active() < max_active_) {
     active_.push_back(std::move(waiting_.front()));
@@ -121,7 +123,7 @@ void Scheduler::admit() {
   }
 }
 
-// The next chunk of one prompt, in turn.
+// Feeds the next chunk of one prompt; the prompts take turns.
 bool Scheduler::feed_prompt() {
   for (size_t k = 0; k < active_.size(); ++k) {
     Slot& slot = *active_[(next_prompt_ + k) % active_.size()];
@@ -152,7 +154,8 @@ void Scheduler::feed_chunk(Slot& slot) {
   }
 }
 
-// One token of each running sequence, in passes of as many rows as do not depend on each other.
+// Decodes one token of each running sequence, in passes of at most as many rows as are independent of each
+// other.
 bool Scheduler::decode() {
   rows_.clear();
   for (const auto& slot : active_) {
@@ -165,7 +168,7 @@ bool Scheduler::decode() {
 }
 
 void Scheduler::decode_rows(size_t begin, size_t end) {
-  // A sequence that cannot take its token, or has no memory for it, must not fail the others: it is found
+  // A sequence that cannot take its token, or has no memory for it, must not fail the others, so it is found
   // before the pass.
   batch_.clear();
   batch_slots_.clear();
@@ -188,8 +191,8 @@ void Scheduler::decode_rows(size_t begin, size_t end) {
   }
 }
 
-// The logits after the batch's tokens. False: the pass itself has failed (no scratch memory), and with it all
-// of its sequences.
+// Computes the logits after the batch's tokens. False: the pass itself has failed (no scratch memory), and
+// with it all of its sequences.
 bool Scheduler::forward_batch() {
   const auto n_rows = static_cast<int64_t>(batch_.size());
   const int64_t vocab = model_.config().vocab_size;
@@ -207,7 +210,7 @@ bool Scheduler::forward_batch() {
   return false;
 }
 
-// Ended sequences leave before their callbacks are told, which may add others.
+// Ended sequences are removed before their callbacks are called, which may add others.
 void Scheduler::retire() {
   Slots ended;
   const auto take_ended = [&](auto& slots) {

@@ -1,5 +1,5 @@
-// Several sequences at once: their decoding steps share each pass over the weights (continuous batching).
-// Sequences enter and leave at any step; a prompt goes in chunk by chunk between the others' steps.
+// Runs several sequences at once: their decoding steps share each pass over the weights (continuous
+// batching). Sequences enter and leave at any step; prompts are fed chunk by chunk between the others' steps.
 #pragma once
 
 #include <cstdint>
@@ -15,39 +15,39 @@
 
 namespace sepllm {
 
-// One text to make. `on_text` as in generate(); `on_end` gets the result once, after the last text. Both may
-// add and cancel requests, and may not throw.
+// A text to generate. `on_text` works as in generate(); `on_end` gets the result once, after the last text.
+// Both may add and cancel requests, and must not throw.
 struct SchedulerRequest {
   GenerateRequest generate{};  // its go_on is asked at every step, also while the request waits
   SamplingSettings sampling{};
   PolicySettings policy{};
-  // The session to continue, which has `generate.n_fed` tokens of the prompt (Session::reusable, rewind), and
-  // which nobody else uses until the end; afterwards it may serve another request. None: a new one of
-  // `policy`.
+  // The session to continue. It has `generate.n_fed` tokens of the prompt (Session::reusable, rewind), and
+  // nobody else uses it until the end; afterwards it may serve another request. If null, a new session of
+  // `policy` is created.
   std::shared_ptr<Session> session{};
   std::function<bool(const std::string&)> on_text{};
   std::function<void(const GenerateResult&)> on_end{};
 };
 
-// What every sequence computes is what generate() computes for it by itself, to the last bit: a prompt's
-// chunks run one sequence at a time, and rows of a decoding step do not depend on each other. Used from one
-// thread.
+// Every sequence computes the same as generate() would for it without others, to the last bit: the chunks of
+// a prompt run one sequence at a time, and rows of a decoding step do not depend on each other. Must be used
+// from one thread.
 class Scheduler {
  public:
-  // At most `max_active` sequences hold a cache at once (>= 1); others wait in order.
+  // At most `max_active` sequences (>= 1) have a cache at the same time; others wait in order.
   Scheduler(const Model& model, const Context& ctx, int64_t max_active);
   ~Scheduler();
 
-  // Queues a request and returns its number. Error as Session's constructor.
+  // Queues a request and returns its number. Error as for Session's constructor.
   int64_t add(SchedulerRequest request);
-  // Ends a request (kCancelled), if it has not ended: in the queue, in its prompt or while it decodes. Its
-  // on_end comes at the end of the next step, and no text before it.
+  // Ends a request (kCancelled) if it has not ended: in the queue, in its prompt or during decoding. Its
+  // on_end is called at the end of the next step, and it gets no text before.
   void cancel(int64_t id);
-  // One chunk of one prompt, if any waits, then one decoding step of all running sequences. False: there was
-  // nothing to do. An Error that concerns one sequence (a prompt that cannot be fed, learned positions that
-  // end, no memory for its cache) ends that one (kError, with its exception in the result).
+  // Runs one chunk of one prompt, if any waits, then one decoding step of all running sequences. False: there
+  // was nothing to do. An Error that concerns one sequence (a prompt that cannot be fed, learned positions
+  // that end, no memory for its cache) ends only that one (kError, with its exception in the result).
   bool step();
-  // Steps until all have ended.
+  // Runs steps until all requests have ended.
   void run() {
     while (step()) {
     }
@@ -74,9 +74,9 @@ class Scheduler {
   int64_t next_id_ = 0;
   std::deque<std::unique_ptr<Slot>> waiting_;
   Slots active_;
-  size_t next_prompt_ = 0;          // which active sequence's prompt is next, in turn
+  size_t next_prompt_ = 0;          // the active sequence whose prompt is next
   std::vector<Slot*> rows_;         // of the decoding step
-  std::vector<Slot*> batch_slots_;  // of a pass
+  std::vector<Slot*> batch_slots_;  // of one pass
   std::vector<Sequence> batch_;
   std::vector<float> logits_;
 };

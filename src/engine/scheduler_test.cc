@@ -86,8 +86,8 @@ TEST_F(SchedulerTest, TextsAreTheSameAloneInABatchAndForAnyThreads) {
   }
 }
 
-// By its number or by its own go_on: in the queue, in its prompt and while it decodes, at every step of its
-// life. The others' texts stay what they are.
+// Cancelled by number or by the request's own go_on: in the queue, in its prompt and while it decodes, at
+// every step of its life. The others' texts do not change.
 TEST_F(SchedulerTest, RequestsAreCancelledOneByOneAtAnyStep) {
   const SchedulerRequest other = requests()[1];
   const GenerateResult expected = alone(other, single_);
@@ -104,7 +104,7 @@ TEST_F(SchedulerTest, RequestsAreCancelledOneByOneAtAnyStep) {
         EXPECT_EQ(result.ids, expected.ids) << steps;
       };
       scheduler.add(neighbour);
-      SchedulerRequest filler = neighbour;  // holds the second place for its first 4 steps
+      SchedulerRequest filler = neighbour;  // occupies the second place for its first 4 steps
       filler.generate.max_new_tokens = 4;
       filler.on_end = {};
       scheduler.add(filler);
@@ -167,13 +167,13 @@ TEST_F(SchedulerTest, CallbacksMayAddAndCancel) {
     add(0);
   };
   scheduler.add(r);
-  victim = scheduler.add(doomed);  // in the queue
+  victim = scheduler.add(doomed);  // waits in the queue
   scheduler.run();
   EXPECT_EQ(ended, 1 + 3 * (1 + 2 * (1 + 1)) + 2);
 }
 
-// A conversation's session serves one request after the other: each begins with what its prompt has in
-// common with what is held, and its text has the same bits as without.
+// A conversation's session serves one request after the other: each begins with what its prompt has in common
+// with what the session holds, and its text has the same bits as without.
 TEST_F(SchedulerTest, ARequestReusesAHeldPrefixWithTheSameBits) {
   for (const SchedulerRequest& r : requests()) {
     if (r.generate.prompt.size() < 60) continue;
@@ -191,19 +191,19 @@ TEST_F(SchedulerTest, ARequestReusesAHeldPrefixWithTheSameBits) {
       next.session->rewind(next.generate.n_fed);
       reused += next.generate.n_fed;
       scheduler.add(next);
-      scheduler.add(requests()[2]);  // company
+      scheduler.add(requests()[2]);  // runs at the same time
       scheduler.run();
       SchedulerRequest fresh = next;
       fresh.generate.n_fed = 0;
       EXPECT_EQ(result.ids, alone(fresh, single_).ids) << turn;
       EXPECT_EQ(result.prompt_tokens, static_cast<int64_t>(next.generate.prompt.size()));
-      // The marks have seen what was decoded.
+      // The marks have recorded the decoded tokens.
       const Session& s = *next.session;
       ASSERT_EQ(s.marks().end(), s.cache().length());
       ASSERT_EQ(s.cache().length(),
                 static_cast<int64_t>(next.generate.prompt.size() + result.ids.size()) - 1);
       EXPECT_LT(s.marks().end() - s.marks().positions().back(), 16 + 32);
-      // The answer, and something new; the last time another text from the middle on.
+      // The answer, then something new; the last time another text from the middle on.
       std::vector<int32_t>& prompt = next.generate.prompt;
       prompt.insert(prompt.end(), result.ids.begin(), result.ids.end());
       for (int32_t k = 0; k < 23; ++k) prompt.push_back((k * 7 + turn) % 256);
@@ -294,7 +294,7 @@ TEST_F(SchedulerTest, OneThatIsOutOfMemoryEndsAlone) {
   for (const int n : failed) EXPECT_GT(n, 0);
 }
 
-// Text apart, which is kept as it comes.
+// The text is not counted, because it is kept as it comes.
 TEST_F(SchedulerTest, ADecodingStepAllocatesNothing) {
   Scheduler scheduler(*model_, pair_, 4);
   for (const double temperature : {0.0, 0.8}) {

@@ -10,7 +10,7 @@ namespace sepllm {
 
 double ScoreResult::perplexity() const { return std::exp(nll_mean()); }
 
-// (The JSON library writes the shortest digits that give the same double.)
+// The JSON library writes the shortest digits that give the same double.
 Json ScoreResult::json() const {
   return {{"tokens", tokens}, {"predicted", predicted}, {"nll_sum", nll_sum}, {"seconds", seconds}};
 }
@@ -42,7 +42,7 @@ bool Scorer::step() {
   const std::span<const int32_t> targets = ids.subspan(1);
   session_.feed(tokens, [&](int64_t first, const Matrix& hidden) {
     SEPLLM_CHECK(first == 0 && hidden.n_rows == n);
-    const auto predicted = static_cast<int64_t>(targets.size());  // n, or n - 1 at the end
+    const auto predicted = static_cast<int64_t>(targets.size());  // n, or n - 1 at the end of the stream
     nll_.resize(targets.size());
     if (predicted == 0) return true;
     session_.model().decoder.nll(session_.context(), hidden.rows(0, predicted), targets, nll_.data());

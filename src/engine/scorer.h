@@ -1,4 +1,4 @@
-// Perplexity of contiguous text under a policy.
+// Computes the perplexity of contiguous text under a policy.
 #pragma once
 
 #include <chrono>
@@ -16,42 +16,43 @@
 namespace sepllm {
 
 struct ScoreResult {
-  int64_t tokens = 0;     // text tokens, BOS not counted
-  int64_t predicted = 0;  // tokens with an NLL
-  double nll_sum = 0.0;   // natural log
+  int64_t tokens = 0;     // text tokens, not counting BOS
+  int64_t predicted = 0;  // tokens that have an NLL
+  double nll_sum = 0.0;   // natural logarithm
   double seconds = 0.0;
   double nll_mean() const { return predicted == 0 ? 0.0 : nll_sum / static_cast<double>(predicted); }
   double perplexity() const;  // exp(nll_mean)
   double tokens_per_second() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0; }
 
-  // The same bits back. Error (kBadFile) naming `file`.
+  // Reads json() back with the same bits. Error (kBadFile) naming `file`.
   Json json() const;
   static ScoreResult from_json(const JsonObject& object);
 };
 
 // Scores a stream chunk by chunk. The chunks are those of Session::feed from the stream's start, whatever
-// parts of it a run does, except the last one, which the stream's end cuts: a run that is to continue later
-// with the same bits is saved before that.
+// parts a run does, except for the last one, which the stream's end cuts: save a run that will be continued
+// with the same bits before that chunk.
 class Scorer {
  public:
-  // `has_bos`: the stream's first id is a BOS that is no text; the NLL of every text token is taken then,
-  // else from the second on. References are kept.
+  // `has_bos`: the stream's first id is a BOS that is not part of the text; then the NLL of every text token
+  // counts, otherwise those from the second token on. References are kept.
   Scorer(Session& session, TokenStream& stream, bool has_bos);
 
-  // Whether the next chunk has its full length and what follows it is known, so that it does not depend on
+  // Whether the next chunk has its full length and the token after it is known, so that it does not depend on
   // where the stream ends.
   bool next_is_whole();
-  // Feeds the next chunk; false: the stream has ended. Error (kBadFile) for losses that are NaN or infinite.
+  // Feeds the next chunk; false if the stream has ended. Error (kBadFile) for losses that are NaN or
+  // infinite.
   bool step();
-  // Of the chunk last fed, in order.
+  // The NLLs of the last chunk, in order.
   std::span<const double> nll() const { return nll_; }
   const ScoreResult& result() const { return result_; }
 
   // What restore() needs in addition to the session's own state.
   Json state() const;
-  // Goes on from a state: the session must be the one saved with it, the stream at its start, of which as
-  // much is taken as was fed, after a check that it is the same. Error (kInvalidArgument) naming `file`
-  // where it is not; (kBadFile) for a state that is none.
+  // Continues from a state. The session must be the one that was saved with it, and the stream must be at its
+  // start; the part that was fed before is skipped, after a check that it is the same. Error
+  // (kInvalidArgument) naming `file` if it is not; (kBadFile) for an invalid state.
   void restore(const Json& state, const std::string& file);
 
  private:
@@ -62,14 +63,14 @@ class Scorer {
   bool has_bos_;
   ScoreResult result_;
   int64_t fed_ = 0;
-  Hash64 ids_;  // of all that was fed
+  Hash64 ids_;  // of all ids that were fed
   std::vector<double> nll_;
   std::chrono::steady_clock::time_point start_;
   double seconds_before_ = 0.0;
 };
 
 // Scores ids in memory. `on_nll` (may be empty) gets the NLLs in order, chunk by chunk, and the result so
-// far; false from it ends the run early with the figures until then.
+// far; returning false ends the run early, with the figures until then.
 using OnNll = std::function<bool(std::span<const double> nll, const ScoreResult& so_far)>;
 ScoreResult score(Session& session, std::span<const int32_t> ids, bool has_bos, const OnNll& on_nll);
 

@@ -63,7 +63,7 @@ void Session::run(std::span<const int32_t> chunk, FunctionRef<void(const Matrix&
 
 void Session::feed(std::span<const int32_t> tokens, OnHidden on_hidden) {
   const auto n_known = static_cast<int64_t>(tokens.size());
-  // (What fits into one chunk may be the next of many: growth by halves is for these.)
+  // What fits into one chunk may be followed by many more: growing by halves is for these.
   if (n_known > next_chunk()) cache_.reserve(n_known);
   bool more = true;
   for (size_t at = 0; more && at < tokens.size();) {

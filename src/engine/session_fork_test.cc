@@ -1,4 +1,4 @@
-// Forks: a copy of a session goes on as the session does, bit for bit, and each goes its own way.
+// Forks: the copy of a session continues as the session does, bit for bit, and the two are independent.
 #include <gtest/gtest.h>
 
 #include "engine/session_test_support.h"
@@ -18,7 +18,7 @@ TEST_F(SessionFork, GoesOnWithTheSameBitsAsOneThatWasFedAnew) {
       for (int64_t at = 31; at < 100; at += 23) {
         while (session.cache().length() < at) advance_to(session, session.cache().length() + 1);
         Session fork = session.fork(other_ctx_), other = session.fork(ctx_);
-        // Another text in one, which changes neither of the others.
+        // Another text in one of them changes neither of the others.
         other.advance(std::span(ids_).subspan(200, 60));
         Session anew(*model_, settings, ctx_);
         advance_to(anew, 31);
@@ -27,7 +27,7 @@ TEST_F(SessionFork, GoesOnWithTheSameBitsAsOneThatWasFedAnew) {
           const std::vector<float> expected = advance_to(anew, end);
           ASSERT_TRUE(advance_to(fork, end) == expected) << name << " " << dtype_name(kv) << " " << end;
         }
-        // It goes back as the original would, and the original has not moved.
+        // The fork goes back as the original would, and the original has not changed.
         fork.rewind(at);
         ASSERT_EQ(session.cache().length(), at);
         Session again = session.fork(ctx_);

@@ -1,4 +1,4 @@
-// States: a session that was saved and restored goes on as if nothing had happened, bit for bit.
+// States: a session that was saved and restored continues as if nothing had happened, bit for bit.
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -23,7 +23,7 @@ void restore_cache(Session& session, const std::string& bytes) {
 
 constexpr DType kKvTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8};
 
-// After a prompt in chunks every token comes alone. Saved after each of the first 40 and at later ones.
+// After a prompt in chunks, every token comes separately. Saved after each of the first 40 and at later ones.
 TEST_F(SessionState, GoesOnWithTheSameBitsFromAnyToken) {
   for (auto& [name, settings] : all_settings()) {
     for (const DType kv : kKvTypes) {
@@ -40,7 +40,7 @@ TEST_F(SessionState, GoesOnWithTheSameBitsFromAnyToken) {
         }
         for (const auto& [at, state] : states) {
           Session again(*model_, settings, other_ctx_);
-          if (at % 3 == 0) advance_to(again, 25);  // whatever it held before is gone
+          if (at % 3 == 0) advance_to(again, 25);  // what it held before is discarded
           restore_cache(again, state);
           ASSERT_EQ(again.cache().length(), at);
           ASSERT_TRUE(state_of(again) == state) << name << " at " << at;
@@ -126,7 +126,7 @@ TEST_F(SessionState, OtherModelsAndSettingsAreRefused) {
   EXPECT_EQ(refusal(saved, path), "accepted");
 }
 
-// States of the first version had no version, and did not say how much room there was.
+// States of the first version had no version number, and did not say how much room there was.
 TEST_F(SessionState, StatesOfTheFirstVersionGoOnAndThoseOfALaterOneAreRefused) {
   for (auto& [name, settings] : all_settings()) {
     Session unbroken(*model_, settings, ctx_), saved(*model_, settings, ctx_);
@@ -146,7 +146,7 @@ TEST_F(SessionState, StatesOfTheFirstVersionGoOnAndThoseOfALaterOneAreRefused) {
   }
 }
 
-// The room that there was is room again, so that later growth is what it would have been.
+// The restored cache has the same room, so that it grows later at the same points.
 TEST_F(SessionState, RoomIsRestored) {
   for (auto& [name, settings] : all_settings()) {
     const std::string path = folder_.file("a.state");
@@ -166,7 +166,7 @@ TEST_F(SessionState, RoomIsRestored) {
   }
 }
 
-// Every byte of a small state counts, and so does every byte that is missing.
+// Changing or removing any byte of a small state is detected.
 TEST_F(SessionState, DamagedFilesAreRefusedAtEveryByte) {
   PolicySettings settings;
   settings.policy.kind = PolicyKind::kSink;
@@ -198,7 +198,8 @@ TEST_F(SessionState, DamagedFilesAreRefusedAtEveryByte) {
   }
 }
 
-// Without the checksum's protection: whatever the bytes say, an Error or a cache that works.
+// Without the protection of the checksum: whatever the bytes are, the result is an Error or a cache that
+// works.
 TEST_F(SessionState, CacheStatesAreReadWithCare) {
   for (auto& [name, settings] : all_settings()) {
     Session session(*model_, settings, ctx_);
@@ -233,7 +234,7 @@ TEST_F(SessionState, CacheStatesAreReadWithCare) {
   }
 }
 
-// Marks come from files too.
+// Marks are read from files too.
 TEST_F(SessionState, MarksAreReadWithCare) {
   for (auto& [name, settings] : all_settings()) {
     Session session(*model_, settings, ctx_);
@@ -323,7 +324,7 @@ TEST_F(SessionState, OtherFilesAreNoStates) {
             std::string::npos);
 }
 
-// Decoding on a cache filled to a depth that nobody wants to run to.
+// Decodes on a cache that is filled to a depth which would take too long to reach by running.
 TEST_F(SessionState, DecodesOnAFilledCache) {
   for (const auto& [name, policy_settings] : all_settings()) {
     for (const DType kv : kKvTypes) {
@@ -338,7 +339,8 @@ TEST_F(SessionState, DecodesOnAFilledCache) {
       std::vector<float> before;
       for (int64_t step = 0; step < 25; ++step) {  // beyond a compression of every streaming policy
         const int32_t id = token_at(depth + step);
-        const std::span<const float> logits = session.advance({&id, 1});  // Error where one is not finite
+        // throws an Error if one is not finite
+        const std::span<const float> logits = session.advance({&id, 1});
         const std::vector<float> now(logits.begin(), logits.end());
         ASSERT_NE(now, before) << name;
         before = now;

@@ -100,7 +100,8 @@ TEST_F(SessionTest, ScoreCountsABosAsNoTextAndEndsEarly) {
   EXPECT_EQ(score(other, ids_, false, [](auto, const ScoreResult& r) { return r.tokens < 20; }).tokens, 20);
 }
 
-// Sampling apart. (A separator that leaves the window may still make the compact part grow, by half.)
+// Sampling is not included. (A separator that leaves the window may still make the compact part grow, by
+// half.)
 TEST_F(SessionTest, ADecodeStepAllocatesNothing) {
   const int32_t letter = 'a';
   for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream,
@@ -144,7 +145,7 @@ TEST_F(SessionTest, GeneratedTextIsTheDecodedIdsAndStreamsWhole) {
 }
 
 TEST_F(SessionTest, GenerationStopsAtStringsIdsAndOnCancel) {
-  // Greedy continuation, to know what comes.
+  // A greedy continuation, to know what comes.
   GenerateRequest request{.prompt = {72, 101}, .max_new_tokens = 20};
   const auto run = [&](const GenerateRequest& r, const std::function<bool(const std::string&)>& on_text) {
     Session session(*model_, settings(PolicyKind::kFull, 64), ctx_);
@@ -175,7 +176,8 @@ TEST_F(SessionTest, GenerationStopsAtStringsIdsAndOnCancel) {
   EXPECT_EQ(run(request, [](const std::string&) { return false; }).finish_reason, FinishReason::kCancelled);
 }
 
-// The last token begins a character that never becomes whole: what is shown for it completes the stop string.
+// The last token begins a character that is never completed: the replacement that is shown for it completes
+// the stop string.
 TEST_F(SessionTest, AStopStringMayEndInABrokenCharacter) {
   const auto run = [&](int64_t n, const std::vector<std::string>& stops) {
     Session session(*model_, settings(PolicyKind::kFull, 64), ctx_);

@@ -1,4 +1,4 @@
-// What the tests of sessions share: a small random model, policies in small, tokens with many separators.
+// Shared by the tests of sessions: a small random model, small policies, tokens with many separators.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -56,7 +56,7 @@ class SessionStateTest : public ::testing::Test {
     return out;
   }
 
-  // Feeds ids_[session's length .. end).
+  // Feeds ids_ from the session's length up to `end`.
   std::vector<float> advance_to(Session& session, int64_t end) const {
     const auto from = static_cast<size_t>(session.cache().length());
     const auto n = static_cast<size_t>(end) - from;

@@ -1,4 +1,4 @@
-// Token ids that come one after the other, from memory or from files that are longer than memory.
+// Token ids that come one after the other, from memory or from files that are larger than memory.
 #pragma once
 
 #include <algorithm>
@@ -12,9 +12,9 @@ namespace sepllm {
 class TokenStream {
  public:
   virtual ~TokenStream() = default;
-  // The next n ids, fewer only if the stream ends before; they stay in the stream. Valid until the next call.
+  // The next n ids, or fewer if the stream ends before; they stay in the stream. Valid until the next call.
   virtual std::span<const int32_t> peek(int64_t n) = 0;
-  // Drops n ids that were peeked at.
+  // Removes the next n ids, which must have been peeked at.
   virtual void take(int64_t n) = 0;
 };
 

@@ -50,7 +50,7 @@ TEST(NormBackward, AgreesWithTheDefinition) {
           EXPECT_LE(max_difference(own_dw, dw), tolerance);
           EXPECT_LE(max_difference(own_db, db), tolerance);
           EXPECT_EQ(got.damaged(), 0);
-          // In place, written over, without the weights' gradients.
+          // In place; results overwritten; without the weights' gradients.
           Rows in_place = dy, plain = dy;
           norm.dweight = norm.dbias = nullptr;
           norm_backward(t.context, x.matrix(), norm, in_place.matrix(), in_place.matrix(), false);
@@ -92,7 +92,7 @@ TEST(ActivationBackward, AgreesWithTheDefinition) {
   }
 }
 
-// The derivative that the references state, against differences of the forward definition.
+// Compares the derivative in the references with differences of the forward definition.
 TEST(ActivationBackward, DefinitionsAreTheSlopesOfTheForwardOnes) {
   for (const Activation f : {Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
     for (const float at : {-3.0F, -0.75F, 0.0F, 0.5F, 2.0F}) {
@@ -188,7 +188,7 @@ TEST(LinearBackward, ManyRowsAgreeOnEveryInstructionSet) {
         linear_backward_weight(one.context, x.matrix(), dy.matrix(), w, got_dw.data(), nullptr);
         EXPECT_LE(max_difference(got.matrix(), expected.matrix()), 2e-6 * static_cast<double>(n_out));
         for (size_t i = 0; i < size; ++i) {
-          // Of a column of x or dy: errors are as large as it is.
+          // The errors of a column of x or dy are proportional to it.
           const auto in = static_cast<int64_t>(transposed ? i / static_cast<size_t>(n_out)
                                                           : i % static_cast<size_t>(n_in));
           const auto out = static_cast<int64_t>(transposed ? i % static_cast<size_t>(n_out)

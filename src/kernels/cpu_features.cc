@@ -15,7 +15,7 @@ namespace sepllm {
 namespace {
 
 #if defined(__x86_64__) && defined(__linux__)
-// Tiles are 8 KiB of registers that Linux saves only for processes that asked (since 5.16).
+// Tiles are 8 KiB of registers that Linux (since 5.16) saves only for processes that have asked for it.
 bool may_use_tiles() {
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
   constexpr long kTileData = 18;
@@ -24,7 +24,7 @@ bool may_use_tiles() {
 
 bool bit(unsigned word, int n) { return ((word >> n) & 1U) != 0; }
 
-// The processor has AVX-512 F, DQ, BW and VL, and the system saves its registers.
+// Whether the processor has AVX-512 F, DQ, BW and VL, and the system saves its registers.
 bool has_avx512(unsigned leaf7_ebx) {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (__get_cpuid(1, &a, &b, &c, &d) == 0 || !bit(c, 27)) return false;

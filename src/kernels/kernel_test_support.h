@@ -1,4 +1,4 @@
-// What the kernel tests share: contexts, random rows between guard words, a loop over instruction sets.
+// Shared by the kernel tests: contexts, random rows between guard words, a loop over instruction sets.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@
 
 namespace sepllm::test {
 
-// Calls fn() once for every instruction set of this machine that the kernels are compiled for.
+// Calls fn() once for every instruction set of this machine for which the kernels are compiled.
 template <typename Fn>
 void for_each_target(const Fn& fn) {
   int n = 0;
@@ -34,7 +34,7 @@ void for_each_target(const Fn& fn) {
 }
 
 // The same for kernels that use instructions beyond Highway's targets: each target without these, then the
-// best one with more and more of them.
+// best target with more and more of them.
 template <typename Fn>
 void for_each_instruction_set(const Fn& fn) {
   for_each_target([&] {
@@ -85,7 +85,7 @@ class Rows {
     return *this;
   }
 
-  // Words outside the rows that are no longer the guard.
+  // The number of words outside the rows that have lost the guard pattern.
   int64_t damaged() const {
     int64_t n = 0;
     for (size_t i = 0; i < values_.size(); ++i) {
@@ -97,7 +97,7 @@ class Rows {
     return n;
   }
 
-  // Bit for bit, gaps included.
+  // Bit for bit, including gaps.
   bool same_bits(const Rows& other) const {
     if (values_.size() != other.values_.size()) return false;
     for (size_t i = 0; i < values_.size(); ++i) {
@@ -113,7 +113,7 @@ class Rows {
   Matrix matrix_;
 };
 
-// Infinite where there is a NaN.
+// Infinite if there is a NaN.
 inline double max_difference(const Matrix& a, const Matrix& b) {
   double worst = 0;
   for (int64_t r = 0; r < a.n_rows; ++r) {
@@ -126,7 +126,7 @@ inline double max_difference(const Matrix& a, const Matrix& b) {
   return worst;
 }
 
-// n random values in [-1, 1] stored as `type`; int8: in [-127, 127].
+// n random values in [-1, 1] stored as `type`; for int8 in [-127, 127].
 inline std::vector<char> random_stored(DType type, int64_t n, uint32_t seed) {
   std::mt19937 rng(seed);
   std::uniform_real_distribution<float> value(-1.0F, 1.0F);

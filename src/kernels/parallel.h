@@ -1,4 +1,4 @@
-// Loops that wake the threads only where there is work for them.
+// Parallel loops that wake the threads only if there is enough work.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,8 @@
 
 namespace sepllm {
 
-// Below this much work (multiply-adds or elements moved, roughly 10 microseconds) the calling thread does it
-// all: waking others would cost more. Results never depend on it: tasks are the same.
+// With less work than this (multiply-adds or elements moved, roughly 10 microseconds), the calling thread
+// does all of it, because waking others would cost more. Results never depend on it: the tasks are the same.
 inline constexpr int64_t kSerialWork = 64 * 1024;
 
 template <typename Fn>
@@ -20,7 +20,7 @@ void parallel_for(const Context& ctx, int64_t n_tasks, int64_t work, const Fn& f
   }
 }
 
-// Splits [0, n) into blocks of `block` (the last may be shorter): fn(begin, end, worker).
+// Splits [0, n) into blocks of `block` (the last may be shorter) and calls fn(begin, end, worker).
 template <typename Fn>
 void parallel_blocks(const Context& ctx, int64_t n, int64_t block, int64_t work, const Fn& fn) {
   const int64_t n_blocks = (n + block - 1) / block;

@@ -1,4 +1,4 @@
-// Rows that will be needed soon, fetched into the second-level cache bit by bit, between pieces of
+// Prefetches rows that will be needed soon into the second-level cache, bit by bit between pieces of
 // arithmetic. A head's rows in a fused QKV lie kilobytes apart: no hardware prefetcher finds them, and each
 // would cost the latency of memory.
 #pragma once
@@ -9,7 +9,7 @@ namespace sepllm {
 
 inline constexpr int64_t kCacheLine = 64;
 
-// One row, into the second-level cache.
+// Prefetches one row into the second-level cache.
 inline void prefetch_row(const void* row, int64_t bytes) {
   const auto* at = static_cast<const char*>(row);
   for (const char* end = at + bytes; at < end; at += kCacheLine) __builtin_prefetch(at, 0, 2);
@@ -18,13 +18,14 @@ inline void prefetch_row(const void* row, int64_t bytes) {
 class RowPrefetcher {
  public:
   void clear() { n_ = next_ = 0; }
-  // Rows of `bytes` at `stride` bytes from each other. Beyond kMost entries they are forgotten: it is a hint.
+  // Adds rows of `bytes` bytes that lie `stride` bytes apart. Beyond kMost entries they are ignored, because
+  // prefetching is only a hint.
   void add(const void* rows, int64_t stride, int64_t n_rows, int64_t bytes) {
     if (n_ == kMost || n_rows <= 0) return;
     const auto* row = static_cast<const char*>(rows);
     entries_[n_++] = {row, row + n_rows * stride, stride, bytes};
   }
-  // Fetches whole rows, at least `bytes` of them if there are; false where none are left.
+  // Prefetches whole rows, at least `bytes` bytes if there are as many; false if none are left.
   bool step(int64_t bytes) {
     while (next_ < n_) {
       Entry& e = entries_[next_];
@@ -51,7 +52,7 @@ class RowPrefetcher {
   int next_ = 0;
 };
 
-// What a tile fetches ahead: first its own next keys, then the rows of the tile after it.
+// The rows that a tile prefetches: first its own next keys, then the rows of the tile after it.
 struct TilePrefetcher {
   int64_t bytes_at_a_time = 640;  // every ten thousand multiply-adds or so
   RowPrefetcher keys, next_tile;

@@ -26,7 +26,7 @@ using DU16 = hn::Rebind<uint16_t, DF>;
 using VF = hn::Vec<DF>;
 inline constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(DF()));
 
-// Lanes(DF()) elements from p, as floats. No alignment is needed.
+// Loads Lanes(DF()) elements from p as floats. No alignment is needed.
 HWY_INLINE VF load(const float* p) { return hn::LoadU(DF(), p); }
 HWY_INLINE VF load(const f16* p) {
 #if HWY_TARGET == HWY_SCALAR
@@ -49,7 +49,7 @@ HWY_INLINE VF load(const int8_t* p) {
 #endif
 }
 
-// The first n < Lanes elements, the other lanes zero; nothing beyond p + n is read.
+// Loads the first n < Lanes elements and sets the other lanes to zero; nothing beyond p + n is read.
 template <typename T>
 HWY_INLINE VF load_n(const T* p, int64_t n) {
   T buffer[kLanes] = {};
@@ -57,7 +57,7 @@ HWY_INLINE VF load_n(const T* p, int64_t n) {
   return load(buffer);
 }
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-// Elsewhere Highway's masked load reads the whole vector, from an aligned address.
+// On other instruction sets, Highway's masked load reads the whole vector, from an aligned address.
 HWY_INLINE VF load_n(const float* p, int64_t n) {
   return hn::MaskedLoad(hn::FirstN(DF(), static_cast<size_t>(n)), DF(), p);
 }
@@ -80,11 +80,11 @@ HWY_INLINE VF load_n(const int8_t* p, int64_t n) {
 }
 #endif
 
-// Round to nearest even.
+// Stores; rounds to nearest even.
 HWY_INLINE void store(VF v, float* p) { hn::StoreU(v, DF(), p); }
 HWY_INLINE void store(VF v, f16* p) {
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_SSE4
-  // Without F16C Highway neither rounds to even nor overflows to infinity.
+  // Without F16C, Highway neither rounds to even nor overflows to infinity.
   float lanes[kLanes];
   store(v, lanes);
   for (int64_t k = 0; k < kLanes; ++k) p[k] = to_f16(lanes[k]);
@@ -112,7 +112,7 @@ HWY_INLINE void store(VF v, int8_t* p) {
   hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(number)), d8, p);
 #endif
 }
-// The first n < Lanes lanes; nothing beyond p + n is written.
+// Stores the first n < Lanes lanes; nothing beyond p + n is written.
 template <typename T>
 HWY_INLINE void store_n(VF v, T* p, int64_t n) {
   T buffer[kLanes];
@@ -128,12 +128,12 @@ HWY_INLINE VF exp2_fast(VF x) {
   const DF d;
   const auto underflow = hn::Lt(x, hn::Set(d, -126.0F));
   const VF clamped = hn::IfThenElse(underflow, hn::Set(d, -126.0F), x);
-  // Added to 1.5 * 2^23, a small number is rounded and lies as an integer in the lowest bits.
+  // After adding 1.5 * 2^23, a small number is rounded, and its integer value is in the lowest bits.
   const VF magic = hn::Set(d, 12582912.0F);
   const VF shifted = hn::Add(clamped, magic);
   const VF whole = hn::Sub(shifted, magic);
   const VF f = hn::Sub(clamped, whole);  // in [-0.5, 0.5]
-  // Taylor series of 2^f = e^(f ln 2): the first term left out is below 2e-8.
+  // Taylor series of 2^f = e^(f ln 2): the first omitted term is below 2e-8.
   VF p = hn::Set(d, 1.5403530e-4F);
   p = hn::MulAdd(p, f, hn::Set(d, 1.3333558e-3F));
   p = hn::MulAdd(p, f, hn::Set(d, 9.6181291e-3F));

@@ -39,8 +39,8 @@ int64_t Arena::reserved_bytes() const {
   return total;
 }
 
-// One block of the whole size comes in their place with the next allocation (here, at the end of a scope, a
-// failure could not be reported): the next pass fits without a search.
+// The next allocation replaces them by one block of the whole size, so the next pass fits without a search.
+// (Not here: at the end of a scope a failure could not be reported.)
 void Arena::drop_if_scattered() noexcept {
   if (block_ != 0 || used_ != 0 || blocks_.size() < 2) return;
   least_ = reserved_bytes();

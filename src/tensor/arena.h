@@ -1,6 +1,6 @@
-// Scratch memory of a pass: allocation is an addition, release is going back to a mark. Once it has grown to
-// its peak, or was given that much in advance, it asks the system for nothing more. Memory that was never
-// allocated is never touched either: of a block that is too large only addresses are lost.
+// Scratch memory of a pass: an allocation is an addition, and a release goes back to a mark. After it has
+// grown to its peak, or got that much in advance, it asks the system for nothing more. Memory that was never
+// allocated is never touched: a block that is too large costs only addresses.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ class Arena {
  public:
   explicit Arena(Memory memory = Memory::kAnything) : memory_(memory) {}
 
-  // One block of this size, for a pass whose peak is known. Only before anything is allocated.
+  // Gets one block of this size, for a pass whose peak is known. Call it only before anything is allocated.
   void reserve(int64_t bytes);
 
   // 64-byte aligned, uninitialised; valid until the mark before it is released. n >= 0.
@@ -24,7 +24,7 @@ class Arena {
   }
   void* allocate_bytes(int64_t bytes);
 
-  // Everything allocated while a Scope lives is released at its end.
+  // Everything that is allocated while a Scope lives is released at its end.
   class Scope {
    public:
     explicit Scope(Arena& arena)
@@ -46,18 +46,18 @@ class Arena {
   };
 
   int64_t reserved_bytes() const;
-  int64_t allocated_bytes() const { return allocated_; }  // now, each allocation in whole 64 bytes
-  int64_t peak_bytes() const { return peak_; }            // the most that they were
-  void reset_peak() { peak_ = allocated_; }               // ... from here on
+  int64_t allocated_bytes() const { return allocated_; }  // now; each allocation counts in whole 64 bytes
+  int64_t peak_bytes() const { return peak_; }            // the largest value of allocated_bytes()
+  void reset_peak() { peak_ = allocated_; }               // measures the peak from here on
 
  private:
   void drop_if_scattered() noexcept;
 
   Memory memory_;
   std::vector<Buffer> blocks_;
-  size_t block_ = 0;                  // the block in use
+  size_t block_ = 0;                  // the current block
   int64_t used_ = 0;                  // bytes used of it
-  int64_t least_ = int64_t{1} << 20;  // bytes of the next block at least
+  int64_t least_ = int64_t{1} << 20;  // minimum size of the next block
   int64_t allocated_ = 0, peak_ = 0;
 };
 

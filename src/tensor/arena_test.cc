@@ -49,7 +49,7 @@ TEST(Arena, AScopeGivesBackWhatWasTakenInIt) {
   EXPECT_EQ(kept[9], 42);
 }
 
-// The second pass of the same shape takes one block, later ones ask the system for nothing.
+// The second pass of the same shape gets one block; later passes ask the system for nothing.
 TEST(Arena, GrowsToItsPeakOnce) {
   Arena arena;
   const auto pass = [&arena] {

@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int64_t kLarge = 2 * kHugePage;
 
-// Rows that lie pages apart (a head's rows in a fused QKV) cost a page walk each with small pages. A wish:
-// the system may refuse, and only whole huge pages within the buffer are meant.
+// With small pages, rows that lie pages apart (a head's rows in a fused QKV) cost a page walk each. This is
+// only a hint: the system may refuse, and only whole huge pages within the buffer are meant.
 void ask_for_huge_pages(void* p, int64_t bytes) {
 #ifdef MADV_HUGEPAGE
   ::madvise(p, static_cast<size_t>(bytes / kHugePage * kHugePage), MADV_HUGEPAGE);

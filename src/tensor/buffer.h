@@ -7,17 +7,17 @@
 
 namespace sepllm {
 
-// What a buffer holds at first.
+// What a new buffer contains.
 enum class Memory {
   kZeros,
-  kAnything,   // as the system gives it: a page takes memory when it is first written
+  kAnything,   // uninitialised: a page takes memory when it is first written
   kAddresses,  // the same, and more may be asked for than the machine has: for plans
 };
 
 class Buffer {
  public:
   Buffer() = default;
-  // Error (kOutOfRange) naming `what` where the machine has not that much memory.
+  // Error (kOutOfRange) naming `what` if the machine does not have that much memory.
   explicit Buffer(int64_t bytes, const char* what = "buffer", Memory memory = Memory::kZeros);
 
   void* data() const { return data_.get(); }
@@ -31,7 +31,7 @@ class Buffer {
   struct Free {
     Free() : mapped_bytes(0) {}
     explicit Free(int64_t bytes) : mapped_bytes(bytes) {}
-    int64_t mapped_bytes;  // 0: of the heap
+    int64_t mapped_bytes;  // 0: from the heap
     void operator()(void* p) const;
   };
   std::unique_ptr<void, Free> data_;

@@ -6,11 +6,11 @@
 
 namespace sepllm {
 
-// Which attention kernel runs: the fast one, or the plain one in double precision to compare with.
+// Which attention kernel runs: the fast one, or the plain one in double precision for comparison.
 enum class AttentionImpl { kSimd, kReference };
 
-// How products with 8- and 4-bit weights are made: in integers, for which activations are rounded to 8 bits
-// by blocks of 32 (relative error about 4e-3), or exactly, from the weights as f32.
+// How products with 8- and 4-bit weights are computed: in integers, for which activations are rounded to 8
+// bits in blocks of 32 (relative error about 4e-3), or exactly, from the weights as f32.
 enum class BlockProducts { kInteger, kExact };
 
 class Tape;
@@ -23,7 +23,7 @@ struct Context {
   BlockProducts block_products = BlockProducts::kInteger;
   // Where the ops record their backward (tensor/tape.h); null: inference. Kernels do not look at it.
   Tape* tape = nullptr;
-  // Where the ops add up the seconds they take (tensor/op_times.h); null: nowhere.
+  // Where the ops add up the seconds that they take (tensor/op_times.h); null: times are not taken.
   OpTimes* times = nullptr;
 };
 

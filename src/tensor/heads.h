@@ -1,6 +1,6 @@
-// Where attention heads lie: the only description of it, for every kernel that reads or writes heads. A fused
-// QKV row, matrices of one kind each, rows of all heads, and PyTorch's [batch, heads, tokens, dim] with any
-// strides are values of it.
+// Where attention heads lie: the only description of it, for every kernel that reads or writes heads. It can
+// describe a fused QKV row, a matrix for each kind, rows of all heads, and PyTorch's [batch, heads, tokens,
+// dim] with any strides.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace sepllm {
 // Head h of a row begins at element offset + (h / group) * group_stride + (h % group) * stride and is `dim`
 // elements long. With group = 1, heads lie group_stride apart.
 struct HeadLayout {
-  int64_t n = 0;    // heads
+  int64_t n = 0;    // number of heads
   int64_t dim = 0;  // elements of a head
   int64_t group = 1;
   int64_t stride = 0;        // from one head of a group to the next
@@ -27,7 +27,7 @@ struct HeadLayout {
   static HeadLayout dense(int64_t n, int64_t dim, int64_t offset = 0) { return even(n, dim, dim, offset); }
 
   int64_t at(int64_t h) const { return offset + h / group * group_stride + h % group * stride; }
-  // Elements between heads. Keys and values must have even heads (a check).
+  // Elements between heads. Keys and values must have evenly spaced heads (checked).
   int64_t even_stride() const {
     if (group == 1 || n <= 1) return group_stride;
     SEPLLM_CHECK(group >= n || group_stride == group * stride);
@@ -39,8 +39,8 @@ struct HeadLayout {
   }
 };
 
-// A view of rows of heads, f32, of one or several batches: row r of head h of batch b is
-// data + b * batch_stride + r * row_stride + layout.at(h). Like Matrix, it does not say who may write.
+// A view of rows of heads, f32, in one or several batches: row r of head h of batch b is at data + b *
+// batch_stride + r * row_stride + layout.at(h). Like Matrix, it does not say who may write.
 struct Heads {
   float* data = nullptr;
   int64_t row_stride = 0;
@@ -51,7 +51,7 @@ struct Heads {
     return data + batch * batch_stride + row * row_stride + layout.at(head);
   }
   float* at(int64_t row, int64_t head) const { return data + row * row_stride + layout.at(head); }
-  // The same heads in rows that begin at `row` of `batch`.
+  // The same heads, in rows that begin at `row` of `batch`.
   Heads rows(int64_t row, int64_t batch = 0) const {
     return {data + batch * batch_stride + row * row_stride, row_stride, layout, batch_stride};
   }

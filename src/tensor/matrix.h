@@ -1,4 +1,4 @@
-// A view of float rows: activations.
+// A view of float rows, used for activations.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// Where the time of a training step goes: seconds by kind of op, forward and backward apart.
+// Where the time of a training step goes: seconds for each kind of op, with separate numbers for forward and
+// backward.
 #pragma once
 
 #include <array>
@@ -17,8 +18,8 @@ struct OpTimes {
   std::array<double, kOpNames.size()> forward{}, backward{};
 };
 
-// Adds the seconds of its life to ctx.times, where there is one. The head makes its gradient in the forward
-// pass and is counted there.
+// Adds the seconds of its lifetime to ctx.times, if there is one. The head computes its gradient in the
+// forward pass and is counted there.
 class OpTimer {
  public:
   OpTimer(const Context& ctx, OpKind kind, bool backward) {

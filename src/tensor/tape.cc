@@ -19,7 +19,7 @@ void Tape::set_packing(const Packing& packing, Arena* workspace) {
 
 Tape::WorkspaceScope::WorkspaceScope(Tape& tape) : tape_(tape) {
   if (tape.workspace_ == nullptr) return;
-  SEPLLM_CHECK(tape.depth_ == 1);  // one at a time
+  SEPLLM_CHECK(tape.depth_ == 1);  // only one at a time
   if (!tape.workspace_hold_) {
     tape.workspace_hold_.emplace(*tape.workspace_);
     tape.workspace_->allocate_bytes(1);  // an arena that is not empty keeps its blocks
@@ -63,7 +63,7 @@ void Tape::pack_segment(const Mark& begin) {
 }
 
 Tape::Slot Tape::slot(const Matrix& part) const {
-  for (size_t b = blocks_.size(); b-- > 0;) {  // the latest are asked for most
+  for (size_t b = blocks_.size(); b-- > 0;) {  // the latest blocks are asked for most often
     const int64_t offset = part.data - blocks_[b].data;
     if (offset >= 0 && offset < blocks_[b].size)
       return {static_cast<int64_t>(b), offset, part.n_rows, part.n_cols, part.stride};

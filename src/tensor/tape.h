@@ -1,5 +1,5 @@
-// What a forward pass writes down so that gradients can flow back through it: for each op one closure, and
-// where the gradients of activations and parameters lie. Everything lives in the arena of the pass.
+// What a forward pass records so that gradients can flow back through it: a closure for each op, and where
+// the gradients of activations and parameters lie. Everything lives in the arena of the pass.
 #pragma once
 
 #include <cstdint>
@@ -21,27 +21,27 @@ struct Context;
 
 class Tape {
  public:
-  // A part of an activation, whose gradient has memory only while its segment runs backward.
+  // A part of an activation; its gradient has memory only while its segment runs backward.
   struct Slot {
     int64_t block = -1;
     int64_t offset = 0;  // elements
     int64_t n_rows = 0, n_cols = 0, stride = 0;
   };
 
-  // `arena` is that of the contexts that ops are called with; `pool` clears gradients.
+  // `arena` is the one of the contexts that ops are called with; `pool` clears gradients.
   Tape(Arena& arena, ThreadPool& pool) : arena_(arena), pool_(pool) {}
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
-  // The gradient of the parameter that begins at `value` (a matrix as it is stored, or a vector), f32 in the
-  // parameter's layout without gaps, is added to what `gradient` holds. Two parameters in one place (a tied
-  // head) share it.
+  // The gradient of the parameter that begins at `value` (a matrix as it is stored, or a vector) is added to
+  // what `gradient` holds; it is f32 in the parameter's layout without gaps. Two parameters in one place (a
+  // tied head) share it.
   void set_parameter(const void* value, float* gradient) { parameters_[value] = gradient; }
-  // Null: frozen.
+  // Null if the parameter is frozen.
   float* parameter(const void* value) const;
 
-  // Called in the backward pass for what a forward pass has marked, when all that comes after the mark is
-  // done: the gradients of its parameters are final.
+  // `fn` is called in the backward pass for each layer that the forward pass has marked, as soon as
+  // everything after the mark is done: then the gradients of its parameters are final.
   void set_on_layer(std::function<void(int64_t layer)> fn) { on_layer_ = std::move(fn); }
   void mark_layer(int64_t layer) {
     if (on_layer_) record([this, layer](const Context&) { on_layer_(layer); });
@@ -52,22 +52,25 @@ class Tape {
     void (*pack)(const float* from, int64_t n, uint16_t* to);
     void (*unpack)(const uint16_t* from, int64_t n, float* to);
   };
-  // From now on what segments keep is packed into half the memory: they compute in f32, in `workspace`, which
-  // holds one of them at a time; when one ends it is packed, and unpacked to the same place for its backward.
-  // The state that a replayed segment keeps is packed as well. Nullptr: no more.
+  // From now on, what segments keep is packed into half the memory. A segment computes in f32 in `workspace`,
+  // which holds one segment at a time; when it ends, its content is packed, and it is unpacked to the same
+  // place for the backward pass. The state that a replayed segment keeps is packed as well. Nullptr ends
+  // this.
   void set_packing(const Packing& packing, Arena* workspace);
 
   // f32 memory for an activation [n_rows, n_cols] (uninitialised) that gets a gradient in the backward pass.
   Matrix activation(int64_t n_rows, int64_t n_cols);
-  // The same without a gradient: for what a backward closure will read.
+  // The same without a gradient: for values that a backward closure will read.
   Matrix keep(int64_t n_rows, int64_t n_cols);
-  // The gradient of (a part of) an activation of this pass.
+  // The gradient of an activation of this pass, or of a part of one.
   Slot slot(const Matrix& part) const;
-  // Where that gradient lies now; only inside a backward closure. At first it is zero: closures add to it,
-  // and turn the gradient of what an op made in place into that of what had been there.
+  // Where that gradient lies now; call it only inside a backward closure. At first it is zero. Closures add
+  // to it; the closure of an op that works in place replaces the gradient of its result by the gradient of
+  // its input.
   Matrix gradient(const Slot& slot) const;
 
-  // `backward(ctx)` is called in the backward pass, after those of all later ops. It is kept in the arena.
+  // `backward(ctx)` is called in the backward pass, after the closures of all later ops. It is kept in the
+  // arena.
   template <typename Fn>
   void record(const Fn& backward) {
     static_assert(std::is_trivially_copyable_v<Fn>, "closures lie in the arena and are never destroyed");
@@ -76,9 +79,9 @@ class Tape {
   }
 
   // Runs forward(), whose activations belong together: their gradients have memory only while the backward
-  // pass is inside. Where `replayed`, the activations are released at once, and forward() runs once more in
-  // the backward pass, after `state` (which the segment reads and changes in place) has been set back: one
-  // copy of the state is all that is kept of the segment.
+  // pass is inside this segment. If `replayed`, the activations are released at once, and forward() runs
+  // again in the backward pass, after `state` (which the segment reads and changes in place) has been
+  // restored. Then one copy of the state is all that is kept of the segment.
   template <typename Fn>
   void segment(const Matrix& state, bool replayed, const Fn& forward) {
     static_assert(std::is_trivially_copyable_v<Fn>);
@@ -109,11 +112,11 @@ class Tape {
     });
   }
 
-  // Calls what was recorded, last first: the closure that was recorded last sets the gradient that the others
-  // carry on. The tape is empty then.
+  // Calls the recorded closures, last one first: the closure that was recorded last sets the gradient that
+  // the others carry on. Afterwards the tape is empty.
   void backward(const Context& ctx);
   void clear();
-  // The most that gradients of activations have held since the last clear().
+  // The largest number of bytes that gradients of activations have held since the last clear().
   int64_t peak_gradient_bytes() const { return peak_gradient_bytes_; }
 
  private:
@@ -123,17 +126,17 @@ class Tape {
   struct Entry {
     void (*call)(void* fn, const Context& ctx);  // null: the end of a segment
     void* fn;
-    Mark begin{};  // of that segment
+    Mark begin{};  // of the segment that ends here
     Mark end{};
   };
-  // An array of the workspace, and where it lies packed.
+  // An array of the workspace, and where it lies when it is packed.
   struct Packed {
     float* data;
     int64_t size;
     uint16_t* bits;
   };
   struct State {
-    const float* values;  // one of the two
+    const float* values;  // exactly one of the two is set
     const uint16_t* bits;
   };
   struct Block {
@@ -143,7 +146,7 @@ class Tape {
     bool in_segment;
   };
 
-  // While one lives activations go to the workspace, if there is one.
+  // While one lives, activations go to the workspace, if there is one.
   class WorkspaceScope {
    public:
     explicit WorkspaceScope(Tape& tape);
@@ -170,7 +173,7 @@ class Tape {
 
   Arena& arena_;
   ThreadPool& pool_;
-  int depth_ = 0;  // of segments being recorded
+  int depth_ = 0;  // segments being recorded
   int64_t gradient_bytes_ = 0, peak_gradient_bytes_ = 0;
   std::unordered_map<const void*, float*> parameters_;
   std::vector<Entry> entries_;
@@ -178,7 +181,7 @@ class Tape {
   std::function<void(int64_t)> on_layer_;
   Packing packing_{};
   Arena* workspace_ = nullptr;
-  std::optional<Arena::Scope> workspace_hold_;  // its blocks stay where they are until the backward pass
+  std::optional<Arena::Scope> workspace_hold_;  // keeps its blocks in place until the backward pass
   bool in_workspace_ = false;
   std::vector<Packed> packed_;
 };

@@ -7,7 +7,7 @@
 namespace sepllm {
 namespace {
 
-// Bytes of the last code point of `text`, or nullopt where it ends in something else.
+// Bytes of the last code point of `text`, or nullopt if it does not end in valid UTF-8.
 std::optional<Utf8Char> last_character(std::string_view text) {
   for (size_t back = 1; back <= 4 && back <= text.size(); ++back) {
     const auto c = utf8_decode(text.substr(text.size() - back));

@@ -3,7 +3,7 @@
 namespace sepllm {
 namespace {
 
-// The templates of 3.1 and later put dates before the system message, which we leave out.
+// The templates of 3.1 and later put dates before the system message; ours does not.
 constexpr const char* kLlama3 = R"(
 {{- '<|begin_of_text|>' }}
 {%- for message in messages %}
@@ -14,7 +14,7 @@ constexpr const char* kLlama3 = R"(
   {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
 {%- endif %})";
 
-// <s>[INST] <<SYS>>\nsystem\n<</SYS>>\n\nuser [/INST] answer </s>, and again from <s>.
+// <s>[INST] <<SYS>>\nsystem\n<</SYS>>\n\nuser [/INST] answer </s>, then again from <s>.
 constexpr const char* kLlama2 = R"(
 {%- for message in messages %}
   {%- if message.role == 'system' %}
@@ -32,7 +32,7 @@ constexpr const char* kLlama2 = R"(
   {%- endif %}
 {%- endfor %})";
 
-// A default system message, which some models' templates add, is the caller's choice.
+// Some models' templates add a default system message; here that is the caller's choice.
 constexpr const char* kChatMl = R"(
 {%- if begins_with_bos %}{{ bos_token }}{% endif %}
 {%- for message in messages %}
@@ -42,8 +42,8 @@ constexpr const char* kChatMl = R"(
   {{- '<|im_start|>assistant\n' }}
 {%- endif %})";
 
-// system\n\nUser: text\n\nAssistant: answer. No special tokens; blank lines in a message would look like the
-// end of a turn and are closed up.
+// system\n\nUser: text\n\nAssistant: answer. There are no special tokens; blank lines in a message would look
+// like the end of a turn, so they are removed.
 constexpr const char* kFalcon = R"(
 {%- for message in messages %}
   {%- set content = message.content | trim %}
@@ -63,7 +63,7 @@ constexpr const char* kFalcon = R"(
   {{- '\n\nAssistant:' }}
 {%- endif %})";
 
-// For models without a template: our own choice.
+// For models without a template: a format of our own.
 constexpr const char* kPlain = R"(
 {%- if begins_with_bos %}{{ bos_token }}{% endif %}
 {%- for message in messages %}

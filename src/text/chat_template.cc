@@ -41,7 +41,8 @@ Value messages_value(const std::vector<ChatMessage>& messages, bool own_format) 
   }
 }
 
-// bos_token, eos_token, ... as the tokenizer's files name them; where no file does, by the ids that it uses.
+// Adds bos_token, eos_token, ... as the tokenizer's files name them; if no file does, by the ids that it
+// uses.
 void add_token_texts(const Tokenizer& tokenizer, bool own_format, jinja::Interpreter::Variables& variables) {
   const auto& texts = tokenizer.token_texts();
   for (const auto& [name, text] : texts) variables.emplace_back(name, template_text(text));
@@ -54,7 +55,8 @@ void add_token_texts(const Tokenizer& tokenizer, bool own_format, jinja::Interpr
   add("eos_token", tokenizer.eos_id());
 }
 
-// Whether our formats put a BOS first: as the model's own template does, or else its texts.
+// Whether our formats put a BOS first: they do if the model's own template does or, without one, if its
+// tokenizer puts one before texts.
 bool begins_with_bos(const Tokenizer& tokenizer) {
   if (!tokenizer.bos_id()) return false;
   const auto& own = tokenizer.chat_template();
@@ -146,7 +148,7 @@ MarkedText ChatTemplate::render(const Tokenizer& tokenizer, const std::vector<Ch
     throw Error(ErrorCode::kInvalidArgument, "the last message of a conversation must be the user's");
   }
   if (is_own_format_) check_needs(tokenizer, *find_chat_format(name_));
-  // As transformers calls a template, for a conversation without tools.
+  // The same variables as in transformers, for a conversation without tools.
   jinja::Interpreter::Variables variables = {{"messages", messages_value(messages, is_own_format_)},
                                              {"tools", Value()},
                                              {"documents", Value()},
@@ -175,7 +177,7 @@ ChatStops ChatTemplate::stops(const Tokenizer& tokenizer, const std::tm& clock) 
   return stops;
 }
 
-// What the template writes between an answer and the message after it.
+// Finds what the template writes between an answer and the message after it.
 ChatStops ChatTemplate::found_stops(const Tokenizer& tokenizer, const std::tm& clock) const {
   using Role = ChatMessage::Role;
   const std::string answer = "theanswerends", next = "thenextmessage";
@@ -191,7 +193,7 @@ ChatStops ChatTemplate::found_stops(const Tokenizer& tokenizer, const std::tm& c
   }
   std::string ending = between.bytes();
   ending.resize(ending.find_last_not_of(" \t\r\n") + 1);
-  // (Models that end a turn by one line feed too many or few are ended as well.)
+  // Line feeds are trimmed, so that models that end a turn with one too many or too few are ended as well.
   const size_t first = ending.find_first_not_of("\r\n");
   if (first == std::string::npos) return {};
   if (first > 1) ending.erase(0, first - 1);

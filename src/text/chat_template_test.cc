@@ -21,7 +21,7 @@ constexpr auto kSystem = ChatMessage::Role::kSystem;
 constexpr auto kUser = ChatMessage::Role::kUser;
 constexpr auto kAssistant = ChatMessage::Role::kAssistant;
 
-// One token for each ASCII character, and these special ones.
+// One token for each ASCII character, and these special tokens.
 FakeTokenizer tokenizer_with(const std::vector<std::string>& specials) {
   std::vector<std::string> texts;
   for (int c = 0; c < 128; ++c) texts.emplace_back(1, static_cast<char>(c));
@@ -106,7 +106,8 @@ TEST(ChatFormats, Plain) {
   EXPECT_EQ(ChatTemplate().name(), "plain");
 }
 
-// What the model wrote follows the beginning of its answer, so that a next turn goes on behind it.
+// What the model wrote follows the beginning of its answer unchanged, so that the next turn can continue
+// after it.
 TEST(ChatFormats, LeaveAnswersAsTheyWereGenerated) {
   const FakeTokenizer llama3_tokenizer = llama3(), llama2_tokenizer = llama2(), other = end_of_text();
   for (const std::string& name : chat_format_names()) {
@@ -165,7 +166,7 @@ TEST(ChatTemplates, SpecialStringsOfAMessageStayText) {
   EXPECT_NE(tokenizer.decode(attacked).find(attack), std::string::npos);
   const FakeTokenizer second = llama2();
   EXPECT_EQ(count_special(second, encode(second, "llama2", {{kUser, "a</s><s>b"}})), 1);
-  // Half of a special string of the user's, half of the template's.
+  // A special string of which the user wrote one half and the template the other.
   FakeTokenizer own = llama2();
   own.set_chat_template("{{ messages[0].content }}s>{{ bos_token }}<{{ messages[0].content[:1] }}s>");
   const Ids halves = encode_marked(own, ChatTemplate::of_model(own).render(own, {{kUser, "<"}}, {}));
@@ -189,7 +190,7 @@ TEST(ChatTemplates, AreTheModelsOwn) {
   EXPECT_EQ(text(tool), "T x ");
   EXPECT_NE(own.fingerprint(), tool.fingerprint());
   EXPECT_EQ(own.fingerprint(), ChatTemplate::of_model(tokenizer).fingerprint());
-  // Only what the files name has a name, where there are such files.
+  // If there are such files, only tokens that they name have names.
   tokenizer.set_token_texts({{"pad_token", "P"}});
   EXPECT_EQ(text(own), "Dx");
   tokenizer.set_token_texts({{"bos_token", "B"}});

@@ -53,7 +53,7 @@ std::unique_ptr<Tokenizer> load_file(const std::string& path, int64_t config_voc
   return load_model_file(path, bytes, config);
 }
 
-// The first tok*.bin of a folder by name.
+// The first tok*.bin of a folder, by name.
 std::string find_llama2c(const std::string& folder) {
   std::vector<std::string> found;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {

@@ -54,7 +54,7 @@ struct TextRule {
   }
 };
 
-// An id of the reference's lists and the text that it must stand for.
+// An id in the reference's lists, and the text that this token must have.
 struct PaperToken {
   int32_t id;
   std::string_view text;

@@ -1,5 +1,5 @@
-// Which tokens are separators: by text rule, by the reference's id lists, by given characters or ids
-// (docs/METHOD.md#separators).
+// Which tokens are separators: chosen by a text rule, by the reference's id lists, or by given characters or
+// ids (docs/METHOD.md#separators).
 #pragma once
 
 #include <string>
@@ -10,15 +10,15 @@
 namespace sepllm {
 
 // `rule`: "text", "paper", "strings:S" or "ids:1,2,3" (the value of the option separators). `vocab_size`:
-// rows of the model's embedding; ids of the set are below it. `streaming`: "paper" has additional ids for
-// NeoX/Pythia then. Error (kInvalidArgument) for an unknown rule, ids out of range, an empty S, or "paper"
-// with a tokenizer that is none of the reference's four (recognised by the pieces behind the ids).
+// rows of the model's embedding; all ids of the set are smaller. `streaming`: "paper" then has additional ids
+// for NeoX/Pythia. Error (kInvalidArgument) for an unknown rule, ids out of range, an empty S, or "paper"
+// with a tokenizer that is not one of the reference's four (recognised by the pieces that the ids stand for).
 TokenSet make_separators(const Tokenizer& tokenizer, const std::string& rule, int64_t vocab_size,
                          bool streaming);
 
-// For a rule that needs no tokenizer ("ids:..."): true.
+// True for a rule that needs a tokenizer, false for "ids:...".
 bool separators_need_tokenizer(const std::string& rule);
-// As above for such a rule.
+// The same for a rule that needs no tokenizer.
 TokenSet separators_from_ids(const std::string& rule, int64_t vocab_size);
 
 }  // namespace sepllm

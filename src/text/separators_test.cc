@@ -49,7 +49,7 @@ TEST(Separators, TextRuleTakesBlanks) {
        {" ", "    ", "\n", "\n\n", "\t", "\r\n", "\u00A0", "\u2003", "\u3000", "\u0085"}) {
     EXPECT_TRUE(is_separator(token));
   }
-  EXPECT_FALSE(is_separator("\u200B"));  // zero width space is no White_Space
+  EXPECT_FALSE(is_separator("\u200B"));  // a zero width space does not count as White_Space
 }
 
 TEST(Separators, TextRuleLeavesOutTheRest) {
@@ -118,7 +118,8 @@ TEST(Separators, PaperListsDependOnTheTokenizerAndOnStreaming) {
   const TokenSet streaming = make_separators(neox, "paper", 50304, true);
   EXPECT_EQ(streaming.size(), 20);
   EXPECT_TRUE(streaming.contains(50276));
-  // The same texts in a model with too few rows, or one text in another place: not the reference's tokenizer.
+  // The same texts in a model with too few rows, or one text in another place: it is not the reference's
+  // tokenizer.
   EXPECT_THROW(make_separators(neox, "paper", 200, false), Error);
   FakeTokenizer other = neox;
   other.set_text(186, "z");
@@ -140,7 +141,7 @@ TEST(Separators, Llama2HasTheExpectedTextSeparators) {
   EXPECT_THROW(make_separators(*tokenizer, "paper", 32000, false), Error);
 }
 
-// The reference's ids in the real tokenizers: their texts, and how they stand to the text rule.
+// The reference's ids in the real tokenizers: their texts, and how they compare with the text rule.
 struct RealTokenizer {
   const char* path;
   int64_t rows;
@@ -181,7 +182,7 @@ TEST(Separators, PaperIdsOfTheRealTokenizersAreAllTextSeparators) {
       const auto n = std::count_if(ids.begin(), ids.end(), [&](int32_t id) { return set.contains(id); });
       return static_cast<double>(n) / static_cast<double>(ids.size());
     };
-    // On a book the lists miss a share of the separators that the text rule finds (., \n\n, ." and the like).
+    // On a book, the lists miss some of the separators that the text rule finds (., \n\n, ." and the like).
     EXPECT_GT(share(text), share(paper)) << real.path;
     EXPECT_LT(share(text), 1.25 * share(paper)) << real.path;
   }

@@ -9,10 +9,10 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, const std::vector<int32
                              bool skip_special)
     : tokenizer_(tokenizer), skip_special_(skip_special) {
   for (const int32_t id : prefix) bytes_of(id);
-  last_end_.clear();  // has been shown
+  last_end_.clear();  // it has been shown
 }
 
-// For formats whose last token differs: all of a token that does not depend on what follows.
+// For formats whose last token differs: the part of a token that does not depend on what follows.
 std::string StreamDecoder::bytes_with_end(int32_t id) {
   const bool left_out =
       id < 0 || id >= tokenizer_.vocab_size() || (skip_special_ && tokenizer_.is_special(id));
@@ -26,8 +26,8 @@ std::string StreamDecoder::bytes_with_end(int32_t id) {
   return bytes;
 }
 
-// The bytes that `id` adds to the decoded text. At the start of a text that is asked of decode() itself,
-// since only the format knows whether a blank is dropped there.
+// The bytes that `id` adds to the decoded text. At the start of a text decode() itself is asked, because only
+// the format knows whether a blank is dropped there.
 std::string StreamDecoder::bytes_of(int32_t id) {
   if (tokenizer_.last_token_differs()) return bytes_with_end(id);
   if (!at_start_) return skip_special_ && tokenizer_.is_special(id) ? "" : tokenizer_.token_bytes(id);

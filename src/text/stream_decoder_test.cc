@@ -50,7 +50,7 @@ TEST(StreamDecoder, EqualsDecodeOnRandomTokens) {
   std::mt19937 rng(3);
   const auto some = [&](size_t most) {
     Ids ids(rng() % (most + 1));
-    for (int32_t& id : ids) id = static_cast<int32_t>(rng() % 12);  // 11 is beyond the vocabulary
+    for (int32_t& id : ids) id = static_cast<int32_t>(rng() % 12);  // 11 is not in the vocabulary
     return ids;
   };
   for (int round = 0; round < 500; ++round) {

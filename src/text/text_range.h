@@ -1,4 +1,4 @@
-// A part of a text by its bytes.
+// A part of a text, as a range of bytes.
 #pragma once
 
 #include <cstddef>

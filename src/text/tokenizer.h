@@ -15,16 +15,16 @@
 namespace sepllm {
 
 struct EncodeOptions {
-  // Special strings ("<|endoftext|>") in the text become their tokens, as HF does; off for what a chat's user
-  // typed.
+  // Special strings ("<|endoftext|>") in the text become their tokens, as in Hugging Face's tokenizers. Off
+  // for text that a chat's user typed.
   bool parse_special = true;
-  // Add what the tokenizer's files say belongs around a text (post-processor: BOS, ...).
+  // Adds the tokens that the tokenizer's files put around a text (post-processor: BOS, ...).
   bool add_special = false;
-  // The text goes on after another part of it: nothing is done that only the start of a text gets (a dummy
+  // The text continues another part: nothing is added that belongs only at the start of a text (a dummy
   // blank). See cuts_before_line_break().
   bool continues = false;
-  // Where `parse_special`: special tokens are recognised only where all of their bytes lie in one of these
-  // ranges, which are ascending and apart. Null: anywhere.
+  // If `parse_special`: special tokens are recognised only where all of their bytes lie in one of these
+  // ranges, which are ascending and do not touch. Null: anywhere.
   const std::vector<TextRange>* special_within = nullptr;
 };
 
@@ -43,22 +43,23 @@ class Tokenizer {
   virtual std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
 
   // Whether a long text may be cut before a line break (CR or LF) that follows an ASCII letter: the ids of
-  // its parts, encoded with `continues` from the second on, are then those of the whole. False: not known.
+  // its parts, encoded with `continues` from the second part on, are then those of the whole text. False: not
+  // known.
   virtual bool cuts_before_line_break() const { return false; }
 
   // The bytes that token `id` contributes to a text, as decode() joins them; special tokens give their text.
-  // Ids beyond the vocabulary: empty. Where a format drops a blank at the start of a text (SentencePiece),
-  // this is the form inside a text: with the blank.
+  // Empty for ids outside the vocabulary. If a format drops a blank at the start of a text (SentencePiece),
+  // this is the form inside a text, with the blank.
   virtual std::string token_bytes(int32_t id) const = 0;
-  // The same at the end of a text, where some formats leave out the blank between words.
+  // The same at the end of a text, where some formats omit the blank between words.
   virtual std::string last_token_bytes(int32_t id) const { return token_bytes(id); }
-  // Whether these two differ for any token. If so, the start of a text is as its inside.
+  // Whether these two differ for any token. In such formats, the start of a text is decoded like its inside.
   virtual bool last_token_differs() const { return false; }
   // The token as its file writes it ("Ġthe", "▁the", "<0x0A>").
   virtual std::string piece(int32_t id) const = 0;
 
-  // Bytes of the whole sequence (not always valid UTF-8: a token is not a character). `skip_special` leaves
-  // special tokens out.
+  // The bytes of the whole sequence (not always valid UTF-8: a token is not a character). `skip_special`
+  // leaves special tokens out.
   virtual std::string decode(const std::vector<int32_t>& ids, bool skip_special = false) const = 0;
 
   // One more than the largest id.
@@ -75,13 +76,13 @@ class Tokenizer {
   // The chat templates of the tokenizer's files (text/formats/chat_files.h), or of a GGUF file.
   const std::vector<NamedTemplate>& chat_templates() const { return chat_templates_; }
   void set_chat_templates(std::vector<NamedTemplate> templates) { chat_templates_ = std::move(templates); }
-  // The text of the default one, if there is one.
+  // The text of the default template, if there is one.
   std::optional<std::string> chat_template() const;
   void set_chat_template(std::string text) {
     chat_templates_ = {{"default", std::move(text), "the chat template"}};
   }
-  // What the files name "bos_token", "eos_token", "pad_token", ...; empty where there are no such files. Chat
-  // templates are given them.
+  // The tokens that the files name "bos_token", "eos_token", "pad_token", ...; empty if there are no such
+  // files. Chat templates get them as variables.
   const std::map<std::string, std::string>& token_texts() const { return token_texts_; }
   void set_token_texts(std::map<std::string, std::string> texts) { token_texts_ = std::move(texts); }
 
@@ -91,25 +92,27 @@ class Tokenizer {
 };
 
 // Reads the tokenizer of a HF folder (tokenizer.json, else tokenizer.model (SentencePiece or tiktoken, told
-// apart by content), else vocab.json + merges.txt, else tok*.bin), or one such file; with what the files next
-// to it say (text/formats/tokenizer_config.h). `config_vocab_size` > 0: the model's embedding rows, for
-// llama2.c files, whose size is not stored, and for tokens to which no file gives an id. Error for anything
-// wrong in the files.
+// apart by content), else vocab.json + merges.txt, else tok*.bin), or one such file, and the files next to it
+// that say more about it (text/formats/tokenizer_config.h). `config_vocab_size` > 0: the model's embedding
+// rows, for llama2.c files, whose size is not stored, and for tokens to which no file gives an id. Error for
+// any fault in the files.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t config_vocab_size = 0);
 
-// A file of a tokenizer, and the name under which a HF folder has it.
+// A file of a tokenizer, and its name in a HF folder.
 struct StoredTokenizerFile {
   std::string path, name;
 };
-// The files from which load_tokenizer(path) reads, and those beside them that belong to the tokenizer; none
-// for a folder without one.
+// The files that load_tokenizer(path) reads, and those next to them that belong to the tokenizer; none for a
+// folder without a tokenizer.
 std::vector<StoredTokenizerFile> tokenizer_files(const std::string& path);
 
-// Turns tokens into text as they come, never splitting a character: bytes of an unfinished character are held
-// back. Joined outputs of push() and finish() equal utf8_sanitize(decode(all ids) less decode(prefix)).
+// Turns tokens into text as they arrive, and never splits a character: bytes of an unfinished character are
+// held back. The joined outputs of push() and finish() equal utf8_sanitize(decode(all ids) without
+// decode(prefix)).
 class StreamDecoder {
  public:
-  // `prefix`: tokens already shown (they decide e.g. whether a leading blank belongs to the text).
+  // `prefix`: tokens that were shown before (they decide, for example, whether a leading blank belongs to the
+  // text).
   explicit StreamDecoder(const Tokenizer& tokenizer, const std::vector<int32_t>& prefix = {},
                          bool skip_special = false);
 
@@ -122,10 +125,10 @@ class StreamDecoder {
 
   const Tokenizer& tokenizer_;
   bool skip_special_;
-  bool at_start_ = true;  // nothing but special tokens yet: formats that strip a leading blank do it here
+  bool at_start_ = true;        // only special tokens so far: formats that strip a leading blank do it here
   std::vector<int32_t> start_;  // these special tokens
   std::string held_;            // bytes of an unfinished character
-  // What the last token has at its end if another one follows, and if none does.
+  // The end of the last token if another one follows, and if none follows.
   std::string inner_end_, last_end_;
 };
 

@@ -36,7 +36,7 @@ std::vector<std::string> split(const std::string& text, const std::string& mark)
   return parts;
 }
 
-// "text => 1,2,3" a line.
+// One case per line: "text => 1,2,3".
 std::vector<Case> ggml_cases(const std::string& path) {
   std::vector<Case> cases;
   for (const std::string& line : split(read_file(path), "\n")) {
@@ -47,7 +47,7 @@ std::vector<Case> ggml_cases(const std::string& path) {
   return cases;
 }
 
-// Texts in PATH.inp with a marked line between, a line of ids for each in PATH.out.
+// Texts in PATH.inp with a marked line between them, and a line of ids for each in PATH.out.
 std::vector<Case> llama_cpp_cases(const std::string& path) {
   const auto texts = split(read_file(path + ".inp"), "\n__ggml_vocab_test__\n");
   const auto lines = split(read_file(path + ".out"), "\n");

@@ -26,12 +26,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kData = 1;         // tag
-constexpr size_t kInFlight = 4;  // jobs whose messages are under way: bounds the memory of receivers
+constexpr int kData = 1;  // the tag of messages with data
+// jobs whose messages may be in flight at once: bounds the memory of receivers
+constexpr size_t kInFlight = 4;
 
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
-// sources[0] + sources[1] + ..., in this order, element by element.
+// to = sources[0] + sources[1] + ..., in this order, element by element.
 void add_in_order(const std::vector<const float*>& sources, int64_t n, float* to) {
   constexpr int64_t kBlock = 1024;
   float sums[kBlock];
@@ -67,10 +68,10 @@ Part share_of(int64_t n, int64_t r, int64_t n_ranks) {
 struct Comm::Impl {
   // One operation: its messages, and what is done with them.
   struct Job {
-    std::function<void(Job&)> start;                 // sends and receives
-    std::function<void(Job&)> finish = [](Job&) {};  // when all of them have ended
+    std::function<void(Job&)> start;                 // starts its sends and receives
+    std::function<void(Job&)> finish = [](Job&) {};  // called when all of them have ended
     std::vector<Transport::Request> open;
-    std::vector<std::vector<float>> received;  // memory for messages, where a job needs some
+    std::vector<std::vector<float>> received;  // memory for messages, if the job needs some
   };
 
   Impl(const TransportMaker& connect, Options chosen) : options(std::move(chosen)), timeout(options.timeout) {
@@ -92,7 +93,7 @@ struct Comm::Impl {
     thread.join();
   }
 
-  // From the caller's thread.
+  // Called on the caller's thread.
   void add(Job job) {
     {
       const std::lock_guard lock(mutex);
@@ -118,7 +119,7 @@ struct Comm::Impl {
     if (bytes > 0) job.open.push_back(transport->receive(to, bytes, from, kData));
   }
 
-  // The thread's own from here on.
+  // From here on, functions are called only on Comm's own thread.
   void run(const TransportMaker& connect) {
     std::unique_ptr<Transport> made;
     try {
@@ -141,7 +142,7 @@ struct Comm::Impl {
     }
   }
 
-  // False: nothing will be asked any more.
+  // One round of the thread's loop; false when there is nothing left to do.
   bool one_round() {
     bool leave_now = false;
     int abort_code = 0;
@@ -203,7 +204,7 @@ struct Comm::Impl {
     return moved;
   }
 
-  // Messages move while they are asked for; the core belongs to who computes.
+  // Messages move only while we poll, but the core belongs to the thread that computes.
   void nap() {
     bool hurry = false;
     {
@@ -231,7 +232,7 @@ struct Comm::Impl {
     if (const std::string lost = heartbeats->round(caller); !lost.empty()) fail(lost);
   }
 
-  // True when every partner has said it too.
+  // True when every partner has said goodbye too.
   bool say_goodbye() {
     bool all = false;
     if (const std::string lost = heartbeats->goodbye(&all); !lost.empty()) fail(lost);
@@ -277,10 +278,10 @@ struct Comm::Impl {
   bool waited_for = false, quit = false, leaving = false, left = false;
   std::optional<int> aborting;
 
-  std::list<Job> active;  // the thread's own
+  std::list<Job> active;  // used only by the thread
   std::vector<Job*> starting;
   std::optional<Heartbeats> heartbeats;
-  bool arrived = false;  // a message, since the last beat
+  bool arrived = false;  // whether a message has ended since the last heartbeat
   int rounds_in_vain = 0;
   std::thread thread;
 };
@@ -311,7 +312,7 @@ int Comm::threads_per_rank() {
   const std::string host = impl_->hosts[static_cast<size_t>(rank_)];
   std::string cores = host;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) cores += CPU_ISSET(cpu, &set) ? '1' : '0';
-  const auto ranks_with = [this](const std::string& own) {  // a call of all ranks
+  const auto ranks_with = [this](const std::string& own) {  // to be called by all ranks
     const std::vector<std::string> all = all_texts(own);
     return std::count(all.begin(), all.end(), own);
   };
@@ -343,7 +344,7 @@ void Comm::start_reduce_scatter(std::span<float> data) {
   job.start = [this, impl, data, part](Impl::Job& j) {
     const Part own = part(rank_);
     j.received.resize(static_cast<size_t>(size_));
-    // Each begins with its neighbour, so that no rank hears from all at once.
+    // Each rank begins with its neighbour, so that no rank receives from all at once.
     for (int step = 1; step < size_; ++step) {
       const int from = (rank_ + size_ - step) % size_, to = (rank_ + step) % size_;
       auto& memory = j.received[static_cast<size_t>(from)];
@@ -509,7 +510,7 @@ void Comm::run_or_fail_together(const std::function<void()>& work) {
 }
 
 void Comm::set_timeout(double seconds) {
-  sign_of_life();  // what was before has had another limit
+  sign_of_life();  // the time before was under another limit
   if (impl_) impl_->timeout = seconds;
 }
 

@@ -1,5 +1,5 @@
-// The ranks of a run: processes, on one machine or on many, that train one model together. Sums are made in
-// the order of the ranks, so that a run has the same bits whenever it has as many.
+// The ranks of a run: processes, on one machine or on several, that train one model together. Sums are
+// computed in the order of the ranks, so a run has the same bits whenever it has the same number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -18,13 +18,13 @@ namespace sepllm {
 struct Part {
   int64_t begin = 0, n = 0;
 };
-// What rank r of n_ranks owns of `whole`: whole groups of 16 elements, as equal as these allow.
+// The part of `whole` that rank r of n_ranks owns: whole groups of 16 elements, as equal as these allow.
 Part part_of(Part whole, int64_t r, int64_t n_ranks);
-// What rank r does of n tasks: parts as equal as can be, in order.
+// The part of n tasks that rank r does: parts are in order and as equal as possible.
 Part share_of(int64_t n, int64_t r, int64_t n_ranks);
 
 // Thrown on all ranks by Comm::run_or_fail_together(), so that no rank waits for another.
-// what(): for write_options().
+// what() is a text for write_options().
 class SharedFailure : public std::exception {
  public:
   explicit SharedFailure(std::string what) : what_(std::move(what)) {}
@@ -49,7 +49,7 @@ class Comm {
   };
 
   Comm();  // one rank
-  // Calls `connect` on its own thread. Error as that.
+  // Calls `connect` on its own thread. Error as for `connect`.
   Comm(const TransportMaker& connect, Options options);
   ~Comm();
   Comm(const Comm&) = delete;
@@ -73,7 +73,7 @@ class Comm {
   void start_all_gather(std::span<float> data);
   void wait();
 
-  // All others have ended when they return. Sums over all ranks, with the same bits on every rank.
+  // All other operations have ended when they return. Sums over all ranks, with the same bits on every rank.
   void sum(std::span<double> values);
   bool any(bool value);
   // Every rank gets what rank 0 has.
@@ -98,7 +98,7 @@ class Comm {
   void leave();
   void abort(int exit_code);
 
-  double seconds_waited() const { return seconds_waited_; }  // by the caller, in all
+  double seconds_waited() const { return seconds_waited_; }  // by the caller, in total
   int64_t bytes_sent() const;
 
  private:

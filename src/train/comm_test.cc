@@ -1,4 +1,4 @@
-// Ranks as threads of one process: the sums, who owns what, and ranks that stop or break.
+// Ranks as threads of one process: the sums, who owns what, and ranks that stop or fail.
 #include "train/comm.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@
 namespace sepllm {
 namespace {
 
-// Messages between threads, which arrive a few questions after they were sent.
+// Messages between threads, which arrive after a few polls.
 struct Hub {
   explicit Hub(int n) : stopped(static_cast<size_t>(n)) {}
   struct Channel {
@@ -28,10 +28,10 @@ struct Hub {
     size_t first = 0, n_sent = 0, n_asked = 0;
   };
   std::mutex mutex;
-  std::map<std::tuple<int, int, int>, Channel> channels;  // from, to, tag
-  std::vector<std::atomic<bool>> stopped;                 // ranks that stand still
+  std::map<std::tuple<int, int, int>, Channel> channels;  // keyed by from, to, tag
+  std::vector<std::atomic<bool>> stopped;                 // ranks that hang
   std::atomic<int> broken = -1;                           // a rank whose transport fails
-  std::atomic<bool> cut = false;                          // rank 2 gets no data of rank 1's any more
+  std::atomic<bool> cut = false;                          // rank 2 gets no more data from rank 1
 };
 
 class HubTransport : public Transport {
@@ -168,7 +168,7 @@ TEST(Comm, SumsInTheOrderOfTheRanks) {
         for (size_t i = 0; i < sum.size(); ++i) sum[i] += more[i];
       }
       on_ranks(n_ranks, [&](Comm& comm) {
-        // Several at once, as buckets are.
+        // Several at once, like buckets.
         std::vector<std::vector<float>> buckets(7, values_of(comm.rank(), n, 1));
         for (auto& b : buckets) comm.start_reduce_scatter(b);
         comm.wait();
@@ -233,7 +233,7 @@ TEST(Comm, WhatFailsOnOneRankFailsOnAll) {
       EXPECT_NE(std::string(e.what()).find("rank 2 ("), std::string::npos) << e.what();
       EXPECT_NE(std::string(e.what()).find("no such file"), std::string::npos);
     }
-    comm.run_or_fail_together([] {});  // and go on
+    comm.run_or_fail_together([] {});  // and continue
   });
 }
 
@@ -257,7 +257,7 @@ TEST(Comm, ARankThatStandsStillIsNamedByAllOthers) {
         }
         return;
       }
-      EXPECT_THROW((void)comm.any(true), Error);  // it waits for the one that stands still
+      EXPECT_THROW((void)comm.any(true), Error);  // it waits for the rank that hangs
       ++ended;
     });
     ASSERT_GE(lost.size(), 1U);
@@ -266,7 +266,7 @@ TEST(Comm, ARankThatStandsStillIsNamedByAllOthers) {
   }
 }
 
-// What was said, by whoever said it.
+// The message about a lost rank, from whichever rank reported it.
 class Lost {
  public:
   Comm::Options options(double timeout) {
@@ -321,7 +321,7 @@ TEST(Comm, AThreadOfThePoolThatStandsStillHoldsItsRank) {
     std::atomic<int> done = 0;
     pool.parallel_for(50, [&](int64_t task, int) {
       while (task == 20 && lost.said().empty()) pause(0.01);
-      ++done;  // the others go on to the end
+      ++done;  // the others continue to the end
     });
     EXPECT_EQ(done, 50);
   });
@@ -366,7 +366,7 @@ TEST(Comm, SlowWorkAndWaitingForItAreNoFault) {
   Lost lost;
   on_ranks(3, hub, lost.options(1), [&](Comm& comm) {
     for (int round = 0; round < 2; ++round) {
-      // Several times the limit, with signs of life; the others wait.
+      // Several times the limit, but with progress; the others wait.
       for (int i = 0; comm.rank() == round && i < 50; ++i) {
         pause(0.05);
         sign_of_life();
@@ -386,7 +386,7 @@ TEST(Comm, RanksThatAllWaitForEachOtherEnd) {
         {
           for (;;) {
             (void)comm.any(true);
-            hub.cut = true;  // beats go by way of rank 0
+            hub.cut = true;  // heartbeats go by way of rank 0
           }
         },
         Error);

@@ -8,7 +8,7 @@
 namespace sepllm {
 namespace {
 
-constexpr int kBeat = 2;  // tag
+constexpr int kBeat = 2;  // the tag of heartbeats
 constexpr char kAlive = 'a', kLeaves = 'l';
 
 double since(std::chrono::steady_clock::time_point t) {
@@ -59,7 +59,8 @@ std::string Heartbeats::standing(int rank, const char* activity) const {
 std::string Heartbeats::find_lost(const Partner& p) const {
   if (p.left) return "";
   const double limit = limit_, silent = since(p.heard);
-  // It says so itself, and ends all. Where it cannot do even that, others do, a little later.
+  // A rank that hangs says so itself and ends all ranks. If it cannot do even that, others do it a little
+  // later.
   const double grace = std::min(5.0, limit / 4);
   if (p.last.stands > limit / 2 && p.last.stands + silent > limit + grace)
     return standing(p.rank, p.last.activity);
@@ -70,7 +71,7 @@ std::string Heartbeats::find_lost(const Partner& p) const {
       name_(p.rank), limit);
 }
 
-// As rank 0 sees it, which hears from all.
+// As seen by rank 0, which hears from all ranks.
 bool Heartbeats::all_starve() const {
   if (transport_.rank() != 0 || own_.starves <= limit_) return false;
   return std::all_of(partners_.begin(), partners_.end(),
@@ -81,7 +82,7 @@ bool Heartbeats::due() const { return since(last_heard_) > 0.02; }
 
 std::string Heartbeats::round(const Caller& caller) {
   const double limit = limit_;
-  // A pause of our own (stopped and continued, a machine asleep) says nothing about anybody.
+  // A pause of this process (stopped and continued, a machine asleep) says nothing about the others.
   const bool paused = since(last_round_) > limit / 4;
   last_round_ = last_heard_ = Clock::now();
   const bool moved = life_.moved();

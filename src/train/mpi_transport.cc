@@ -12,12 +12,12 @@
 namespace sepllm {
 namespace {
 
-// As CMake names the module; it lies in the program's folder.
+// The name that CMake gives to the module; it lies in the program's folder.
 constexpr const char* kModule = "sepllm_mpi.so";
 
 const sepllm_mpi_calls* load_module() {
   const std::string path = program_folder() + "/" + kModule;
-  // Global: Open MPI loads parts of its own that look for its names.
+  // Global, because Open MPI loads parts of its own that look for its names.
   void* module = ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (module == nullptr) {
     const char* why = ::dlerror();

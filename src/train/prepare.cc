@@ -9,10 +9,10 @@
 namespace sepllm {
 namespace {
 
-// What comes of one block.
+// The result of one block.
 struct Tokens {
   std::vector<int32_t> ids;
-  std::vector<size_t> ends;  // of documents, in `ids`
+  std::vector<size_t> ends;  // the ends of documents, in `ids`
   PrepareReport counts;
 };
 
@@ -73,7 +73,7 @@ PrepareReport prepare_tokens(DocumentReader& reader, const Tokenizer& tokenizer,
       writer.end_document();
       begin = end;
     }
-    writer.add(ids.subspan(begin));  // of a document that continues
+    writer.add(ids.subspan(begin));  // the beginning of a document that continues in the next block
     report.empty += tokens.counts.empty;
     report.text_bytes += tokens.counts.text_bytes;
     report.tokens += tokens.counts.tokens;

@@ -1,4 +1,4 @@
-// Text to token files.
+// Turns text into token files.
 #pragma once
 
 #include <cstdint>
@@ -15,22 +15,23 @@ namespace sepllm {
 
 struct PrepareOptions {
   std::optional<int32_t> bos{};  // before each document
-  std::optional<int32_t> eod{};  // behind each document
-  bool parse_special = true;     // special tokens' names in the text become the tokens
+  std::optional<int32_t> eod{};  // after each document
+  bool parse_special = true;     // names of special tokens in the text become these tokens
 };
 
 struct PrepareReport {
   int64_t documents = 0;   // written
-  int64_t empty = 0;       // without text, left out
+  int64_t empty = 0;       // documents without text, which are left out
   int64_t text_bytes = 0;  // of the documents
-  int64_t tokens = 0;      // with BOS and EOD
-  int64_t separators = 0;  // of these
-  LineNotes lines{};       // bad ones
+  int64_t tokens = 0;      // including BOS and EOD
+  int64_t separators = 0;  // how many of these are separators
+  LineNotes lines{};       // bad lines
 };
 
 // Tokenises the documents of `reader` on all threads of `pool` and adds them to `writer` in their order.
-// `go_on` is called now and then; false: Error "interrupted". Ids of special tokens and of `separators` are
-// the tokenizer's. Errors as DocumentReader's and the writer's; call writer.finish() when there was none.
+// `go_on` is called now and then; if it returns false, an Error "interrupted" is thrown. Ids of special
+// tokens and of `separators` belong to the tokenizer. Errors as for DocumentReader and the writer; if there
+// was none, call writer.finish().
 PrepareReport prepare_tokens(DocumentReader& reader, const Tokenizer& tokenizer, const TokenSet& separators,
                              const PrepareOptions& options, TokenFileWriter& writer, ThreadPool& pool,
                              FunctionRef<bool(const PrepareReport& so_far)> go_on);

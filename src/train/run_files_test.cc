@@ -71,7 +71,7 @@ TEST_F(RunFiles, LinesThatAreBrokenOrComeTwice) {
   ASSERT_EQ(run.steps.size(), 3U);
   EXPECT_EQ(run.steps[1].loss, 3);
   EXPECT_TRUE(std::isnan(run.steps[2].loss));
-  EXPECT_EQ(run.steps[1].elapsed, 3);  // of older runs: the sum of the steps that count
+  EXPECT_EQ(run.steps[1].elapsed, 3);  // for older runs: the sum of the steps that count
   ASSERT_EQ(run.samples.size(), 2U);
   EXPECT_EQ(run.samples[1].text, "c");
   EXPECT_EQ(run.parameters, 17);

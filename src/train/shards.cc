@@ -5,8 +5,8 @@
 namespace sepllm {
 
 std::vector<Shard> make_shards(int64_t size, int64_t rank, int64_t n_ranks) {
-  // Small enough that the first are on their way long before the backward pass ends, large enough that the
-  // time of a message is that of its bytes: 16 MiB at most, a sixteenth of a small model.
+  // Small enough that the first buckets are sent long before the backward pass ends, large enough that the
+  // time of a message is that of its bytes: at most 16 MiB, and a sixteenth of a small model.
   constexpr int64_t kLeast = 4096, kMost = int64_t{4} << 20;
   int64_t bucket = std::clamp((size / 16 + kLeast - 1) / kLeast * kLeast, kLeast, kMost);
   if (n_ranks == 1) bucket = size;

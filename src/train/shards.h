@@ -1,5 +1,5 @@
-// Which elements of a model's parameters a rank keeps the optimiser's state of (ZeRO-1): the buffer is cut
-// into buckets, which travel one after the other, and of each bucket every rank owns a part.
+// Which elements of a model's parameters a rank keeps the optimiser's state for (ZeRO-1): the buffer is cut
+// into buckets, which are sent one after the other, and every rank owns a part of each bucket.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +12,13 @@ namespace sepllm {
 
 struct Shard {
   Part bucket;              // elements of the buffer
-  Part own;                 // of them, this rank's
+  Part own;                 // this rank's part of it
   int64_t state_begin = 0;  // where its moments lie, in a buffer of state_size() elements
 };
 
-// Of a buffer of `size` elements, in ascending order without gaps; one rank has one bucket.
+// The shards of a buffer of `size` elements, ascending and without gaps; with one rank there is one bucket.
 std::vector<Shard> make_shards(int64_t size, int64_t rank, int64_t n_ranks);
-// Elements that this rank owns.
+// The number of elements that this rank owns.
 int64_t state_size(std::span<const Shard> shards);
 
 }  // namespace sepllm

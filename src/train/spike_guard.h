@@ -1,4 +1,4 @@
-// Steps whose gradient stands out of those before: a bad batch, or numbers that overflowed.
+// Detects steps whose gradient is much larger than those before: a bad batch, or numbers that overflowed.
 #pragma once
 
 #include <cmath>
@@ -8,14 +8,16 @@
 
 namespace sepllm {
 
-// A moving mean and deviation of the logarithm of the gradient's norm, which scales of a run differ in.
+// A moving mean and deviation of the logarithm of the gradient's norm; the logarithm, because runs differ in
+// scale.
 class SpikeGuard {
  public:
-  // z: deviations above the mean; 0: only what is not a finite number is refused.
+  // z: the threshold, in deviations above the mean; 0: only values that are not finite are refused.
   explicit SpikeGuard(double z) : z_(z) {}
 
-  // Whether a step with this loss and norm may be taken; if so, it counts for the later ones. Where many
-  // steps in a row stand out, they are no spike but how the run is now: it is learnt anew from there.
+  // Whether a step with this loss and norm may be taken; if so, it enters the statistics. If many steps in a
+  // row stand out, they are not a spike but the new normal state of the run, and the statistics start again
+  // from there.
   bool accept(double loss, double norm) {
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
       ++not_finite_;
@@ -37,7 +39,7 @@ class SpikeGuard {
     return true;
   }
 
-  // Steps up to now, in a row, whose loss or gradient was not a number.
+  // The number of steps in a row, up to now, whose loss or gradient was not a number.
   int64_t not_finite_in_a_row() const { return not_finite_; }
 
   Json state() const {
@@ -56,8 +58,8 @@ class SpikeGuard {
   }
 
  private:
-  static constexpr int64_t kFirst = 30;   // steps that are only counted
-  static constexpr double kShare = 0.02;  // of a new value in the mean
+  static constexpr int64_t kFirst = 30;   // steps at the beginning that only enter the statistics
+  static constexpr double kShare = 0.02;  // the weight of a new value in the mean
   static constexpr double kLeast = 0.05;  // a deviation that is always normal: 5 %
   static constexpr int64_t kMostInARow = 10;
 

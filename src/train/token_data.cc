@@ -13,7 +13,7 @@
 
 namespace sepllm {
 
-// A Feistel network over the next even number of bits; what falls outside [0, n) goes round again.
+// A Feistel network over the next even number of bits; a result outside [0, n) is permuted again.
 int64_t permuted(uint64_t key, int64_t i, int64_t n) {
   SEPLLM_CHECK(i >= 0 && i < n);
   const int bits = std::max(1, (64 - std::countl_zero(static_cast<uint64_t>(n - 1)) + 1) / 2);
@@ -66,7 +66,7 @@ TokenData::TokenData(const std::vector<TokenSource>& sources, int64_t seq_length
 
 void TokenData::set_position(const Position& position) {
   bool fits = position.size() == used_.size();
-  constexpr int64_t kMost = int64_t{1} << 56;  // sums do not overflow
+  constexpr int64_t kMost = int64_t{1} << 56;  // so that sums do not overflow
   for (const int64_t n : position) fits = fits && n >= 0 && n < kMost;
   if (!fits) throw Error(ErrorCode::kBadFile, "the position in the data belongs to other data");
   used_ = position;
@@ -75,7 +75,7 @@ void TokenData::set_position(const Position& position) {
 // The file that is furthest behind its share.
 size_t TokenData::choose() const {
   double weights = 0;
-  int64_t given = 1;  // the coming one included
+  int64_t given = 1;  // including the coming sample
   for (size_t f = 0; f < files_.size(); ++f) {
     weights += files_[f]->weight;
     given += used_[f];

@@ -36,7 +36,7 @@ TEST(TokenFile, GivesBackWhatWasWritten) {
     const TokenFile file(folder.file("a"));
     EXPECT_EQ(file.type(), vocab < 65'500 ? TokenType::kUint16 : TokenType::kInt32);
     EXPECT_EQ(file.n_tokens(), 10);
-    ASSERT_EQ(file.n_documents(), 3);  // the empty one is left out
+    ASSERT_EQ(file.n_documents(), 3);  // the empty document is left out
     EXPECT_EQ(file.document_begin(1), 3);
     EXPECT_EQ(file.document_begin(3), 10);
     EXPECT_EQ(file.document_of(2), 0);
@@ -77,7 +77,7 @@ TEST(TokenFile, EveryCutAndEveryChangedByteOfAnIndexIsRefusedOrHarmless) {
       harmless += opens(changed) ? 1 : 0;
     }
   }
-  // Only the bounds between documents can change without a contradiction (and uint16 become int16).
+  // Only the bounds between documents can change without a contradiction (and uint16 can become int16).
   EXPECT_LE(harmless, 4);
 }
 

@@ -1,4 +1,4 @@
-// Token files against those of tests/golden/make_token_file_golden.py.
+// Compares token files with those of tests/golden/make_token_file_golden.py.
 #include "train/token_file.h"
 
 #include <gtest/gtest.h>
@@ -42,7 +42,7 @@ TEST(TokenFileGolden, IsWrittenByteForByte) {
   const test::TemporaryFolder temporary;
   int n_written = 0;
   for (const Json& c : test::read_json(folder + "cases.json")) {
-    if (c["vocab_size"].is_null()) continue;  // not a form that we write
+    if (c["vocab_size"].is_null()) continue;  // a form that we do not write
     const auto name = c["name"].get<std::string>();
     TokenFileWriter writer(temporary.file(name), c["vocab_size"]);
     for (const auto& document : c["documents"].get<Documents>()) {
@@ -60,9 +60,9 @@ TEST(TokenFileGolden, IsWrittenByteForByte) {
   EXPECT_EQ(n_written, 2);
 }
 
-// The index of items of these sizes (16-bit tokens, a document each) whose pointers are as a version of
-// Megatron wrote them: summed up in 32 bits, with or without a sign. The .bin file has the right size, and no
-// blocks on the disk; the first two tokens of item i are i + 1.
+// Writes the index of items of these sizes (16-bit tokens, a document each) whose pointers are as a version
+// of Megatron wrote them: summed up in 32 bits, with or without a sign. The .bin file has the right size, but
+// no blocks on the disk; the first two tokens of item i are i + 1.
 void write_overflowed(const std::string& prefix, const std::vector<int32_t>& sizes, bool with_sign,
                       const std::function<int64_t(size_t item, int64_t pointer)>& change) {
   std::string index("MMIDIDX\0\0", 9);
@@ -112,7 +112,7 @@ TEST(TokenFile, PointersThatHaveOverflowedAreCompletedFromTheSizes) {
     }
     EXPECT_EQ(file.n_tokens(), begin);
   }
-  // A pointer that no overflow explains stays an error, before and behind the place.
+  // A pointer that no overflow explains stays an error, before and after the place of the overflow.
   for (const size_t wrong : {size_t{0}, size_t{1}, size_t{5}}) {
     write_overflowed(prefix, sizes, true, [=](size_t i, int64_t p) { return i == wrong ? p + 2 : p; });
     test::expect_error([&] { TokenFile file(prefix); }, ErrorCode::kBadFile,

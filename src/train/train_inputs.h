@@ -1,4 +1,4 @@
-// What a training run begins with, opened and checked: tokenizer, model, data. Nothing is computed or
+// What a training run begins with: tokenizer, model and data, opened and checked. Nothing is computed or
 // written.
 #pragma once
 
@@ -18,13 +18,13 @@ struct TrainInputs {
   std::unique_ptr<Tokenizer> tokenizer;
   Json model_config;  // as a Hugging Face config.json
   ModelSpec spec;
-  std::unique_ptr<TokenData> data, valid;  // valid: null where nothing is held out
+  std::unique_ptr<TokenData> data, valid;  // valid: null if nothing is held out
 
-  // What the model's queries see under a policy of the run.
+  // Which keys the model's queries see under a policy of the run.
   TrainingPatterns patterns(const TrainConfig& config, const PolicySettings& settings) const;
 };
 
-// All ranks: only rank 0 reads the model's config.json. Error for whatever is wrong with model, tokenizer or
+// Call on all ranks: only rank 0 reads the model's config.json. Error for any fault of model, tokenizer or
 // data on any rank (Comm::run_or_fail_together).
 TrainInputs open_train_inputs(const TrainConfig& config, Comm& comm);
 

@@ -6,11 +6,11 @@
 namespace sepllm {
 namespace {
 
-// Samples differ in their separators and documents, and so in what attention takes for them.
+// Samples differ in their separators and documents, and so in the memory that attention takes for them.
 constexpr int64_t kPassesToSee = 8;
 
 int64_t in_pages(int64_t bytes) {
-  constexpr int64_t kLargePage = int64_t{2} << 20;  // in which the system gives large memory
+  constexpr int64_t kLargePage = int64_t{2} << 20;  // the unit in which the system gives large memory
   return (bytes + kLargePage - 1) / kLargePage * kLargePage;
 }
 

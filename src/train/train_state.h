@@ -1,5 +1,5 @@
-// Checkpoints of a training run: all that a run needs to continue as if it had never stopped, one file for
-// each, FOLDER/step-000000123.ckpt, there whole or not at all (checkpoint/state_file.h).
+// Checkpoints of a training run: everything that a run needs to continue as if it had never stopped. Each is
+// one file, FOLDER/step-000000123.ckpt, written completely or not at all (checkpoint/state_file.h).
 #pragma once
 
 #include <cstdint>
@@ -14,33 +14,33 @@
 
 namespace sepllm {
 
-// All but the arrays. It is the header of the file, so that a checkpoint explains itself.
+// Everything except the arrays. It is all in one header, so that a checkpoint explains itself.
 struct TrainState {
-  int64_t step = 0;  // steps done
+  int64_t step = 0;  // number of steps done
   TokenData::Position position;
   uint64_t data_fingerprint = 0;
-  Json model_config;  // of the model
+  Json model_config;  // config.json of the model
   Json settings;      // train_config_json of the run that wrote it
-  Json progress;      // the trainer's own: statistics of gradients, tokens, FLOPs
+  Json progress;      // the trainer's own data: statistics of gradients, tokens, FLOPs
 };
 
 std::string checkpoint_path(const std::string& folder, int64_t step);
-// Steps of the checkpoints that lie in `folder`, ascending; only their names are read.
+// Steps of the checkpoints in `folder`, ascending, taken only from their names.
 std::vector<int64_t> checkpoint_steps(const std::string& folder);
 
-// Removes the unfinished files and folders that a killed run has left there. Nobody else may be at work in
-// it.
+// Removes unfinished files and folders that a killed run has left there. No other process may be working in
+// the folder.
 void remove_leftovers(const std::string& folder);
 
-// Writes parameters, moments and state. All ranks; rank 0 writes. Error (kIo), e.g. disk full: what was there
-// stays.
+// Writes parameters, moments and state. Call on all ranks; rank 0 writes. Error (kIo), for example disk full:
+// existing files do not change.
 void save_checkpoint(const std::string& path, const TrainState& state, Learner& learner);
 
-// A checkpoint of this learner's model, whole, before it is read.
+// A checkpoint of this learner's model that was checked completely before it is used.
 class OpenCheckpoint {
  public:
-  // `check` may refuse what it says by an Error. Error (kBadFile) for a file that is cut off or changed
-  // anywhere, (kUnsupported) for one of another version, (kInvalidArgument) for another model's.
+  // `check` may throw an Error for what the checkpoint says. Error (kBadFile) for a file that is cut off or
+  // changed anywhere, (kUnsupported) for another version, (kInvalidArgument) for another model.
   OpenCheckpoint(const std::string& path, const Learner& learner,
                  const std::function<void(const TrainState&)>& check = {});
   const TrainState& state() const { return state_; }
@@ -53,10 +53,10 @@ class OpenCheckpoint {
 };
 TrainState parse_checkpoint_header(const Json& header, const std::string& file);
 
-// Takes over parameters (on rank 0) and moments. All ranks; null on all but rank 0.
+// Takes over parameters (on rank 0) and moments. Call on all ranks; `checkpoint` is null on all but rank 0.
 void load_checkpoint(const OpenCheckpoint* checkpoint, Learner* learner);
 
-// Reads only the parameters. Error as OpenCheckpoint.
+// Reads only the parameters. Error as for OpenCheckpoint.
 TrainState load_checkpoint_parameters(const std::string& path, Parameters* parameters);
 
 // Checks a whole file and reads only its state.

@@ -7,7 +7,7 @@ TrainingData open_training_data(const TrainConfig& config, int64_t vocab_size) {
     return std::make_unique<TokenData>(sources, config.seq_length, vocab_size, static_cast<uint64_t>(seed),
                                        range);
   };
-  // One seed for all, so that runs of several seeds are judged by the same samples.
+  // The same seed for all runs, so that runs with several seeds are judged by the same samples.
   constexpr int64_t kHeldOutSeed = 1;
   const double end = config.valid_data.empty() ? 1 - config.valid_share : 1;
   TrainingData data{.train = open(config.data, config.seed, {0, end}), .held_out = nullptr};

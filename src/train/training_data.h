@@ -10,10 +10,11 @@ namespace sepllm {
 
 struct TrainingData {
   std::unique_ptr<TokenData> train;
-  std::unique_ptr<TokenData> held_out;  // valid_data, or the last part of each file of data; null: none
+  // valid_data, or the last part of each file of data; null if there is none
+  std::unique_ptr<TokenData> held_out;
 };
 
-// Opens the token files of `config`. Error as TokenData.
+// Opens the token files of `config`. Error as for TokenData.
 TrainingData open_training_data(const TrainConfig& config, int64_t vocab_size);
 
 }  // namespace sepllm

@@ -3,16 +3,16 @@
 // writing), open (for reading) or MPI_Isend (of data), N from 1 (standard output and error not counted) and
 // WHAT
 //   kill   SIGKILL instead of the call
-//   hang   the call never returns; the process's other threads go on
+//   hang   the call never returns; the process's other threads continue
 //   half   half of a write is done, then SIGKILL
 //   term   SIGTERM, then the call is done
 //   short  this write and all later ones take half of what they are given
 //   a number: the call fails with this errno, as do all later ones of it
-// or main:0:WHAT, for the thread of main() alone, with WHAT
-//   hang   it stands still for ever once the process gets SIGUSR2
+// or main:0:WHAT, only for the thread of main(), with WHAT
+//   hang   it stops for ever when the process gets SIGUSR2
 //   slow   it sleeps 0.5 s of every 0.51 s from then on
 //   never  it does not begin
-// SEPLLM_FAULT_RANK: only in this rank of mpirun's. SEPLLM_FAULT_PATH: only an open() of a path that ends so.
+// SEPLLM_FAULT_RANK: only in this rank of mpirun. SEPLLM_FAULT_PATH: only an open() of a path that ends so.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -134,7 +134,7 @@ __attribute__((visibility("default"))) int MPI_Isend(const void* from, int n, vo
                                                      void* comm, void* request) {
   static const auto call = real<int (*)(const void*, int, void*, int, int, void*, void*)>("MPI_Isend");
   constexpr int kErrOther = 16;  // MPI_ERR_OTHER
-  constexpr int kData = 1;       // as in train/comm.cc; signs of life come when they come
+  constexpr int kData = 1;       // as in train/comm.cc; heartbeats come at any time
   return tag == kData && next("MPI_Isend") == Action::kFail ? kErrOther
                                                             : call(from, n, type, to, tag, comm, request);
 }

@@ -1,4 +1,4 @@
-// What the fuzzer and the replay of its corpus do with bytes that claim to be a chat template.
+// Used by the fuzzer and by the replay of its corpus for bytes that claim to be a chat template.
 #pragma once
 
 #include <ctime>
@@ -25,8 +25,8 @@ inline void check_marks(const MarkedText& text, std::string_view mark, Origin or
   }
 }
 
-// Renders a conversation by it. True if there were no errors; anything but an Error or valid UTF-8 is a
-// finding, and so is a byte that is not its writer's.
+// Renders a conversation with it. True if there were no errors; anything but an Error or valid UTF-8 is a
+// finding, and so is a byte that is marked with the wrong author.
 inline bool try_chat_template(std::string_view source) {
   static const Json kVariables = Json::parse(R"({
     "messages": [{"role": "system", "content": "Be\uE123 brief. "},

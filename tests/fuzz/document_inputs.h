@@ -1,4 +1,4 @@
-// What the fuzzer and the replay of its corpus do with bytes that claim to be JSON lines, a JSON array, or
+// Used by the fuzzer and by the replay of its corpus for bytes that claim to be JSON lines, a JSON array, or
 // text.
 #pragma once
 
@@ -11,8 +11,8 @@
 
 namespace sepllm::test {
 
-// Reads all documents of a block in each of the ways to treat bad lines. True if there were no errors where
-// they are errors; anything but an Error or valid UTF-8 is a finding.
+// Reads all documents of a block, treating bad lines in each of the possible ways. True if there were no
+// errors where bad lines are errors; anything but an Error or valid UTF-8 is a finding.
 inline bool try_documents(std::string_view bytes, InputForm form) {
   const TextBlock block{.bytes = std::string(bytes), .file = "fuzz", .form = form};
   const auto visit = [](const DocumentPart& part) {
@@ -34,7 +34,7 @@ inline bool try_documents(std::string_view bytes, InputForm form) {
   }
 }
 
-// The same of a JSON array, given in one piece and byte by byte, which must make no difference.
+// The same for a JSON array, given in one piece and byte by byte, which must not make a difference.
 inline bool try_array(std::string_view bytes) {
   std::string lines, same;
   bool whole = true, same_whole = true;

@@ -1,4 +1,4 @@
-// What the fuzzers and the replay of their corpora do with bytes that claim to be a tokenizer.json, or the
+// Used by the fuzzers and by the replay of their corpora for bytes that claim to be a tokenizer.json, or the
 // files next to one.
 #pragma once
 
@@ -42,7 +42,8 @@ inline bool try_tokenizer_json(std::string_view bytes) {
 }
 
 // `bytes`: tokenizer_config.json, special_tokens_map.json, added_tokens.json, generation_config.json and
-// config.json with a line "---" between; fewer are fewer files. They are read and given to a small tokenizer.
+// config.json, separated by lines "---"; the last ones may be missing. They are read and given to a small
+// tokenizer.
 inline bool try_tokenizer_config(std::string_view bytes) {
   const std::string_view tokenizer =
       R"({"version":"1.0","added_tokens":[{"id":3,"content":"<s>","special":true}],)"

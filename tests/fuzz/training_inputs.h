@@ -1,5 +1,5 @@
-// What the fuzz entries of training's files do with their bytes; shared with the test that replays the
-// corpora. An Error is an answer; anything else that escapes is a finding.
+// Used by the fuzz entries of training's files and by the test that replays their corpora. An Error is a
+// valid answer; anything else that escapes is a finding.
 #pragma once
 
 #include <unistd.h>
@@ -29,7 +29,7 @@ inline bool accepts_settings(std::string_view text) {
   }
 }
 
-// True if the bytes are an index of the 24 bytes of tokens beside it; then all of it has been read.
+// True if the bytes are an index of the 24 bytes of tokens next to it; then all of it has been read.
 inline bool accepts_token_index(std::string_view bytes) {
   static const std::string prefix =
       (std::filesystem::temp_directory_path() / ("sepllm-fuzz-" + std::to_string(::getpid()))).string();

@@ -60,7 +60,8 @@ class AttentionGolden : public testing::TestWithParam<std::string> {
  protected:
   AttentionGolden() : c_(GetParam()) {}
 
-  // Relative to the largest gradient of the tensor. What is 0 by definition (one key: d_q, d_k) is small.
+  // Relative to the largest gradient of the tensor. Gradients that are 0 by definition (one key: d_q, d_k)
+  // must be small.
   void expect_gradient(const std::vector<float>& got, const std::string& name) {
     float largest = 0;
     for (const float x : c_.file.floats(name)) largest = std::max(largest, std::abs(x));

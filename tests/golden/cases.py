@@ -65,7 +65,7 @@ LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 
 
 def old_rope(config):
-    """The form before transformers 5: rope_theta at the top, rope_scaling beside it, torch_dtype."""
+    """The form before transformers 5: rope_theta at the top, rope_scaling next to it, torch_dtype."""
     new = config.pop("rope_parameters")
     config["rope_theta"] = new.pop("rope_theta")
     config["rope_scaling"] = None if new["rope_type"] == "default" else new
@@ -124,7 +124,7 @@ DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 3.0}
 
 
 def another_head(name):
-    """A head of its own beside the token embedding that config.json ties it to."""
+    """A head of its own in addition to the token embedding that config.json ties it to."""
     def edit(tensors):
         embedding = next(n for n in tensors if "embed" in n)
         tensors[name] = tensors[embedding].flip(1).contiguous()

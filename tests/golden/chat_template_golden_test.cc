@@ -1,4 +1,4 @@
-// Templates against jinja2 as transformers sets it up: tests/golden/chat_templates, made by
+// Compares templates with jinja2 as transformers sets it up: tests/golden/chat_templates, made by
 // oracles/make_template_cases.py.
 #include <gtest/gtest.h>
 
@@ -25,7 +25,7 @@ class ChatTemplateGolden : public ::testing::Test {
     clock.tm_min = numbers[4];
     clock.tm_sec = numbers[5];
     clock.tm_isdst = -1;
-    std::mktime(&clock);  // the day of the week and of the year
+    std::mktime(&clock);  // sets the day of the week and of the year
     return clock;
   }
   static std::string rendered(const Json& document, const Json& one) {
@@ -49,7 +49,7 @@ class ChatTemplateGolden : public ::testing::Test {
         EXPECT_NE(what.find(one["refused"].get<std::string>()), std::string::npos) << what;
         return;
       }
-      // What a template raises itself comes out as it is.
+      // An error that a template raises itself is passed on unchanged.
       const std::string theirs = one["error"];
       const std::string own = "TemplateError: ";
       if (theirs.starts_with(own)) {

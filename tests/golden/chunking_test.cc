@@ -51,7 +51,7 @@ const std::vector<std::pair<std::string, Json>>& policies() {
 
 Policy policy_of(const Json& settings) { return golden_policy(settings, 3); }
 
-// What a pattern can say: all but the streams whose positions move.
+// Whether a pattern can express it: all policies but the streams whose positions move.
 bool has_pattern(const Policy& policy) {
   return policy.kind != PolicyKind::kSepStream && policy.positions == PositionMode::kOriginal;
 }
@@ -107,8 +107,8 @@ TEST_P(Chunking, WholeEqualsChunksEqualsTokens) {
   EXPECT_LE(max_difference(runner_.whole(tokens_, policy_, separators_), tokens), kTolerance) << "whole";
 }
 
-// Keys and values rounded to half precision, 2^-11 of their size, or to int8, half of 1 / 127 of the largest
-// in their row: a few times over through the layers.
+// Keys and values are rounded to half precision, 2^-11 of their size, or to int8, half of 1 / 127 of the
+// largest in their row; the layers multiply the error a few times.
 TEST_P(Chunking, RoundedCachesAreClose) {
   const Logits exact = through_cache(64);
   for (const auto& [type, tolerance] : {std::pair{DType::kF16, 0.03F}, {DType::kI8, 0.2F}}) {
@@ -145,7 +145,7 @@ class Batches : public testing::TestWithParam<const char*> {
   struct Stream {
     Policy policy;
     std::vector<int32_t> tokens;
-    std::unique_ptr<KvCache> cache;  // null: under its pattern, in the first pass
+    std::unique_ptr<KvCache> cache;  // null: it runs under its pattern, in the first pass
     std::vector<Pattern> patterns{};
     size_t done = 0;
     Logits logits{};
@@ -166,7 +166,7 @@ class Batches : public testing::TestWithParam<const char*> {
     }
   }
 
-  // The tokens that stream k adds to pass number `pass`.
+  // The number of tokens that stream k adds to pass number `pass`.
   size_t share(const Stream& s, size_t k, size_t pass) const {
     const size_t left = s.tokens.size() - s.done;
     if (s.cache == nullptr) return left;
@@ -174,7 +174,7 @@ class Batches : public testing::TestWithParam<const char*> {
     return std::min({left, wish, static_cast<size_t>(s.cache->max_chunk())});
   }
 
-  // One forward pass over every stream that has tokens left; false if none has.
+  // Runs one forward pass over every stream that has tokens left; false if none has.
   bool step(size_t pass) {
     std::vector<Sequence> sequences;
     std::vector<Stream*> members;
@@ -222,7 +222,7 @@ TEST_P(Batches, EachSequenceAsIfAlone) {
 INSTANTIATE_TEST_SUITE_P(Models, Batches, testing::ValuesIn(kModels),
                          [](const auto& info) { return std::string(info.param); });
 
-// The number of threads changes nothing, bit for bit.
+// The number of threads changes no bit.
 TEST(Threads, SameLogits) {
   const std::vector<int32_t> tokens = text(kTokens);
   const Policy policy = policy_of(policies()[1].second);

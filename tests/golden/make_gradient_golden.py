@@ -4,7 +4,7 @@ python tests/golden/make_gradient_golden.py
 
 models/<case>/gradients.safetensors: per policy P and tensor N, `P/N` = the gradient's norm, then up to 24 of its elements
 at equal distances (i * size // count); `losses_P`: the loss before each of ten steps of torch.optim.AdamW (lr 3e-3,
-betas 0.9 0.95, eps 1e-8, weight decay 0.1 on matrices and embeddings alone), for the policies of LOSSES.
+betas 0.9 0.95, eps 1e-8, weight decay 0.1 only on matrices and embeddings), for the policies of LOSSES.
 """
 
 import json
@@ -23,7 +23,7 @@ LOSSES = ("full", "sep")
 
 
 class Trainable(PlainModel):
-    """The plain decoder with leaves for parameters: what it reads is made anew from them for each loss."""
+    """The plain decoder with leaves for parameters: what it reads is rebuilt from them for each loss."""
 
     def __init__(self, folder):
         with torch.no_grad():

@@ -1,5 +1,5 @@
-"""Token files in Megatron's form (MMapIndexedDataset version 1), written here with numpy from the form's description
-alone: magic, version (u64), code of the type (u8), numbers of items and of document bounds (u64), sizes of the items
+"""Token files in Megatron's form (MMapIndexedDataset version 1), written here with numpy, only from the form's
+description: magic, version (u64), code of the type (u8), numbers of items and of document bounds (u64), sizes of the items
 (i32), their first bytes in the .bin (i64), the first item of each document and the number of items (i64).
 
 Writes token_files/NAME.bin and .idx, and token_files/cases.json: of each the documents, and whether they are as GPT-NeoX's

@@ -1,4 +1,4 @@
-// What weights of 8 and 4 bits and keys and values of 8 bits cost in quality: perplexity beside that of f32.
+// What weights of 8 and 4 bits and keys and values of 8 bits cost in quality: perplexity compared with f32.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -17,7 +17,7 @@ struct Setting {
   std::optional<DType> weights;
   DType kv;
   BlockProducts products;
-  double trained, golden;  // bounds of the perplexity's change: of trained models, of random ones
+  double trained, golden;  // bounds of the change in perplexity: for trained models, for random ones
 };
 constexpr Setting kF32{"f32", std::nullopt, DType::kF32, BlockProducts::kInteger, 0, 0};
 // The random models' logits are large and their layers few: the 8 bits of the activations cost them as much
@@ -39,7 +39,7 @@ constexpr PolicyCase kPolicies[] = {
 
 Policy policy_of(const PolicyCase& c) { return golden_policy(parse_json(c.settings, "parameter"), 3); }
 
-// Of tokens in pieces as long as the model's positions, or as one stream.
+// Perplexity of tokens in pieces as long as the model's positions, or as one stream.
 double perplexity(const Model& model, std::span<const int32_t> ids, const Policy& policy, const Setting& s) {
   const size_t piece = policy.streaming() ? ids.size() : 500;
   ThreadPool pool(2);
@@ -65,8 +65,8 @@ double perplexity(const Model& model, std::span<const int32_t> ids, const Policy
 
 class Quality : public testing::TestWithParam<PolicyCase> {};
 
-// A trained model's perplexity of the first n tokens of a text, by what its weights and its cache are stored
-// in.
+// Compares a trained model's perplexity of the first n tokens of a text for different types of weights and
+// cache.
 void expect_little_loss(const std::string& folder, const std::string& tokenizer, const std::string& text,
                         size_t n, const Policy& policy) {
   const auto load = [&](std::optional<DType> weights) {
@@ -97,8 +97,8 @@ TEST_P(Quality, PerplexityOfTheEmbeddedModel) {
   expect_little_loss(model, "", read_file(demo_text_file()), 4'000, policy_of(GetParam()));
 }
 
-// The golden models' weights are random: no text is more likely to them than another, but the one that they
-// write themselves. So the ratio is that of the perplexities on a next token drawn by the f32 model, as its
+// The golden models' weights are random: no text is likely to them except for the one that they write
+// themselves. So this uses the ratio of the perplexities of a next token drawn by the f32 model, as its
 // expectation: exp(mean over contexts of the sum of p log(p / q)).
 class OwnTexts {
  public:

@@ -1,4 +1,4 @@
-// Two small models that others trained or published, with outputs that others published.
+// Two small models that others trained or published, with published outputs.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ std::string joined(const std::vector<int32_t>& ids) {
   return out;
 }
 
-// Appends the likeliest token n times.
+// Appends the most likely token n times.
 void continue_greedily(Runner& runner, std::vector<int32_t>* ids, size_t n) {
   const auto vocab = static_cast<size_t>(runner.vocab_size());
   KvCache cache = runner.cache(Policy{}, TokenSet(runner.vocab_size()));

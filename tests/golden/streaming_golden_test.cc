@@ -1,4 +1,4 @@
-// The streaming policies against streaming_reference.py: slot lists, positions and logits.
+// Compares the streaming policies with streaming_reference.py: slot lists, positions and logits.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,8 +20,8 @@ std::vector<std::string> keys_of(const Json& object) {
   return out;
 }
 
-// The positions of all keys that query i of the chunk in flight sees, less the query's own position: what a
-// rotary or ALiBi model computes with. In the order of the slots.
+// The positions of all keys that query i of the chunk in flight sees, minus the query's own position: the
+// distances that a rotary or ALiBi model computes with. In the order of the slots.
 std::vector<int64_t> distances(KvCache& cache, int64_t layer, int64_t i) {
   const auto t = static_cast<size_t>(i - cache.length());
   std::vector<int64_t> out;
@@ -66,7 +66,7 @@ class StreamingSlots : public testing::TestWithParam<std::string> {
       EXPECT_EQ(cache_.n_separators(), value("separators", t)) << "before token " << t;
     }
   }
-  // sink-stream drops its oldest slot when the next token comes, not at once: what that token will see.
+  // sink-stream drops its oldest slot only when the next token comes; this is what that token will see.
   std::vector<int64_t> held(int64_t layer) const {
     std::vector<int64_t> out = cache_.slot_positions(layer);
     if (policy_.kind != PolicyKind::kSinkStream) return out;
@@ -121,7 +121,7 @@ TEST_P(StreamingSlots, ChunksSeeTheSame) {
 INSTANTIATE_TEST_SUITE_P(Settings, StreamingSlots, testing::ValuesIn(keys_of(description()["small"])),
                          [](const auto& info) { return info.param; });
 
-// (4, 64, 256, 800): when compressions come, and what stays.
+// With (4, 64, 256, 800): when compressions come, and what they keep.
 TEST(StreamingLarge, CompressionsAndSlots) {
   const GoldenFile golden(streaming("large_slots.safetensors"));
   const Json json = description();

@@ -1,6 +1,6 @@
-"""The streaming policies (spec, section 3), token by token, in the plainest way: a list of slots, each holding a text
+"""The streaming policies (docs/METHOD.md#streaming), token by token, in the plainest way: a list of slots, each holding a text
 position and, per layer, the key as it left the projection (never rotated) and the value. Every step rotates all keys
-anew by the positions they have now, in float64, so that no error of an incremental rotation can hide.
+again, by the positions that they have now, in float64, so that no error of an incremental rotation can hide.
 
 Run:  python tests/golden/streaming_reference.py      after make_golden.py, whose checkpoints it uses.
 
@@ -250,7 +250,7 @@ def large_settings():
 
 
 def make_large(folder):
-    """Slot lists alone, at the sizes people use, right after each compression."""
+    """Only slot lists, at the sizes people use, right after each compression."""
     tensors = {}
     for stream_name, seed, share in (("dense", 11, 0.16), ("sparse", 12, 0.02)):
         ids = random_ids(seed, 4000, 95, share)

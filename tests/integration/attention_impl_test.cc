@@ -1,4 +1,4 @@
-// `sepllm score` gives the same perplexity by the fast attention kernels and by their definition, on every
+// `sepllm score` gives the same perplexity with the fast attention kernels and with the reference, for every
 // family and policy. The models are those of tests/golden.
 #include <cmath>
 
@@ -26,7 +26,7 @@ const std::vector<PolicyFlags>& policies() {
 
 class AttentionImpls : public testing::TestWithParam<std::string> {
  protected:
-  // The golden tokens, up to three times over where the model's positions do not end before.
+  // The golden tokens, repeated up to three times if the model's positions allow it.
   static std::string ids(const PolicyFlags& policy) {
     const GoldenFile golden(golden_model(GetParam()) + "/golden.safetensors");
     const bool limited = GetParam().rfind("gpt2", 0) == 0 && policy.name.find("stream") == std::string::npos;

@@ -1,4 +1,4 @@
-// `sepllm bench ...`, and what it measures with: positions of separators, operands, turns.
+// `sepllm bench ...`, and the parts that it measures with: positions of separators, operands, turns.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -18,7 +18,7 @@ namespace {
 
 double number(const Json& row, const char* key) { return row.at(key).get<double>(); }
 
-// As fast as it goes: one round, one call.
+// As fast as possible: one round, one call.
 std::vector<std::string> bench_attention(const std::vector<std::string>& more) {
   return std::vector<std::string>{"bench", "attention", "--repeats", "1", "--min-time", "0"} + more;
 }
@@ -146,7 +146,7 @@ TEST(BenchAttention, WrongFlagsAreOneLine) {
 TEST(BenchAttention, CtrlCEndsItWithTheRowsSoFar) {
   const TemporaryFolder folder;
   const std::string out = folder.file("out"), code = folder.file("code"), err = folder.file("err");
-  // Ready when the program catches SIGINT (bit 1 of the mask).
+  // The program is ready when it catches SIGINT (bit 1 of the mask).
   const std::string script =
       std::string(SEPLLM_BINARY) + " bench attention --tokens 8 --repeats 10000 --min-time 0.01 --json > " +
       out + " 2> " + err + " & pid=$!\n" +
@@ -189,7 +189,7 @@ TEST(BookSeparators, AShorterListIsABeginning) {
                {"131072"});
 }
 
-// The script that wrote the bits has a text rule of its own: this one must agree with it.
+// The script that wrote the bits has its own text rule: it must agree with this one.
 TEST(BookSeparators, AgreeWithTokenizerAndRules) {
   SEPLLM_DATA_OR_SKIP(data);
   const auto tokenizer = load_tokenizer(data + "/tokenizers/gpt-neox-20b/tokenizer.json");
@@ -205,7 +205,7 @@ TEST(BookSeparators, AgreeWithTokenizerAndRules) {
   }
 }
 
-// Every query sees the first token and itself: a softmax of two scores, easily written out.
+// Every query sees the first token and itself: a softmax of two scores, which is easy to write out.
 TEST(PatternOperands, LieAsTheKernelReadsThem) {
   const bench::AttentionShape shape{.tokens = 9, .heads = 6, .kv_heads = 3, .head_dim = 8};
   bench::PatternOperands operands(shape, true);
@@ -288,7 +288,7 @@ TEST(BenchTrain, RowsHaveAllFieldsAndTheFiguresFit) {
     EXPECT_EQ(row["threads"], 2);
     EXPECT_NEAR(number(row, "tokens_per_second") * number(row, "seconds"), 2.0 * static_cast<double>(tokens),
                 1e-6);
-    // The book's separators, each sample its part of them.
+    // The separators of the book; each sample has its part of them.
     double pairs = 0;
     for (const int64_t first : {int64_t{0}, tokens}) {
       Pattern pattern{.n_initial = 1, .extra = {}, .window = 8};
@@ -327,8 +327,8 @@ TEST(BenchTrain, TheTableIsForReadingAndWrongFlagsAreOneLine) {
                  {"at most 1024", "got 1025"});
 }
 
-// `sepllm bench decode|prefill|memory`: the fields are there and agree with each other and with the model.
-// As fast as it goes.
+// `sepllm bench decode|prefill|memory`: the fields exist and agree with each other and with the model. As
+// fast as possible.
 const std::vector<std::string> kShort = {"-r", "3", "--threads", "2"};
 const std::vector<std::string> kDecode = kShort + std::vector<std::string>{"--read-mib", "1"};
 
@@ -393,7 +393,7 @@ TEST_F(BenchSpeed, DecodeRowsHaveTheFieldsOfLlamaBenchAndMore) {
     EXPECT_NEAR(number(row, "bandwidth_share"),
                 number(row, "bytes_per_token") * number(row, "median_ts") / number(row, "read_bandwidth"),
                 1e-9);
-    // The other one is by the reads beside the repetitions, of which none is faster than the best.
+    // The other share uses the reads measured next to the repetitions, of which none is faster than the best.
     EXPECT_GE(number(row, "bandwidth_share_in_turns"), number(row, "bandwidth_share") * (1 - 1e-9));
   }
 }
@@ -403,7 +403,7 @@ TEST_F(BenchSpeed, StreamsAtAnyDepthHoldWhatTheyAlwaysHold) {
                                      "--seps", "8", "--capacity", "40", "-n", "17", "--kv", "q8"});
   ASSERT_EQ(rows.size(), 2U);
   for (const Json& row : rows) {
-    // A cycle of 40 + 1 - (4 + 8 + 12) = 17 tokens: queries see 25 to 41 keys, themselves among them.
+    // A cycle of 40 + 1 - (4 + 8 + 12) = 17 tokens: queries see 25 to 41 keys, including themselves.
     EXPECT_DOUBLE_EQ(number(row, "mean_keys"), 33.0);
     EXPECT_EQ(row["type_k"], "q8");
     const int64_t held = row["kv_bytes"].get<int64_t>() / (3 * 2 * 2 * (16 + 4));

@@ -5,7 +5,7 @@
 namespace sepllm::test {
 namespace {
 
-// A model whose own template adds a system message where none is given.
+// A model whose own template adds a system message if none is given.
 class CliChatTemplate : public RandomModelTest {
  protected:
   static void SetUpTestSuite() {
@@ -28,7 +28,7 @@ class CliChatTemplate : public RandomModelTest {
 
 TEST_F(CliChatTemplate, PromptsAreTheTemplates) {
   EXPECT_NE(said().find(kPrompt), std::string::npos) << said();
-  // A token a byte, but for two special ones.
+  // One token per byte, except for two special ones.
   EXPECT_NE(
       said().find("last turn: " + std::to_string(std::string(kPrompt).size() - 9 - 7 + 2) + " tokens in"),
       std::string::npos)
@@ -47,7 +47,8 @@ TEST_F(CliChatTemplate, TokenizeShowsThePrompt) {
   EXPECT_EQ(prompt["text"], "<|begin|>system: Be kind.\nuser: Hi <|end|><|end|>\nassistant:");
   const std::vector<int32_t> ids = prompt["ids"];
   EXPECT_EQ(ids.front(), kByteTokenizerBos);
-  EXPECT_EQ(std::count(ids.begin(), ids.end(), kByteTokenizerEos), 1);  // the template's, not the user's
+  // the template's token, not the user's
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), kByteTokenizerEos), 1);
   EXPECT_EQ(run_json(with_model("tokenize", {"--messages", talk, "--chat-format", "plain"}))["text"],
             "<|begin|>User: Hi <|end|>\nAssistant:");
   EXPECT_EQ(run_sepllm(with_model("tokenize", {"--messages", talk})).exit_code, 0);

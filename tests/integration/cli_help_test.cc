@@ -1,4 +1,4 @@
-// --help, --version, and the page of docs/ made from the same list.
+// --help, --version, and the page of docs/ that is made from the same list.
 #include "base/file.h"
 #include "tests/support/cli.h"
 

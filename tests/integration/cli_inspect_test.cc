@@ -30,7 +30,7 @@ TEST_F(CliInspect, ListsTheSeparatorsOfTheRule) {
   EXPECT_EQ(all["separators"]["pieces"], Json::parse(R"([",", "."])"));
 }
 
-// The plan of the cache is its own code: where a text has no separators to guess, it is what a run takes.
+// The plan of the cache has code of its own: if a text has no separators to guess, it agrees with a run.
 TEST_F(CliInspect, ThePlanIsWhatScoringMeasures) {
   const std::string text = write("t.txt", std::string(2500, 'x'));
   for (const char* policy : {"full", "sink", "sink-stream", "sep-stream", "fixed"}) {

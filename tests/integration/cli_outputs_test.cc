@@ -1,5 +1,5 @@
-// Every option that names a place to write: checked before the work, its folders are made, and a run that
-// fails leaves what was there.
+// Every option that names a place to write: it is checked before the work, its folders are created, and a run
+// that fails leaves what was there.
 #include <filesystem>
 #include <set>
 #include <sstream>
@@ -14,9 +14,9 @@ namespace {
 struct Use {
   Strings command;       // "inspect", "attention"
   std::string option;    // "out"
-  Strings arguments;     // with which it works
-  Strings broken;        // with which it fails, as late as it can before there is a result
-  std::string suffix{};  // of the file that is written
+  Strings arguments;     // arguments with which it works
+  Strings broken;        // arguments with which it fails, as late as possible before there is a result
+  std::string suffix{};  // of the written file
   bool folder = false;
 };
 
@@ -61,7 +61,7 @@ TEST_F(Outputs, AreCheckedBeforeTheWork) {
   const std::string plain = write("plain", "x");
   for (const Use& use : uses()) {
     SCOPED_TRACE(use.command.front() + " --" + use.option);
-    // What else is wrong, and would be found first where the model, the run or the text is read, is not told.
+    // Other faults, which would be found first when the model, the run or the text is read, are not reported.
     for (const Strings& arguments : {use.arguments, use.broken}) {
       expect_failure(call(use, arguments, plain + "/x"), {plain + "/x"});
       expect_failure(call(use, arguments, "/proc/none/x"), {"/proc/none/x"});
@@ -87,7 +87,7 @@ TEST_F(Outputs, MissingFoldersAreMade) {
 
 TEST_F(Outputs, ARunThatFailsLeavesWhatWasThere) {
   for (const Use& use : uses()) {
-    if (use.option == "state") continue;  // which is taken up, and not written anew
+    if (use.option == "state") continue;  // an existing state is continued, not overwritten
     SCOPED_TRACE(use.command.front() + " --" + use.option);
     const std::string place = in("old");
     if (use.folder) {
@@ -105,7 +105,7 @@ TEST_F(Outputs, ARunThatFailsLeavesWhatWasThere) {
   }
 }
 
-// An option for a place to write that is new has to be in the list above.
+// A new option for a place to write must be added to the list above.
 TEST_F(Outputs, TheListIsComplete) {
   const std::set<std::string> places = {"out", "nll-out", "log", "state", "save"};
   std::set<std::pair<std::string, std::string>> documented, listed;

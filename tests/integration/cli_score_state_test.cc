@@ -1,4 +1,4 @@
-// `sepllm score --state`: a stream that is broken anywhere goes on with the same bits.
+// `sepllm score --state`: a stream that is interrupted anywhere continues with the same bits.
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
@@ -40,7 +40,7 @@ class ScoreState : public RandomModelTest {
   Strings score(const Strings& more) const {
     return with_model("score", Strings{"--text", text_, "--prefill-chunk", "64"} + more);
   }
-  // With these options in place of those of the same names.
+  // With these options in place of those with the same names.
   static Strings with(Strings flags, const Strings& changed) {
     for (size_t k = 0; k < changed.size(); k += 2) {
       const auto at = std::find(flags.begin(), flags.end(), changed[k]);
@@ -59,7 +59,7 @@ class ScoreState : public RandomModelTest {
     return {"--state", in(name + ".state"), "--nll-out", in(name + ".nll"), "--log", in(name + ".log")};
   }
 
-  // What must not differ; the fields of time and memory of the process are left out.
+  // Fields that must not differ; the fields of time and of the process's memory are left out.
   static void expect_same_figures(const Json& a, const Json& b) {
     for (const char* key : {"tokens", "perplexity", "nll_mean", "policy", "kv"})
       EXPECT_EQ(a[key], b[key]) << key;
@@ -100,7 +100,7 @@ TEST_F(ScoreState, AStreamThatEndedGoesOnWithMoreTokensUnderEveryPolicy) {
   for (size_t k = 0; k < policies.size(); ++k) {
     SCOPED_TRACE(policies[k][1] + " " + policies[k].back());
     const std::string name = "broken" + std::to_string(k), other = "whole" + std::to_string(k);
-    // 2 to 63 tokens are less than a chunk; 2500 twice: nothing new.
+    // 2 to 63 tokens are less than a chunk; the second 2500 adds nothing.
     for (const char* tokens : {"2", "63", "1000", "1001", "2500", "2500", "4000"}) {
       const Json broken = run_json(score(policies[k] + outputs(name) + Strings{"--tokens", tokens}));
       const Json whole =
@@ -112,7 +112,8 @@ TEST_F(ScoreState, AStreamThatEndedGoesOnWithMoreTokensUnderEveryPolicy) {
   }
 }
 
-// From a pipe, whose length is not known, a cache grows as the stream comes: after a break as without it.
+// From a pipe, whose length is not known, a cache grows as the stream comes: after an interruption in the
+// same way as without one.
 TEST_F(ScoreState, AStreamOfUnknownLengthReservesWhatItWouldHaveReserved) {
   const std::string text = read_file(text_);
   const std::vector<Strings> policies = {{"--policy", "full"},
@@ -139,7 +140,7 @@ TEST_F(ScoreState, AStreamOfUnknownLengthReservesWhatItWouldHaveReserved) {
   }
 }
 
-// At every write, fsync and rename there is: the run that follows goes on from the last state that was whole.
+// At every write, fsync and rename: the next run continues from the last intact state.
 TEST_F(ScoreState, KilledAtAnyCallOfASave) {
   const Strings whole_flags = score(stream() + outputs("whole") + Strings{"--tokens", "2000", "--json"});
   ASSERT_EQ(run("", whole_flags), 0) << read_file(in("err"));
@@ -165,7 +166,7 @@ TEST_F(ScoreState, KilledAtAnyCallOfASave) {
   }
   EXPECT_GE(kills, 12);
   EXPECT_GE(resumed, 4);
-  EXPECT_LT(resumed, kills);  // those before the first state was whole
+  EXPECT_LT(resumed, kills);  // kills before the first state was complete
 }
 
 TEST_F(ScoreState, AStateThatCannotBeWrittenIsOneClearErrorAndTheOldOneStays) {
@@ -178,7 +179,7 @@ TEST_F(ScoreState, AStateThatCannotBeWrittenIsOneClearErrorAndTheOldOneStays) {
     EXPECT_EQ(run(ShellRun::with_fault(fault), flags + Strings{"--tokens", "2000"}), 1);
     const std::string err = read_file(in("err"));
     EXPECT_NE(err.find("sepllm: error: " + in("a.")), std::string::npos)
-        << err;  // the state or a list beside it
+        << err;  // the state or a list next to it
     EXPECT_EQ(read_file(in("a.state")), before);
     size_t files = 0;
     for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder_)) ++files;
@@ -198,7 +199,7 @@ TEST_F(ScoreState, KilledAtRandomMomentsAgainAndAgain) {
   int kills = 0;
   int64_t before = 0;
   for (;;) {
-    // Ever longer: a machine that is slow gets there too.
+    // Longer and longer, so that a slow machine gets there too.
     const int milliseconds = 100 + kills * 50 + static_cast<int>(random() % 400);
     const int code = run("timeout -s KILL " + std::to_string(milliseconds / 1000.0), flags);
     if (code == 0) break;
@@ -265,7 +266,7 @@ TEST_F(ScoreState, WhatDoesNotBelongToTheStateIsRefusedAndNothingIsTouched) {
   refuse(short_text, {"another text", "500"});
   write_random_model(file("other"), {.seed = 77});
   refuse(with(flags, {"--model", file("other")}), {"model"});
-  // A change beyond the state is no other text.
+  // A change after the state's end does not count as another text.
   other = read_file(text_);
   other[1500] = 'x';
   run_json(with(flags, {"--text", write("later.txt", other), "--tokens", "2000"}));
@@ -310,7 +311,7 @@ TEST_F(ScoreState, StatesThatAreNone) {
   expect_failure(score({"--state", in("x"), "--log", in("x")}), {"x", "--log"});
 }
 
-// Lines that a run wrote after its last state are cut, those before stay.
+// Lines that a run wrote after its last state are cut; those before stay.
 TEST_F(ScoreState, TheLogHasEachLineOnce) {
   text_ = write("long.txt", make_text(80000));
   const Strings policy = {"--policy", "sink", "--window", "8"};
@@ -322,7 +323,7 @@ TEST_F(ScoreState, TheLogHasEachLineOnce) {
   EXPECT_EQ(std::count(longer.begin(), longer.end(), '\n'), 2);
   const size_t first = log.find('\n');
   EXPECT_EQ(longer.substr(0, first), log.substr(0, first));
-  // A line that a power failure has cut is no line.
+  // A line that a power failure has cut does not count as a line.
   write("torn.log", log.substr(0, first + 20));
   run_json(score(policy + Strings{"--state", in("a.state"), "--log", file("torn.log")}));
   const std::string torn = read_file(file("torn.log"));

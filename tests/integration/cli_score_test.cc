@@ -1,5 +1,5 @@
-// `sepllm score`: its figures against what the definitions of the policies imply, on random weights and on
-// the embedded model.
+// `sepllm score`: compares its figures with what the definitions of the policies imply, on random weights and
+// on the embedded model.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -18,14 +18,14 @@ namespace {
 struct Expected {
   double mean_keys = 0;
   int64_t peak_keys = 0;
-  int64_t peak_slots = 0;  // of a layer, the chunk in flight included
+  int64_t peak_slots = 0;  // of one layer, including the chunk in flight
 };
 
-// sep-stream token by token, straight from docs/METHOD.md#streaming.
+// sep-stream, token by token, directly from docs/METHOD.md#streaming.
 Expected simulate_sep_stream(const Policy& policy, const std::vector<int32_t>& ids,
                              const TokenSet& separators) {
   Expected out;
-  std::vector<int32_t> separator_block, rest;  // past and local window are one list
+  std::vector<int32_t> separator_block, rest;  // past and local window together
   int64_t initial = 0, keys = 0;
   for (const int32_t id : ids) {
     if (initial < policy.init) {
@@ -51,7 +51,8 @@ Expected simulate_sep_stream(const Policy& policy, const std::vector<int32_t>& i
   return out;
 }
 
-// A static policy is its mask; the cache holds the kept tokens that left the window and the window's band.
+// A static policy is given by its mask; the cache holds the kept tokens that have left the window, and the
+// window's band.
 Expected from_mask(const Pattern& pattern, int64_t n, int64_t chunk) {
   Expected out;
   out.mean_keys = static_cast<double>(pattern.visible_pairs(n)) / static_cast<double>(n);

@@ -1,5 +1,5 @@
-// `sepllm train` with the real program: what a run leaves behind, settings and data that are wrong. Faults of
-// the system: train_faults_test.cc.
+// `sepllm train` with the real program: what a run writes, and wrong settings and data. For faults of the
+// system see train_faults_test.cc.
 #include <cmath>
 #include <set>
 
@@ -22,7 +22,7 @@ TEST_F(Train, TheLossFallsAndTheModelIsReadByTheOtherCommands) {
   EXPECT_EQ(config["model_type"], "gpt_neox");
 }
 
-// What the trainer calls the held-out loss is what `score` says of the same tokens and the exported model,
+// The trainer's held-out loss must equal what `score` computes for the same tokens and the exported model,
 // with the policy that the model carries.
 TEST_F(Train, TheHeldOutLossIsThatOfScore) {
   for (const std::string family : {"gpt_neox", "llama"}) {
@@ -108,7 +108,8 @@ TEST_F(Train, GoesOnWithTheSameBitsAndOnAnyThreads) {
   }
 }
 
-// Texts belong to steps as losses do: nothing is lost or there twice after a break, and they change nothing.
+// Texts belong to steps in the same way as losses: after an interruption none is lost or written twice, and
+// they change nothing else.
 TEST_F(Train, WritesSamplesOfText) {
   const Strings samples = {"--set", "sample_interval=4", "--set", "sample_tokens=9",
                            "--set", "sample_prompt=ab"};
@@ -125,7 +126,7 @@ TEST_F(Train, WritesSamplesOfText) {
   EXPECT_EQ(first["text"].get<std::string>().substr(0, 2), "ab");
   EXPECT_GT(first["text"].get<std::string>().size(), 2U);
   EXPECT_NE(read_file(in("whole") + "/report.html").find("Samples of text"), std::string::npos);
-  // Killed when the checkpoint of step 14 is about to take its name: steps up to there come again.
+  // Killed when the checkpoint of step 14 is about to get its name: steps up to there are repeated.
   ASSERT_EQ(shell().run(ShellRun::with_fault("rename:3:kill"), train("broken", samples)), 128 + SIGKILL);
   EXPECT_GT(trace("broken").back()["step"], 7);
   ASSERT_EQ(shell().run("", train("broken", samples)), 0) << shell().err();
@@ -134,11 +135,11 @@ TEST_F(Train, WritesSamplesOfText) {
   EXPECT_EQ(trace("broken"), trace("whole"));
 }
 
-// What a model is under a policy that it was not trained with is the line of step 0, once, also after a
-// break.
+// A given model is validated under the run's policy before the first step: this is the line of step 0, once,
+// also after an interruption.
 TEST_F(Train, AGivenModelIsValidatedBeforeItsFirstStep) {
   ASSERT_EQ(shell().run("", train("full", {"--set", "policy=full"})), 0) << shell().err();
-  EXPECT_EQ(trace("full").front()["step"], 1);  // a new model has nothing to show
+  EXPECT_EQ(trace("full").front()["step"], 1);  // a new model is not validated
   std::string config = read_file(config_);
   config = "init_from: " + in("full/model") + "\n" + config.substr(config.find("tokenizer:"));
   const auto go_on = [&](const std::string& run, const std::string& policy, const std::string& fault = "") {
@@ -156,7 +157,7 @@ TEST_F(Train, AGivenModelIsValidatedBeforeItsFirstStep) {
   EXPECT_LT(trace("sep").back()["valid_loss"].get<double>(), sep);
   EXPECT_EQ(trace("sep").size(), 31U);
   EXPECT_NE(read_file(in("sep") + "/report.html").find("held out"), std::string::npos);
-  // Killed before there is a checkpoint: the line does not come twice.
+  // Killed before there is a checkpoint: the line must not be written twice.
   ASSERT_EQ(go_on("broken", "policy.window=2", ShellRun::with_fault("rename:2:kill")), 128 + SIGKILL);
   EXPECT_EQ(trace("broken").front()["step"], 0);
   ASSERT_EQ(go_on("broken", "policy.window=2"), 0) << shell().err();
@@ -211,7 +212,7 @@ TEST_F(Train, WrongSettingsAndDataAreClearErrors) {
   refuse({"--set", "policy.windw=3"}, {"windw", "window"});
   refuse({"--set", "policy.separators=ids:9999"}, {"9999"});
   refuse({"--set", "later_policy=full"}, {"later_policy_step"});
-  // What would do nothing.
+  // A setting that would do nothing.
   refuse({"--set", "n_kv_heads=1"}, {"n_kv_heads", "query heads"});
   refuse({"--set", "family=llama", "--set", "rotary_pct=0.5"}, {"rotary_pct", "gpt_neox"});
   refuse({"--set", "init_from=" + model()}, {"new models"});
@@ -239,11 +240,11 @@ TEST_F(Train, WrongSettingsAndDataAreClearErrors) {
   expect_failure(train("a", later + Strings{"later_policy_step=2"}), {"later_policy_step", "null", "2"});
 }
 
-// All that a run may change when it goes on, at once.
+// Changes everything at once that a run may change when it is continued.
 TEST_F(Train, AFinishedRunGoesOnAndItsModelIsReplaced) {
   ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=10"})), 0) << shell().err();
   const std::string first = weights("a");
-  // As it is: nothing to do, and nothing is written.
+  // Unchanged: nothing to do, and nothing is written.
   ASSERT_EQ(shell().run("", train("a", {"--set", "train_steps=10"})), 0) << shell().err();
   EXPECT_EQ(weights("a"), first);
   std::filesystem::copy(in("text.bin"), in("moved.bin"));
@@ -254,7 +255,7 @@ TEST_F(Train, AFinishedRunGoesOnAndItsModelIsReplaced) {
                         "--set", "weight_decay=0",      "--set", "threads=1",
                         "--set", "data=" + in("moved"), "--set", "later_policy=full",
                         "--set", "later_policy_step=12"};
-  // A failure on the way leaves the old model, whole: the last fsync of a file of the new one.
+  // A failure on the way leaves the old model intact: the last fsync of a file of the new one.
   for (int n = 1;; ++n) {
     const int code =
         shell().run(ShellRun::with_fault("fsync:" + std::to_string(n) + ":kill"), train("a", more));
@@ -301,7 +302,7 @@ TEST_F(Train, ThePolicyChangesAtItsStepAlsoAfterABreak) {
     EXPECT_EQ(b[k]["visible_share"].get<double>() == 1.0, same);
     EXPECT_EQ(a[k]["visible_share"].get<double>(), 1.0);
   }
-  // Broken after the checkpoint before the change, and after the one behind it.
+  // Interrupted after the checkpoint before the change, and after the next one.
   for (const char* when : {"rename:3:kill", "rename:4:kill"}) {
     std::filesystem::remove_all(in("broken"));
     ASSERT_EQ(shell().run(ShellRun::with_fault(when), train("broken", later)), 128 + SIGKILL);

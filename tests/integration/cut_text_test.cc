@@ -1,4 +1,4 @@
-// Texts encoded in parts: the ids of the whole, for every tokenizer that says so.
+// Texts encoded in parts have the ids of the whole text, for every tokenizer that promises it.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -34,7 +34,7 @@ std::vector<int32_t> in_parts(const Tokenizer& tokenizer, const std::string& tex
   return out;
 }
 
-// Texts of what tokenizers treat in ways of their own, in random order.
+// Random texts from pieces that tokenizers treat in special ways.
 std::string random_text(const Rng& rng, uint64_t length) {
   static const std::vector<std::string> bits = {
       "a",     "word", " word",     "\n",       "\n", "\r\n",          "\r",
@@ -119,7 +119,7 @@ TEST(CutText, AByteLevelBlankGoesBeforeTheTextAndNotBeforeItsParts) {
     expect_cuts(*changed_tokenizer(folder, {{"pre_tokenizer", sequence(steps)}}),
                 "One\nand another\r\n\r\nthe end\n");
   }
-  // Behind a token that ends in a letter the blank stands again, cut or not.
+  // After a token that ends in a letter there is a blank again, cut or not.
   const Json added = {{"id", 300}, {"content", "end"}, {"special", true}};
   const Json change = {{"pre_tokenizer", sequence(Json::array({blank}))}, {"added_tokens", {added}}};
   EXPECT_FALSE(changed_tokenizer(folder, change)->cuts_before_line_break());

@@ -1,6 +1,6 @@
-// What the JSON library throws must not reach the user as it is: its text is made by json_text (which knows
-// bytes that are no UTF-8), read by parse_json, and it is included in one place, where its exceptions become
-// ours.
+// Exceptions of the JSON library must not reach the user: its text is written by json_text (which handles
+// bytes that are not UTF-8) and read by parse_json, and it is included in one place, where its exceptions
+// become ours.
 #include <gtest/gtest.h>
 
 #include <filesystem>

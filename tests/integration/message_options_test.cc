@@ -1,6 +1,6 @@
-// Messages of the core name options as data (base/error.h): the command line writes --init, a server or a
-// binding as its users know it. So no text in src/ has dashes before a name, and what is marked as an option
-// is one.
+// Messages of the core name options as data (base/error.h): the command line writes --init, and a server or a
+// binding uses its own names. So no text in src/ may have dashes before a name, and everything marked as an
+// option must be one.
 #include <gtest/gtest.h>
 
 #include <filesystem>

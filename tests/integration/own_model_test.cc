@@ -1,5 +1,5 @@
-// The embedded model, models/sepllm-5m: a trained one, so that what the program says of a text can be held to
-// sense. Every policy is held to another way of computing the same, here or in the program.
+// The embedded model, models/sepllm-5m, is a trained one, so the results on a text can be checked for sense.
+// Every policy is compared with another way of computing the same, here or in the program.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 namespace sepllm::test {
 namespace {
 
-constexpr int64_t kTrained = 1024;  // tokens of a sample of its training
+constexpr int64_t kTrained = 1024;  // number of tokens in a sample of its training
 
 class OwnModel : public ::testing::Test {
  protected:
@@ -35,7 +35,7 @@ class OwnModel : public ::testing::Test {
   Json score(const Strings& more) const {
     return run_json(with_model("score", Strings{"--text", demo_text_file()} + more));
   }
-  // Of every token of the demo's text but the first.
+  // The losses of every token of the demo's text but the first.
   std::vector<double> losses(const Strings& more) const {
     const std::string file = folder_.file("nll");
     score(Strings{"--nll-out", file} + more);
@@ -75,15 +75,15 @@ TEST_F(OwnModel, IsSmallAndSaysWhatItWasTrainedUnder) {
   EXPECT_EQ(config["sepllm"]["window"], 64);
   EXPECT_EQ(config["max_position_embeddings"], kTrained);
   EXPECT_EQ(facts["settings"]["policy"], config["sepllm"]);
-  // Its policy is taken where none is asked for.
+  // Its policy is used if none is asked for.
   const Json as_it_is = score({"--tokens", "200"}),
              asked = score({"--tokens", "200", "--policy", "sep", "--window", "64"});
   EXPECT_EQ(as_it_is["policy"], asked["policy"]);
   EXPECT_EQ(as_it_is["nll_mean"], asked["nll_mean"]);
 }
 
-// Whole sequences under the pattern's definition, without a cache, against the program's chunks through its
-// cache.
+// Compares whole sequences under the pattern's definition, without a cache, with the program's chunks through
+// its cache.
 TEST_F(OwnModel, TheProgramScoresAsThePatternsSay) {
   const std::vector<int32_t> all = ids();
   ASSERT_GT(all.size(), 4000U);
@@ -123,7 +123,7 @@ TEST_F(OwnModel, AWindowOfTheWholeTextIsFullAttention) {
             1e-4);
 }
 
-// Compressions come at the same tokens, however the text goes in.
+// Compressions come at the same tokens, whatever the chunks are.
 TEST_F(OwnModel, StreamsGiveTheSameTokenByToken) {
   const std::map<std::string, Strings> streams = {
       {"sep-stream", {"--window", "64", "--seps", "64", "--capacity", "196"}},
@@ -134,8 +134,8 @@ TEST_F(OwnModel, StreamsGiveTheSameTokenByToken) {
   }
 }
 
-// Shares of tokens in the text itself, which no model that knows the text only as it goes can have: what a
-// model with broken weights, positions or attention does not come below.
+// The frequencies of tokens in the text itself, which a model cannot know in advance: a model with broken
+// weights, positions or attention is not better than these.
 TEST_F(OwnModel, PredictsTheTextFromWhatCameBefore) {
   std::vector<int32_t> all = ids();
   std::map<int32_t, double> counts;
@@ -158,7 +158,7 @@ TEST_F(OwnModel, PredictsTheTextFromWhatCameBefore) {
     RecordProperty("bits_per_byte_" + policy, std::to_string(bits));
   }
   RecordProperty("bits_per_byte_unigram", std::to_string(unigram));
-  // The same tokens in another order: the difference is what the context says.
+  // The same tokens in another order: the difference shows what the context contributes.
   const double in_order = mean(losses({"--policy", "sep-stream", "--window", "64", "--capacity", "196"}));
   const Rng rng(1);
   for (size_t i = all.size() - 1; i > 0; --i) std::swap(all[i], all[rng.bits(i) % (i + 1)]);
@@ -169,7 +169,7 @@ TEST_F(OwnModel, PredictsTheTextFromWhatCameBefore) {
   EXPECT_GT(mixed["nll_mean"].get<double>(), in_order + 1.0);
 }
 
-// What the program said of the text when the model's folder was made.
+// The program's results on the text when the model's folder was made.
 TEST_F(OwnModel, ScoresTheTextAsWhenItWasMade) {
   const Json rows = read_json(model_ + "/scores.json");
   EXPECT_GE(rows.size(), 5U);
@@ -181,7 +181,7 @@ TEST_F(OwnModel, ScoresTheTextAsWhenItWasMade) {
   }
 }
 
-// Beyond the positions of its training, where the static policies go on counting and the streams do not.
+// Beyond the positions of its training: static policies keep counting positions, streams do not.
 TEST_F(OwnModel, AStreamKeepsItsPerplexityBeyondTheTrainedLength) {
   const std::vector<double> nll =
       losses({"--policy", "sep-stream", "--window", "64", "--seps", "64", "--capacity", "196"});
@@ -209,7 +209,7 @@ TEST_F(OwnModel, GreedyTextDoesNotDependOnThreadsOrChunks) {
     EXPECT_EQ(generated(policy + Strings{"--threads", "3"}), expected);
     EXPECT_EQ(generated(policy + Strings{"--prefill-chunk", "7"}), expected);
   }
-  // The likeliest token after all that is there, each time from the beginning.
+  // The most likely token after the whole text, computed from the beginning each time.
   Runner runner(model_, 2);
   const auto vocab = static_cast<size_t>(runner.vocab_size());
   const TokenSet separators = make_separators(*load_tokenizer(model_), "text", runner.vocab_size(), false);
@@ -226,8 +226,8 @@ TEST_F(OwnModel, GreedyTextDoesNotDependOnThreadsOrChunks) {
   }
 }
 
-// What q8_0 costs is in quantized_quality_test.cc; this is the program's way there, at load and by way of a
-// folder.
+// The cost of q8_0 is tested in quantized_quality_test.cc; here are the program's two ways to it, when
+// loading and through a folder.
 TEST_F(OwnModel, EightBitsScoreNearlyAlike) {
   const Strings some = {"--tokens", "1000"};
   const std::vector<double> exact = losses(some), at_load = losses(some + Strings{"--weights", "q8_0"});
@@ -239,8 +239,8 @@ TEST_F(OwnModel, EightBitsScoreNearlyAlike) {
   EXPECT_EQ(losses(some), at_load);
 }
 
-// bf16 -> f32 -> bf16 are the same weights, and all three score alike to the last bit (f32 products of the
-// same values).
+// bf16 -> f32 -> bf16 gives the same weights, and all three have the same score to the last bit (f32 products
+// of the same values).
 TEST_F(OwnModel, WrittenAgainItIsTheSame) {
   const std::string wide = folder_.file("wide"), again = folder_.file("again");
   run_json({"quantize", "--model", model_, "--type", "f32", "--out", wide});
@@ -268,7 +268,7 @@ TEST_F(OwnModel, Chats) {
   EXPECT_EQ(run_sepllm(with_model("chat", flags), "Who are you?\nWhere do you live?\n").out, once.out);
 }
 
-// Started anywhere, it finds the model and the text.
+// It finds the model and the text, wherever it is started.
 TEST_F(OwnModel, TheDemoShowsIt) {
   const ShellRun shell(folder_.path());
   ASSERT_EQ(shell.run("cd " + folder_.path() + " &&", {"demo", "--json"}), 0) << shell.err();

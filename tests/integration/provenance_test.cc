@@ -1,4 +1,4 @@
-// Results say where they come from: version, commit, processor, threads and, where one matters, the seed.
+// Results say where they come from: version, commit, processor, threads and, if it matters, the seed.
 #include <gtest/gtest.h>
 
 #include "base/file.h"

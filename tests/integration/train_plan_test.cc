@@ -1,4 +1,4 @@
-// `sepllm train --dry-run`: what it says of a run is what the run then takes, and it says what is wrong.
+// `sepllm train --dry-run`: the run takes what the plan says, and wrong settings are reported.
 #include <filesystem>
 #include <random>
 #include <sstream>
@@ -40,7 +40,7 @@ class TrainPlanTest : public RandomModelTest {
   }
   std::string run() const { return file("planned_run"); }
 
-  // The losses of a small run; `more`: of its settings.
+  // The losses of a small run; `more`: some of its settings.
   std::vector<double> losses(Strings more) const {
     const Strings small = {"n_layers=2", "hidden_size=32", "seq_length=32", "lr=1e-2", "lr_decay_steps=120"};
     run_json(train(small + more));
@@ -54,7 +54,7 @@ class TrainPlanTest : public RandomModelTest {
   std::string config_;
 };
 
-// The peak of the process, less what the program took before the run, against the sum of the plan.
+// Compares the peak of the process, minus what the program took before the run, with the sum of the plan.
 TEST_F(TrainPlanTest, TheMemoryOfARunIsWhatTheDryRunSays) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "sanitizers take memory of their own";
@@ -123,7 +123,7 @@ TEST_F(TrainPlanTest, TheIntervalCountsFromTheDocument) {
   EXPECT_DOUBLE_EQ(plan["visible_share"].get<double>(), 4.0 * static_cast<double>(pairs) / (256 * 257 / 2));
 }
 
-// No model of that size is ever made: a plan takes no memory.
+// No model of that size is ever created: a plan takes no memory.
 TEST_F(TrainPlanTest, AModelLargerThanTheMachineIsPlanned) {
   const Json plan =
       run_json(train({"n_layers=1000", "hidden_size=16384", "n_heads=128"}) + Strings{"--dry-run"});
@@ -143,7 +143,7 @@ TEST_F(TrainPlanTest, ActivationsKeptInBf16TrainAsWell) {
     EXPECT_EQ(packed.front(), plain.front());
     EXPECT_NE(packed, plain);
     for (size_t k = 0; k < plain.size(); ++k) EXPECT_NEAR(packed[k], plain[k], 0.01 * plain[k]) << k;
-    // Broken and gone on with, on other threads: the same bits.
+    // Interrupted and continued with another number of threads: the same bits.
     std::filesystem::remove_all(run());
     losses(Strings{"train_steps=50", "threads=3"} + settings);
     EXPECT_EQ(losses(whole + settings + Strings{"threads=1"}), packed);
@@ -158,7 +158,8 @@ TEST_F(TrainPlanTest, WeightsReadInBf16TrainAsWell) {
   ASSERT_EQ(rounded.size(), 120U);
   EXPECT_NE(rounded, plain);
   for (size_t k = 0; k < plain.size(); ++k) EXPECT_NEAR(rounded[k], plain[k], 0.01 * plain[k]) << k;
-  // Broken and gone on with, on other threads: the same bits (what is trained and saved is f32).
+  // Interrupted and continued with another number of threads: the same bits (what is trained and saved is
+  // f32).
   std::filesystem::remove_all(run());
   losses(Strings{"train_steps=50", "threads=3"} + bf16);
   EXPECT_EQ(losses(whole + bf16 + Strings{"threads=1"}), rounded);

@@ -27,7 +27,7 @@ class DynamicRope : public testing::Test {
   double nll(const std::vector<std::string>& more) const {
     return run_json(std::vector<std::string>{"score", "--model", model_} + more)["nll_mean"].get<double>();
   }
-  // Of one pass without a cache (held to transformers by golden_test).
+  // The loss of one pass without a cache (golden_test compares it with transformers).
   double nll_of_one_pass(size_t n) const {
     Runner runner(model_);
     const GoldenFile golden(model_ + "/golden.safetensors");
@@ -67,7 +67,7 @@ TEST_F(DynamicRope, TheLengthMayBeStated) {
                  {"--rope-length is for models of rope type dynamic", "default"});
 }
 
-// A text that goes on longer than was stated is said, once.
+// A text that continues beyond the stated length is reported once.
 TEST_F(DynamicRope, BeyondTheStatedLengthIsAWarning) {
   const std::vector<std::string> score = {"score", "--model", model_, "--ids", ids(kTokens)};
   EXPECT_EQ(run_sepllm(score).err.find("warning"), std::string::npos);
@@ -84,8 +84,8 @@ TEST_F(DynamicRope, StreamsUseTheFrequenciesOfTheirCapacity) {
   EXPECT_FALSE(kept["policy"].contains("rope-length"));
 }
 
-// A model of another base has at every length the frequencies that this one has at one length: the two
-// compute the same, in a stream too, whose compressions rotate keys.
+// For each length there is a model with another base that has the same frequencies: the two compute the same,
+// also in a stream, whose compressions rotate keys.
 TEST_F(DynamicRope, IsAnotherBaseForEachLength) {
   constexpr double kLength = 101, kTrained = 80, kFactor = 3, kHeadDim = 8;
   Json config = read_json(model_ + "/config.json");

@@ -1,5 +1,5 @@
 // Ctrl-C in `generate --json`, and SIGTERM anywhere, killed the program: the text was lost, and a
-// half-written temporary file stayed beside --nll-out.
+// half-written temporary file stayed next to --nll-out.
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>

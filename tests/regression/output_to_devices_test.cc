@@ -50,7 +50,7 @@ TEST_F(OutputToDevices, AFolderIsRefusedBeforeTheWork) {
   expect_error([&] { AtomicFile f(folder); }, ErrorCode::kIo, {folder, "is a folder"});
 }
 
-// The descriptor of standard output by its name, behind a pipe and behind a regular file.
+// The descriptor of standard output by its name, before a pipe and before a regular file.
 TEST_F(OutputToDevices, StandardOutputByItsName) {
   const std::string text = write("t.txt", "Hello, world.");
   const ProgramResult result =

@@ -1,5 +1,5 @@
-// At the end of learned positions `generate --json`, and a model without a tokenizer, printed the error only:
-// the text so far was lost.
+// At the end of learned positions, `generate --json`, and a model without a tokenizer, printed only the
+// error: the text so far was lost.
 #include <cstdio>
 
 #include "tests/support/cli.h"
@@ -24,7 +24,8 @@ class TextBeforeTheLimit : public ::testing::Test {
   const TemporaryFolder folder_;
 };
 
-// 48 positions: the prompt's 3 and 45 new tokens have a place, and those give a last one that has none.
+// 48 positions: there is room for the prompt's 3 and 45 new tokens; these give one more token, which has no
+// position.
 constexpr size_t kNewTokens = 46;
 
 TEST_F(TextBeforeTheLimit, IsInTheJson) {

@@ -9,7 +9,7 @@
 namespace {
 std::atomic<int64_t> n_allocations{0};
 
-// Of NoMemory.
+// Set by NoMemory.
 std::atomic<bool> buffers_fail{false}, all_fail{false};
 std::atomic<int64_t> until_failure{0};
 std::atomic<int64_t> failures_left{0};

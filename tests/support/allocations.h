@@ -1,13 +1,13 @@
-// Counts allocations, for tests that something allocates nothing, and lets some fail, for tests of what then
-// happens. A program that calls this gets its own operator new and aligned_alloc; under the sanitizers, which
-// bring theirs, the count stays 0 and nothing fails.
+// Counts allocations, for tests that something allocates nothing, and lets some fail, for tests of what
+// happens then. A program that uses this gets its own operator new and aligned_alloc; under the sanitizers,
+// which bring theirs, the count stays 0 and nothing fails.
 #pragma once
 
 #include <cstdint>
 
 namespace sepllm::test {
 
-// Calls of operator new so far, of all threads.
+// The number of calls of operator new so far, in all threads.
 int64_t allocation_count();
 
 // While it lives, there is no memory: `after` allocations succeed, the next `n_failing` fail, and then there
@@ -24,7 +24,7 @@ class NoMemory {
   NoMemory& operator=(const NoMemory&) = delete;
 
   int64_t n_failed() const;
-  static bool works();  // not under the sanitizers
+  static bool works();  // false under the sanitizers
 };
 
 }  // namespace sepllm::test

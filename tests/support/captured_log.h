@@ -1,4 +1,4 @@
-// What is logged while one lives, kept instead of printed.
+// Keeps what is logged while it lives, instead of printing it.
 #pragma once
 
 #include <string>

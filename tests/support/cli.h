@@ -1,4 +1,4 @@
-// What the tests of the command line share.
+// Shared by the tests of the command line.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 
 namespace sepllm::test {
 
-// The program must end well; its standard output is one JSON value and nothing else.
+// The program must end without error; its standard output is one JSON value and nothing else.
 inline Json run_json(std::vector<std::string> arguments) {
   arguments.emplace_back("--json");
   const ProgramResult result = run_sepllm(arguments);
@@ -21,7 +21,7 @@ inline Json run_json(std::vector<std::string> arguments) {
 }
 
 // The program must end with exit code 1, nothing on standard output, and one line on standard error that
-// begins with "sepllm: error: " and has all of `parts` in it.
+// begins with "sepllm: error: " and contains all of `parts`.
 inline void expect_failure(const std::vector<std::string>& arguments, const std::vector<std::string>& parts,
                            const std::string& input = "") {
   const ProgramResult result = run_sepllm(arguments, input);

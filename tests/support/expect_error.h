@@ -1,4 +1,4 @@
-// Expectations on the one exception for bad input: its code, and that its line says what it should.
+// Checks Errors, the exceptions for bad input: the code, and that the message says what it should.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Reading tests/golden and running a decoder over what lies there.
+// Reads tests/golden and runs a decoder over what it contains.
 #pragma once
 
 #include <cstdint>
@@ -28,14 +28,14 @@ class GoldenFile {
   bool has(const std::string& name) const { return file_.entries().count(name) != 0; }
   std::span<const int32_t> ints(const std::string& name) const;
   std::span<const float> floats(const std::string& name) const;
-  // Part t of a list of lists: NAME between offsets[t] and offsets[t + 1].
+  // Part t of a list of lists: the elements of NAME between offsets[t] and offsets[t + 1].
   std::vector<int64_t> list(const std::string& name, const std::string& offsets, size_t t) const;
 
  private:
   SafetensorsFile file_;
 };
 
-// Settings as the golden files write them: the program's option names. "seps": "unbounded" starts from
+// Settings in the golden files have the program's option names. "seps": "unbounded" starts from
 // `unbounded_start` separators.
 Policy golden_policy(const Json& settings, int64_t unbounded_start = 0);
 TokenSet golden_separators(const Json& ids, int64_t vocab_size);
@@ -44,7 +44,7 @@ TokenSet golden_separators(const Json& ids, int64_t vocab_size);
 using Logits = std::vector<float>;
 float max_difference(std::span<const float> a, std::span<const float> b);
 
-// A decoder with what it needs to run.
+// A decoder with everything that it needs to run.
 class Runner {
  public:
   explicit Runner(const std::string& folder, int n_threads = 1, const WeightOptions& options = {})
@@ -54,7 +54,7 @@ class Runner {
   int64_t vocab_size() const { return decoder_.config().vocab_size; }
   // The whole sequence at once, each layer under its own pattern.
   Logits whole(std::span<const int32_t> tokens, const Policy& policy, const TokenSet& separators);
-  // Through a cache, by chunks of at most `chunk` tokens (and of what the cache takes at once).
+  // Through a cache, in chunks of at most `chunk` tokens (and at most what the cache takes at once).
   Logits chunked(std::span<const int32_t> tokens, KvCache& cache, int64_t chunk);
   // Logits of one forward pass over a batch.
   Logits batch(std::span<const Sequence> sequences);

@@ -1,4 +1,4 @@
-// Content packed as gzip and zstd write it.
+// Packs content as gzip and zstd do.
 #pragma once
 
 #include <string>

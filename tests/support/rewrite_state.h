@@ -1,4 +1,5 @@
-// State files (checkpoint/state_file.h) that say something else than their writer did, and are whole.
+// Changes state files (checkpoint/state_file.h) so that they are intact but say something else than their
+// writer did.
 #pragma once
 
 #include <functional>

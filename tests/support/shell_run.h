@@ -1,4 +1,4 @@
-// Runs the program as a shell does: behind other commands, under faults, killed.
+// Runs the program through a shell: after other commands, with faults, killed.
 #pragma once
 
 #include <sys/wait.h>
@@ -17,7 +17,7 @@ class ShellRun {
   // Outputs go to files in `folder`.
   explicit ShellRun(std::string folder) : folder_(std::move(folder)) {}
 
-  // The exit code, 128 + signal where it was killed; `before` goes in front of the program.
+  // The exit code, or 128 + signal if it was killed; `before` is written before the program's name.
   int run(const std::string& before, const std::vector<std::string>& arguments) const {
     std::string command = before + " " + SEPLLM_BINARY;
     for (const std::string& a : arguments) command += " '" + a + "'";
@@ -28,7 +28,7 @@ class ShellRun {
   std::string out() const { return read_file(folder_ + "/out"); }
   std::string err() const { return read_file(folder_ + "/err"); }
 
-  // A call of the system that fails or kills (tests/faults/faulty_calls.cc): for `before`.
+  // A system call that fails or kills (tests/faults/faulty_calls.cc), to be used as `before`.
   static std::string with_fault(const std::string& fault) {
     return std::string("ASAN_OPTIONS=verify_asan_link_order=0 LD_PRELOAD=") + SEPLLM_FAULTY_CALLS +
            " SEPLLM_FAULT=" + fault;

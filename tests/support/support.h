@@ -1,4 +1,4 @@
-// What tests share: the folder of test data (optional), temporary folders, running the real program.
+// Shared by the tests: the folder of test data (optional), temporary folders, running the real program.
 #pragma once
 
 #include <optional>
@@ -7,16 +7,16 @@
 
 namespace sepllm::test {
 
-// The folder of real models, tokenizers and texts: $SEPLLM_TEST_DATA, else shared/data beside the repository;
-// nullopt where there is none.
+// The folder of real models, tokenizers and texts: $SEPLLM_TEST_DATA, else shared/data next to the
+// repository; nullopt if there is none.
 std::optional<std::string> data_folder();
 
-// The folder of the model that the repository has with it, models/sepllm-5m; nullopt where it is not there.
+// The folder of the repository's own model, models/sepllm-5m; nullopt if it is not there.
 std::optional<std::string> embedded_model();
 // The text of the demo, which the embedded model was not trained on.
 std::string demo_text_file();
 
-// A new empty folder, removed with all its content at the end of its life.
+// A new empty folder that is removed with all its content at the end of its life.
 class TemporaryFolder {
  public:
   TemporaryFolder();

@@ -1,4 +1,4 @@
-// What the tests of `sepllm train` share: a small run with gradient accumulation, and what it leaves behind.
+// Shared by the tests of `sepllm train`: a small run with gradient accumulation, and what it writes.
 #pragma once
 
 #include <filesystem>
@@ -47,7 +47,7 @@ class TrainRun : public RandomModelTest {
   }
   ShellRun shell() const { return ShellRun(folder_); }
 
-  // What a run has written of every step, without times.
+  // What a run has written for every step, without times.
   std::vector<Json> trace(const std::string& run) const {
     std::istringstream lines(read_file(in(run) + "/metrics.jsonl"));
     std::vector<Json> out;

@@ -1,4 +1,4 @@
-// The types that matrices of weights can have, for tests that hold for each of them.
+// The types that weight matrices can have, for tests that must hold for each of them.
 #pragma once
 
 #include <vector>

@@ -7,7 +7,7 @@
 namespace sepllm::bench {
 namespace {
 
-// Four tokens a digit, the first one in its highest bit.
+// Four tokens per digit; the first one is the highest bit.
 constexpr std::string_view kPaper =
 #include "apps/bench/data/pg19_paper.inc"
     ;

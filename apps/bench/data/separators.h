@@ -1,4 +1,4 @@
-// Where the separators of a real text lie: positions to measure attention on that need no text, tokenizer or
+// Where the separators of a real text lie: positions for measuring attention without text, tokenizer or
 // model. Made by make_separators.py from the first 131,072 GPT-NeoX tokens of a book (PG19).
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace sepllm::bench {
 
-// Tokens whose separators are known.
+// The number of tokens whose separators are known.
 inline constexpr int64_t kBookTokens = 128 * 1024;
 
 // Positions below `n_tokens` of the book's separators, ascending, by the rule "paper" (the nine ids that the

@@ -11,34 +11,35 @@
 namespace sepllm {
 namespace {
 
-// Sequences of at most kSplitRows rows (decoding) are also cut along their keys, so that one sequence makes
-// about kTasks tasks and keeps all threads busy; but splits have a cost of their own, about that of 50 keys.
+// Sequences of at most kSplitRows rows (decoding) are also split along their keys, so that one sequence makes
+// about kTasks tasks and keeps all threads busy; but each split has a cost of its own, about that of 50 keys.
 constexpr int64_t kSplitRows = 16;
 constexpr int64_t kTasks = 64;
 constexpr int64_t kLeastSplit = 512;  // keys
 constexpr int64_t kMostSplit = 4096;
 
-// Depends on nothing but the keys, so that neither threads nor other sequences of the batch change a result.
+// The result depends only on the keys, so that neither threads nor other sequences of the batch change a
+// result.
 int64_t keys_of_split(int64_t n_keys, int64_t n_chunks) {
   const int64_t n_splits = std::max<int64_t>(1, kTasks / n_chunks);
   const int64_t even = (n_keys + n_splits - 1) / n_splits;
   return std::clamp((even + kLeastSplit - 1) / kLeastSplit * kLeastSplit, kLeastSplit, kMostSplit);
 }
 
-// A tile of rows of one sequence; for each chunk of heads it is a task, or one per split of its keys.
+// A tile of rows of one sequence. For each chunk of heads it becomes one task, or one per split of its keys.
 struct Tile {
   const AttentionSequence* sequence;
   int64_t row, n_rows;
   int64_t split, n_splits;  // keys of a split, and how many splits
-  int64_t first_task;       // among the sequence's tasks of one chunk
-  int64_t partial;          // index of its first partial result, where n_splits > 1
+  int64_t first_task;       // index among the sequence's tasks of one chunk
+  int64_t partial;          // index of its first partial result, if n_splits > 1
 };
 
-// The tasks of a sequence: chunk of heads by chunk of heads, so that a head's keys stay in cache.
+// The tasks of a sequence, ordered by chunk of heads so that a head's keys stay in cache.
 struct SequenceTasks {
   int64_t first_task;
   int64_t per_chunk;
-  int64_t first_tile, n_tiles;  // the last rows first: in a causal prompt they see the most
+  int64_t first_tile, n_tiles;  // the last rows come first: in a causal prompt they see the most keys
 };
 
 class Forward {
@@ -64,7 +65,7 @@ class Forward {
       AttentionTask next{};
       if (index + ctx_.pool.size() < n_tasks_) {
         next = task_at(index + ctx_.pool.size());
-        // Rows are fetched as what the task itself reads.
+        // Rows can be prefetched only in the type that the task itself reads.
         if (next.sequence->kv_type == t.sequence->kv_type) t.next = &next;
       }
       if (options_.decoding && t.lanes() <= kAttentionFewLanes) {
@@ -84,7 +85,7 @@ class Forward {
     return wide_tiles(s, chunks_);
   }
 
-  // The most keys that any of the rows sees in one kv head.
+  // The largest number of keys that any of the rows sees in one kv head.
   int64_t most_keys(const AttentionSequence& s, int64_t row, int64_t n_rows) const {
     int64_t most = 0;
     for (int64_t g = 0; g < (s.lists == nullptr ? 1 : args_.n_kv_heads); ++g) {
@@ -138,7 +139,7 @@ class Forward {
     return partials_ + (tile.partial + (split * tile.n_rows + row) * args_.n_heads() + head) * partial_size();
   }
 
-  // Every row and head whose keys were split, from its splits in their order.
+  // Combines every row and head whose keys were split, in the order of the splits.
   void combine() const {
     const int64_t n_heads = args_.n_heads();
     parallel_for(ctx_, n_tiles_ * n_heads, n_partials_ * args_.head_dim(), [&](int64_t i, int) {

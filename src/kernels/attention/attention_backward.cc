@@ -1,5 +1,5 @@
-// Attention, backward: a task is one kv head of one sequence, or a part of its queries, and sums its key
-// gradients in memory of its own; so sums are in a fixed order.
+// The backward driver of attention. A task is one kv head of one sequence, or a part of its queries, and sums
+// its key gradients in its own memory, so sums are added in a fixed order.
 #include <algorithm>
 #include <iterator>
 
@@ -13,7 +13,7 @@
 namespace sepllm {
 namespace {
 
-// Threads that the split is made for where it must not depend on how many there are.
+// The number of threads for which items are split if the split must not depend on the real number.
 constexpr int64_t kNominalThreads = 8;
 constexpr int64_t kMostSplits = 64;
 
@@ -56,7 +56,8 @@ class Backward {
   }
 
  private:
-  // Sums of an item's splits, one after the other: of each the keys' and then the values', [n_sums][stride].
+  // The sums of an item's splits, one after the other; for each split first the keys' and then the values',
+  // [n_sums][stride].
   struct Sums {
     float* first;
     int64_t n;
@@ -66,7 +67,7 @@ class Backward {
   const RowTiles& tiles(int64_t item) const { return tiles_[item / args_.n_kv_heads]; }
   int64_t kv_head(int64_t item) const { return item % args_.n_kv_heads; }
 
-  // Parts of an item: one, unless there are too few items to keep the threads busy.
+  // The number of parts of an item: one, unless there are too few items to keep the threads busy.
   int64_t choose_splits() const {
     const int64_t threads = gradients_.same_for_any_threads ? kNominalThreads : ctx_.pool.size();
     if (threads == 1 || n_items_ % threads == 0 || n_items_ >= 4 * threads) return 1;
@@ -74,18 +75,18 @@ class Backward {
         {std::max<int64_t>(1, most_tiles_), kMostSplits, (4 * threads + n_items_ - 1) / n_items_});
   }
 
-  // Keys that any query of a tile sees: what its work is proportional to.
+  // The number of keys that any query of a tile sees, to which its work is proportional.
   int64_t tile_keys(int64_t item, int64_t tile) const {
     return keys_of_rows(sequence(item), kv_head(item), tiles(item).first(tile), tiles(item).size(tile));
   }
 
-  // A part of an item: tiles [begin, end) of its rows, chunk of heads by chunk of heads.
+  // A part of an item: tiles [begin, end) of its rows, ordered by chunk of heads.
   struct Part {
     int64_t item;
     int64_t begin, end;
     int64_t n_tasks;
   };
-  // Tiles in order, in parts of about the same work.
+  // The tiles in order, in parts of about the same work.
   Part part_at(int64_t index) const {
     const int64_t item = index / n_splits_, part = index % n_splits_, n = tiles(item).count();
     if (n_splits_ == 1) return {item, 0, n, n * chunks_.per_group};
@@ -122,7 +123,7 @@ class Backward {
     std::fill_n(sums, 2 * n, 0.0F);
     AttentionBackwardTask next{};
     for (int64_t i = 0; i < part.n_tasks; ++i) {
-      sign_of_life();  // a whole head of a long document may take a slow core minutes
+      sign_of_life();  // on a slow core, a whole head of a long document may take minutes
       AttentionBackwardTask b = task_of(part, i);
       b.tile.scratch = scratch;
       b.key_sums = sums;
@@ -131,7 +132,7 @@ class Backward {
         next = task_of(part, i + 1);
         b.next = &next;
       } else if (index + ctx_.pool.size() < n_items_ * n_splits_) {
-        // Probably the worker's next part.
+        // Probably the next part of this worker.
         const Part other = part_at(index + ctx_.pool.size());
         if (other.n_tasks > 0) next = task_of(other, 0), b.next = &next;
       }
@@ -139,7 +140,8 @@ class Backward {
     }
   }
 
-  // The sums of key rows [begin, end) of an item to d_k and d_v: those of the row itself and of its copy.
+  // Writes the sums of key rows [begin, end) of an item to d_k and d_v: for each row, its own sum and that of
+  // its copy.
   void write(int64_t item, const Sums& sums, int64_t begin, int64_t end) const {
     const AttentionSequence& s = sequence(item);
     const std::span<const int64_t> copies = s.keys.copies;
@@ -150,7 +152,7 @@ class Backward {
       const bool is_copied = next != copies.end() && *next == r;
       const int64_t copy = s.keys.n + (next - copies.begin());
       if (is_copied) ++next;
-      for (int which = 0; which < 2; ++which) {  // keys, values
+      for (int which = 0; which < 2; ++which) {  // 0: keys, 1: values
         int64_t n_rows = 0;
         for (int64_t i = 0; i < sums.n; ++i) {
           const float* first = sums.first + i * sums_size_ + which * n;
@@ -183,10 +185,10 @@ class Backward {
   const HeadChunks chunks_;
   const int64_t stride_;
   const int64_t n_items_;
-  int64_t most_tiles_ = 0, most_sums_ = 0, most_rows_ = 0;  // of any sequence
+  int64_t most_tiles_ = 0, most_sums_ = 0, most_rows_ = 0;  // over all sequences
   int64_t n_splits_ = 1, sums_size_ = 0;
   bool stream_ = false;
-  RowTiles* tiles_ = nullptr;  // of each sequence
+  RowTiles* tiles_ = nullptr;  // for each sequence
   float* sums_ = nullptr;
 };
 

@@ -1,5 +1,5 @@
-// The backward pass of attention for a tile of queries: weights are computed again from the scores and the
-// kept log-sum-exp, block by block of keys.
+// The backward pass of attention for a tile of queries: weights are recomputed from the scores and the kept
+// log-sum-exp, block by block of keys.
 //   p = exp(s - lse), dp = d_out . v, ds = p (dp - sum(out d_out))
 //   d_q = scale sum_keys ds k,  d_k += scale sum_queries ds q,  d_v += sum_queries p d_out
 #undef HWY_TARGET_INCLUDE
@@ -18,7 +18,7 @@ namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Groups of a tile at most, of the narrowest vectors.
+// The maximum number of groups in a tile, with the narrowest vectors.
 constexpr int64_t kMostGroups = kAttentionTileLanes / kGroupLanes + 1;
 
 struct BackwardState {
@@ -98,7 +98,8 @@ void start(const AttentionBackwardTask& b, BackwardState& s) {
   const auto d_out = [&](int64_t l) { return b.d_out(l / t.n_heads, l % t.n_heads); };
   pack_rows(s.tile, query, t.args->scale, s.query_rows);
   pack_rows(s.tile, d_out, 1.0F, s.d_out_rows);
-  // Rows packed just now are in cache, and zero for lanes that no query has: those lanes add nothing.
+  // Rows that were just packed are in cache, and are zero in lanes without a query, so those lanes add
+  // nothing.
   pack_columns(
       s.tile, [&](int64_t l) { return s.query_rows + l * stride; }, std::numbers::log2e_v<float>,
       s.query_columns);
@@ -114,7 +115,7 @@ void start(const AttentionBackwardTask& b, BackwardState& s) {
   }
 }
 
-// Of one vector of lanes, rows [begin, end): scores to weights, and d_weights to d_scores.
+// For one vector of lanes and rows [begin, end): turns scores into weights, and d_weights into d_scores.
 HWY_INLINE void gradients_of_scores(const BackwardState& s, int64_t lane, int64_t begin, int64_t end,
                                     float* weights, float* d_scores) {
   const DF d;
@@ -132,7 +133,8 @@ HWY_INLINE void gradients_of_scores(const BackwardState& s, int64_t lane, int64_
   for (; j < end; ++j) one(j);
 }
 
-// Zeros in the rows beside those that a group sees: sums over queries take up to kMostRows rows at a time.
+// Sets zeros in the rows around those that a group sees, because sums over queries take up to kMostRows rows
+// at a time.
 HWY_INLINE void clear_margins(const Coverage& c, int64_t n, float* rows) {
   const int64_t first = std::max<int64_t>(0, c.first() - kMostRows + 1);
   const int64_t last = std::min(n, c.last() + kMostRows - 1);
@@ -167,7 +169,7 @@ void group_block(BackwardState& s, const KeyBlock& block, int64_t group, Coverag
   add_rows_of_keys(tile, block, group, &Segment::k, s.d_scores_of(group, 0), s.ones, s.d_query, s.ahead);
 }
 
-// Rows [begin, begin + n) of a segment: adds every group's part to the gradients of keys and values.
+// For rows [begin, begin + n) of a segment, adds every group's part to the gradients of keys and values.
 void add_rows(const AttentionBackwardTask& b, BackwardState& s, int64_t segment_index,
               const BlockCoverage& covers, const KeyBlock& block, int64_t begin, int64_t n) {
   const Segment& segment = block.segments[segment_index];
@@ -177,7 +179,7 @@ void add_rows(const AttentionBackwardTask& b, BackwardState& s, int64_t segment_
   for (int64_t g = 0; g < tile.n_groups; ++g) {
     const Coverage& c = covers.of[g][segment_index];
     if (begin >= c.last() || begin + n <= c.first()) continue;
-    // Where only one vector of the group sees the rows, the other's lanes are left out.
+    // If only one vector of the group sees the rows, the other's lanes are left out.
     const bool first = begin < c.end[0] && begin + n > c.begin[0] && c.begin[0] < c.end[0];
     const bool second = begin < c.end[1] && begin + n > c.begin[1] && c.begin[1] < c.end[1];
     if (!first && !second) continue;
@@ -234,7 +236,7 @@ int64_t AttentionBackwardScratch(int64_t head_dim, int64_t lanes) {
 
 void AttentionBackward(const AttentionBackwardTask& b) {
   BackwardState s{};
-  s.ahead.bytes_at_a_time = 512;  // there is more to fetch than in the forward pass, and more time for it
+  s.ahead.bytes_at_a_time = 512;  // there is more to prefetch than in the forward pass, and more time for it
   BlockCoverage covers;
   start(b, s);
   if (b.next != nullptr) prefetch_next(b, *b.next, s.ahead.next_tile);

@@ -1,4 +1,4 @@
-// The work of one task of attention_backward, as the vector kernel takes it.
+// One task of attention_backward, in the form that the vector kernel takes.
 #pragma once
 
 #include <cstdint>
@@ -7,15 +7,15 @@
 
 namespace sepllm {
 
-// A tile of queries: sets their d_q and adds to the sums of their keys.
+// A tile of queries: the kernel sets their d_q and adds to the gradient sums of their keys.
 struct AttentionBackwardTask {
   AttentionTask tile;  // without partial and next; its output and log_sum_exp are read
   const AttentionGradients* gradients;
-  // Sums over queries of the gradients of one kv head's keys and values: [sums of the sequence's KeyRows]
-  // [attention_tile_stride], padded elements included.
+  // Gradient sums of one kv head's keys or values over queries: [sums of the sequence's KeyRows]
+  // [attention_tile_stride], including padded elements.
   float* key_sums;
   float* value_sums;
-  const AttentionBackwardTask* next;  // null, or the one after it
+  const AttentionBackwardTask* next;  // null, or the task after this one
 
   const float* out(int64_t r, int64_t h) const { return tile.output(r, h); }
   const float* d_out(int64_t r, int64_t h) const { return tile.at(gradients->d_out, r, h); }
@@ -24,8 +24,8 @@ struct AttentionBackwardTask {
 };
 
 void attention_backward(const AttentionBackwardTask& t);
-// to[d] = the sum over i of rows[i][d], for n_rows >= 1 rows that are padded to whole vectors. stream: past
-// the caches (to be ended by attention_end_stream).
+// to[d] = the sum over i of rows[i][d], for n_rows >= 1 rows that are padded to whole vectors. stream:
+// written past the caches (call attention_end_stream afterwards).
 void attention_sum_rows(const float* const* rows, int64_t n_rows, int64_t n, bool stream, float* to);
 void attention_end_stream();
 int64_t attention_backward_scratch(int64_t head_dim, int64_t lanes);  // floats

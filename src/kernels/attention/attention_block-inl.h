@@ -1,5 +1,5 @@
-// A tile of queries before blocks of keys: packing, who sees what, masks. Shared by attention forward and
-// backward. Compiled once per instruction set: include after foreach_target.h.
+// How a tile of queries meets blocks of keys: packing, which lane sees which key, masks. Shared by attention
+// forward and backward. Compiled once per instruction set: include after foreach_target.h.
 #if defined(SEPLLM_KERNELS_ATTENTION_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SEPLLM_KERNELS_ATTENTION_BLOCK_INL_H_
 #undef SEPLLM_KERNELS_ATTENTION_BLOCK_INL_H_
@@ -29,33 +29,34 @@ struct Segment {
   int64_t key, row, n;
   const float* k;  // rows of tile_stride(head_dim) elements
   const float* v;
-  int32_t* lo;  // [lanes] what each lane sees: rows of the segment
+  int32_t* lo;  // [lanes] the rows of the segment that each lane sees: [lo, hi)
   int32_t* hi;
 };
 
-// Up to block_rows keys (of the tile), of one or several spans.
+// Up to block_rows keys of the tile, from one or several spans.
 struct KeyBlock {
   Segment segments[kAttentionBlockSegments];
   int64_t n_segments = 0;
   int64_t n_rows = 0;
-  float* k;  // [block_rows][tile stride], where rows must be copied or converted
+  float* k;  // [block_rows][tile stride], for rows that must be copied or converted
   float* v;
-  float* distance;  // [block_rows] ALiBi: place of the key less that of the first query
+  float* distance;  // [block_rows] ALiBi: place of the key minus place of the first query
 };
 
-// The queries of a task. Arrays by group: [n_groups][...][kGroupLanes].
+// The queries of a task. Arrays "by group" are [n_groups][...][kGroupLanes].
 struct QueryTile {
   const AttentionTask* task;  // set by start_tile
   int64_t n_lanes, n_groups, head_dim;
-  int64_t stride;      // of rows of keys, values, queries and sums
-  int64_t block_rows;  // keys of a block at most
+  int64_t stride;      // elements between rows of keys, values, queries and sums
+  int64_t block_rows;  // maximum number of keys in a block
   bool alibi;
-  float* slope;        // [lanes]
-  float* distance[2];  // [lanes] ALiBi: place of the query less that of the first one; by the second encoding
+  float* slope;  // [lanes]
+  // [lanes] ALiBi: place of the query minus place of the first one; [1]: by the second encoding
+  float* distance[2];
   int64_t lanes() const { return n_groups * kGroupLanes; }
 };
 
-// Rows [begin, end) of a segment that a group works on, for each of its vectors.
+// The rows [begin, end) of a segment that a group works on, for each of its vectors.
 struct Coverage {
   int64_t begin[2], end[2];
   int64_t first() const {
@@ -65,7 +66,7 @@ struct Coverage {
   int64_t last() const { return std::max(end[0], end[1]); }
 };
 
-// What decides how large a task's arrays are.
+// The numbers that decide how large a task's arrays are.
 struct TileShape {
   int64_t n_lanes, head_dim, block_rows;
   bool alibi, second_query;
@@ -102,7 +103,7 @@ HWY_INLINE void start_tile(const AttentionTask& t, QueryTile& tile) {
   }
 }
 
-// Four rows to four columns of kGroupLanes elements, times factor.
+// Transposes four rows into four columns of kGroupLanes elements, multiplied by factor.
 HWY_INLINE void pack_four(const float* const (&rows)[4], float factor, int64_t n, float* to) {
   int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
@@ -137,8 +138,8 @@ void pack_columns(const QueryTile& tile, const RowOf& row_of, float factor, floa
   }
 }
 
-// to[d] = factor * from[d]. stream: past the caches, for results that will
-// have left them when they are read (end with hwy::FlushStream).
+// to[d] = factor * from[d]. stream: written past the caches, for results that will have left them when they
+// are read (end with hwy::FlushStream).
 HWY_INLINE void scale_row(const float* from, float factor, int64_t n, bool stream, float* to) {
   const VF f = hn::Set(DF(), factor);
   const bool aligned = reinterpret_cast<uintptr_t>(to) % (kLanes * sizeof(float)) == 0;
@@ -164,15 +165,15 @@ HWY_INLINE void copy_rows(const T* from, int64_t from_stride, int64_t n, const f
   }
 }
 
-// Rows [key, key + n) of a span's keys or values as floats with the tile's stride: where they lie if they lie
-// so, else in `scratch`.
+// Rows [key, key + n) of a span's keys or values as floats with the tile's stride: in place if they have this
+// form, else copied to `scratch`.
 template <typename T>
 HWY_INLINE const float* tile_rows(const QueryTile& tile, const KeySpan& span, const void* from,
                                   const float* scales, int64_t key, int64_t n, float* scratch) {
   const int64_t head = tile.task->kv_head();
   const T* rows = static_cast<const T*>(from) + head * span.head_stride + key * span.slot_stride;
   if constexpr (std::is_same_v<T, float>) {
-    // Whole vectors are read of every row.
+    // Rows can be used in place only if whole vectors can be read from every row.
     if (span.slot_stride == tile.stride && tile.head_dim % kLanes == 0) return rows;
   }
   if (scales != nullptr) scales += head * span.scale_head_stride + key;
@@ -180,7 +181,7 @@ HWY_INLINE const float* tile_rows(const QueryTile& tile, const KeySpan& span, co
   return scratch;
 }
 
-// What each lane sees of the segment. Bounds grow with the row, so that positions are walked once.
+// Which rows of the segment each lane sees. Bounds grow with the row, so positions are walked only once.
 HWY_INLINE void set_ranges(const QueryTile& tile, Segment& s) {
   const AttentionTask& t = *tile.task;
   KeySpan::Range range = s.span->range(t.position(0));
@@ -194,12 +195,12 @@ HWY_INLINE void set_ranges(const QueryTile& tile, Segment& s) {
   for (; lane < tile.lanes(); ++lane) s.lo[lane] = s.lo[lane - 1], s.hi[lane] = s.hi[lane - 1];
 }
 
-// Goes through the keys of a task in blocks.
+// Walks through the keys of a task in blocks.
 class BlockCursor {
  public:
   explicit BlockCursor(const QueryTile& tile) : tile_(tile) { find_range(); }
 
-  // Lays the next block out (which keys, not yet their rows); false at the end.
+  // Decides which keys form the next block, without reading their rows; false at the end.
   bool next(KeyBlock& block) {
     block.n_segments = block.n_rows = 0;
     while (span_ < n_spans() && block.n_rows < tile_.block_rows &&
@@ -221,7 +222,7 @@ class BlockCursor {
   const AttentionTask& task() const { return *tile_.task; }
   int64_t n_spans() const { return std::ssize(task().spans); }
   const KeySpan& span() const { return task().spans[span_]; }
-  // The keys of the first span from span_ on that has any for the task.
+  // Finds the first span from span_ on that has keys for the task.
   void find_range() {
     for (; span_ < n_spans(); ++span_) {
       const auto [lo, hi] = range_of_rows(span(), task().position(0), task().position(task().n_rows - 1));
@@ -234,11 +235,11 @@ class BlockCursor {
 
   const QueryTile& tile_;
   int64_t span_ = 0;
-  int64_t before_ = 0;  // keys of the spans so far
+  int64_t before_ = 0;  // number of keys in earlier spans
   int64_t key_ = 0, end_ = 0;
 };
 
-// Brings the rows of a block that next() laid out, and what each lane sees of them.
+// Reads the rows of a block that next() has laid out, and computes what each lane sees of them.
 template <typename T>
 void load_block(const QueryTile& tile, KeyBlock& block) {
   for (int64_t i = 0; i < block.n_segments; ++i) {
@@ -255,7 +256,7 @@ void load_block(const QueryTile& tile, KeyBlock& block) {
   }
 }
 
-// Rows of keys and values [key, key + n) as they are stored.
+// Prefetches rows of keys and values [key, key + n) as they are stored.
 template <typename T>
 void prefetch_keys(const AttentionTask& t, const KeySpan& span, int64_t key, int64_t n, RowPrefetcher& to) {
   const int64_t offset = t.kv_head() * span.head_stride + key * span.slot_stride;
@@ -265,32 +266,32 @@ void prefetch_keys(const AttentionTask& t, const KeySpan& span, int64_t key, int
   }
 }
 
-// Whether all that a tile sees of a span is fetched by the tile before it.
+// Whether the tile before fetches everything that a tile sees of a span.
 HWY_INLINE bool is_short(const AttentionTask& t, const KeySpan& span) {
   return range_of_rows(span, t.position(0), t.position(t.n_rows - 1)).size() <= 3 * t.n_rows;
 }
 
-// The task's rows and heads in x, which lie as its queries or its output.
+// Prefetches the task's rows and heads of x, which has the layout of the queries or the output.
 HWY_INLINE void prefetch_heads(const Heads& x, const AttentionTask& t, RowPrefetcher& to) {
   const auto size = static_cast<int64_t>(sizeof(float));
   const HeadLayout& layout = x.layout;
   for (int64_t h = 0; h < t.n_heads;) {
-    int64_t n = 1;  // heads next to each other are one row of bytes
+    int64_t n = 1;  // heads next to each other count as one row of bytes
     while (h + n < t.n_heads && layout.at(t.head + h + n) == layout.at(t.head + h) + n * layout.dim) ++n;
     to.add(t.at(x, 0, h), x.row_stride * size, t.n_rows, n * layout.dim * size);
     h += n;
   }
 }
 
-// Where the nearest keys are.
+// The span with the nearest keys.
 HWY_INLINE const KeySpan& nearest_span(std::span<const KeySpan> spans) {
   size_t i = spans.size() - 1;
   while (i > 0 && spans[i].kind != KeySpan::Kind::kBand) --i;
   return spans[i];
 }
 
-// The queries of the tile after `t`, and those of its nearest keys that `t` does not read itself. (Of a long
-// range, most was needed by the tiles before.)
+// Prefetches the queries of the tile after `t`, and those of its nearest keys that `t` does not read itself.
+// (For a long range, most keys were needed by earlier tiles.)
 template <typename T>
 void prefetch_tile(const AttentionTask& t, const AttentionTask& next, RowPrefetcher& to) {
   prefetch_heads(next.args->q, next, to);
@@ -305,7 +306,7 @@ void prefetch_tile(const AttentionTask& t, const AttentionTask& next, RowPrefetc
   prefetch_keys<T>(next, last, lo, hi - lo, to);
 }
 
-// Calls fn(block) for all keys of the task, in blocks, while the rows of the next one are fetched.
+// Calls fn(block) for all keys of the task, in blocks, while the rows of the next block are prefetched.
 template <typename T, typename Fn>
 void for_each_block(const QueryTile& tile, KeyBlock (&blocks)[2], TilePrefetcher& ahead, const Fn& fn) {
   BlockCursor cursor(tile);
@@ -316,7 +317,8 @@ void for_each_block(const QueryTile& tile, KeyBlock (&blocks)[2], TilePrefetcher
     more = cursor.next(next);
     ahead.keys.clear();
     for (int64_t s = 0; more && s < next.n_segments; ++s) {
-      // A compact span is dense, and in cache from the tile before; a short range is, from prefetch_tile.
+      // A compact span is dense and in cache since the tile before; a short range is in cache through
+      // prefetch_tile.
       const KeySpan& span = *next.segments[s].span;
       if (span.kind == KeySpan::Kind::kCompact || is_short(*tile.task, span)) continue;
       prefetch_keys<T>(*tile.task, *next.segments[s].span, next.segments[s].key, next.segments[s].n,
@@ -326,7 +328,7 @@ void for_each_block(const QueryTile& tile, KeyBlock (&blocks)[2], TilePrefetcher
   }
 }
 
-// Two blocks that share their arrays: one is in use, the other only laid out.
+// Two blocks that share their arrays: one is in use, and the other is only laid out.
 HWY_INLINE void layout_blocks(const QueryTile& tile, Carver& carver, KeyBlock (&blocks)[2]) {
   blocks[0].k = blocks[1].k = carver.floats(tile.block_rows * tile.stride);
   blocks[0].v = blocks[1].v = carver.floats(tile.block_rows * tile.stride);
@@ -337,9 +339,9 @@ HWY_INLINE void layout_blocks(const QueryTile& tile, Carver& carver, KeyBlock (&
   }
 }
 
-// The rows of a segment that the group's lanes see, vector by vector.
+// The rows of a segment that the group's lanes see, for each vector.
 HWY_INLINE Coverage coverage(const QueryTile& tile, const Segment& s, int64_t group) {
-  // Rows that only one vector sees, if fewer than this, are cheaper computed for both, and masked.
+  // If fewer rows than this are seen by only one vector, computing them for both and masking is cheaper.
   constexpr int64_t kFew = 6;
   const int64_t lane = group * kGroupLanes;
   Coverage c{{s.lo[lane], s.lo[lane + kLanes]}, {s.hi[lane + kLanes - 1], s.hi[lane + kGroupLanes - 1]}};
@@ -353,7 +355,7 @@ HWY_INLINE Coverage coverage(const QueryTile& tile, const Segment& s, int64_t gr
   return c;
 }
 
-// At most three runs of rows: fn(begin, end, set).
+// Calls fn(begin, end, set) for at most three runs of rows.
 template <typename Fn>
 HWY_INLINE void for_each_run(const Coverage& c, const Fn& fn) {
   const auto run = [&](int64_t begin, int64_t end, VectorSet set) {
@@ -370,7 +372,7 @@ HWY_INLINE void for_each_run(const Coverage& c, const Fn& fn) {
   }
 }
 
-// Rows [begin, end) of the segment in one vector of scores; `scores` is the segment's row 0.
+// Masks rows [begin, end) of the segment in one vector of scores; `scores` points to the segment's row 0.
 HWY_INLINE void mask_rows(const int32_t* lo, const int32_t* hi, int64_t begin, int64_t end, float* scores) {
   const auto first = hn::LoadU(DI(), lo);
   const auto last = hn::LoadU(DI(), hi);
@@ -383,7 +385,7 @@ HWY_INLINE void mask_rows(const int32_t* lo, const int32_t* hi, int64_t begin, i
   }
 }
 
-// Masks what some lanes of the group do not see: rows at the edges of its coverage.
+// Masks what some lanes of the group do not see, at the edges of the group's coverage.
 HWY_INLINE void mask_edges(const Segment& s, const Coverage& c, int64_t group, float* scores) {
   for (int v = 0; v < 2; ++v) {
     const int64_t lane = group * kGroupLanes + v * kLanes;
@@ -394,8 +396,8 @@ HWY_INLINE void mask_edges(const Segment& s, const Coverage& c, int64_t group, f
   }
 }
 
-// Weights of what a vector does not see are zero, in rows that the other one sees; rows between the two are
-// zero altogether: sums may run over all rows from c.first() to c.last().
+// Sets weights to zero where a vector does not see a row that the other one sees, and in all rows between the
+// two: sums may then run over all rows from c.first() to c.last().
 HWY_INLINE void clear_unseen(const Coverage& c, float* weights) {
   const auto clear = [&](int64_t begin, int64_t end, int v) {
     for (int64_t j = begin; j < end; ++j) {
@@ -426,8 +428,8 @@ HWY_INLINE void add_alibi(const QueryTile& tile, const Segment& s, const Coverag
   }
 }
 
-// Biased and masked scores (times log2 e) of a group with what it sees of a segment. query: [head_dim];
-// scores: the segment's row 0, [n][kGroupLanes].
+// Biased and masked scores (times log2 e) of a group against the rows of a segment that it sees. query:
+// [head_dim]; scores: the segment's row 0, [n][kGroupLanes].
 HWY_INLINE void segment_scores(const QueryTile& tile, const Segment& s, const Coverage& c, int64_t group,
                                const float* query, const float* key_distance, float* scores,
                                TilePrefetcher& ahead) {

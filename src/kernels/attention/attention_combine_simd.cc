@@ -1,4 +1,4 @@
-// The last step of attention whose keys were split: the weighted mean of the splits' results.
+// The last step of attention with split keys: the weighted mean of the splits' results.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention/attention_combine_simd.cc"
 #include <hwy/foreach_target.h>  // must come first

@@ -1,8 +1,7 @@
-// Attention of a few lanes (rows times the heads of one kv head: decode). It is bound by reading K and V, so
-// they are read once for all lanes, element types are converted in registers, and the keys of a tile are
-// walked in four streams that begin a quarter of the tile apart: one stream keeps too few reads in flight,
-// and adjacent rows, being in one page, count as one.
-//
+// Attention of a few lanes (rows times the heads of one kv head), as in decoding. It is bound by reading K
+// and V, so they are read once for all lanes, element types are converted in registers, and the keys of a
+// tile are walked in four streams that begin a quarter of the tile apart: one stream keeps too few reads in
+// flight, and adjacent rows, being in one page, count as one.
 // Scores and weights lie in stream order: index 4 * i + s is key s * quarter + i of the tile.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention/attention_few_simd.cc"
@@ -39,7 +38,7 @@ namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-// With 32 registers, what is loaded once serves twice as many sums.
+// With 32 registers, each loaded value serves twice as many sums.
 constexpr bool kManyRegisters = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON;
 constexpr int64_t kBlocks = std::max<int64_t>(1, kLanes / kStreams);  // of 128 bits in a vector
 constexpr int kValueKeys = kManyRegisters ? 2 * kStreams : kStreams;  // values that are added together
@@ -52,10 +51,10 @@ struct FewState {
   bool packed;
   float* keys;       // [kStreams][stride] converted
   float* sums;       // [n_lanes][stride]
-  float* scores;     // [n_lanes][kScoreStride] then weights; in stream order, as what follows
-  float* key_scale;  // [kScoreStride] int8: of the tile's keys
+  float* scores;     // [n_lanes][kScoreStride] scores, then weights; in stream order, like the arrays below
+  float* key_scale;  // [kScoreStride] only for int8: the scales of the tile's keys
   float* value_scale;
-  float* distance;  // [kScoreStride] ALiBi: place of the key less that of the first row
+  float* distance;  // [kScoreStride] ALiBi: place of the key minus place of the first row
   float top[kAttentionFewLanes];
   float total[kAttentionFewLanes];
 
@@ -72,16 +71,16 @@ struct FewTile {
   const T* v;
   int64_t stride;
   int64_t key, n;
-  int64_t quarter;  // keys of a stream; the last ones may have fewer
+  int64_t quarter;  // keys of a stream; the last stream may have fewer
 
-  bool first;             // of its task
-  const float* k_scales;  // int8: of its keys, else null
+  bool first;             // the first tile of its task
+  const float* k_scales;  // for int8: the scales of its keys, else null
   const float* v_scales;
 
   int64_t n_scores() const { return kStreams * quarter; }
 };
 
-// A row of each stream of a tile. Beyond the last key: the last one again; its weight will be zero.
+// One row of each stream of a tile. Beyond the last key, the last key is used again; its weight will be zero.
 template <typename T>
 struct Walk {
   const T* row[kStreams];
@@ -95,12 +94,13 @@ struct Walk {
   }
 };
 
-// The order in which rows are read is known further ahead than the machine guesses: the streams of K, those
-// of V, those of the next tile's K. Without this, multiplying and reading take turns more than they overlap.
+// Prefetching. We know the order in which rows are read further ahead than the machine guesses: the streams
+// of K, those of V, those of the next tile's K. Without this, multiplying and reading take turns more than
+// they overlap.
 template <typename T>
 class Prefetch {
  public:
-  // While `tile` is walked, K or V of it; `next`, if its `n` is not 0, follows with the rows `next_rows`.
+  // Used while `tile` is walked, for its K or V; if `n` of `next` is not 0, the rows `next_rows` follow.
   Prefetch(const FewState& s, const FewTile<T>& tile, const FewTile<T>& next, const T* next_rows)
       : next_(next, next_rows),
         bytes_(s.head_dim * static_cast<int64_t>(sizeof(T))),
@@ -110,7 +110,7 @@ class Prefetch {
         left_(tile.quarter - ahead_),
         has_next_(next.n > 0) {}
 
-  // The first steps, which no step is ahead of.
+  // Prefetches for the first steps, before which there is no other step.
   void begin(const FewTile<T>& tile, const T* rows) const {
     Walk<T> walk(tile, rows);
     for (int64_t i = 0; i < std::min(ahead_, tile.quarter); ++i) {
@@ -118,7 +118,7 @@ class Prefetch {
       walk.advance(stride_);
     }
   }
-  // Before the rows of a step are read.
+  // Called before the rows of a step are read.
   HWY_INLINE void step(const Walk<T>& now) {
     if (left_-- > 0) {
       for (const T* row : now.row) fetch(row + ahead_ * stride_);
@@ -170,7 +170,7 @@ HWY_INLINE void store_sums(VF a, VF b, VF c, VF e, float* to) {
 #endif
 }
 
-// A row of K as floats that can be read in blocks of four: itself, or converted to `to`.
+// A row of K as floats that can be read in blocks of four: the row itself, or converted to `to`.
 template <typename T>
 HWY_INLINE const float* floats_of(const FewState& s, const T* row, float* to) {
   if constexpr (std::is_same_v<T, float>) {
@@ -218,7 +218,7 @@ HWY_INLINE void score_keys(const float* query, int64_t stride, const T* const (&
 }
 
 #if HWY_TARGET != HWY_SCALAR
-// Block b of v to to[b * kScoreStride].
+// Stores block b of v at to[b * kScoreStride].
 template <class D>
 HWY_INLINE void store_blocks(D d, hn::Vec<D> v, float* to) {
   if constexpr (hn::MaxLanes(d) > kStreams) {
@@ -232,8 +232,8 @@ HWY_INLINE void store_blocks(D d, hn::Vec<D> v, float* to) {
 }
 #endif
 
-// As score_keys for kGroups times kBlocks lanes of packed queries: each block of a vector belongs to a lane,
-// so that sums run within blocks only. n is a multiple of 4.
+// The same as score_keys for kGroups times kBlocks lanes of packed queries: each block of a vector belongs to
+// one lane, so sums run only within blocks. n is a multiple of 4.
 template <int kGroups>
 HWY_INLINE void score_blocks(const float* query, int64_t group_stride, const float* const (&k)[kStreams],
                              int64_t n, float* scores) {
@@ -311,7 +311,7 @@ void score_tile(const FewState& s, const float* query, const FewTile<T>& tile) {
   }
 }
 
-// Numbers of the tile's keys into stream order; from[0] is that of the first key.
+// Copies numbers of the tile's keys into stream order; from[0] belongs to the first key.
 template <typename T>
 void interleave(const FewTile<T>& tile, const float* from, float* to) {
   const int64_t q = tile.quarter;
@@ -327,7 +327,7 @@ void interleave(const FewTile<T>& tile, const float* from, float* to) {
   }
 }
 
-// What the scores need beyond the products: the keys' scales, the ALiBi bias.
+// Adds what scores need in addition to the products: the keys' scales, and the ALiBi bias.
 HWY_INLINE void adjust_scores(const FewState& s, int64_t lane, int64_t n, bool scaled, float slope,
                               float distance) {
   float* scores = s.scores + lane * kScoreStride;
@@ -342,7 +342,7 @@ HWY_INLINE void adjust_scores(const FewState& s, int64_t lane, int64_t n, bool s
   }
 }
 
-// Masks what is not among the keys [lo, hi) of the tile.
+// Masks everything outside the keys [lo, hi) of the tile.
 template <typename T>
 void mask(const FewTile<T>& tile, int64_t lo, int64_t hi, int64_t n, float* scores) {
   const int64_t q = tile.quarter;
@@ -377,7 +377,7 @@ HWY_INLINE void weights_of(FewState& s, int64_t lane, int64_t n, bool scaled) {
 }
 
 // sums[lane][d, d + kColumns vectors) += weights . values, for kValueKeys values and all lanes; n is the
-// number of elements where they are less than a vector, else 0.
+// number of elements if they fill less than a vector, else 0.
 template <int kColumns, typename T>
 HWY_INLINE void add_columns(const FewState& s, const float* weights, const T* const (&v)[kValueKeys],
                             int64_t d, int64_t n) {
@@ -403,7 +403,7 @@ HWY_INLINE void add_columns(const FewState& s, const float* weights, const T* co
   }
 }
 
-// Scales of the next tile, a line of each for as many keys: called before step i.
+// Prefetches the scales of the next tile, one line for as many keys; called before step i.
 template <typename T>
 HWY_INLINE void prefetch_scales(const FewTile<T>& next, int64_t i) {
   constexpr int64_t kKeys = kLineBytes / static_cast<int64_t>(sizeof(float));
@@ -441,7 +441,7 @@ FewState layout(int64_t head_dim, int64_t n_lanes, bool second_query, Carver& ca
   s.n_lanes = n_lanes;
   s.head_dim = head_dim;
   s.stride = padded(head_dim);
-  // With two lanes or fewer in wide vectors most of a packed query would be empty.
+  // With two lanes or fewer in wide vectors, most of a packed query would be empty.
   s.packed = kBlocks >= 2 && n_lanes > kBlocks / 2;
   s.query[0] = carver.floats(kAttentionFewLanes * s.stride);
   s.query[1] = second_query ? carver.floats(kAttentionFewLanes * s.stride) : s.query[0];
@@ -487,7 +487,7 @@ void finish(const AttentionTask& t, const FewState& s) {
   }
 }
 
-// One tile of keys for all lanes; `next` will be read after it.
+// Processes one tile of keys for all lanes; `next` will be read after it.
 template <typename T>
 void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const FewTile<T>& tile,
               const FewTile<T>& next) {
@@ -546,7 +546,7 @@ void for_each_tile(const AttentionTask& t, const Fn& fn) {
 template <typename T>
 void few(const AttentionTask& t) {
   FewState s = start(t);
-  // Each tile waits for the next one to be known.
+  // Each tile is processed when the next one is known.
   const KeySpan* span = nullptr;
   FewTile<T> tile{};
   for_each_tile<T>(t, [&](const KeySpan& next_span, const FewTile<T>& next) {
@@ -581,7 +581,7 @@ void AttentionFew(const AttentionTask& t) {
     case DType::kI8:
       return few<int8_t>(t);
     default:
-      break;  // types of weights alone
+      break;  // types of weights only
   }
 }
 

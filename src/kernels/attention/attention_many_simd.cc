@@ -1,4 +1,4 @@
-// Attention of a tile of query rows (times the heads that share a kv head), forward: online softmax over
+// Attention of a tile of query rows (times the heads that share a kv head), forward pass: online softmax over
 // blocks of keys.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention/attention_many_simd.cc"
@@ -23,7 +23,7 @@ struct ManyState {
   float* sums;      // [lanes][stride], not by group
   float* top;       // [1]
   float* total;     // [1]
-  float* weights;   // [block_rows][kGroupLanes] of one group: scores, then weights
+  float* weights;   // [block_rows][kGroupLanes] for one group: scores, then weights
 };
 
 int64_t block_rows_of(int64_t lanes) {
@@ -73,7 +73,7 @@ HWY_INLINE VF largest(const float* scores, int64_t begin, int64_t end, VF top) {
   return hn::Max(hn::Max(t0, t1), hn::Max(t2, t3));
 }
 
-// Scores to exp2(score - top); returns their sum.
+// Turns scores into exp2(score - top) and returns their sum.
 HWY_INLINE VF exponentials(float* scores, int64_t begin, int64_t end, VF top) {
   const DF d;
   VF sum0 = hn::Zero(d), sum1 = hn::Zero(d);
@@ -100,8 +100,8 @@ HWY_INLINE VF exponentials(float* scores, int64_t begin, int64_t end, VF top) {
   return hn::Add(sum0, sum1);
 }
 
-// Scores of one vector of a group to weights relative to the largest so far; factor: for what was summed
-// before.
+// Turns scores of one vector of a group into weights relative to the largest score so far. factor: for the
+// earlier sums.
 HWY_INLINE void softmax(const ManyState& s, const KeyBlock& block, const Coverage* covers, int64_t lane,
                         int v, float* factor) {
   const DF d;
@@ -122,7 +122,7 @@ HWY_INLINE void softmax(const ManyState& s, const KeyBlock& block, const Coverag
   hn::Store(f, d, factor + v * kLanes);
 }
 
-// One group of queries with the part of a block that any of them sees.
+// Processes one group of queries and the part of a block that any of them sees.
 void group_block(ManyState& s, const KeyBlock& block, int64_t group) {
   const QueryTile& tile = s.tile;
   const int64_t lane = group * kGroupLanes;
@@ -176,7 +176,7 @@ void many(const AttentionTask& t) {
   finish(t, s);
 }
 
-// For at most so many lanes: fewer take larger blocks of keys.
+// For at most this many lanes: with fewer lanes, blocks of keys are larger.
 int64_t AttentionManyScratch(int64_t head_dim, int64_t lanes) {
   int64_t most = 0;
   for (const int64_t n : {lanes, std::min(lanes, kAttentionNarrowTileLanes)}) {
@@ -199,7 +199,7 @@ void AttentionMany(const AttentionTask& t) {
     case DType::kI8:
       return many<int8_t>(t);
     default:
-      break;  // types of weights alone
+      break;  // types of weights only
   }
 }
 

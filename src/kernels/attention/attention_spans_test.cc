@@ -18,8 +18,8 @@ namespace {
 using test::AttentionShape;
 using test::Random;
 
-// A sequence of n_tokens in which each kv head and tile of tile_rows queries sees its own block (or blocks),
-// and of the earlier blocks those that chance chooses, each whole and causally.
+// A sequence of n_tokens in which each kv head and tile of tile_rows queries sees its own block (or blocks)
+// and a random choice of the earlier blocks, each whole and causally.
 class BlockSelection {
  public:
   BlockSelection(int64_t n_kv_heads, int64_t n_tokens, int64_t tile_rows, int64_t block, double share,
@@ -41,7 +41,7 @@ class BlockSelection {
     return j <= i && chosen_[kv_head * n_tiles_ + i / tile_rows_].contains(j / block_);
   }
 
-  // Neighbouring blocks are one span where `merged`. k and v: rows of this sequence, from first_row on.
+  // If `merged`, neighbouring blocks are one span. k and v: rows of this sequence, from first_row on.
   AttentionSequence sequence(const Heads& k, const Heads& v, int64_t first_row, bool merged) {
     spans_.clear();
     lists_ = {0};
@@ -161,7 +161,7 @@ class Case {
     return r;
   }
 
-  // By the mask.
+  // Computed with a mask.
   Results expected() const {
     Results r(kRows, shape_);
     const int64_t group = shape_.n_heads / shape_.n_kv_heads;
@@ -194,7 +194,7 @@ class Case {
     return r;
   }
 
-  // The last row of every sequence alone, as decoding asks for it.
+  // Only the last row of every sequence, as in decoding.
   void check_decoding(const Results& expected) {
     std::vector<AttentionSequence> sequences;
     std::vector<std::vector<int64_t>> lists;

@@ -1,4 +1,4 @@
-// The work of one task of attention(), as the vector kernels take it.
+// One task of attention(), in the form that the vector kernels take.
 #pragma once
 
 #include <algorithm>
@@ -11,27 +11,27 @@
 
 namespace sepllm {
 
-// Keys that a kernel takes at a time: K and V of a tile stay in cache.
+// Number of keys that a kernel takes at a time, so that K and V of a tile stay in cache.
 inline constexpr int64_t kAttentionKeyTile = 192;
-// The same for narrow tiles (below) in the forward pass: of a window's keys each query sees few.
+// The same for narrow tiles (see below) in the forward pass, where each query sees only few keys of a window.
 inline constexpr int64_t kAttentionNarrowKeyTile = 384;
-// Parts of spans that a block of keys may consist of.
+// Maximum number of parts of spans in a block of keys.
 inline constexpr int64_t kAttentionBlockSegments = 8;
-// Query rows times heads that share a pass over the keys, about.
+// Approximate number of query rows times heads that share a pass over the keys.
 inline constexpr int64_t kAttentionTileLanes = 256;
-// Results of a call from this many bytes on are not in cache any more when they are read.
+// Results of a call of at least this many bytes are no longer in cache when they are read.
 inline constexpr int64_t kAttentionStreamBytes = int64_t{4} << 20;
-// The same where queries see no more than kAttentionNarrowWindow keys besides the compact ones: every tile
-// reads its window anew, but less of it is seen by few queries only.
+// The same for queries that see at most kAttentionNarrowWindow keys in addition to the compact ones: every
+// tile reads its window again, but fewer of its keys are seen by only some queries.
 inline constexpr int64_t kAttentionNarrowTileLanes = 128;
 inline constexpr int64_t kAttentionNarrowWindow = 512;
-// Up to this many, vectors run along the head dimension; above, along the queries.
+// With up to this many lanes, vectors run along the head dimension; with more, along the queries.
 inline constexpr int64_t kAttentionFewLanes = 8;
 
-inline constexpr float kLowest = -1e30F;  // the largest score where no key has been seen yet
+inline constexpr float kLowest = -1e30F;  // the largest score as long as no key has been seen
 inline constexpr float kMasked = -3e38F;  // a score whose weight is zero
 
-// Elements between the key rows of a tile: one of few constants, for which there are kernels.
+// Elements between the key rows of a tile: one of a few constants for which there are kernels.
 inline int64_t attention_tile_stride(int64_t head_dim) {
   for (const int64_t stride : {64, 128, 256}) {
     if (head_dim <= stride) return stride;
@@ -39,8 +39,8 @@ inline int64_t attention_tile_stride(int64_t head_dim) {
   return (head_dim + 15) / 16 * 16;
 }
 
-// Takes arrays one after the other from scratch memory, each on a cache line of its own. Without memory it
-// only counts: a kernel's layout() over such a Carver says how much scratch it needs.
+// Takes arrays one after the other from scratch memory, each on its own cache line. Without memory it only
+// counts: running a kernel's layout() over such a Carver gives the scratch size that it needs.
 class Carver {
  public:
   Carver() = default;
@@ -61,26 +61,27 @@ class Carver {
   int64_t used_ = 0;
 };
 
-// Some rows of a sequence, some heads that read the same kv head, some of the keys.
+// Some rows of a sequence, some heads that read the same kv head, and some of the keys.
 struct AttentionTask {
   const AttentionArgs* args;
   const AttentionSequence* sequence;
-  std::span<const KeySpan> spans;  // those of the rows and heads
-  int64_t row, n_rows;             // of the sequence
+  std::span<const KeySpan> spans;  // the spans of those rows and heads
+  int64_t row, n_rows;             // rows of the sequence
   int64_t head, n_heads;           // query heads [head, head + n_heads), all of one kv head
-  int64_t key_begin, key_end;      // among the keys that any of the rows sees, counted through the spans
-  // Null: the result goes to the output. Else, for row r and head h of the task at
-  // partial + (r * n_heads of all + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score
-  // (times log2 e) and the sum of the weights.
+  // a range among the keys that any of the rows sees, counted through the spans
+  int64_t key_begin, key_end;
+  // Null: the result goes to the output. Otherwise, for row r and head h of the task at partial + (r *
+  // n_heads of all + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score (times log2 e)
+  // and the sum of the weights.
   float* partial;
   bool stream_output;  // the output is written past the caches
-  // Null, or the task that this worker is likely to get next: its rows are fetched in advance.
+  // Null, or the task that this worker is likely to get next: its rows are prefetched.
   const AttentionTask* next;
   std::span<float> scratch;  // attention_*_scratch() floats, 64-byte aligned
 
   int64_t lanes() const { return n_rows * n_heads; }
   int64_t kv_head() const { return head / args->group(); }
-  // Row r and head h of the task in heads that lie as the queries or the output.
+  // Row r and head h of the task, in heads with the layout of the queries or the output.
   float* at(const Heads& x, int64_t r, int64_t h) const {
     return x.at(sequence->batch, sequence->first_row + row + r, head + h);
   }
@@ -93,7 +94,7 @@ struct AttentionTask {
   }
   float* log_sum_exp(int64_t r, int64_t h) const { return at(args->log_sum_exp, r, h); }
   int64_t position(int64_t r) const { return sequence->first_position + row + r; }
-  // The place of the query for ALiBi, towards keys of spans with or without second_query.
+  // The place of the query for ALiBi, for keys of spans with or without second_query.
   int64_t place(bool second, int64_t r) const {
     const bool other = second && sequence->second_encoded != nullptr;
     return (other ? sequence->second_encoded : sequence->encoded)[row + r];
@@ -102,14 +103,14 @@ struct AttentionTask {
     if (args->second_q.data == nullptr) return false;
     return std::any_of(spans.begin(), spans.end(), [](const KeySpan& s) { return s.second_query; });
   }
-  // Scores are kept times log2 e: the softmax works in powers of two.
+  // Scores are kept multiplied by log2 e, because the softmax works with powers of two.
   float score_scale() const { return static_cast<float>(args->scale * std::numbers::log2e); }
   float slope(int64_t h) const {
     return static_cast<float>(args->alibi_slopes[head + h] * std::numbers::log2e);
   }
 };
 
-// Keys that any of the rows at positions [first, last] sees: the bounds of a row's range grow with its
+// The keys that any of the rows at positions [first, last] sees: the bounds of a row's range grow with its
 // position.
 inline KeySpan::Range range_of_rows(const KeySpan& span, int64_t first, int64_t last) {
   return {span.range(first).lo, span.range(last).hi};
@@ -128,16 +129,16 @@ void for_each_range(const AttentionTask& t, const Fn& fn) {
   }
 }
 
-// Any number of lanes, fast for many: vectors along the queries.
+// For any number of lanes, fast for many: vectors run along the queries.
 void attention_many(const AttentionTask& t);
-int64_t attention_many_scratch(int64_t head_dim, int64_t lanes);  // floats, for at most so many lanes
-// At most kAttentionFewLanes lanes: vectors along the head dimension. It makes no log_sum_exp, and does not
-// stream the output (checks).
+int64_t attention_many_scratch(int64_t head_dim, int64_t lanes);  // floats, for at most this many lanes
+// For at most kAttentionFewLanes lanes: vectors run along the head dimension. It computes no log_sum_exp, and
+// does not stream the output (checked).
 void attention_few(const AttentionTask& t);
 int64_t attention_few_scratch(int64_t head_dim);
 
-// One row and head whose keys were split: out[head_dim] from the partial results of its splits (as in
-// AttentionTask::partial), `step` floats apart.
+// For one row and head whose keys were split: computes out[head_dim] from the partial results of its splits
+// (see AttentionTask::partial), which lie `step` floats apart.
 void combine_splits(const float* partials, int64_t step, int64_t n_splits, int64_t head_dim, float* out);
 
 }  // namespace sepllm

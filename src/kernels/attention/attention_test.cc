@@ -23,7 +23,7 @@ struct Shape {
   int64_t n_heads, n_kv_heads, head_dim;
 };
 
-// Keys and values that spans point into, and what they point to besides.
+// The keys and values that spans point into, and the other arrays that they point to.
 struct Store {
   DType type;
   Shape shape;
@@ -36,7 +36,7 @@ struct Store {
 
   Store(DType t, const Shape& s) : type(t), shape(s) {}
 
-  // n keys with some elements between rows and heads; positions and places are set by the caller.
+  // Adds n keys with some elements between rows and heads; the caller sets positions and places.
   KeySpan& add(int64_t n) {
     KeySpan span;
     span.n_keys = n;
@@ -87,7 +87,7 @@ struct Query {
   Store* store;
 };
 
-// Runs the fast kernel on every instruction set with one and three threads against the reference.
+// Compares the fast kernel with the reference, on every instruction set, with one and three threads.
 void check(const Shape& s, const std::vector<Query>& queries, bool alibi, bool second, double tolerance) {
   SCOPED_TRACE(testing::Message() << s.n_heads << "/" << s.n_kv_heads << " heads of " << s.head_dim << " "
                                   << dtype_name(queries.front().store->type) << (alibi ? " alibi" : "")
@@ -169,14 +169,14 @@ Pattern sep_pattern(int64_t n_tokens, int64_t window, uint32_t seed) {
 constexpr Shape kShapes[] = {{1, 1, 1},  {2, 2, 8},   {3, 1, 20},  {4, 2, 64}, {6, 6, 33},
                              {5, 1, 65}, {8, 2, 128}, {71, 1, 16}, {3, 3, 80}, {2, 1, 257}};
 
-// First of all the reference: against the pattern itself, pair by pair.
+// First the reference itself: against the pattern, pair by pair.
 TEST(Attention, ReferenceSeesWhatThePatternShows) {
   constexpr int64_t kTokens = 60;
   const Shape s{1, 1, 4};
   const Pattern p = sep_pattern(kTokens, 7, 3);
   Store store(DType::kF32, s);
   add_pattern(store, p, kTokens);
-  // Equal keys, and values that say which position they are of: the mean tells the set.
+  // All keys are equal, and values tell their position: the mean then tells the set.
   for (const KeySpan& span : store.spans) {
     for (int64_t j = 0; j < span.n_keys; ++j) {
       const int64_t position = span.position(j);
@@ -251,7 +251,7 @@ TEST(Attention, DecodeOfAllHeadSizesAndLanes) {
   }
 }
 
-// Tiles and splits end everywhere, streams are short or empty.
+// Tiles and splits end everywhere; streams are short or empty.
 TEST(Attention, DecodeOfAllLengths) {
   int64_t n = 1;
   for (int i = 0; n <= 5000; ++i) {
@@ -318,7 +318,7 @@ TEST(Attention, ASequenceAloneAndInABatch) {
   EXPECT_TRUE(alone.same_bits(together));
 }
 
-// Queries and outputs of a batch as [batch][head][token][dim], with gaps, against rows of all heads.
+// Queries and outputs of a batch as [batch][head][token][dim], with gaps, compared with rows of all heads.
 TEST(Attention, BatchesHeadByHeadHaveTheBitsOfRows) {
   constexpr int64_t kBatches = 2, kGap = 3;
   for (const Shape& s : {Shape{4, 2, 32}, Shape{6, 1, 20}, Shape{3, 3, 7}}) {
@@ -369,7 +369,7 @@ TEST(Attention, BatchesHeadByHeadHaveTheBitsOfRows) {
   }
 }
 
-// A row that could not be quantized shows, and only to those who see it.
+// A row that could not be quantised is noticed, but only by queries that see it.
 TEST(Attention, Int8RowsWithANanScaleAreSeen) {
   const Shape s{2, 1, 16};
   for (const bool keys : {true, false}) {
@@ -437,7 +437,7 @@ TEST(Attention, SequencesOfOneBatchKeepApart) {
 TEST(Attention, RowsThatSeeNothingInSomeSpans) {
   const Shape s{2, 2, 16};
   Store store(DType::kF32, s);
-  add_pattern(store, sep_pattern(80, 1, 9), 80);  // the band is the query alone
+  add_pattern(store, sep_pattern(80, 1, 9), 80);  // the band is only the query
   store.add(0);
   KeySpan& late = store.add(10);
   late.first_position = 75;

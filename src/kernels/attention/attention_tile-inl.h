@@ -36,10 +36,11 @@ inline constexpr int kMostDimVectors = 2;
 #endif
 inline constexpr int kMostRows = 6;
 
-// Which vectors of a group take part.
+// The vectors of a group that take part.
 enum VectorSet : int { kFirst = 1, kSecond = 2, kBoth = 3 };
 
-// Cuts [0, n) into the fewest parts of at most `most`, of nearly equal size: fn(begin, size).
+// Cuts [0, n) into as few parts of at most `most` as possible, of nearly equal size, and calls fn(begin,
+// size).
 template <typename Fn>
 HWY_INLINE void for_even_parts(int64_t n, int64_t most, const Fn& fn) {
   const int64_t parts = (n + most - 1) / most;
@@ -104,7 +105,7 @@ void scores_of_stride(const float* query, const float* rows, int64_t stride, int
   });
 }
 
-// query: [head_dim][kGroupLanes], to: [n][kGroupLanes]; of `to` only the lanes of `set` are written.
+// query: [head_dim][kGroupLanes], to: [n][kGroupLanes]; only the lanes of `set` are written.
 inline void tile_scores(const float* query, const float* rows, int64_t stride, int64_t n, int64_t head_dim,
                         VectorSet set, float* to, TilePrefetcher& ahead) {
   switch (stride) {

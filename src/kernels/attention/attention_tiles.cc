@@ -40,7 +40,7 @@ int64_t keys_of_rows(const AttentionSequence& s, int64_t kv_head, int64_t row, i
 int64_t attention_work(const AttentionArgs& a) {
   double pairs = 0;
   for (const AttentionSequence& s : a.sequences) {
-    double keys = 0;  // of a row, as if no span were seen in part
+    double keys = 0;  // keys of a row, as if every span were seen in full
     for (const KeySpan& span : s.spans) keys += static_cast<double>(std::min(span.n_keys, span.window));
     if (s.lists != nullptr)
       keys /= static_cast<double>(a.n_kv_heads * ((s.n_rows + s.tile_rows - 1) / s.tile_rows));

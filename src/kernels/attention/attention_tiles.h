@@ -13,7 +13,7 @@ namespace sepllm {
 // Bad arguments are failed checks.
 void check_attention(const AttentionArgs& args);
 
-// The query heads that read one kv head, in chunks that fit a tile; all of them, unless they alone are more.
+// The query heads that read one kv head, cut into chunks that fit a tile; one chunk if all of them fit.
 struct HeadChunks {
   explicit HeadChunks(const AttentionArgs& a) : group(a.group()), n_kv_heads(a.n_kv_heads) {
     per_group = (group + kAttentionTileLanes - 1) / kAttentionTileLanes;
@@ -27,11 +27,12 @@ struct HeadChunks {
     t->n_heads = std::min(heads, group - within);
   }
   int64_t group, n_kv_heads;
-  int64_t heads;      // of a chunk, at most
+  int64_t heads;      // maximum number of heads in a chunk
   int64_t per_group;  // chunks of one kv head
 };
 
-// The rows of a sequence in tiles of at most `rows`, none of which lies in two tiles of its lists of spans.
+// The rows of a sequence in tiles of at most `rows`. No tile crosses the border between two tiles of the
+// sequence's lists of spans.
 class RowTiles {
  public:
   RowTiles() = default;
@@ -50,31 +51,32 @@ class RowTiles {
 
  private:
   int64_t n_rows_ = 0;
-  int64_t list_rows_ = 1;  // of the sequence's own tiles
+  int64_t list_rows_ = 1;  // rows of the tiles that the sequence's lists use
   int64_t rows_ = 1;
   int64_t per_list_ = 1;
 };
 
-// Tiles for the vectors along queries: fewer rows where all that is seen besides compact keys is a small
-// window.
+// Tiles for kernels with vectors along queries. They have fewer rows if queries see only a small window in
+// addition to compact keys.
 RowTiles wide_tiles(const AttentionSequence& s, const HeadChunks& chunks);
 
-// Keys that any of the rows [row, row + n) of a kv head sees.
+// The number of keys that any of the rows [row, row + n) of a kv head sees.
 int64_t keys_of_rows(const AttentionSequence& s, int64_t kv_head, int64_t row, int64_t n);
 
-// Tile [row, row + n) and chunk of heads of a sequence, with all its keys.
+// The task of tile [row, row + n) and a chunk of heads of a sequence, with all its keys.
 AttentionTask make_task(const AttentionArgs& a, const AttentionSequence& s, const HeadChunks& chunks,
                         int64_t chunk, int64_t row, int64_t n);
 
-// Multiply-adds of one of the products, about: to tell whether threads are worth waking. Saturates.
+// Approximate number of multiply-adds of one of the products, to decide whether threads are worth waking.
+// Saturates.
 int64_t attention_work(const AttentionArgs& args);
-// Whether the output is so large that nothing of it is in cache any more when it is read.
+// Whether the output is so large that it has left the cache when it is read.
 bool is_large_output(const AttentionArgs& args);
 
-// What attention() does, and attention by a pattern.
+// How attention() and attention by a pattern run.
 struct ForwardOptions {
-  // Sequences are short compared with their keys, as in decoding: few lanes go to attention_few, and few rows
-  // are also cut along their keys.
+  // Sequences are short compared with their keys, as in decoding: few lanes use attention_few, and if there
+  // are few rows, the keys are split as well.
   bool decoding = true;
   bool stream_output = false;  // a large output is written past the caches
 };

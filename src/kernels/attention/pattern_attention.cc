@@ -1,4 +1,4 @@
-// Attention by a pattern: its plan is a source of spans, and attention over spans does the rest.
+// Attention by a pattern: turns it into spans, and attention over spans does the rest.
 #include "kernels/attention/pattern_attention.h"
 
 #include "kernels/attention/attention_tiles.h"
@@ -10,7 +10,7 @@ void pattern_attention(const Context& ctx, const PatternAttentionArgs& args) {
   if (ctx.attention == AttentionImpl::kReference) return pattern_attention_reference(ctx, args);
   const Arena::Scope scope(ctx.arena);
   const AttentionArgs plan = make_pattern_plan(ctx, args);
-  // Whole sequences: never cut along their keys, with or without log_sum_exp.
+  // Whole sequences are never split along their keys, with or without log_sum_exp.
   attention_forward(ctx, plan, {.decoding = false, .stream_output = is_large_output(plan)});
 }
 

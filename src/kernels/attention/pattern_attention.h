@@ -1,6 +1,6 @@
 // Sep-Attention: softmax attention of whole sequences to themselves by a Pattern, forward and backward
-// (docs/METHOD.md#training). What a pattern keeps beyond its window is gathered once into dense rows, so that
-// the work is that of the visible pairs and no T x T array exists.
+// (docs/METHOD.md#training). The keys that a pattern keeps beyond its window are gathered once into dense
+// rows, so the work is proportional to the visible pairs, and no T x T array exists.
 #pragma once
 
 #include <cstdint>
@@ -24,27 +24,29 @@ struct PatternSequence {
 
 struct PatternAttentionArgs {
   float scale = 0.0F;  // usually 1 / sqrt(head_dim)
-  // head_dim 1 to 1024, fastest for multiples of 8. Heads of k and v lie evenly, both in the same layout;
-  // their number divides that of q, and query head h reads kv head h / (q.layout.n / k.layout.n).
+  // head_dim is 1 to 1024; multiples of 8 are fastest. Heads of k and v are evenly spaced, with the same
+  // layout for both; their number divides that of q, and query head h reads kv head h / (q.layout.n /
+  // k.layout.n).
   Heads q{}, k{}, v{};
   Heads out{};  // as many heads as q
-  // Without data, or heads of one element: ln(sum over visible keys of exp(score)), for the backward pass.
+  // Without data, or heads of one element: ln(sum of exp(score) over visible keys), for the backward pass.
   Heads log_sum_exp{};
   // Null, or [n_heads]: slope * (key position - query position) is added to the scaled score (ALiBi).
   const float* alibi_slopes = nullptr;
   std::span<const PatternSequence> sequences{};
 };
 
-// out = softmax(scale * q k^T + bias) v over what the pattern shows. The result does not depend on the number
-// of threads. Scratch memory: the gathered rows, and O(threads * tile).
+// out = softmax(scale * q k^T + bias) v over the visible keys. The result does not depend on the number of
+// threads. Scratch memory: the gathered rows, and O(threads * tile).
 void pattern_attention(const Context& ctx, const PatternAttentionArgs& args);
 
-// d_q, d_k, d_v from args as pattern_attention left them (out and log_sum_exp are read). Scratch memory:
-// O(tasks at a time * (rows + kept rows) * head_dim).
+// Sets d_q, d_k, d_v. args are those of pattern_attention, with its results (out and log_sum_exp are read).
+// Scratch memory: O(tasks at a time * (rows + kept rows) * head_dim).
 void pattern_attention_backward(const Context& ctx, const PatternAttentionArgs& args,
                                 const AttentionGradients& gradients);
 
-// The same by the definition, O(T^2) and in double precision: for tests and `--attention-impl reference`.
+// The same computed directly from the definition, O(T^2) and in double precision: for tests and
+// `--attention-impl reference`.
 void pattern_attention_reference(const Context& ctx, const PatternAttentionArgs& args);
 void pattern_attention_backward_reference(const Context& ctx, const PatternAttentionArgs& args,
                                           const AttentionGradients& gradients);

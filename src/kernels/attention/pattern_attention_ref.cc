@@ -1,9 +1,13 @@
-// Attention by a pattern and its gradients as they are defined: a loop over all pairs, in double precision.
-// For each query i, over the keys j that it sees:
+// The reference of attention by a pattern and of its gradients: the definition in double precision, a loop
+// over all pairs. For each query i, over the keys j that it sees:
 //
-//   score_j = scale * q_i . k_j + slope * (j - i)      p = softmax(score)      out_i = sum p_j v_j
+//   score_j = scale * q_i . k_j + slope * (j - i)
+//   p = softmax(score)
+//   out_i = sum p_j v_j
 //   d_score_j = p_j (d_out_i . v_j - sum over keys of p (d_out_i . v))
-//   d_q_i = scale sum d_score_j k_j      d_k_j += scale d_score_j q_i          d_v_j += p_j d_out_i
+//   d_q_i = scale sum d_score_j k_j
+//   d_k_j += scale d_score_j q_i
+//   d_v_j += p_j d_out_i
 #include "kernels/attention/pattern_attention_ref.h"
 
 #include <algorithm>
@@ -28,13 +32,14 @@ void add_scaled(double factor, const double* x, int64_t n, double* y) {
   for (int64_t d = 0; d < n; ++d) y[d] += factor * x[d];
 }
 
-// The keys that one query sees and what the softmax gives each.
+// The keys that one query sees, and the weight that the softmax gives to each.
 struct Weights {
   std::vector<int64_t> keys;
   Row values;
   double log_sum_exp = 0;
 };
 
+// p of query i: w.keys are the keys that it sees, w.values their weights.
 void softmax_row(const MaskedHead& h, int64_t i, Weights& w) {
   const int64_t n = h.head_dim;
   w.keys.clear();
@@ -46,6 +51,7 @@ void softmax_row(const MaskedHead& h, int64_t i, Weights& w) {
     w.values.push_back(h.scale * dot(h.q + i * n, h.k + j * n, n) + h.slope * static_cast<double>(j - i));
     top = std::max(top, w.values.back());
   }
+  // The largest score is subtracted so that exp cannot overflow.
   double total = 0;
   for (double& value : w.values) total += value = std::exp(value - top);
   for (double& value : w.values) value /= total;
@@ -69,13 +75,12 @@ void store(const Row& from, const PatternSequence& s, int64_t head, const Heads&
   }
 }
 
-// The operands of one kv head in double, and of its query heads one after the other.
+// The operands of one kv head in double, and those of its query heads one after the other.
 class Operands {
  public:
   Operands(const PatternAttentionArgs& a, const PatternSequence& s, int64_t kv_head)
-
       : a_(a), s_(s), visible_{s.pattern}, k_(load(a.k, s, kv_head)), v_(load(a.v, s, kv_head)) {}
-  // Valid until the next call.
+  // The result is valid until the next call.
   MaskedHead head(int64_t head) {
     q_ = load(a_.q, s_, head);
     return {.visible = visible_,
@@ -141,13 +146,15 @@ void masked_head_backward(const MaskedHead& h, const double* d_out, double* d_q,
   Row d_weight;
   for (int64_t i = 0; i < h.n_rows; ++i) {
     const double* d_o = d_out + i * n;
+    // Step 1: the weights again, and their gradients d_out_i . v_j.
     softmax_row(h, i, w);
     d_weight.clear();
-    double mean = 0;  // of d_weight under the softmax: what its derivative takes off
+    double mean = 0;  // weighted mean of d_weight; the softmax's derivative subtracts it
     for (size_t e = 0; e < w.keys.size(); ++e) {
       d_weight.push_back(dot(d_o, h.v + w.keys[e] * n, n));
       mean += w.values[e] * d_weight[e];
     }
+    // Step 2: gradients of the scores, and from them those of q_i, k_j and v_j.
     std::fill_n(d_q + i * n, n, 0.0);
     for (size_t e = 0; e < w.keys.size(); ++e) {
       const int64_t j = w.keys[e];

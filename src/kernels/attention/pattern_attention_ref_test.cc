@@ -1,5 +1,5 @@
-// The definition of attention by a pattern against what is not itself: what the formula says of equal scores,
-// and central differences of a loss for its gradients. (tests/golden has PyTorch's word on both.)
+// Tests the definition of attention by a pattern independently of itself: by the formula for equal scores,
+// and by central differences of a loss for its gradients. (tests/golden compares both with PyTorch.)
 #include "kernels/attention/pattern_attention_ref.h"
 
 #include <gtest/gtest.h>
@@ -18,8 +18,8 @@ using test::CaseOptions;
 using test::QkvTensors;
 using test::Random;
 
-// With queries of zero every visible key weighs the same: out is the mean of its values, and log_sum_exp the
-// logarithm of their number.
+// With queries of zero, every visible key has the same weight: out is the mean of its values, and log_sum_exp
+// the logarithm of their number.
 TEST(PatternAttentionReference, SeesWhatThePatternShows) {
   Random rng(1);
   for (int round = 0; round < 30; ++round) {
@@ -57,7 +57,7 @@ class Loss {
     moved_ = {operand, r, h, d, step};
     double loss = 0;
     for (const PatternSequence& s : c_.sequences()) {
-      if (r < s.first_row || r >= s.first_row + s.n_rows) continue;  // others do not change
+      if (r < s.first_row || r >= s.first_row + s.n_rows) continue;  // the others do not change
       for (int64_t head = 0; head < c_.options().shape.n_heads; ++head) loss += of_head(s, head);
     }
     return loss;
@@ -103,7 +103,7 @@ class Loss {
   } moved_{};
 };
 
-// Every element of one gradient against the central difference; relative to the largest of the tensor.
+// Compares every element of one gradient with the central difference; relative to the largest of the tensor.
 double worst_error(const AttentionCase& c, Loss& loss, const test::Tensor& operand,
                    const test::Tensor& gradient) {
   constexpr double kStep = 1e-4;  // the error of the difference is about its square
@@ -124,8 +124,8 @@ double worst_error(const AttentionCase& c, Loss& loss, const test::Tensor& opera
   return worst / largest;
 }
 
-// The public reference, strides and groups included. What it returns are floats: 6e-8 of its rounding is
-// here.
+// Tests the public reference, including strides and groups. It returns floats, so there is a rounding error
+// of 6e-8.
 TEST(PatternAttentionReference, GradientsAreCentralDifferencesOfTheForwardPass) {
   constexpr AttentionShape kShapes[] = {{1, 1, 3}, {2, 1, 4}, {3, 1, 2}, {4, 2, 3}, {2, 2, 5}};
   double worst = 0;

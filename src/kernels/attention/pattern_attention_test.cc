@@ -21,7 +21,7 @@ using test::CaseOptions;
 using test::QkvTensors;
 using test::Random;
 
-// It looks for races, at a twentieth of the speed: a tenth of the cases will do.
+// This sanitizer looks for races, at a twentieth of the speed: a tenth of the cases is enough.
 #ifdef __SANITIZE_THREAD__
 constexpr bool kThreadSanitizer = true;
 #else
@@ -40,12 +40,12 @@ Context context(int n_threads, AttentionImpl impl = AttentionImpl::kSimd) {
   return {threads->pool, threads->arena, impl};
 }
 
-// Scores of q and keys in [-key_size, key_size] reach about key_size. Beyond 10 their own rounding, relative
-// to their size, is what limits every result.
+// Scores of q and keys in [-key_size, key_size] reach about key_size. Beyond 10, the rounding of the scores,
+// which is relative to their size, limits every result.
 double slack(const CaseOptions& o) { return std::max(1.0, static_cast<double>(o.key_size) / 10); }
 
-// The largest errors of a run as the tolerances measure them: forward absolute, gradients relative to the
-// largest gradient of their tensor, each divided by the case's slack.
+// The largest errors of a run in units of the tolerances: forward absolute, gradients relative to the largest
+// gradient of their tensor, each divided by the case's slack.
 struct Worst {
   double out = 0, log_sum_exp = 0, d_q = 0, d_k = 0, d_v = 0;
   int64_t patterns = 0;
@@ -68,7 +68,7 @@ void expect_forward(const AttentionCase& c, const AttentionCase::Forward& f,
   const test::Difference out = test::difference(f.out, expected.out, c.rows());
   const test::Difference sums = test::difference(f.log_sum_exp, expected.log_sum_exp, c.rows());
   expect_small(out.worst / unit, 1e-5, "out", &worst->out);
-  // The logarithms may be large (ALiBi keeps them small): a float's rounding comes on top.
+  // The logarithms may be large (ALiBi keeps them small): a float's rounding is added.
   expect_small(sums.worst / unit / std::max(1.0, sums.largest / 10), 1e-5, "log_sum_exp",
                &worst->log_sum_exp);
   EXPECT_EQ(f.out.storage->damaged(), 0);
@@ -76,7 +76,7 @@ void expect_forward(const AttentionCase& c, const AttentionCase::Forward& f,
 }
 
 // Relative to the largest gradient of the tensor, or to 1/100 of what it could be at most: where the softmax
-// is one-hot, gradients are differences of equal numbers, and nothing but rounding is left of them.
+// is one-hot, gradients are differences of equal numbers, and only rounding is left of them.
 void expect_gradients(const AttentionCase& c, const QkvTensors& g, const QkvTensors& expected, Worst* worst) {
   const double unit = slack(c.options());
   const auto check = [&](const test::Tensor& a, const test::Tensor& b, double at_most, const char* name,
@@ -90,7 +90,7 @@ void expect_gradients(const AttentionCase& c, const QkvTensors& g, const QkvTens
   EXPECT_EQ(g.damaged(), 0);
 }
 
-// Bits that must not depend on threads or chance, on the instruction set in force.
+// Checks bits that must not depend on threads or chance, on the current instruction set.
 void expect_same_bits(const AttentionCase& c, const AttentionCase::Forward& f) {
   for (const int threads : {1, 3}) {
     const AttentionCase::Forward again = c.forward(context(threads), pattern_attention);
@@ -109,7 +109,7 @@ void expect_same_bits(const AttentionCase& c, const AttentionCase::Forward& f) {
   }
 }
 
-// The fast kernels against the definition, on every instruction set.
+// Compares the fast kernels with the definition, on every instruction set.
 void check(const AttentionCase& c, bool thorough, Worst* worst) {
   SCOPED_TRACE(c.describe());
   const AttentionCase::Forward expected = c.forward(context(3), pattern_attention_reference);
@@ -182,7 +182,7 @@ TEST(PatternAttention, RandomShapes) {
     CaseOptions o{.shape = {n_kv * group, n_kv, kDims[test::draw(rng, 0, std::size(kDims) - 1)]},
                   .alibi = test::chance(rng, 30),
                   .seed = std::to_string(seed)};
-    // About the same work for all shapes: the wide ones get short sequences.
+    // About the same work for all shapes: wide ones get short sequences.
     const int64_t longest = std::clamp<int64_t>(4000 / (o.shape.n_heads * 4 + o.shape.head_dim), 40, 300);
     add_random_sequences(&o, rng, test::draw(rng, 1, 3), 1, longest);
     check(AttentionCase(o, rng), true, &worst);
@@ -203,7 +203,7 @@ TEST(PatternAttention, LargestHeadsAndGroups) {
   worst.record();
 }
 
-// Beyond all tiles of keys, of the window as of what is kept.
+// Longer than all tiles of keys, both in the window and among kept keys.
 TEST(PatternAttention, LongSequences) {
   Worst worst;
   for_each_seed(3'000'000, 5, [&](uint32_t seed) {
@@ -251,7 +251,7 @@ TEST(PatternAttention, DegeneratePatterns) {
   worst.record();
 }
 
-// There are not many patterns of up to four tokens: all of them.
+// There are few patterns of up to four tokens: all of them are tested.
 TEST(PatternAttention, EveryPatternOfUpToFourTokens) {
   Worst worst;
   for (int64_t n = 1; n <= 4; ++n) {
@@ -281,7 +281,8 @@ TEST(PatternAttention, EveryPatternOfUpToFourTokens) {
   worst.record();
 }
 
-// Scores up to about +-10, 100 and 1000; the softmax is one-hot then, and exponentials overflow if let.
+// Scores up to about +-10, 100 and 1000: then the softmax is one-hot, and exponentials overflow if nothing
+// prevents it.
 TEST(PatternAttention, LargeScores) {
   Worst worst;
   for_each_seed(4'000'000, 60, [&](uint32_t seed) {
@@ -368,7 +369,7 @@ std::vector<std::vector<float>> run_batch(const AttentionShape& s, bool by_head,
   return results;
 }
 
-// What lies where changes no bit, also where several query heads share a kv head.
+// The layout changes no bit, also where several query heads share a kv head.
 TEST(PatternAttention, BatchesHeadByHeadHaveTheBitsOfRows) {
   for (const AttentionShape& s : {AttentionShape{3, 3, 64}, {4, 2, 20}, {6, 1, 16}, {8, 2, 7}}) {
     for (const bool alibi : {false, true}) {

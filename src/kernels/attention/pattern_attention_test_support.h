@@ -1,5 +1,5 @@
-// Random cases of attention by a pattern for the tests: patterns of all kinds, operands laid out in all ways
-// that the interface admits, between words that must neither matter nor change.
+// Random cases of attention by a pattern for the tests: patterns of all kinds, and operands in all layouts
+// that the interface allows, surrounded by words that must neither be used nor change.
 #pragma once
 
 #include <algorithm>
@@ -41,7 +41,7 @@ inline std::vector<int64_t> every_kth(int64_t n, int64_t k, int64_t first) {
   return out;
 }
 
-// Separators of a text of n_tokens; some lists go on beyond it.
+// Separators of a text of n_tokens; some lists continue beyond its end.
 inline std::vector<int64_t> random_extra(Random& rng, int64_t n_tokens) {
   const int64_t n = n_tokens + (chance(rng, 20) ? 9 : 0);
   switch (draw(rng, 0, 5)) {
@@ -95,7 +95,7 @@ inline std::string describe(const std::vector<int64_t>& list) {
 
 // ---- Where things lie ----
 
-// Floats of which some belong to tensors, and `filler` everywhere else.
+// Floats of which some belong to tensors; all others are `filler`.
 struct Storage {
   explicit Storage(float f) : filler(f) {}
   float filler;
@@ -133,7 +133,7 @@ struct Tensor {
   Places places;
   Heads heads() const { return {storage->values.data(), places.row_stride, places.heads}; }
   const float* row(int64_t r, int64_t h) const { return storage->values.data() + places.at(r, h); }
-  // Sets the rows of the list as the tensor's own: random values in [-size, size], or the filler.
+  // Marks the rows of the list as the tensor's own: random values in [-size, size], or the filler.
   void own(const std::vector<int64_t>& rows, Random* rng = nullptr, float size = 1.0F) {
     const Places& p = places;
     std::uniform_real_distribution<float> value(-size, size);
@@ -171,12 +171,12 @@ inline Tensor make_tensor(const std::shared_ptr<Storage>& storage, const Places&
                           int64_t slack) {
   const HeadLayout& heads = places.heads;
   const int64_t last = n_rows > 0 ? places.at(n_rows - 1, heads.n - 1) + heads.dim : 0;
-  // The largest place need not be that of the last row and head, but it is in every layout here.
+  // In general, the largest place need not be that of the last row and head, but it is in every layout here.
   storage->grow(last + slack);
   return {storage, places};
 }
 
-// One of the layouts that q, k and v are found in. `guard`: what fills the gaps; slack: words after the end.
+// A random one of the layouts in which q, k and v occur. `guard` fills the gaps; slack: words after the end.
 inline QkvTensors random_layout(Random& rng, const AttentionShape& s, int64_t n_rows, float filler,
                                 int64_t slack) {
   const int64_t d = s.head_dim, n_kv = s.n_kv_heads, group = s.n_heads / n_kv;
@@ -213,7 +213,7 @@ inline QkvTensors random_layout(Random& rng, const AttentionShape& s, int64_t n_
               make_tensor(std::make_shared<Storage>(filler), k, n_rows, slack),
               make_tensor(std::make_shared<Storage>(filler), v, n_rows, slack)};
     }
-    case 3: {  // head by head, each [rows][head_dim], as PyTorch has them; groups are nothing to the layout
+    case 3: {  // head by head, each [rows][head_dim], as in PyTorch; groups do not matter for the layout
       q.heads.group = draw(rng, 1, s.n_heads);
       q.row_stride = d + pad;
       q.heads.stride = n_rows * q.row_stride + gap;
@@ -240,7 +240,7 @@ inline QkvTensors random_layout(Random& rng, const AttentionShape& s, int64_t n_
           make_tensor(first, v, n_rows, slack)};
 }
 
-// What has the heads of `out`: side by side in rows, or one after the other.
+// A tensor with the heads of `out`: next to each other in rows, or one after the other.
 inline Tensor random_rows(Random& rng, int64_t n_heads, int64_t head_dim, int64_t n_rows, float filler,
                           int64_t slack) {
   const int64_t gap = chance(rng, 50) ? 0 : draw(rng, 1, 19);
@@ -259,14 +259,14 @@ inline constexpr float kGuard = -12345.5F;
 struct CaseOptions {
   AttentionShape shape{1, 1, 8};
   bool alibi = false;
-  float key_size = 1.0F;  // keys in [-key_size, key_size]: scores reach about as far
-  // Sequences lie in this order with up to 3 rows of nobody before each.
+  float key_size = 1.0F;  // keys are in [-key_size, key_size], so scores reach about as far
+  // Sequences lie in this order, with up to 3 unused rows before each.
   std::vector<Pattern> patterns{};
   std::vector<int64_t> lengths{};
   std::string seed{};  // for messages
 };
 
-// A call of forward and backward: operands with NaN in all gaps, and fresh outputs as often as wanted.
+// A call of forward and backward: operands with NaN in all gaps, and fresh outputs for each call.
 class AttentionCase {
  public:
   struct Forward {
@@ -302,7 +302,7 @@ class AttentionCase {
   float slope(int64_t head) const { return options_.alibi ? slopes_[static_cast<size_t>(head)] : 0.0F; }
   float scale() const { return 1.0F / std::sqrt(static_cast<float>(options_.shape.head_dim)); }
 
-  // `fn`: pattern_attention or its reference. The same layout of the outputs every time.
+  // `fn`: pattern_attention or its reference. The outputs have the same layout every time.
   template <typename Fn>
   Forward forward(const Context& ctx, const Fn& fn, bool statistics = true) const {
     Random rng(layout_seed_);
@@ -363,7 +363,7 @@ class AttentionCase {
   uint32_t layout_seed_;
   int64_t n_rows_ = 0;
   std::vector<PatternSequence> sequences_;
-  std::vector<int64_t> rows_;  // that belong to a sequence
+  std::vector<int64_t> rows_;  // rows that belong to a sequence
   QkvTensors qkv_;
   Tensor d_out_;
   std::vector<float> slopes_;
@@ -371,8 +371,7 @@ class AttentionCase {
 
 // ---- Comparison ----
 
-// The largest difference over the rows of the case, infinite where there is a NaN; and the largest value of
-// `b`.
+// The largest difference over the rows of the case, infinite if there is a NaN; and the largest value of `b`.
 struct Difference {
   double worst = 0, largest = 0;
 };

@@ -15,7 +15,7 @@
 namespace sepllm {
 namespace {
 
-// Where the documents of a sequence begin: 0 first, then ascending, all below n_rows.
+// Where the documents of a sequence begin: first 0, then ascending, all below n_rows.
 std::vector<int64_t> document_starts(const PatternSequence& s) {
   std::vector<int64_t> starts{0};
   for (const int64_t start : s.pattern->document_starts) {
@@ -28,7 +28,7 @@ std::vector<int64_t> document_starts(const PatternSequence& s) {
 std::vector<int64_t> kept_positions(const Pattern& p, int64_t begin, int64_t end) {
   std::vector<int64_t> kept;
   if (p.window >= end - begin) return kept;
-  const int64_t limit = end - p.window;  // later ones never leave the window
+  const int64_t limit = end - p.window;  // later positions never leave the window
   const int64_t initial = std::min(begin + std::min(p.n_initial, end - begin), limit);
   for (int64_t j = begin; j < initial; ++j) kept.push_back(j);
   const auto first = std::lower_bound(p.extra.begin(), p.extra.end(), std::max(begin, initial));
@@ -38,11 +38,11 @@ std::vector<int64_t> kept_positions(const Pattern& p, int64_t begin, int64_t end
   return kept;
 }
 
-// What the plan of a document still has to do.
+// What is still to be done for a document of the plan.
 struct Document {
   const PatternSequence* sequence;
-  int64_t begin;                  // position of its first token
-  std::span<const int64_t> kept;  // positions of the gathered rows
+  int64_t begin;                  // the position of its first token
+  std::span<const int64_t> kept;  // the positions of the gathered rows
 };
 
 KeySpan band_of(const PatternAttentionArgs& a, const PatternSequence& s, int64_t begin, int64_t n) {
@@ -58,8 +58,8 @@ KeySpan band_of(const PatternAttentionArgs& a, const PatternSequence& s, int64_t
   return band;
 }
 
-// The compact span; its rows are copied by gather(), and their gradients are summed after those of the
-// document's n_rows own rows.
+// Creates the compact span; its rows are copied by gather(), and their gradients are summed after those of
+// the document's n_rows own rows.
 KeySpan compact_of(const Context& ctx, const PatternAttentionArgs& a, const Pattern& pattern,
                    std::span<const int64_t> kept, int64_t n_rows) {
   const int64_t stride = attention_tile_stride(a.k.layout.dim), n = std::ssize(kept);
@@ -107,11 +107,11 @@ AttentionSequence make_sequence(const Context& ctx, const PatternAttentionArgs& 
   return out;
 }
 
-// Rows of kv head g.
+// Copies the rows of kv head g.
 void gather(const PatternAttentionArgs& a, const Document& d, const KeySpan& compact, int64_t g) {
   const PatternSequence& s = *d.sequence;
   const int64_t n = std::ssize(d.kept), bytes = a.k.layout.dim * static_cast<int64_t>(sizeof(float));
-  // The plan made them: they are its own memory.
+  // The plan allocated this memory itself, so it may write there.
   auto* k = const_cast<float*>(static_cast<const float*>(compact.k)) + g * compact.head_stride;
   auto* v = const_cast<float*>(static_cast<const float*>(compact.v)) + g * compact.head_stride;
   const auto at = [&](const Heads& x, int64_t r) { return x.at(s.batch, s.first_row + d.kept[r], g); };

@@ -15,7 +15,7 @@ namespace HWY_NAMESPACE {
 namespace {
 
 HWY_INLINE VF constant(float v) { return hn::Set(DF(), v); }
-// Beyond +-87 the results are 0 or 1 to the last bit anyway, and no infinity arises.
+// Beyond +-87 the results are 0 or 1 to the last bit, and no infinity occurs.
 HWY_INLINE VF exp_of(VF x) { return hn::Exp(DF(), hn::Min(hn::Max(x, constant(-87.0F)), constant(87.0F))); }
 HWY_INLINE VF sigmoid(VF x) { return hn::Div(constant(1.0F), hn::Add(constant(1.0F), exp_of(hn::Neg(x)))); }
 

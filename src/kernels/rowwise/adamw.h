@@ -15,11 +15,11 @@ struct AdamwStep {
   float eps = 1e-8F;
   float weight_decay = 0;
   float gradient_scale = 1;  // multiplies the gradient first (clipping)
-  int64_t step = 1;          // from 1 on: for the correction of the moments' bias
+  int64_t step = 1;          // counts from 1, for the bias correction of the moments
 };
 
-// In one pass over memory: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p = p (1 - lr wd) - lr (m / (1 -
-// b1^t)) / (sqrt(v / (1 - b2^t)) + eps). All arrays: [n].
+// Computes in one pass over memory: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p = p (1 - lr wd) - lr (m
+// / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps). All arrays: [n].
 void adamw(const Context& ctx, const AdamwStep& step, int64_t n, const float* gradient, float* parameter,
            float* m, float* v);
 
@@ -27,7 +27,7 @@ void adamw(const Context& ctx, const AdamwStep& step, int64_t n, const float* gr
 void adamw_reference(const AdamwStep& step, int64_t n, const float* gradient, float* parameter, float* m,
                      float* v);
 
-// The sum of squares, in double between fixed pieces: the same for any number of threads.
+// The sum of squares, added up in double between pieces of fixed size: the same for any number of threads.
 double sum_of_squares(const Context& ctx, const float* x, int64_t n);
 
 }  // namespace sepllm

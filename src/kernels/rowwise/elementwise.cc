@@ -10,12 +10,12 @@
 namespace sepllm {
 namespace {
 
-// Rows are cut into pieces of this many elements, so that one long row feeds all threads too.
+// Rows are cut into pieces of this many elements, so that even one long row keeps all threads busy.
 constexpr int64_t kPiece = 4096;
-// exp and its like cost as much as this many multiply-adds.
+// exp and similar functions cost as much as this many multiply-adds.
 constexpr int64_t kExpWork = 16;
 
-// fn(row, first column, number of columns) for all pieces of a matrix of this shape.
+// Calls fn(row, first column, number of columns) for all pieces of a matrix of this shape.
 template <typename Fn>
 void for_pieces(const Context& ctx, int64_t n_rows, int64_t n_cols, int64_t work, const Fn& fn) {
   const int64_t per_row = (n_cols + kPiece - 1) / kPiece;

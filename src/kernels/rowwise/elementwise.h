@@ -19,8 +19,8 @@ void activate_gated(const Context& ctx, Activation f, const Matrix& x, const Mat
 // x += y
 void add(const Context& ctx, const Matrix& x, const Matrix& y);
 
-// y[r] = table row ids[r], as f32; added to y if `accumulate`. Every id in [0, table.n_out) (a check). int64
-// ids: also positions.
+// y[r] = table row ids[r] as f32; added to y if `accumulate`. Every id must be in [0, table.n_out) (checked).
+// ids are int64 because they may be positions.
 void embed(const Context& ctx, const Weight& table, std::span<const int64_t> ids, const Matrix& y,
            bool accumulate = false);
 

@@ -9,13 +9,13 @@
 
 namespace sepllm {
 
-// x[i] = f(x[i]) * up[i]; up may be null (1).
+// x[i] = f(x[i]) * up[i]; if up is null, 1.
 void activate_row(Activation f, float* x, const float* up, int64_t n);
 
-// The sum of exp(x) over parts of a row that come one after the other.
+// The sum of exp(x) over parts of a row that are added one after the other.
 struct LogSum {
   float top = -std::numeric_limits<float>::max();  // the maximum so far
-  double total = 0.0;                              // of exp(x - top)
+  double total = 0.0;                              // the sum of exp(x - top)
   double value() const { return std::log(total) + top; }
 };
 void add_to_log_sum(const float* x, int64_t n, LogSum* sum);

@@ -79,7 +79,8 @@ void ActivateRow(Activation f, float* x, const float* up, int64_t n) {
   }
 }
 
-// In blocks that stay in cache between their maximum and their sum, short enough for sums in float.
+// Works in blocks that stay in cache between their maximum and their sum, and that are short enough for sums
+// in float.
 void AddToLogSum(const float* x, int64_t n, LogSum* sum) {
   constexpr int64_t kBlock = 32 * kLanes;
   const VF log2_e = hn::Set(DF(), std::numbers::log2e_v<float>);

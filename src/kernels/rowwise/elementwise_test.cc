@@ -113,7 +113,7 @@ TEST(Elementwise, EmbedChecksItsIds) {
   EXPECT_EQ(y.at(0, 0), Rows::kGuard);
 }
 
-// What rounding has to get right: halves, overflow, subnormals, infinities, NaN.
+// Values that are hard to round: halves, overflow, subnormals, infinities, NaN.
 std::vector<float> hard_values() {
   std::vector<float> v = {0.0F,      -0.0F, 65504.0F, 65519.0F, 65520.0F,   1e10F,    -1e10F,   INFINITY,
                           -INFINITY, NAN,   0x1p-24F, 0x1p-25F, 0x1.8p-25F, 0x1p-26F, 0x1p-14F, 3.4e38F};
@@ -128,7 +128,7 @@ std::vector<float> hard_values() {
 TEST(Elementwise, StoreRoundsToNearestEven) {
   const std::vector<float> values = hard_values();
   const auto n = static_cast<int64_t>(values.size());
-  // Two heads of half the values each, apart in the source and in the store.
+  // Two heads of half the values each, with gaps in the source and in the store.
   const HeadLayout heads = HeadLayout::even(2, n / 2, n / 2 + 2, 3);
   Rows x(1, n + 10, 0, 1);
   for (int64_t g = 0; g < 2; ++g) {
@@ -203,7 +203,7 @@ TEST(Elementwise, NllOfRows) {
     constexpr int64_t kRows = 5;
     Rows logits(kRows, vocab, 3, 1);
     logits.fill(1, -15, 15);
-    for (int64_t i = 0; i < vocab; ++i) logits.at(2, i) += 1e4F;  // the maximum must be taken out
+    for (int64_t i = 0; i < vocab; ++i) logits.at(2, i) += 1e4F;  // the maximum must be subtracted
     std::vector<int32_t> targets;
     for (int64_t r = 0; r < kRows; ++r) targets.push_back(static_cast<int32_t>((r * 7919) % vocab));
     test::for_each_target([&] {

@@ -1,4 +1,4 @@
-// Variants of row-wise functions that a model's config names and the kernels compute.
+// Variants of row-wise functions, which a model's config names and the kernels compute.
 #pragma once
 
 namespace sepllm {

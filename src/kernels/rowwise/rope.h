@@ -12,7 +12,7 @@
 namespace sepllm {
 
 // cos and sin of position * inv_freq, times `factor`: [n, inv_freq.size()] each. Angles are computed and
-// reduced in double: float fails at millions of tokens.
+// reduced in double, because float is too coarse at millions of tokens.
 void rope_tables(const Context& ctx, std::span<const double> inv_freq, std::span<const int64_t> positions,
                  float* cos, float* sin, double factor = 1.0);
 
@@ -25,20 +25,20 @@ struct RopeTables {
 };
 
 // Rotates the first 2 * n_freq dims of each head of rows [0, n_rows) of x (batch 0) by that row's angles, and
-// copies the others. y: as many heads, or x itself (in place); nothing but its heads is written.
+// copies the others. y has as many heads, or is x itself (in place); only its heads are written.
 void rope_rotate(const Context& ctx, const Heads& x, const Heads& y, int64_t n_rows, RopePairing pairing,
                  const RopeTables& tables);
 
-// One key row in a cache, as stored: rotated in place by the first row of the tables. For the moves of a
+// Rotates one stored key row of a cache in place, by the first row of the tables. Used for the moves of a
 // compression; called from many threads.
 void rope_rotate_stored(DType type, void* row, RopePairing pairing, const RopeTables& tables);
 
-// The same for a row of `head_dim` int8 and its scale, which is read, rotated and quantised again, once more
-// rounded. `scratch`: head_dim floats of the caller's.
+// The same for a row of `head_dim` int8 and its scale: it is read, rotated and quantised again, so it is
+// rounded once more. `scratch`: head_dim floats of the caller.
 void rope_rotate_quantized(int8_t* row, float* scale, int64_t head_dim, RopePairing pairing,
                            const RopeTables& tables, float* scratch);
 
-// In place, by the definition.
+// The same in place, computed directly from the definition.
 void rope_rotate_reference(const Heads& x, RopePairing pairing, std::span<const double> inv_freq,
                            std::span<const int64_t> positions);
 

@@ -17,7 +17,7 @@
 namespace sepllm {
 namespace {
 
-// One pair, for what is left over from whole vectors.
+// One pair, for those that do not fill a vector.
 template <typename T>
 void rotate_pair(DType type, const T* x, T* y, int64_t first, int64_t second, float cos, float sin) {
   const float a = load_element(type, x, first);
@@ -151,7 +151,7 @@ void rope_rotate(const Context& ctx, const Heads& x, const Heads& y, int64_t n_r
 
 void rope_rotate_stored(DType type, void* row, RopePairing pairing, const RopeTables& tables) {
   SEPLLM_CHECK(type != DType::kI8 &&
-               !is_block_type(type));  // int8: the row's scale changes, see rope_rotate_quantized
+               !is_block_type(type));  // for int8 the row's scale changes; see rope_rotate_quantized
   HWY_DYNAMIC_DISPATCH(RotateStored)(type, row, pairing, tables);
 }
 

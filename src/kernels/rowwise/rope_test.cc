@@ -63,7 +63,7 @@ TEST(Rope, RotatesHeadsAndNothingElse) {
     for (const RopePairing pairing : {RopePairing::kHalf, RopePairing::kInterleaved}) {
       for (const int64_t n_rows : {1, 90}) {
         SCOPED_TRACE(testing::Message() << n_freq << " " << static_cast<int>(pairing) << " rows " << n_rows);
-        // A fused row: groups of 2 heads with something between the groups, and 3 dims that do not rotate.
+        // A fused row: groups of 2 heads, other data between the groups, and 3 dims that are not rotated.
         const int64_t dim = 2 * n_freq + 3;
         const HeadLayout heads{
             .n = 6, .dim = dim, .group = 2, .stride = dim, .group_stride = 2 * dim + 5, .offset = 4};
@@ -83,7 +83,7 @@ TEST(Rope, RotatesHeadsAndNothingElse) {
                       tables.tables());
           EXPECT_LE(test::max_difference(in_place.matrix(), expected.matrix()), 3e-7);
           EXPECT_EQ(in_place.damaged(), 0);
-          // Elsewhere: the heads' columns alone are written, all of them.
+          // Not in place: only the heads' columns are written, and all of them.
           rope_rotate(t.context, heads_of(x, heads), heads_of(other, heads), n_rows, pairing,
                       tables.tables());
           for (int64_t c = 0; c < n_cols; ++c) {
@@ -128,7 +128,7 @@ TEST(Rope, StoredRows) {
   }
 }
 
-// int8: what the dequantised row becomes, to half a step of its new scale.
+// int8: compares the dequantised row, to half a step of its new scale.
 TEST(Rope, QuantizedRows) {
   for (const int64_t n_freq : {1, 5, 16, 33}) {
     for (const RopePairing pairing : {RopePairing::kHalf, RopePairing::kInterleaved}) {
@@ -165,7 +165,7 @@ TEST(Rope, QuantizedRows) {
   }
 }
 
-// Turning by a and then by b is turning by a + b: what a compression of the cache relies on.
+// Rotating by a and then by b equals rotating by a + b; compressions of the cache rely on it.
 TEST(Rope, RotationsAdd) {
   constexpr int64_t kFreq = 24;
   const auto inv_freq = frequencies(kFreq);

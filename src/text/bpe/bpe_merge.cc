@@ -16,13 +16,13 @@ Merge merge_of(const MergeTable& table, int32_t left, int32_t right) {
   return merge == nullptr ? kNoMerge : *merge;
 }
 
-// A place where two symbols may join, and what they were when it was found.
+// A place where two symbols may join, and what they were when the place was found.
 struct Candidate {
   int32_t at;  // index of the left symbol
   int32_t left, right;
 };
 
-// The candidates of one rank, leftmost first. They come nearly all in order, so that taking them out walks
+// The candidates of one rank, leftmost first. Nearly all of them arrive in order, so taking them out walks
 // along a list; one heap for all of a long word would miss the cache at every step.
 class Bucket {
  public:

@@ -77,7 +77,7 @@ TEST(BpeModel, BothMergingLoopsAndCutsGiveTheDefinitionsResult) {
       scratch.symbols = letters;
       merge_long(table, scratch);
       ASSERT_EQ(scratch.symbols, expected) << text;
-      for (int time = 0; time < 2; ++time) {  // the second one from the cache
+      for (int time = 0; time < 2; ++time) {  // the second time the result comes from the cache
         Ids out;
         model.encode_word(text, scratch, out);
         ASSERT_EQ(out, expected) << text;
@@ -101,7 +101,7 @@ TEST(BpeModel, AWordOfTenMegabytesIsNotQuadratic) {
   model.encode_word(std::string(10'000'000, 'a'), scratch, out);
   ASSERT_EQ(out.size(), 10'000'000u / 64);
   EXPECT_EQ(out, Ids(out.size(), 6));
-  EXPECT_LE(scratch.symbols.capacity(), size_t{1} << 20);  // large buffers are given back
+  EXPECT_LE(scratch.symbols.capacity(), size_t{1} << 20);  // large buffers are released
 }
 
 TEST(BpeModel, RefusesMergesThatDoNotFitTheVocabulary) {

@@ -1,4 +1,4 @@
-// BPE's merges: which two neighbouring tokens join into which one, and in what order.
+// BPE's merges: which two neighbouring tokens join, what they become, and in what order.
 #pragma once
 
 #include <cstddef>
@@ -8,15 +8,15 @@
 namespace sepllm {
 
 struct Merge {
-  int32_t rank = 0;    // lower ones first
-  int32_t result = 0;  // id
+  int32_t rank = 0;    // lower ranks are merged first
+  int32_t result = 0;  // the id of the joined token
 };
 
-// Open addressing over one flat array.
+// A hash table with open addressing in one flat array.
 class MergeTable {
  public:
   void reserve(size_t n);
-  // The last one wins where a pair is set twice (as in the `tokenizers` library). Ids >= 0.
+  // If a pair is set twice, the last merge counts (as in the `tokenizers` library). Ids >= 0.
   void set(int32_t left, int32_t right, Merge merge);
   const Merge* find(int32_t left, int32_t right) const {
     const uint64_t key = key_of(left, right);

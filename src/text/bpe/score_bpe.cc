@@ -28,7 +28,7 @@ struct Symbol {
   int64_t previous, next;  // -1: none
 };
 
-// A pair that may be merged, as it was when it was found.
+// A pair that may be merged, with the symbols that it had when it was found.
 struct Candidate {
   float score;
   int32_t merged, left_id, right_id;
@@ -42,7 +42,7 @@ bool worse(const Candidate& a, const Candidate& b) {
 
 }  // namespace
 
-// Working memory, kept from word to word.
+// Working memory that is kept from word to word.
 struct ScoreBpe::Scratch {
   std::vector<int32_t> ids;
   std::vector<Symbol> symbols;
@@ -82,7 +82,7 @@ int32_t ScoreBpe::find(std::string_view text) const {
   return it == by_text_.end() ? -1 : it->second;
 }
 
-// Whether no piece has a blank after anything but blanks: then no merge crosses the place before a word's
+// Whether no piece has a blank after anything but blanks. Then no merge crosses the place before a word's
 // blank, and a text can be merged word by word with the same result.
 bool ScoreBpe::no_merge_before_blank() const {
   return std::none_of(by_text_.begin(), by_text_.end(), [](const auto& entry) {
@@ -109,7 +109,7 @@ void ScoreBpe::insert_merge(const Merge& merge) {
     old.swap(merges_);
     for (const Merge& m : old) {
       if (m.pair == kEmpty) continue;
-      --n_merges_;  // counted again by the insertion
+      --n_merges_;  // the insertion counts it again
       insert_merge(m);
     }
   }
@@ -176,13 +176,13 @@ void ScoreBpe::merge(Scratch& scratch, std::vector<int32_t>& out) const {
     const Candidate best = scratch.heap.back();
     scratch.heap.pop_back();
     Symbol& left = symbols[static_cast<size_t>(best.left)];
-    // A candidate is stale once a neighbour took one of its halves: ids only change by growing.
+    // A candidate is stale after a neighbour has taken one of its halves: ids only change by growing.
     if (left.id != best.left_id || left.next < 0) continue;
     Symbol& right = symbols[static_cast<size_t>(left.next)];
     if (right.id != best.right_id) continue;
     left.id = best.merged;
     left.next = right.next;
-    right.id = -1;  // swallowed
+    right.id = -1;  // now part of the left symbol
     if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = best.left;
     push(scratch, left.previous);
     push(scratch, best.left);

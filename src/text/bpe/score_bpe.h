@@ -1,5 +1,5 @@
-// Byte-pair merging by score, as SentencePiece's BPE models and llama2.c do it: of all adjacent pairs whose
-// joined text is a piece, the one with the highest score is merged first, the leftmost of equals.
+// Byte-pair merging by score, as in SentencePiece's BPE models and llama2.c: of all adjacent pairs whose
+// joined text is a piece, the one with the highest score is merged first; of equal ones, the leftmost.
 #pragma once
 
 #include <array>
@@ -19,20 +19,21 @@ struct ScoredPiece {
 
 class ScoreBpe {
  public:
-  // Ids are the places in `pieces`. Error (kBadFile) naming `file` for a piece longer than kMaxPieceBytes or
-  // a score that is not finite. Of pieces with the same text the first counts.
+  // A piece's id is its index in `pieces`. Error (kBadFile) naming `file` for a piece longer than
+  // kMaxPieceBytes or a score that is not finite. Of pieces with the same text the first one counts.
   ScoreBpe(const std::vector<ScoredPiece>& pieces, const std::string& file);
 
   static constexpr size_t kMaxPieceBytes = 512;
 
-  // Id of a mergeable piece by its exact text; -1 if there is none.
+  // The id of a mergeable piece by its exact text; -1 if there is none.
   int32_t find(std::string_view text) const;
 
-  // No piece has a line break behind an ASCII letter, so no merge reaches over that place.
+  // No piece has a line break after an ASCII letter, so no merge crosses such a place.
   bool cuts_before_line_break() const;
 
-  // Appends the ids of `text` (valid UTF-8): its characters looked up, those that are no piece replaced by
-  // byte_ids of their bytes, then merged. O(n log n) in the longest word, O(n) in the number of words.
+  // Appends the ids of `text` (valid UTF-8): its characters are looked up, those that are not pieces are
+  // replaced by byte_ids of their bytes, then all are merged. O(n log n) in the longest word, O(n) in the
+  // number of words.
   void encode(std::string_view text, const std::array<int32_t, 256>& byte_ids,
               std::vector<int32_t>& out) const;
 
@@ -57,7 +58,7 @@ class ScoreBpe {
   void push(Scratch& scratch, int64_t left) const;
 
   std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> by_text_;
-  std::vector<Merge> merges_;  // open addressing, a power of two in size
+  std::vector<Merge> merges_;  // open addressing; the size is a power of two
   size_t n_merges_ = 0;
   bool word_by_word_ = false;
 };

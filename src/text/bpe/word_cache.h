@@ -1,4 +1,4 @@
-// A cache of short words and their tokens: natural text repeats few words very often.
+// A cache of short words and their tokens, because natural text repeats a few words very often.
 #pragma once
 
 #include <array>
@@ -30,14 +30,15 @@ class WordCache {
     return key;
   }
 
-  // The tokens of the word, or an empty span if it is not there.
+  // The tokens of the word, or an empty span if it is not in the cache.
   std::span<const int32_t> find(const Key& key) const {
     const Entry& entry = entries_[slot_of(key)];
     if (entry.size != key.size || entry.words != key.words) return {};
     return {entry.ids.data(), entry.n_ids};
   }
 
-  // Keeps the tokens of a word, in place of another with the same slot. Too many are not kept.
+  // Stores the tokens of a word; they replace another word's in the same slot. A word with too many tokens is
+  // not stored.
   void put(const Key& key, std::span<const int32_t> ids) {
     if (ids.size() > kMaxIds) return;
     Entry& entry = entries_[slot_of(key)];
@@ -48,7 +49,7 @@ class WordCache {
   }
 
  private:
-  static constexpr int kBits = 15;  // 2 MiB: about a core's second-level cache
+  static constexpr int kBits = 15;  // 2 MiB: about the size of a core's second-level cache
   struct alignas(64) Entry {
     std::array<uint64_t, 3> words;
     std::array<int32_t, kMaxIds> ids;

@@ -1,4 +1,4 @@
-// What becomes of lines without a valid text, in every way to treat them.
+// What happens to lines without a valid text, for every way to treat them.
 #include <gtest/gtest.h>
 
 #include "base/file.h"
@@ -33,7 +33,7 @@ std::string from_hex(const std::string& hex) {
   return out;
 }
 
-// tests/golden/make_json_golden.py: each line for itself, and all of them in one block.
+// tests/golden/make_json_golden.py: each line separately, and all of them in one block.
 TEST(BadLines, OfJsonAreMendedAsPythonAndTiktokenDo) {
   const std::string golden = std::string(SEPLLM_SOURCE_DIR) + "/tests/golden/json/python.json";
   const Json all = parse_json(read_file(golden), golden).at("lines");
@@ -78,14 +78,14 @@ TEST(BadLines, OfTextAreLeftOutOrMended) {
   const Outcome skipped = outcome(block, {.on_bad_line = OnBadLine::kSkip});
   EXPECT_EQ(skipped.texts, Texts{"one\nthree\n\nfour\n\n"});
   EXPECT_EQ(skipped.notes.skipped, 3);
-  // Documents are told by the file's bytes: a line that is left out joins no two of them.
+  // The file's bytes tell documents apart: leaving out a line does not join two of them.
   EXPECT_EQ(outcome(block, {.split_on = "\n\n", .on_bad_line = OnBadLine::kSkip}).texts,
             (Texts{"one\nthree", "four\n", ""}));
   EXPECT_EQ(outcome(block, {.split_on = "\n\n", .on_bad_line = OnBadLine::kReplace}).texts,
             (Texts{"one\nt\ufffdwo\r\nthree", "four\n\ufffd", "fi\ufffdve"}));
 }
 
-// Through the reader: long texts, cut and not, with bad bytes all over.
+// Long texts through the reader, cut and uncut, with bad bytes everywhere.
 TEST(BadLines, CutsOfALongTextMakeNoDifference) {
   const test::TemporaryFolder folder;
   std::string text, mended, rest;

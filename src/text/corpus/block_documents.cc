@@ -1,4 +1,4 @@
-// The documents of a block: of JSON lines, or of a text.
+// Splits a block, of JSON lines or of a text, into its documents.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,8 +15,8 @@ using Visit = FunctionRef<void(const DocumentPart&)>;
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
-// A text with each surrogate (three bytes that JsonRules::keep_surrogates has left) as one U+FFFD, as the
-// tiktoken library does.
+// A text in which each surrogate (three bytes that JsonRules::keep_surrogates has left) becomes one U+FFFD,
+// as in the tiktoken library.
 std::string without_surrogates(std::string_view text) {
   std::string out;
   for (size_t at = 0; at < text.size();) {
@@ -32,7 +32,7 @@ std::string without_surrogates(std::string_view text) {
   return out;
 }
 
-// The first that there was, of several.
+// Keeps only the first of several.
 void keep_first(std::string* first, const std::string& what) {
   if (first->empty()) *first = what;
 }
@@ -115,11 +115,11 @@ class LineReader {
   const TextBlock& block_;
   const DocumentOptions& options_;
   Visit visit_;
-  std::string place_;  // of the line
+  std::string place_;  // the line's place
   LineNotes notes_;
 };
 
-// The lines of a text that are valid, with their line breaks; of the others how many there are.
+// The valid lines of a text, with their line breaks; counts the others in `n_invalid`.
 std::string valid_lines(std::string_view text, int64_t* n_invalid) {
   std::string out;
   while (!text.empty()) {
@@ -157,7 +157,7 @@ class TextReader {
       give(left.substr(0, end), begins, true);
       left.remove_prefix(end + mark.size());
     }
-    // Behind the last separator of a block that ends with it there is no document.
+    // After the last separator of a block that ends with it, there is no document.
     if (!left.empty() || !begins) give(left, begins, block_.ends);
     return notes_;
   }
@@ -178,7 +178,7 @@ class TextReader {
   const TextBlock& block_;
   const DocumentOptions& options_;
   Visit visit_;
-  std::string place_;  // of the first invalid byte; empty: all is valid
+  std::string place_;  // of the first invalid byte; empty if all is valid
   LineNotes notes_;
 };
 

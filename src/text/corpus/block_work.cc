@@ -7,12 +7,12 @@
 namespace sepllm {
 namespace {
 
-// Enough that threads seldom wait for the slowest of them.
+// Enough that threads seldom wait for the slowest one.
 constexpr int kBlocksPerThread = 8;
 
 struct Batch {
   std::vector<TextBlock> blocks;
-  std::exception_ptr error;  // behind them
+  std::exception_ptr error;  // of a later block
 
   void read(DocumentReader& reader, int n) {
     blocks.clear();

@@ -71,7 +71,7 @@ TEST(BpeTrainer, FindsTheTokenizersLibrarysMerges) {
     const TrainedBpe bpe = train(words, options);
     EXPECT_EQ(bpe.pieces, c["pieces"].get<std::vector<std::string>>());
     EXPECT_EQ(merges_of(bpe), c["merges"].get<std::vector<std::string>>());
-    // The file that is written gives that library's ids.
+    // The written file gives the same ids as that library.
     const auto tokenizer = parse_tokenizer_json(tokenizer_json_of(bpe), "trained");
     EXPECT_EQ(tokenizer->vocab_size(), static_cast<int64_t>(bpe.pieces.size()));
     for (size_t d = 0; d < documents.size(); ++d) {
@@ -82,7 +82,7 @@ TEST(BpeTrainer, FindsTheTokenizersLibrarysMerges) {
   }
 }
 
-// The definition, counted anew for every merge.
+// The definition: all pairs are counted again for every merge.
 std::vector<std::string> plain_merges(const std::vector<CountedWord>& words, const TrainedBpe& base, int n) {
   std::vector<std::string> pieces = base.pieces;
   std::map<std::string, int32_t> ids;
@@ -106,7 +106,7 @@ std::vector<std::string> plain_merges(const std::vector<CountedWord>& words, con
     const auto [left, right] = best->first;
     merges.push_back(pieces[static_cast<size_t>(left)] + " " + pieces[static_cast<size_t>(right)]);
     const std::string joined = pieces[static_cast<size_t>(left)] + pieces[static_cast<size_t>(right)];
-    if (ids.contains(joined)) break;  // the text of one token in two ways: not part of this test
+    if (ids.contains(joined)) break;  // two ways to make the text of one token: not part of this test
     ids[joined] = static_cast<int32_t>(pieces.size());
     pieces.push_back(joined);
     for (auto& text : texts) {

@@ -20,7 +20,7 @@ int64_t line_breaks(std::string_view text) { return std::count(text.begin(), tex
 
 const char* unit_of(InputForm form) { return form == InputForm::kJsonArray ? "element" : "line"; }
 
-// The beginning of a file's content, long enough to tell its kind; more than that is no harm.
+// The beginning of a file's content, long enough to tell its kind; it may be longer.
 std::string start_of(PackedFileReader* reader, size_t block) {
   std::string start;
   while (start.size() < kFileKindBytes && reader->append(&start, block) > 0) {
@@ -32,11 +32,11 @@ std::string start_of(PackedFileReader* reader, size_t block) {
 
 DocumentReader::DocumentReader(std::vector<std::string> files, DocumentOptions options)
     : files_(std::move(files)), options_(std::move(options)), forms_(files_.size()) {
-  // A line that is left out may be the one before a cut, or behind it.
+  // A line that is left out may be the one before or after a cut.
   if (options_.on_bad_line == OnBadLine::kSkip) options_.may_cut = false;
 }
 
-// Found out once: it may come with a warning.
+// The form is determined only once, because that may log a warning.
 InputForm DocumentReader::form_of(size_t file, std::string_view start) {
   if (!forms_[file]) forms_[file] = input_form(files_[file], start, options_.format);
   return *forms_[file];
@@ -67,7 +67,7 @@ void DocumentReader::open_next() {
   begins_ = true;
 }
 
-// More content at the end of held_; false at the end of the file.
+// Appends more content to held_; false at the end of the file.
 bool DocumentReader::read_more() {
   if (!array_) return reader_->append(&held_, kBlock) > 0;
   raw_.clear();
@@ -100,7 +100,7 @@ bool DocumentReader::next(TextBlock* block) {
                    .place = fmt::format("{} {}", unit_of(form_), line_),
                    .expected = fmt::format("at most {} bytes", kMaxHeld)});
     }
-    if (end == 0 && begins_) continue;  // an empty end of a file
+    if (end == 0 && begins_) continue;  // nothing is left at the end of the file
     give(end, ends, block);
     return true;
   }
@@ -115,8 +115,8 @@ size_t DocumentReader::cut_line() {
   return searched_ + last + 1;
 }
 
-// Behind the last separator that is held; else, of a text that has become long, at a place that neither a
-// word nor a separator reaches over.
+// Cuts after the last separator in held_; or, if the text has become long, at a place that neither a word nor
+// a separator crosses.
 size_t DocumentReader::cut_text(bool* ends) {
   const std::string& mark = options_.split_on;
   size_t end = 0;

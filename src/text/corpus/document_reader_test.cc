@@ -38,7 +38,7 @@ Texts documents(const Texts& files, const DocumentOptions& options, size_t* n_bl
   return all;
 }
 
-// What Python's str.split gives, less an empty last part.
+// The result of Python's str.split, without an empty last part.
 Texts split(const std::string& text, const std::string& mark) {
   Texts parts;
   size_t at = 0;
@@ -118,7 +118,7 @@ TEST(DocumentReader, ManyJsonLinesComeInBlocks) {
     want.push_back(std::string(static_cast<size_t>(i) % 700, 'a') + std::to_string(i));
     lines += "{\"text\":\"" + want.back() + "\"}\n";
   }
-  want.emplace_back(700'000, 'b');  // longer than blocks
+  want.emplace_back(700'000, 'b');  // longer than a block
   lines += "{\"text\":\"" + want.back() + "\"}\n";
   size_t n = 0;
   EXPECT_TRUE(documents({folder.write("a.jsonl", lines)}, {}, &n) == want);
@@ -179,7 +179,7 @@ TEST(JsonLinesCorpus, EveryCutAndEveryChangedByteIsReadOrRefused) {
       try_it(damaged);
     }
   }
-  EXPECT_GT(refused, 128 * whole.size());  // what breaks UTF-8, and more
+  EXPECT_GT(refused, 128 * whole.size());  // bytes that break UTF-8, and others
   EXPECT_GT(read, 10 * whole.size());
 }
 

@@ -1,4 +1,4 @@
-// Which files are read, as what, and what is said of the others: kind x packing x name.
+// Which files are read and how, and what messages say about the others: kind x packing x name.
 #include "text/corpus/input_form.h"
 
 #include <gtest/gtest.h>
@@ -57,7 +57,7 @@ TEST(InputForm, NamesInEitherCasePackedOrNot) {
       }
       EXPECT_EQ(read_documents(folder.write(name, content)), (Texts{"one", "two, [\"2\"]"})) << name;
     }
-    // By what is said of it, whatever its name.
+    // The declared form counts, whatever the file's name.
     const std::string path = folder.write("a.txt", content);
     EXPECT_EQ(read_documents(path, {.format = DocumentFormat::kJsonLines}), (Texts{"one", "two, [\"2\"]"}));
     EXPECT_EQ(read_documents(path, {.format = DocumentFormat::kText}), Texts{content});
@@ -81,12 +81,12 @@ TEST(InputForm, TextThatLooksLikeSomethingElseIsWarnedOf) {
     EXPECT_EQ(warnings(page, DocumentFormat::kText).size(), 0U);
   }
   for (const char* text : {"plain", "[1] A note", "{ a set }", "", "\xef\xbb\xbfplain", "<b>bold</b>"}) {
-    if (*text == '\0') continue;  // no document
+    if (*text == '\0') continue;  // not a document
     EXPECT_EQ(warnings(text), Texts()) << text;
   }
 }
 
-// Every kind that is no text, as its own tools write it, under names of each sort, packed again or not.
+// Every kind that is not text, as its own tools write it, under names of each sort, packed again or not.
 TEST(InputForm, OtherKindsAreCalledByTheirNames) {
   const test::TemporaryFolder folder;
   const std::string golden = std::string(SEPLLM_SOURCE_DIR) + "/tests/golden/file_kinds/starts.json";
@@ -124,7 +124,7 @@ TEST(InputForm, TheLastOfManyFilesIsLookedAtFirst) {
   const test::TemporaryFolder folder;
   const std::string good = folder.write("good.txt", "text"),
                     json = folder.write("lines", "{\"text\": \"a\"}"), pipe = folder.file("pipe");
-  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);  // not opened: nobody writes
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);  // not opened: there is no writer
   const auto check = [&](const std::string& last) {
     DocumentReader({good, json, pipe, last}, {}).check_files();
   };
@@ -155,12 +155,12 @@ TEST(InputForm, WhatToDoWithOtherKinds) {
   says("A.JSONL.XZ", xz, "--format jsonl");
   says("a.txt.xz", xz, "xz -dc '");
   says("a.txt.xz", xz, "--format text");
-  says("a.txt.xz", xz, "xz -dc '", DocumentFormat::kText);  // said or not
+  says("a.txt.xz", xz, "xz -dc '", DocumentFormat::kText);  // declared as text or not
   says("a.txt", utf16, "iconv -f UTF-16 -t UTF-8 '");
   says("a.parquet", "PAR1\x15\x04", "pandas.read_parquet(");
   says("a.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "git lfs pull");
   says("a.jsonl.gz", test::gzip(test::gzip("{}")), "packed more than once");
-  // Plain letters are text where somebody says so.
+  // Plain letters are text if the user says so.
   for (const char* letters : {"PAR1 is a gene.", "%PDF-1.7 begins such a file.", "GIF89a was a format."}) {
     EXPECT_EQ(read_documents(folder.write("a.txt", letters), {.format = DocumentFormat::kText}),
               Texts{letters});

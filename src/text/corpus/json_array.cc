@@ -28,8 +28,8 @@ void JsonArrayLines::feed(std::string_view bytes, std::string* lines) {
     } else if (bytes[at] == '\\') {
       escaped_ = true;
     }
-    // A line break is no valid part of a string. It must not end the line: any other control character in its
-    // place is refused the same way.
+    // A line break is not valid inside a string. It must not end the line, so it is replaced by another
+    // control character, which is refused in the same way.
     *lines += bytes[at] == '\n' ? '\r' : bytes[at];
   }
 }

@@ -1,4 +1,4 @@
-// A JSON array as JSON lines, a piece at a time: an array of any length is never in memory as a whole.
+// Turns a JSON array into JSON lines, piece by piece: an array of any length is never in memory as a whole.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,12 @@ class JsonArrayLines {
  public:
   explicit JsonArrayLines(std::string file) : file_(std::move(file)) {}
 
-  // The next bytes of the array, from its '[' on; what they have of its elements goes to the end of `lines`,
-  // with a '\n' behind each whole element. Elements are told by brackets, commas and quotes: whether they are
-  // valid JSON is for the reader of the lines to find. Error (kBadFile) naming the element for an empty one,
-  // for brackets that do not match, and for anything behind the array.
+  // Takes the next bytes of the array, from its '[' on, and appends its elements to `lines`, with a '\n'
+  // after each whole element. Elements are told apart by brackets, commas and quotes; whether they are valid
+  // JSON is checked by the reader of the lines. Error (kBadFile) naming the element for an empty one, for
+  // brackets that do not match, and for anything after the array.
   void feed(std::string_view bytes, std::string* lines);
-  // The file is at its end. Error (kBadFile) where the array is not.
+  // Called at the end of the file. Error (kBadFile) if the array has not ended.
   void finish() const;
 
  private:
@@ -28,10 +28,10 @@ class JsonArrayLines {
 
   std::string file_;
   State state_ = State::kBefore;
-  std::string closing_;  // the brackets that must close what is open within the element, the innermost last
+  std::string closing_;  // the closing brackets of what is open within the element, the innermost last
   bool in_string_ = false, escaped_ = false;
-  bool has_content_ = false;  // of the element that is read
-  int64_t element_ = 1;       // its number
+  bool has_content_ = false;  // whether the current element has content
+  int64_t element_ = 1;       // the current element's number
 };
 
 }  // namespace sepllm

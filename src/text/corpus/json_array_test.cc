@@ -96,7 +96,7 @@ TEST(JsonArray, BadElementsCanBeLeftOut) {
   EXPECT_EQ(notes.replaced, 1);
 }
 
-// Whatever is changed in it, the pieces in which an array comes make no difference.
+// Whatever byte is changed, the result does not depend on the pieces in which the array arrives.
 TEST(JsonArray, EveryChangedByteIsReadOrRefused) {
   const std::string whole = R"( [{"text": "a\"b]"}, {"x": [1, {}], "text": "\\"}] )";
   ASSERT_TRUE(test::try_array(whole));

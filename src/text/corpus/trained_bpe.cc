@@ -1,4 +1,4 @@
-// A trained BPE as the files that the `tokenizers` library and transformers read.
+// Writes a trained BPE as the files that the `tokenizers` library and transformers read.
 #include "base/json.h"
 #include "text/corpus/bpe_trainer.h"
 
@@ -12,7 +12,8 @@ Json byte_level(bool add_prefix_space, bool trim_offsets) {
           {"use_regex", true}};
 }
 
-// One entry a line. (A JSON object of very many keys would search all of them for each new one.)
+// One entry per line. (A JSON object with very many keys would search all of them for each new one, so this
+// is written by hand.)
 std::string vocab_text(const TrainedBpe& bpe) {
   std::string out = "{";
   for (size_t id = 0; id < bpe.pieces.size(); ++id) {

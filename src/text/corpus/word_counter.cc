@@ -15,7 +15,7 @@ WordCounter::WordCounter(int n_workers, std::vector<std::string> specials)
 
 void WordCounter::add(std::string_view text, int worker) {
   Counts* counts = &counts_.at(static_cast<size_t>(worker));
-  std::vector<size_t> next(specials_.size());  // where each special occurs next
+  std::vector<size_t> next(specials_.size());  // for each special, where it occurs next
   for (size_t s = 0; s < specials_.size(); ++s) next[s] = text.find(specials_[s]);
   for (size_t at = 0; at < text.size();) {
     size_t end = text.size(), skip = 0;

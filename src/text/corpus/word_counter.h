@@ -1,4 +1,4 @@
-// The distinct words of a text and how often each occurs: what training a BPE needs to know of it.
+// Counts the distinct words of a text: what training a BPE needs to know of it.
 #pragma once
 
 #include <cstdint>
@@ -14,16 +14,16 @@ struct CountedWord {
   int64_t count = 0;
 };
 
-// Words by GPT-2's pattern (as GPT-NeoX's, too), each thread for itself.
+// Splits words by GPT-2's pattern (which GPT-NeoX uses, too). Each thread counts separately.
 class WordCounter {
  public:
-  // Strings that are no text and stand between texts: special tokens. Not empty.
+  // `specials`: special tokens, which stand between texts and are not part of them. Not empty strings.
   WordCounter(int n_workers, std::vector<std::string> specials);
 
-  // Adds the words of a text, or of a part of one that is cut where Tokenizer::cuts_before_line_break says;
-  // valid UTF-8. worker in [0, n_workers): calls of one worker must not overlap.
+  // Adds the words of a text, or of a part of a text that was cut where Tokenizer::cuts_before_line_break
+  // allows it; valid UTF-8. worker is in [0, n_workers): calls of one worker must not overlap.
   void add(std::string_view text, int worker);
-  // All words, ordered by their bytes. The counter is empty then.
+  // All words, ordered by their bytes. Afterwards the counter is empty.
   std::vector<CountedWord> take();
 
  private:
@@ -35,7 +35,7 @@ class WordCounter {
 
   static void add_words(std::string_view text, Counts* counts);
 
-  std::vector<Counts> counts_;  // of each worker
+  std::vector<Counts> counts_;  // by worker
   std::vector<std::string> specials_;
 };
 

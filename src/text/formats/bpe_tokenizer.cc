@@ -173,7 +173,7 @@ std::string BpeTokenizer::piece(int32_t id) const {
 std::string BpeTokenizer::decode(const std::vector<int32_t>& ids, bool skip_special) const {
   std::string out;
   bool first = true;
-  int32_t previous = -1;  // the token before, where its end is still open
+  int32_t previous = -1;  // the token before, as long as its end is not yet decided
   for (const int32_t id : ids) {
     if (id < 0 || id >= vocab_size_ || (skip_special && is_special(id))) continue;
     if (last_token_differs()) {

@@ -1,4 +1,5 @@
-// A BPE tokenizer put together from its parts; one class for tokenizer.json, GPT-2's two files and tiktoken.
+// A BPE tokenizer that is put together from its parts; one class for tokenizer.json, GPT-2's two files and
+// tiktoken.
 #pragma once
 
 #include <memory>
@@ -27,8 +28,8 @@ struct BpeParts {
   std::string format;
 };
 
-// The added tokens of a tokenizer with this model: `own` of its own file and those that `config` names.
-// `renames`: as BaseVocabulary's.
+// The added tokens of a tokenizer with this model: `own`, from its own file, and those that `config` names.
+// `renames`: see BaseVocabulary.
 AddedTokens make_added_tokens(std::vector<AddedToken> own, const BpeModel& model,
                               const Normalizer& normalizer, const TokenizerConfig& config,
                               const std::string& file, bool renames = false);
@@ -59,7 +60,7 @@ class BpeTokenizer : public Tokenizer {
     PreTokenizerScratch pre_tokenizer;
     BpeScratch bpe;
   };
-  // A scratch for one call, kept for the next one.
+  // A working memory that one call borrows; it is kept for the next call.
   class Loan;
 
   void encode_section(const Piece& part, const SpecialPlaces& places, Scratch& scratch,
@@ -71,7 +72,7 @@ class BpeTokenizer : public Tokenizer {
 
   BpeParts parts_;
   int64_t vocab_size_ = 0;
-  std::vector<std::string> bytes_;  // of each token
+  std::vector<std::string> bytes_;  // by token
   std::optional<int32_t> bos_, eos_;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Scratch>> idle_;

@@ -20,7 +20,7 @@ NamedTemplate from_file(const std::string& name, const std::string& path) {
   return out;
 }
 
-// A string, or a list of {"name", "template"}.
+// Reads a string, or a list of {"name", "template"}.
 std::vector<NamedTemplate> from_json(const std::string& path) {
   if (!file_exists(path)) return {};
   const Json document = parse_json(read_file(path), path);

@@ -97,11 +97,11 @@ void check_pieces(const std::vector<ScoredPiece>& pieces, const std::string& pat
   }
 }
 
-// Encodes as llama2.c does, which agrees with SentencePiece on models like Llama-2's (BPE, no normalisation,
-// dummy prefix) up to this: the file does not tell control and user-defined tokens from others, so only those
-// special strings in a text are parsed that the files next to it name. The order of merges is the same (best
-// score, leftmost first); runs of blanks are the same too, since their pieces are ordinary ones of lowest
-// score in Llama-2's model.
+// Encodes as llama2.c does. On models like Llama-2's (BPE, no normalisation, dummy prefix) the result is that
+// of SentencePiece, with one exception: the file does not tell control and user-defined tokens from others,
+// so only the special strings that the files next to it name are parsed in a text. The order of merges is the
+// same (best score, leftmost first); runs of blanks are the same too, since their pieces are ordinary ones of
+// lowest score in Llama-2's model.
 class Llama2cTokenizer : public Tokenizer {
  public:
   Llama2cTokenizer(std::vector<ScoredPiece> pieces, const TokenizerConfig& config, const std::string& file)
@@ -209,7 +209,7 @@ class Llama2cTokenizer : public Tokenizer {
                            .size = n});
     vocab_size_ = n;
     for (AddedToken& token : tokens) {
-      token.normalized = false;  // there is no normalisation
+      token.normalized = false;  // the format has no normalisation
       vocab_size_ = std::max(vocab_size_, int64_t{token.id} + 1);
     }
     added_ = AddedTokens(tokens, Normalizer(), file);
@@ -226,7 +226,7 @@ class Llama2cTokenizer : public Tokenizer {
   std::array<int32_t, 256> byte_ids_{};
   bool add_prefix_;
   AddedTokens added_;
-  AddedTokens added_with_ends_;  // and BOS and EOS: where a chat template may have written them
+  AddedTokens added_with_ends_;  // the same plus BOS and EOS, which a chat template may have written as text
   int64_t vocab_size_ = 0;
   TextFrame frame_;
   int32_t bos_ = kBos;
@@ -244,8 +244,8 @@ std::unique_ptr<Tokenizer> parse_llama2c(std::string_view bytes, const std::stri
                                          int64_t config_vocab_size, const TokenizerConfig& config) {
   std::vector<ScoredPiece> pieces = read_pieces(bytes, file);
   check_pieces(pieces, file, config_vocab_size);
-  // llama2.c looks merges up among all pieces; the specials and bytes have texts that real merges never
-  // reach, and taking them out keeps a text that spells "<0x41>" from becoming the byte 0x41.
+  // llama2.c looks up merges among all pieces. Real merges never reach the texts of the specials and bytes;
+  // taking them out keeps a text that spells "<0x41>" from becoming the byte 0x41.
   for (size_t id = 0; id < static_cast<size_t>(kFirstPiece); ++id) pieces[id].mergeable = false;
   return std::make_unique<Llama2cTokenizer>(std::move(pieces), config, file);
 }

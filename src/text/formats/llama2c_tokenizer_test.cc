@@ -45,7 +45,7 @@ std::unique_ptr<Tokenizer> load(const Pieces& pieces, int64_t config_vocab_size 
   return load_llama2c(folder.write("tok.bin", file_bytes(pieces)), config_vocab_size);
 }
 
-// The rule of llama2.c word for word: all pairs are looked at for each merge.
+// The rule of llama2.c, taken literally: each merge looks at all pairs.
 Ids encode_slowly(const Pieces& pieces, const std::string& text) {
   std::map<std::string, int32_t> ids;
   for (size_t k = 0; k < pieces.size(); ++k) ids.emplace(pieces[k].first, static_cast<int32_t>(259 + k));
@@ -90,7 +90,7 @@ TEST(Llama2cTokenizer, EqualsTheQuadraticRuleOnRandomTexts) {
   std::mt19937 rng(7);
   const auto pick = [&](int n) { return static_cast<int>(rng() % static_cast<unsigned>(n)); };
   for (int round = 0; round < 60; ++round) {
-    // Some vocabularies have pieces with a blank inside, so that words cannot be cut apart.
+    // Some vocabularies have pieces with a blank inside, so that a text cannot be cut into words.
     const std::string letters = round % 2 == 0 ? "abc" : "ab ";
     Pieces pieces = {{" ", -20}, {"a", -20}, {"b", -20}};
     std::map<std::string, int> seen = {{" ", 0}, {"a", 0}, {"b", 0}};
@@ -151,10 +151,11 @@ TEST(Llama2cTokenizer, RefusesBadFiles) {
   EXPECT_THROW(load(kSmall, 267), Error);
   EXPECT_NO_THROW(load(kSmall, 266));
   EXPECT_THROW(load({{"a", std::nanf("")}}), Error);
-  for (size_t n = 0; n < good.size(); ++n) {  // with the model's size even a cut between tokens is seen
+  // if the model's size is known, even a cut between tokens is detected
+  for (size_t n = 0; n < good.size(); ++n) {
     EXPECT_THROW(parse_llama2c(good.substr(0, n), "cut.bin", 266), Error) << n;
   }
-  for (size_t at = 0; at < good.size(); ++at) {  // any byte wrong: an Error or a tokenizer that works
+  for (size_t at = 0; at < good.size(); ++at) {  // any byte wrong: an Error, or a tokenizer that works
     std::string bad = good;
     bad[at] = static_cast<char>(bad[at] ^ 0xFF);
     try {

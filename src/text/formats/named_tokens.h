@@ -1,5 +1,5 @@
-// From the tokens that a tokenizer's own file has and those that the files next to it name to one list, the
-// same way for every form of tokenizer.
+// Combines the tokens of a tokenizer's own file and those that the files next to it name into one list, in
+// the same way for every form of tokenizer.
 #pragma once
 
 #include <cstdint>
@@ -17,17 +17,17 @@ namespace sepllm {
 // The vocabulary of a tokenizer without its added tokens.
 struct BaseVocabulary {
   std::function<int32_t(std::string_view)> find;  // id of a piece by its exact text, or -1
-  std::function<bool(int32_t)> has;               // there is a piece with this id
+  std::function<bool(int32_t)> has;               // whether there is a piece with this id
   int64_t size = 0;                               // one more than the largest id
-  // The added tokens of its own file are placeholders: a token that a file names with such an id replaces it
-  // (reserved tokens of Llama 3, control pieces of SentencePiece).
+  // If true, the added tokens of its own file are placeholders: a token that a file names with such an id
+  // replaces it (reserved tokens of Llama 3, control pieces of SentencePiece).
   bool renames = false;
 };
 
-// `own`, and the tokens of `config` with the ids that they have: that of the vocabulary's piece of this text,
-// else the stated one, else the next free one, as transformers gives. Warns of ids that no file states, and
-// of names that stay without an id since it would lie outside the model's vocabulary. Error (kBadFile) for
-// stated ids beyond all reason.
+// `own`, and the tokens of `config` with their ids: the id of the vocabulary's piece of this text, else the
+// stated id, else the next free one, as in transformers. Warns of ids that no file states, and of names that
+// get no id because it would lie outside the model's vocabulary. Error (kBadFile) for stated ids that are
+// unreasonably large.
 std::vector<AddedToken> with_named_tokens(std::vector<AddedToken> own, const TokenizerConfig& config,
                                           const BaseVocabulary& vocabulary);
 
@@ -35,7 +35,7 @@ std::vector<AddedToken> with_named_tokens(std::vector<AddedToken> own, const Tok
 struct TextFrame {
   std::vector<int32_t> before, after;
 };
-// The frame with BOS and EOS as `add_bos_token` and `add_eos_token` say.
+// Sets BOS and EOS of the frame as `add_bos_token` and `add_eos_token` say.
 void adapt_frame(TextFrame& frame, const TokenizerConfig& config, std::optional<int32_t> bos,
                  std::optional<int32_t> eos);
 bool begins_with(const TextFrame& frame, std::optional<int32_t> id);

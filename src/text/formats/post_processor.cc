@@ -8,7 +8,7 @@
 namespace sepllm {
 namespace {
 
-// The special tokens of a TemplateProcessing for a single text, before and after it.
+// Reads the special tokens that a TemplateProcessing puts before and after a single text.
 class TemplateReader {
  public:
   explicit TemplateReader(const JsonObject& step) : step_(step) {}
@@ -52,7 +52,7 @@ class TemplateReader {
   bool seen_text_ = false;
 };
 
-// The id of ["<s>", 0].
+// The id of a pair such as ["<s>", 0].
 int32_t read_pair(const JsonObject& step, const char* key) {
   const Json& pair = step.at(key);
   if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string()) {
@@ -83,7 +83,7 @@ TextFrame parse_post_processor(const JsonObject& document) {
   TextFrame frame;
   for_each_step(document, "post_processor", "processors",
                 [&](const JsonObject& step, const std::string& type) {
-                  if (type == "ByteLevel") return;  // moves offsets only
+                  if (type == "ByteLevel") return;  // it only moves offsets
                   if (!frame.before.empty() || !frame.after.empty()) {
                     throw Error(ErrorCode::kUnsupported, "more than one post-processor that adds tokens",
                                 {.file = step.file(), .place = step.path_of("type")});

@@ -1,4 +1,4 @@
-// Post-processors of a tokenizer.json: the tokens that they put around a text.
+// Post-processors of a tokenizer.json: which tokens they put around a text.
 #pragma once
 
 #include "base/json.h"
@@ -6,9 +6,9 @@
 
 namespace sepllm {
 
-// TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel (which only moves offsets) and sequences
-// of them with one that adds tokens, under the key "post_processor" of `document`: their effect on a single
-// text. Error (kUnsupported) for any other.
+// The effect on a single text of the step under the key "post_processor" of `document`: TemplateProcessing,
+// BertProcessing, RobertaProcessing, ByteLevel (which only moves offsets), or a sequence of them with one
+// that adds tokens. Error (kUnsupported) for any other.
 TextFrame parse_post_processor(const JsonObject& document);
 
 }  // namespace sepllm

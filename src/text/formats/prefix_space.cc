@@ -5,13 +5,14 @@
 namespace sepllm {
 namespace {
 
-constexpr int kMostSequences = 64;  // of Sequences in each other, as the file's reader allows
+constexpr int kMostSequences = 64;  // limit on nested Sequences; the file's reader allows as many
 
 bool has_string(const Json& step, const char* key, const char* value) {
   return step.is_object() && step.contains(key) && step[key].is_string() && step[key] == value;
 }
 
-// Calls change(step) for each step of the sequence under `value`; where it returns false, the step goes.
+// Calls change(step) for each step of the sequence under `value`; a step for which it returns false is
+// removed.
 void for_each_json_step(Json& value, const char* list, const std::function<bool(Json&)>& change,
                         int depth = 0) {
   if (!value.is_object() || depth > kMostSequences) return;

@@ -1,5 +1,5 @@
-// The file of a SentencePiece model: a protocol buffer (ModelProto of sentencepiece_model.proto), read by our
-// own code so that every fault in it is an Error and nothing is read out of bounds.
+// The file of a SentencePiece model: a protocol buffer (ModelProto of sentencepiece_model.proto). It is read
+// by our own code, so that every fault in it is an Error and nothing is read out of bounds.
 #pragma once
 
 #include <cstdint>
@@ -30,14 +30,13 @@ struct SentencePieceModel {
   bool escape_whitespaces = true;
 };
 
-// Whether `bytes` begin as such a file does (its first field holds a piece): so it is told from a tiktoken
-// vocabulary, which bears the same name, tokenizer.model.
+// Whether `bytes` begin like such a file (its first field holds a piece). This tells it from a tiktoken
+// vocabulary, which has the same name, tokenizer.model.
 bool looks_like_sentencepiece(std::string_view bytes);
 
-// Error (kBadFile) with `file` and the byte offset for: anything that is no protocol buffer, no pieces,
-// pieces that are empty, not UTF-8 or there twice, unknown types, none or several unknown pieces, byte pieces
-// that are not
-// "<0xNN>" or, with byte fallback, not all there.
+// Error (kBadFile) with `file` and the byte offset for: anything that is not a protocol buffer; no pieces;
+// pieces that are empty, not UTF-8 or given twice; unknown types; no unknown piece or several; byte pieces
+// that are not "<0xNN>" or, with byte fallback, are incomplete.
 SentencePieceModel parse_sentencepiece_model(std::string_view bytes, const std::string& file);
 
 }  // namespace sepllm

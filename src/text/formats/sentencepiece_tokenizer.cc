@@ -41,7 +41,7 @@ class Encoder {
  public:
   virtual ~Encoder() = default;
   virtual void encode(std::string_view text, bool at_start, Ids& out) const = 0;
-  virtual bool cuts_before_line_break() const { return false; }  // as Tokenizer's
+  virtual bool cuts_before_line_break() const { return false; }  // see Tokenizer
 };
 
 bool is_plain(const Model& model) {
@@ -52,9 +52,10 @@ bool is_plain(const Model& model) {
          });
 }
 
-// Pieces are kept with blanks for blank marks, and the text's own blank marks become blanks: the library does
-// the same the other way round. A character that is no piece becomes bytes before the merges, not after them;
-// that is the same as long as pieces consist of characters that are pieces, as trained models' do.
+// Pieces are stored with blanks in place of blank marks, and the text's own blank marks become blanks: the
+// library does the same the other way round. A character that is not a piece becomes bytes before the merges,
+// not after them; the result is the same as long as pieces consist of characters that are pieces, which is so
+// in trained models.
 class PlainEncoder : public Encoder {
  public:
   PlainEncoder(const Model& model, const std::string& file)
@@ -109,8 +110,8 @@ class LibraryEncoder : public Encoder {
   }
 
  private:
-  // The fields of a repeated message are merged, the last value counts: normalizer_spec (field 3) with
-  // add_dummy_prefix (its field 3).
+  // When a protocol buffer has a field twice, messages are merged and the last value counts; so this can be
+  // appended to a model: normalizer_spec (field 3) with add_dummy_prefix (its field 3).
   static std::string prefix_field(bool add) { return {'\x1A', '\x02', '\x18', add ? '\x01' : '\x00'}; }
 
   static void load(sentencepiece::SentencePieceProcessor& processor, const std::string& bytes,
@@ -123,7 +124,7 @@ class LibraryEncoder : public Encoder {
   sentencepiece::SentencePieceProcessor inside_;
 };
 
-// Control pieces and the unknown one: special tokens, found in a text by their strings.
+// Control pieces and the unknown piece are special tokens, found in a text by their strings.
 std::vector<AddedToken> control_tokens(const Model& model) {
   std::vector<AddedToken> tokens;
   for (size_t id = 0; id < model.pieces.size(); ++id) {
@@ -213,7 +214,7 @@ class SentencePieceTokenizer : public Tokenizer {
   std::optional<int32_t> find(std::string_view piece) const override {
     if (const AddedToken* token = added_.by_content(piece)) return token->id;
     const auto it = ids_.find(std::string(piece));
-    // A piece whose id has been given to a token of another name is no longer there.
+    // A piece whose id has been given to a token of another name no longer exists.
     return it == ids_.end() || added_.by_id(it->second) != nullptr ? std::nullopt : std::optional(it->second);
   }
 
@@ -240,13 +241,13 @@ class SentencePieceTokenizer : public Tokenizer {
                                                         .renames = true});
     vocab_size_ = static_cast<int64_t>(model_.pieces.size());
     for (AddedToken& token : tokens) {
-      token.normalized = false;  // the model normalises what lies between the tokens
+      token.normalized = false;  // the model normalises the text between the tokens
       vocab_size_ = std::max(vocab_size_, int64_t{token.id} + 1);
     }
     added_ = AddedTokens(std::move(tokens), Normalizer(), file);
   }
 
-  // By the name that the files next to the model give, else by the model's own, else by its id.
+  // Chosen by the name that the files next to the model give, else by the model's own name, else by its id.
   std::optional<int32_t> choose_id(const SpecialTokenChoice& choice, const std::string& own) const {
     if (choice.text) {
       if (const auto id = find(*choice.text)) return id;

@@ -126,7 +126,7 @@ TEST(SentencePieceTokenizer, EqualsTheLibraryOnRandomModelsAndTexts) {
         pieces.push_back({text, static_cast<float>(-pick(8))});
       }
     }
-    // With a user-defined piece, or with blanks tidied up, the library itself is used.
+    // With a user-defined piece, or when blanks are tidied up, the library itself is used.
     if (round % 3 == 1) pieces.push_back({"bb cc", 0, Type::kUserDefined});
     const std::string file = model_file(pieces, round % 3 == 2 ? kTidying : kPlain);
     const auto tokenizer = load(file);
@@ -170,7 +170,7 @@ TEST(SentencePieceTokenizer, RefusesBadModels) {
   EXPECT_THROW(load_sentencepiece("no/such/file.model"), Error);
   EXPECT_THROW(load(rest), Error);                    // no pieces
   EXPECT_THROW(load(a + rest), Error);                // no unknown piece
-  EXPECT_THROW(load(unknown + a + a + rest), Error);  // twice
+  EXPECT_THROW(load(unknown + a + a + rest), Error);  // a piece twice
   EXPECT_THROW(load(unknown + piece_field({"", 0, Type::kNormal}) + rest), Error);
   EXPECT_THROW(load(unknown + piece_field({"\xFF", 0, Type::kNormal}) + rest), Error);
   EXPECT_THROW(load(unknown + piece_field({"0x41", 0, Type::kByte}) + rest), Error);
@@ -183,8 +183,8 @@ TEST(SentencePieceTokenizer, RefusesBadModels) {
   EXPECT_THROW(load(""), Error);
 }
 
-// Any byte changed or the file cut anywhere: an Error, or a tokenizer that works; nothing on stderr. The
-// library's own path is taken too (the second model).
+// For any byte changed and the file cut anywhere: an Error, or a tokenizer that works; nothing on stderr. The
+// library's own path is tested too (the second model).
 TEST(SentencePieceTokenizer, SurvivesEveryWrongByteAndEveryCut) {
   for (const std::string& good : {model_file(kSmall, kPlain), model_file(kSmall, kTidying, 1)}) {
     const auto attempt = [&](const std::string& bytes) {
@@ -195,7 +195,7 @@ TEST(SentencePieceTokenizer, SurvivesEveryWrongByteAndEveryCut) {
       }
     };
     testing::internal::CaptureStderr();
-    // The pieces of the bytes, in the middle, are all alike.
+    // The pieces of the bytes, in the middle, all look the same.
     const auto step = [&](size_t at) { return size_t{at < 300 || at + 400 > good.size() ? 1U : 11U}; };
     for (size_t at = 0; at < good.size(); at += step(at)) {
       attempt(good.substr(0, at));

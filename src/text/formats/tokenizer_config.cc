@@ -19,7 +19,7 @@ constexpr uint64_t kMaxJsonBytes = uint64_t{1} << 30;
 constexpr std::array kRoles = {"bos_token", "eos_token", "unk_token", "sep_token",
                                "pad_token", "cls_token", "mask_token"};
 
-// "<s>" or {"content": "<s>", ...}, named as a special token.
+// Reads "<s>" or {"content": "<s>", ...}, named as a special token.
 AddedToken special_token(const JsonObject& object, const char* key) {
   AddedToken token{.special = true};
   if (object.at(key).is_object()) {
@@ -32,7 +32,7 @@ AddedToken special_token(const JsonObject& object, const char* key) {
   return token;
 }
 
-// An id, or the first of a list of ids.
+// Reads an id, or the first of a list of ids.
 std::optional<int64_t> token_id(const JsonObject& object, const char* key) {
   if (!object.has(key)) return std::nullopt;
   const Json& value = object.at(key);
@@ -64,14 +64,14 @@ class SpecialNames {
     return found == tokens_.end() ? nullptr : &found->second;
   }
 
-  // Takes the roles of `other` that are missing here, and all of its tokens without a role.
+  // Takes from `other` the roles that are missing here, and all of its tokens without a role.
   void fill_from(const SpecialNames& other) {
     for (const Entry& entry : other.tokens_) {
       if (entry.first == kListed || role(entry.first) == nullptr) tokens_.push_back(entry);
     }
   }
 
-  // The usual roles first, then those of this tokenizer, then the lists: the order of their ids.
+  // The usual roles come first, then those of this tokenizer, then the lists: the order of their ids.
   void append_to(std::vector<NamedToken>& out, bool ignored) const {
     const auto rank = [](const Entry& entry) {
       const auto role = std::find(kRoles.begin(), kRoles.end(), entry.first);
@@ -107,7 +107,7 @@ class SpecialNames {
     }
   }
 
-  // An empty text is none.
+  // An empty text counts as none.
   void add(const JsonObject& object, const char* key, const std::string& role) {
     AddedToken token = special_token(object, key);
     if (!token.content.empty()) {
@@ -148,7 +148,7 @@ std::vector<NamedToken> read_decoder(const JsonObject& object) {
   return tokens;
 }
 
-// {"<|user|>": 32000, ...}: special tokens are those that another file names as such.
+// {"<|user|>": 32000, ...}. A token is special if another file names it as special.
 std::vector<NamedToken> read_added_tokens(const JsonObject& object, const SpecialNames& names) {
   std::vector<NamedToken> tokens;
   for (const auto& item : object.json().items()) {
@@ -163,7 +163,7 @@ std::vector<NamedToken> read_added_tokens(const JsonObject& object, const Specia
   return tokens;
 }
 
-// The classes that only wrap a tokenizer.json do not read add_prefix_space; the families' own do.
+// Classes that only wrap a tokenizer.json do not read add_prefix_space; the families' own classes do.
 bool reads_prefix_space(std::string tokenizer_class, const std::string& model_type) {
   if (tokenizer_class.empty()) return model_type.empty() || model_type == "gpt2" || model_type == "gpt_neox";
   if (tokenizer_class.ends_with("Fast")) tokenizer_class.resize(tokenizer_class.size() - 4);
@@ -212,7 +212,7 @@ class ConfigReader {
     if (has_decoder_) {
       names_.append_to(config_.tokens, /*ignored=*/false);
       map.append_to(config_.tokens, /*ignored=*/true);
-      names_.fill_from(map);  // for the roles
+      names_.fill_from(map);  // where the roles are
     } else {
       map.fill_from(names_);
       names_ = std::move(map);
@@ -234,8 +234,8 @@ class ConfigReader {
     fill(config_.eos.id, token_id(object, "eos_token_id"));
   }
 
-  // Of config.json, which may be of any family and is read in full elsewhere: only what is well-formed
-  // counts.
+  // Reads config.json, which may be of any family and is read in full elsewhere: here only well-formed values
+  // count.
   void read_model(const JsonObject& object) {
     read_ids(object);
     const auto text = [&](const char* key) {

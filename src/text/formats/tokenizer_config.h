@@ -15,7 +15,7 @@
 
 namespace sepllm {
 
-// A special token by its text, and by its id in the model's configuration where no text is given.
+// A special token: its text, or its id in the model's configuration if no text is given.
 struct SpecialTokenChoice {
   std::optional<std::string> text;
   std::optional<int64_t> id;
@@ -25,24 +25,24 @@ struct SpecialTokenChoice {
 struct NamedToken {
   AddedToken token;   // id -1: the file states none
   std::string place;  // file and key, for warnings
-  // Its flags hold against those that tokenizer.json gives the same token.
+  // Its flags have priority over those that tokenizer.json gives to the same token.
   bool overrides = false;
-  // Named only in a file that does not count (see read_tokenizer_config): it becomes no token.
+  // Named only in a file that does not count (see read_tokenizer_config): no token is made of it.
   bool ignored = false;
 };
 
 struct TokenizerConfig {
   SpecialTokenChoice bos, eos;
   std::optional<bool> add_bos, add_eos;
-  // Whether a blank goes before a text that does not begin with one.
+  // Whether a blank is put before a text that does not begin with one.
   std::optional<bool> add_prefix_space;
-  // "legacy" of Llama's tokenizers: that blank goes behind each special token of the text, too.
+  // "legacy" of Llama's tokenizers: that blank is also put after each special token of the text.
   bool prefix_everywhere = false;
-  // In the order in which they get ids where no file states one.
+  // In the order in which they get ids if no file states one.
   std::vector<NamedToken> tokens;
   std::vector<NamedTemplate> chat_templates;
   std::map<std::string, std::string> token_texts;  // "bos_token", ...: see Tokenizer::token_texts()
-  int64_t model_vocab_size = 0;                    // of config.json; 0: not known
+  int64_t model_vocab_size = 0;                    // from config.json; 0: not known
 };
 
 // Reads whichever of the files are in `folder`, with the precedence of transformers 5:
@@ -54,7 +54,7 @@ struct TokenizerConfig {
 // Error (kBadFile) for values of the wrong type.
 TokenizerConfig read_tokenizer_config(const std::string& folder);
 
-// The same, but for chat templates, from the contents of these files, by name; `folder` is theirs in errors.
+// The same without chat templates, from the contents of these files, by name; `folder` is used in errors.
 using HubDocuments = std::map<std::string, Json>;
 TokenizerConfig parse_tokenizer_config(const HubDocuments& documents, const std::string& folder);
 

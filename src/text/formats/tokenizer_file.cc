@@ -7,10 +7,10 @@
 namespace sepllm {
 namespace {
 
-constexpr size_t kMaxKeys = 10'000;  // of an object that is no vocabulary
+constexpr size_t kMaxKeys = 10'000;  // in an object that is not a vocabulary
 
-// Builds the document from the parser's events. Where the parser is told by the depth of the open values: the
-// document is 1 deep, "model" 2, its vocabulary 3.
+// Builds the document from the parser's events. It knows where the parser is by the depth of open values: the
+// document is at depth 1, "model" at 2, its vocabulary at 3.
 class Handler : public JsonEvents {
  public:
   Handler(TokenizerFile& out, const std::string& file, bool only_vocab)
@@ -100,7 +100,7 @@ class Handler : public JsonEvents {
  private:
   enum class Mode { kDocument, kVocab, kMerges };
 
-  // The innermost open value is the document's "model".
+  // Whether the innermost open value is the document's "model".
   bool at_model() const { return open_.size() == 2 && model_ != nullptr && open_.back() == model_; }
 
   [[noreturn]] void wrong(const std::string& got) const {
@@ -142,7 +142,7 @@ class Handler : public JsonEvents {
     return true;
   }
 
-  // Pointers to open values stay good: a value gets no further siblings while it is open.
+  // Pointers to open values stay valid: a value gets no further siblings while it is open.
   void open(Json&& v) {
     if (only_vocab_) wrong("a list");
     const bool is_model = open_.size() == 1 && open_[0]->is_object() && key_ == "model";

@@ -1,5 +1,5 @@
-// The JSON of tokenizers. A vocabulary has 10^5 keys and as many merges: they are read straight into lists,
-// only the rest becomes a JSON value.
+// Reads the JSON of tokenizers. A vocabulary has 10^5 keys and as many merges: they are read directly into
+// lists, and only the rest becomes a JSON value.
 #pragma once
 
 #include <string>
@@ -20,13 +20,13 @@ struct TokenizerFile {
   bool has_merges = false;
 };
 
-// A tokenizer.json. Error (kBadFile) for syntax errors, wrong types, duplicate or absurdly many keys.
+// Reads a tokenizer.json. Error (kBadFile) for syntax errors, wrong types, duplicate or far too many keys.
 TokenizerFile parse_tokenizer_file(std::string_view bytes, const std::string& file);
 
-// A vocab.json: one object of pieces and ids. Error as above.
+// Reads a vocab.json: one object of pieces and ids. Error as above.
 std::vector<VocabEntry> parse_vocab_file(std::string_view bytes, const std::string& file);
 
-// "left right". Error (kBadFile) with `place` if it is not two pieces.
+// Parses "left right". Error (kBadFile) with `place` if it is not two pieces.
 MergePair parse_merge(std::string_view line, const std::string& file, const std::string& place);
 
 }  // namespace sepllm

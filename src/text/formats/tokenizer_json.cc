@@ -9,7 +9,7 @@
 namespace sepllm {
 namespace {
 
-// A setting that changes nothing when it is empty, and is not supported otherwise.
+// For a setting that changes nothing when it is empty, and is otherwise not supported.
 void refuse_setting(const JsonObject& model, const char* key) {
   const Json null;
   const auto it = model.json().find(key);
@@ -22,7 +22,7 @@ void refuse_setting(const JsonObject& model, const char* key) {
 }
 
 BpeSettings parse_settings(const JsonObject& model, bool bytes) {
-  // The file's reader takes these two out where they have the right type.
+  // The file's reader removes these two from the document if they have the right type.
   for (const auto& [key, expected] : {std::pair("vocab", "a JSON object"), std::pair("merges", "a list")}) {
     if (!model.json().contains(key)) continue;
     throw Error(ErrorCode::kBadFile, "wrong type",

@@ -10,7 +10,7 @@
 namespace sepllm {
 
 // `bytes`: the content of `file` (its name, for messages). Error (kBadFile) for content that contradicts
-// itself, (kUnsupported) for whatever this program does not know, naming the key.
+// itself, (kUnsupported), naming the key, for anything that this program does not know.
 std::unique_ptr<Tokenizer> parse_tokenizer_json(std::string_view bytes, const std::string& file,
                                                 const TokenizerConfig& config = {});
 

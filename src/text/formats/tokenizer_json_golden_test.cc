@@ -13,8 +13,8 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-// A stream that goes on after the first half of `ids` shows what decode() adds (if it only adds: BPEDecoder
-// with a mark at the start of tokens changes what was there).
+// A stream that continues after the first half of `ids` shows what decode() adds (if it only adds: BPEDecoder
+// with a mark at the start of tokens changes earlier text).
 void expect_second_half(const Tokenizer& tokenizer, const Ids& ids) {
   const auto middle = ids.begin() + static_cast<ptrdiff_t>(ids.size() / 2);
   const Ids first(ids.begin(), middle);

@@ -33,7 +33,7 @@ bool word_after(std::string_view text, size_t at) {
   return at < text.size() && has_class(text.data() + at, kWord);
 }
 
-// `at`, moved back over white space, but not before `floor`.
+// Moves `at` back over white space, but not before `floor`.
 size_t strip_left(std::string_view text, size_t at, size_t floor) {
   while (at > floor) {
     const char* last = previous_char(text.data() + at);
@@ -164,7 +164,7 @@ std::vector<TextRange> normalized_ranges(const Normalizer& normalizer, std::stri
                                          const std::vector<TextRange>& ranges) {
   NormalizerScratch whole_scratch, scratch;
   const std::string whole(normalizer.apply(part, whole_scratch));
-  // The place in the normal form, where it has one.
+  // The corresponding place in the normal form, if it has one.
   const auto place = [&](size_t at) -> std::optional<size_t> {
     const std::string_view before = normalizer.apply(part.substr(0, at), scratch);
     return whole.starts_with(before) ? std::optional(before.size()) : std::nullopt;
@@ -189,7 +189,7 @@ bool AddedTokens::accepts(const AddedToken& token, std::string_view text, const 
 
 void AddedTokens::split(std::string_view text, bool normalized, const SpecialPlaces& places,
                         SectionSink sink) const {
-  // What stands where no special token is recognised must not hide one that begins inside it.
+  // A string that is not recognised as a special token must not hide one that begins inside it.
   const auto in_place = [&](const StringMatcher::Match& match) {
     return places.within == nullptr || !tokens_[static_cast<size_t>(match.value)].special ||
            places.allow(match.begin, match.end);
@@ -208,8 +208,8 @@ void AddedTokens::split(std::string_view text, bool normalized, const SpecialPla
     const size_t end = token.rstrip ? strip_right(text, match->end) : match->end;
     if (begin > done) sink({text.substr(done, begin - done), -1});
     sink({text.substr(begin, end - begin), token.id});
-    // As in the `tokenizers` library, `from` stays at the end of the token itself: white space that it took
-    // can begin another token once more.
+    // As in the `tokenizers` library, `from` stays at the end of the token itself: the white space that it
+    // took can begin another token.
     done = end;
   }
   if (done < text.size()) sink({text.substr(done), -1});

@@ -1,4 +1,5 @@
-// Added tokens of a tokenizer.json: strings that become tokens by themselves, wherever they stand in a text.
+// Added tokens of a tokenizer.json: strings that always become tokens of their own, wherever they stand in a
+// text.
 #pragma once
 
 #include <array>
@@ -23,37 +24,40 @@ struct AddedToken {
   bool special = false;
   bool single_word = false;  // only between non-word characters
   bool lstrip = false;       // takes the white space before it
-  bool rstrip = false;       // ... behind it
+  bool rstrip = false;       // takes the white space after it
   bool normalized = false;   // looked for in the normalized text
 };
 
-// A part of a text: an added token (id >= 0) or what lies between two of them.
+// A part of a text: an added token (id >= 0), or the text between two of them.
 struct Section {
   std::string_view text;
   int32_t id;
 };
 using SectionSink = FunctionRef<void(const Section&)>;
 
-// Where special tokens are recognised.
+// Where in a text special tokens are recognised.
 struct SpecialPlaces {
-  bool anywhere = true;  // and if not, nowhere
-  // Not null: only where all of a token's bytes lie in one of these ranges, ascending and apart.
+  bool anywhere = true;  // everywhere (within `within`), or nowhere
+  // If not null, a token is recognised only if all of its bytes lie in one of these ranges, which are
+  // ascending and do not touch.
   const std::vector<TextRange>* within = nullptr;
 
   bool allow(size_t begin, size_t end) const;
 };
 
-// Finds a set of strings in a text: leftmost first, the longest of those that start at the same place.
+// Finds a set of strings in a text: the leftmost match first, and the longest of those that start at the same
+// place.
 class StringMatcher {
  public:
-  // Error (kOutOfRange) if `text` is longer than 1024 bytes; the longest one bounds the work at each place.
+  // Error (kOutOfRange) if `text` is longer than 1024 bytes, because the longest string bounds the work at
+  // each place.
   void add(std::string_view text, int32_t value);
   bool empty() const { return nodes_.empty(); }
   struct Match {
     size_t begin, end;
     int32_t value;
   };
-  // Those that `allowed` refuses are passed over as if they were not in the set.
+  // Matches that `allowed` refuses are skipped as if they were not in the set.
   std::optional<Match> find(
       std::string_view text, size_t from,
       FunctionRef<bool(const Match&)> allowed = [](const Match&) { return true; }) const;
@@ -65,9 +69,9 @@ class StringMatcher {
 
   std::vector<int32_t> nodes_;  // value of the string that ends in a node, or -1
   std::unordered_map<uint64_t, int32_t> edges_;
-  std::array<bool, 256> first_{};                           // bytes that a string begins with
-  std::array<bool, 256> one_byte_{};                        // strings of one byte
-  std::vector<bool> first_two_ = std::vector<bool>(65536);  // first two bytes of the longer ones
+  std::array<bool, 256> first_{};                           // whether a string begins with this byte
+  std::array<bool, 256> one_byte_{};                        // whether this byte is a string by itself
+  std::vector<bool> first_two_ = std::vector<bool>(65536);  // the first two bytes of longer strings
 };
 
 class AddedTokens {
@@ -80,15 +84,15 @@ class AddedTokens {
   const AddedToken* by_id(int32_t id) const;
   const AddedToken* by_content(std::string_view content) const;
 
-  // No added token reaches over the place between an ASCII letter and a line break behind it.
+  // Whether no added token crosses the place between an ASCII letter and a line break after it.
   bool cuts_before_line_break() const;
-  // Some token ends in an ASCII letter: a text may be cut right behind it.
+  // Whether some token ends in an ASCII letter: a text may be cut right after it.
   bool any_ends_in_letter() const;
 
   // Cuts `text` at the added tokens that are looked for before (normalized = false) or after normalization.
-  // Special ones are plain text where `places` do not allow them.
+  // Special tokens count as plain text where `places` does not allow them.
   void split(std::string_view text, bool normalized, const SpecialPlaces& places, SectionSink sink) const;
-  // Some special token is looked for in the normalized text.
+  // Whether some special token is looked for in the normalized text.
   bool normalizes_special() const;
 
  private:
@@ -101,11 +105,11 @@ class AddedTokens {
   StringMatcher raw_, normalized_;
 };
 
-// Content and flags of a token as Hugging Face writes them; the id is the caller's. Error naming the key.
+// Content and flags of a token as Hugging Face writes them; the caller sets the id. Error naming the key.
 AddedToken read_added_token(const JsonObject& entry);
 
-// The ranges of a text as ranges of the normal form of its part [begin, begin + part.size()). What a
-// normalizer joins over the edge of a range is left out.
+// Translates ranges of a text into ranges of the normal form of its part [begin, begin + part.size()).
+// Anything that a normalizer joins over the edge of a range is left out.
 std::vector<TextRange> normalized_ranges(const Normalizer& normalizer, std::string_view part, size_t begin,
                                          const std::vector<TextRange>& ranges);
 

@@ -45,7 +45,7 @@ CodePointSet CodePointSet::complement() const {
   return result;
 }
 
-// Without `other` = neither in the complement nor in `other`.
+// A without B is what is neither in A's complement nor in B.
 CodePointSet CodePointSet::operator-(const CodePointSet& other) const {
   return (complement() | other).complement();
 }

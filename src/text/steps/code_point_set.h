@@ -8,18 +8,18 @@
 namespace sepllm {
 
 struct CodePointRange {
-  char32_t first, last;  // both belong to it
+  char32_t first, last;  // both inclusive
 };
 
 class CodePointSet {
  public:
   CodePointSet() = default;
-  // In any order; they may overlap.
+  // The ranges may be in any order and may overlap.
   explicit CodePointSet(std::vector<CodePointRange> ranges);
   explicit CodePointSet(std::span<const CodePointRange> ranges)
       : CodePointSet(std::vector<CodePointRange>(ranges.begin(), ranges.end())) {}
 
-  // Sorted, and never next to each other.
+  // Sorted, and with gaps between them.
   const std::vector<CodePointRange>& ranges() const { return ranges_; }
   bool empty() const { return ranges_.empty(); }
   bool contains(char32_t c) const;

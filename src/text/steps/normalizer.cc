@@ -45,7 +45,7 @@ class Replace : public NormalizerStep {
       out += content_;
       done = match->end;
       size_t from = match->end;
-      if (match->begin == match->end) {  // an empty match: go on behind the next character
+      if (match->begin == match->end) {  // an empty match: continue after the next character
         if (from >= in.size()) break;
         int length = 0;
         decode_valid_utf8(in.data() + from, length);
@@ -84,7 +84,7 @@ class Strip : public NormalizerStep {
   bool left_, right_;
 };
 
-// Steps without settings; nullptr for another.
+// Steps without settings; nullptr for any other.
 std::unique_ptr<NormalizerStep> make_plain_step(const std::string& type) {
   if (type == "NFC") return make_unicode_normalizer(NormalForm::kNfc);
   if (type == "NFD") return make_unicode_normalizer(NormalForm::kNfd);
@@ -130,7 +130,7 @@ void Normalizer::add_bert_steps(const JsonObject& step) {
   const bool lowercase = step.boolean_or("lowercase", true);
   if (step.boolean_or("clean_text", true)) steps_.push_back(make_bert_cleaner());
   if (step.boolean_or("handle_chinese_chars", true)) steps_.push_back(make_han_spacer());
-  if (step.boolean_or("strip_accents", lowercase)) {  // null: as `lowercase`
+  if (step.boolean_or("strip_accents", lowercase)) {  // null: same as `lowercase`
     steps_.push_back(make_unicode_normalizer(NormalForm::kNfd));
     steps_.push_back(make_class_remover(kNonspacingMark));
   }

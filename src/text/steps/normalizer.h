@@ -1,4 +1,4 @@
-// Normalizers of a tokenizer.json: what is done to the text before anything else.
+// Normalizers of a tokenizer.json: changes that are made to a text before anything else.
 #pragma once
 
 #include <memory>
@@ -14,10 +14,9 @@ namespace sepllm {
 class NormalizerStep {
  public:
   virtual ~NormalizerStep() = default;
-  // Writes the normal form of `in` (valid UTF-8) to `out`, or returns false if it is `in` itself.
+  // Writes the normal form of `in` (valid UTF-8) to `out`, or returns false if `in` is already normal.
   virtual bool apply(std::string_view in, std::string& out, RegexScratch& scratch) const = 0;
-  // Whether the normal form of a text is that of its parts if it is cut before a line break after an ASCII
-  // letter.
+  // Whether a text that is cut before a line break after an ASCII letter may be normalized part by part.
   virtual bool cuts_before_line_break() const { return false; }
 };
 
@@ -30,11 +29,12 @@ struct NormalizerScratch {
 class Normalizer {
  public:
   Normalizer() = default;
-  // NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Prepend, Replace, BertNormalizer, Nmt, ByteLevel
-  // and sequences of them, under the key "normalizer" of `document`. Error (kUnsupported) for any other.
+  // The step under the key "normalizer" of `document`: NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents,
+  // Prepend, Replace, BertNormalizer, Nmt, ByteLevel, or a sequence of them. Error (kUnsupported) for any
+  // other.
   explicit Normalizer(const JsonObject& document);
 
-  // The normal form, in `scratch` or `text` itself.
+  // The normal form; it lies in `scratch`, or is `text` itself.
   std::string_view apply(std::string_view text, NormalizerScratch& scratch) const;
   bool cuts_before_line_break() const;
 
@@ -46,23 +46,26 @@ class Normalizer {
 };
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
-// A normal form of Unicode 9.0. Characters that no neighbour can change are passed by without a look-up.
+// One of the normal forms of Unicode 9.0. Characters that no neighbour can change are skipped without a
+// look-up.
 std::unique_ptr<NormalizerStep> make_unicode_normalizer(NormalForm form);
-// Whether `c` is its own NFC, starts a new unit there and never joins the character before it: text may be
-// cut in front of it. True for most characters of running text, not for all of which it holds.
+// Whether `c` is its own NFC, starts a new unit there and never joins the character before it, so that a text
+// may be cut before it. True only for characters of which this is certain, which are most characters of
+// running text.
 bool is_nfc_inert(char32_t c);
 
-// Steps that look at each character by itself (character_normalizers.cc).
-// Leaves out the characters with any flag of `mask` (normalizer_classes()).
+// Steps that look at each character separately (character_normalizers.cc). This one removes characters with
+// any flag of `mask` (normalizer_classes()).
 std::unique_ptr<NormalizerStep> make_class_remover(uint8_t mask);
 std::unique_ptr<NormalizerStep> make_lowercase();
-// clean_text and handle_chinese_chars of BertNormalizer: no control characters and all white space a blank;
-// blanks around Chinese characters.
+// clean_text and handle_chinese_chars of BertNormalizer: removes control characters, makes all white space a
+// blank, and puts blanks around Chinese characters.
 std::unique_ptr<NormalizerStep> make_bert_cleaner();
 std::unique_ptr<NormalizerStep> make_han_spacer();
-// SentencePiece's nmt rule: some control characters go, other ones and all kinds of blanks become a blank.
+// SentencePiece's nmt rule: removes some control characters; other ones and all kinds of blanks become a
+// blank.
 std::unique_ptr<NormalizerStep> make_nmt();
-// The bytes of the text, written in GPT-2's alphabet.
+// Writes the bytes of the text in GPT-2's alphabet.
 std::unique_ptr<NormalizerStep> make_byte_level_normalizer();
 
 }  // namespace sepllm

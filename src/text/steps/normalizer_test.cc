@@ -35,7 +35,7 @@ TEST(UnicodeNormalizer, InertCharactersAreWhatTheNameSays) {
       ASSERT_EQ(normal_form(as_text(c), UTF8PROC_COMPOSE), as_text(c)) << static_cast<uint32_t>(c);
       ASSERT_EQ(utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class, 0);
     }
-    // No composed character has an inert one behind its first part.
+    // In no composed character, an inert one follows the first part.
     std::string parts = normal_form(as_text(c), UTF8PROC_DECOMPOSE);
     if (normal_form(parts, UTF8PROC_COMPOSE) != as_text(c)) continue;
     for (size_t at = static_cast<size_t>(utf8_decode(parts)->length); at < parts.size();) {

@@ -10,7 +10,7 @@ namespace {
 
 const RegexClass& known_class(const char* name) { return *RegexClass::find(name); }
 
-// The class that \c stands for, whose capital is its complement.
+// The class that \c stands for; the capital letter stands for its complement.
 const RegexClass* shorthand(char c) {
   switch (c) {
     case 's':
@@ -28,7 +28,7 @@ const RegexClass* shorthand(char c) {
 
 bool is_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 
-// Rewrites one pattern, character by character; knows only escapes and where a class begins and ends.
+// Rewrites one pattern, character by character; it knows only escapes and where a class begins and ends.
 class Translator {
  public:
   Translator(std::string_view pattern, RegexTexts texts, const std::string& file, const std::string& place)
@@ -65,7 +65,7 @@ class Translator {
     in_class_ = true;
     copy(1);
     if (at_ < in_.size() && in_[at_] == '^') copy(1);
-    if (at_ < in_.size() && in_[at_] == ']') {  // literal in this place
+    if (at_ < in_.size() && in_[at_] == ']') {  // a literal in this place
       out_ += "\\]";
       ++at_;
     }
@@ -121,7 +121,7 @@ class Translator {
   // \p{name}, \p{^name}, \P{name}
   void property(bool negated) {
     const size_t close = in_.find('}', at_);
-    if (close == std::string_view::npos) return copy(2);  // PCRE2 tells
+    if (close == std::string_view::npos) return copy(2);  // PCRE2 reports the error
     std::string_view name = in_.substr(at_ + 3, close - at_ - 3);
     if (name.starts_with('^')) {
       negated = !negated;

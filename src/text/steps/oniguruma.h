@@ -1,5 +1,5 @@
-// The syntax of Oniguruma (Ruby's), in which tokenizer files write regular expressions, as PCRE2 must read
-// it.
+// Tokenizer files write regular expressions in the syntax of Oniguruma (Ruby's); this translates it for
+// PCRE2.
 #pragma once
 
 #include <string>

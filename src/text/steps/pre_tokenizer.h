@@ -1,5 +1,5 @@
-// Pre-tokenizers of a tokenizer.json: they cut a text into the words inside which BPE merges. Steps hand each
-// piece on to the next one at once, so that no list of pieces exists.
+// Pre-tokenizers of a tokenizer.json: they cut a text into words, and BPE merges only inside a word. Each
+// step passes its pieces directly on to the next step, so no list of pieces exists.
 #pragma once
 
 #include <memory>
@@ -21,7 +21,7 @@ struct Piece {
 };
 using PieceSink = FunctionRef<void(const Piece&)>;
 
-// Buffers of a run, reused between texts: one string a step that rewrites its pieces.
+// Buffers of a run, reused between texts: one string for each step that rewrites its pieces.
 struct PreTokenizerScratch {
   RegexScratch regex;
   std::vector<std::string> buffers;
@@ -30,7 +30,7 @@ struct PreTokenizerScratch {
 class PreTokenizerStep {
  public:
   virtual ~PreTokenizerStep() = default;
-  // Pieces given to `next` lie in the input piece or in `buffer`.
+  // The pieces given to `next` lie in the input piece or in `buffer`.
   virtual void run(const Piece& piece, RegexScratch& scratch, std::string& buffer, PieceSink next) const = 0;
 };
 
@@ -39,29 +39,29 @@ enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWith
 class PreTokenizer {
  public:
   PreTokenizer() = default;
-  // ByteLevel, Split, Digits, Punctuation, Whitespace, WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit,
-  // Metaspace and sequences of them, under the key "pre_tokenizer" of `document`. Error (kUnsupported) for
-  // any other.
+  // The step under the key "pre_tokenizer" of `document`: ByteLevel, Split, Digits, Punctuation, Whitespace,
+  // WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit, Metaspace, or a sequence of them. Error
+  // (kUnsupported) for any other.
   explicit PreTokenizer(const JsonObject& document);
 
-  // GPT-2's and Llama-3's: cut by a known pattern, then bytes.
+  // The steps of GPT-2 and Llama 3: cut by a known pattern, then bytes.
   static PreTokenizer byte_level(const char* pattern, bool add_prefix_space = false);
 
   // Calls `sink` for each word of `text`, a part of the input without added tokens, in order.
   void run(const Piece& text, PreTokenizerScratch& scratch, PieceSink sink) const;
 
-  // The last step is ByteLevel: its alphabet is left out, the model works on the bytes themselves.
+  // Whether the last step is ByteLevel. Its alphabet is then left out: the model works directly on the bytes.
   bool ends_in_bytes() const { return ends_in_bytes_; }
-  // No word reaches over the place between an ASCII letter and a line break behind it, whatever is around.
+  // Whether no word crosses the place between an ASCII letter and a line break after it, whatever is around.
   bool cuts_before_line_break() const { return cuts_before_line_break_; }
-  // A blank goes before the text behind each added token, and nowhere else.
+  // Whether a blank is put before the text after each added token, and nowhere else.
   bool blank_before_sections() const { return blank_before_sections_; }
-  // There is a ByteLevel step somewhere.
+  // Whether there is a ByteLevel step anywhere.
   bool has_byte_level() const { return has_byte_level_; }
 
  private:
   void add_step(const JsonObject& step, const std::string& type);
-  // The steps that cut at characters of a class. False: it is none of them.
+  // Adds a step that cuts at characters of a class. Returns false if it is not one of those.
   bool add_class_step(const JsonObject& step, const std::string& type);
   void add_byte_level(bool add_prefix_space, const char* pattern);  // nullptr: none
   void add_words(std::unique_ptr<SplitPattern> pattern, SplitBehavior behavior, bool invert);
@@ -72,12 +72,11 @@ class PreTokenizer {
   bool has_byte_level_ = false;
   bool has_regex_ = false;
   bool blank_before_sections_ = false;
-  bool local_ = true;  // the steps so far treat a text cut there as they treat the whole
+  bool local_ = true;  // whether the steps so far treat the parts of a cut text in the same way as the whole
   bool cuts_before_line_break_ = false;
 };
 
-// Pieces of a text between and at the matches of `pattern` (`invert`: matches and what lies between them
-// change places).
+// Makes pieces of the matches of `pattern` and of the text between them (`invert`: the two change places).
 std::unique_ptr<PreTokenizerStep> make_split(std::unique_ptr<SplitPattern> pattern, SplitBehavior behavior,
                                              bool invert);
 SplitBehavior parse_behavior(const JsonObject& step, const char* key, const char* fallback);

@@ -23,7 +23,7 @@ std::string message_of(int code) {
 
 }  // namespace
 
-// One of the two forms of a pattern.
+// One of the two compiled forms of a pattern.
 class Regex::Form {
  public:
   Form(const std::string& translated, const std::string& file, const std::string& place,
@@ -35,14 +35,14 @@ class Regex::Form {
   Form(const Form&) = delete;
   Form& operator=(const Form&) = delete;
 
-  // PCRE2's result.
+  // Returns PCRE2's result.
   int match(std::string_view text, size_t from, pcre2_match_data* data) const {
     const auto run = [&](uint32_t options) {
       return pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
                          PCRE2_NO_UTF_CHECK | options, data, context_);
     };
     const int result = run(0);
-    // The JIT's stack is small; the interpreter takes from the heap, up to its limit.
+    // The JIT's stack is small; the interpreter uses the heap, up to its limit.
     return result == PCRE2_ERROR_JIT_STACKLIMIT ? run(PCRE2_NO_JIT) : result;
   }
 
@@ -60,7 +60,7 @@ Regex::Form::Form(const std::string& translated, const std::string& file, const 
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int code = 0;
   PCRE2_SIZE offset = 0;
-  // \C could end a match inside a character; ^ and $ are those of lines in Oniguruma's (Ruby) syntax.
+  // \C could end a match inside a character. In Oniguruma's (Ruby) syntax, ^ and $ match at lines.
   code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
                         PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &offset,
                         context.get());
@@ -71,7 +71,7 @@ Regex::Form::Form(const std::string& translated, const std::string& file, const 
   }
   pcre2_set_match_limit(context_, kMatchLimit);
   pcre2_set_heap_limit(context_, kHeapLimitKib);
-  pcre2_jit_compile(code_, PCRE2_JIT_COMPLETE);  // without it the same, slower
+  pcre2_jit_compile(code_, PCRE2_JIT_COMPLETE);  // without the JIT the result is the same, only slower
 }
 
 RegexScratch::RegexScratch() : data_(pcre2_match_data_create(1, nullptr)) {
@@ -112,7 +112,7 @@ std::optional<Span> Regex::find(std::string_view text, size_t from, RegexScratch
                 {.place = "byte " + std::to_string(from) + " of the text", .got = pattern_});
   }
   const PCRE2_SIZE* span = pcre2_get_ovector_pointer(data);
-  if (span[0] > span[1] || span[0] < from) {  // \K in a look-around
+  if (span[0] > span[1] || span[0] < from) {  // caused by \K in a look-around
     throw Error(ErrorCode::kUnsupported, "regular expression matches backwards", {.got = pattern_});
   }
   return Span{span[0], span[1]};

@@ -1,4 +1,4 @@
-// Regular expressions of tokenizer files: written for Oniguruma, matched by PCRE2 (with its JIT).
+// Regular expressions of tokenizer files. They are written for Oniguruma and matched by PCRE2 (with its JIT).
 #pragma once
 
 #include <cstddef>
@@ -26,8 +26,8 @@ class RegexScratch {
   RegexScratch& operator=(RegexScratch&&) noexcept = default;
   void* match_data() const { return data_.get(); }
 
-  // The texts from here on are parts of this one: most texts allow a faster form of the pattern. Without it
-  // the other form is taken, which is right for all.
+  // Tells that the texts from here on are parts of this one: most texts allow a faster form of the pattern.
+  // Without this call the slower form is used, which is right for all texts.
   void look_at(std::string_view text);
   RegexTexts texts() const { return texts_; }
 
@@ -41,8 +41,8 @@ class RegexScratch {
 
 class Regex {
  public:
-  // Error (kBadFile: not a pattern; kUnsupported: a construct of Oniguruma's own) with `place`, the key it
-  // came from.
+  // Error (kBadFile if it is not a pattern, kUnsupported for a construct that only Oniguruma has) with
+  // `place`, the key that it came from.
   Regex(std::string_view pattern, const std::string& file, const std::string& place);
   ~Regex();
   Regex(const Regex&) = delete;
@@ -60,7 +60,7 @@ class Regex {
   std::string pattern_, file_, place_;
   std::unique_ptr<const Form> undisputed_;
   mutable std::once_flag all_made_;
-  mutable std::unique_ptr<const Form> all_;  // made when a text needs it
+  mutable std::unique_ptr<const Form> all_;  // compiled when a text needs it
 };
 
 }  // namespace sepllm

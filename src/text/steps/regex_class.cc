@@ -18,7 +18,7 @@ namespace sepllm {
 namespace {
 
 struct CategoryName {
-  const char* code;  // as PCRE2 has it, too
+  const char* code;  // the same code as in PCRE2
   const char* name;  // in lower case, without underscores
 };
 // In the order of GeneralCategory.
@@ -60,7 +60,7 @@ constexpr std::array<CategoryName, 7> kGroupNames = {{{"L", "letter"},
                                                       {"Z", "separator"},
                                                       {"C", "other"}}};
 
-const char* const kPosixPunct = ":punct:";  // no name of a property
+const char* const kPosixPunct = ":punct:";  // not the name of a property
 
 char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
 
@@ -80,7 +80,7 @@ CodePointSet group_set(char group) { return category_group(group, UnicodeVersion
 
 CodePointSet both(const CodePointSet& a, const CodePointSet& b) { return a - (a - b); }
 
-// PCRE2 may have any version of Unicode from 9.0 on.
+// The installed PCRE2 may have any version of Unicode from 9.0 on.
 const CodePointSet& disputed() {
   static const CodePointSet set = disputed_set();
   return set;
@@ -107,7 +107,7 @@ CodePointSet disputed_members(const std::string& items) {
                     &error, &offset, nullptr),
       &pcre2_code_free);
   SEPLLM_CHECK(code != nullptr);
-  pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);  // without it the same, slower
+  pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);  // without the JIT the result is the same, only slower
   const std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> data(
       pcre2_match_data_create(1, nullptr), &pcre2_match_data_free);
   SEPLLM_CHECK(data != nullptr);
@@ -124,7 +124,8 @@ CodePointSet disputed_members(const std::string& items) {
   return CodePointSet(std::move(members));
 }
 
-// Ranges between brackets. PCRE2 refuses surrogates; no valid text has them.
+// Writes ranges for use between brackets. Surrogates are left out: PCRE2 refuses them, and no valid text has
+// them.
 std::string items_of(const CodePointSet& set) {
   std::string out;
   const CodePointSet valid = set - CodePointSet({{0xD800, 0xDFFF}});
@@ -155,9 +156,9 @@ bool has_disputed(std::string_view text) {
 }
 
 struct RegexClass::Definition {
-  std::string native;         // items of PCRE2's, or empty
-  CodePointSet native_in_16;  // what they mean in Unicode 16.0
-  CodePointSet more;          // members besides
+  std::string native;         // items of PCRE2, or empty
+  CodePointSet native_in_16;  // the members of these items in Unicode 16.0
+  CodePointSet more;          // additional members
   CodePointSet only_alone{};
 };
 
@@ -179,7 +180,7 @@ std::optional<RegexClass::Definition> RegexClass::define(const std::string& name
   const CodePointSet letters = group_set('L') | category_set({kNl}, UnicodeVersion::k16);
   const CodePointSet digits = category_set({kNd}, UnicodeVersion::k16);
   const CodePointSet other_alphabetic(kOtherAlphabetic16);
-  // PCRE2's own Han has the punctuation, too, that Han shares with other scripts.
+  // PCRE2's own Han also has punctuation that Han shares with other scripts.
   if (name == "han") return Definition{"", none, CodePointSet(kHan16)};
   if (name == "space" || name == "whitespace") return Definition{"", none, white_space_set()};
   if (name == "xdigit") return Definition{"", none, CodePointSet({{'0', '9'}, {'A', 'F'}, {'a', 'f'}})};

@@ -6,7 +6,7 @@
 namespace sepllm {
 namespace {
 
-// Joins a stream of spans (each a match or not, tiling the text) into pieces as a behaviour says.
+// Joins a stream of spans (each a match or not, tiling the text) into pieces according to a behaviour.
 class Joiner {
  public:
   Joiner(const Piece& piece, SplitBehavior behavior, PieceSink next)

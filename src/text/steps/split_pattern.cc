@@ -64,7 +64,7 @@ class ClassPattern : public SplitPattern {
   const uint8_t* classes_;
 };
 
-// [0-9][0-9][0-9], which Falcon's files run over every word.
+// [0-9][0-9][0-9], which Falcon's files apply to every word.
 class ThreeDigits : public SplitPattern {
  public:
   std::optional<Span> find(std::string_view text, size_t from, RegexScratch&) const override {

@@ -1,4 +1,4 @@
-// Decoders of a tokenizer.json: from a token's piece to its bytes.
+// Decoders of a tokenizer.json: they turn a token's piece into its bytes.
 #pragma once
 
 #include <memory>
@@ -22,26 +22,26 @@ class DecoderStep {
   virtual ~DecoderStep() = default;
   // The text of a token after this step.
   virtual std::string apply(std::string token, TokenPlace place) const = 0;
-  // The first or last token of a sequence may come out differently from the same token elsewhere.
+  // Whether the first or last token of a sequence may come out differently from the same token elsewhere.
   virtual bool first_differs() const { return false; }
   virtual bool last_differs() const { return false; }
 };
 
 class TokenDecoder {
  public:
-  // ByteLevel alone, for tokenizers without a tokenizer.json.
+  // Only ByteLevel, for tokenizers without a tokenizer.json.
   static TokenDecoder byte_level();
-  // ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace, BPEDecoder and sequences of them, under the key
-  // "decoder" of `document`. Without one, tokens are joined as they are, or as bytes where
-  // `pieces_are_bytes`. Error (kUnsupported) for any other, and for what changes a text across its tokens,
-  // except the blank that Strip takes from its start.
+  // The step under the key "decoder" of `document`: ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace,
+  // BPEDecoder, or a sequence of them. Without one, tokens are joined as they are, or as bytes if
+  // `pieces_are_bytes`. Error (kUnsupported) for any other, and for steps that change a text across its
+  // tokens, except for the blank that Strip takes from its start.
   TokenDecoder(const JsonObject& document, bool pieces_are_bytes);
 
   // The bytes of a token.
   std::string token_bytes(std::string_view piece, TokenPlace place) const;
   bool first_differs() const;
   bool last_differs() const;
-  // Takes off the start of a whole text what Strip (after Fuse) says.
+  // Removes from the start of a whole text what Strip (after Fuse) says.
   void strip_start(std::string& text) const;
 
  private:
@@ -50,8 +50,8 @@ class TokenDecoder {
 
   std::vector<std::unique_ptr<DecoderStep>> steps_;
   bool fused_ = false;
-  std::string strip_;       // character that is taken off the start of the text ...
-  size_t strip_count_ = 0;  // ... at most so many times
+  std::string strip_;       // the character that is removed from the start of the text
+  size_t strip_count_ = 0;  // how often it is removed at most
 };
 
 }  // namespace sepllm

@@ -30,7 +30,7 @@ CodePointSet set_in_17(CategoryMask mask) {
   return CodePointSet(std::move(ranges));
 }
 
-// `newer` as the older version has it.
+// The set `newer`, as it is in the older version.
 CodePointSet before(std::span<const CategoryRange> changes, CategoryMask mask, const CodePointSet& newer) {
   std::vector<CodePointRange> changed;
   std::vector<CodePointRange> members;
@@ -145,7 +145,7 @@ char32_t to_lower_case(char32_t c) {
   const auto after =
       std::upper_bound(kLowerCase17.begin(), kLowerCase17.end(), c,
                        [](char32_t point, const LowerCaseRange& r) { return point < r.first; });
-  const LowerCaseRange& range = *(after - 1);  // the first one is A to Z
+  const LowerCaseRange& range = *(after - 1);  // the first range is A to Z
   if (c > range.last || (c - range.first) % static_cast<char32_t>(range.step) != 0) return c;
   return static_cast<char32_t>(static_cast<int32_t>(c) + range.shift);
 }

@@ -26,7 +26,7 @@ int options_of(NormalForm form) {
 }
 
 // The characters of Unicode 9.0 have the same normal form in every later version, by the standard's stability
-// policy. Newer ones, which utf8proc knows, are cut out before it sees the text.
+// policy. Newer characters, which utf8proc knows, are cut out before it sees the text.
 class UnicodeNormalizer : public NormalizerStep {
  public:
   explicit UnicodeNormalizer(NormalForm form)
@@ -55,7 +55,8 @@ class UnicodeNormalizer : public NormalizerStep {
     return c < 0x80 || (composed_ && is_nfc_inert(c)) || (classes_[c] & kNotNormalized) != 0;
   }
 
-  // A unit begins at the character before `unsafe`, which it may join, unless that is done or too new.
+  // A unit begins at the character before `unsafe`, which it may join, unless that character is done already
+  // or too new.
   size_t unit_begin(std::string_view text, size_t done, size_t unsafe) const {
     if (unsafe == done) return unsafe;
     const char* before = previous_char(text.data() + unsafe);

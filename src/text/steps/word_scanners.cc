@@ -19,7 +19,7 @@ const char* const kOneDigitPattern =
 
 bool is_newline(char c) { return c == '\n' || c == '\r'; }
 
-// Length of 's 't 'm 'd 're 've 'll after the apostrophe at `p`, with it; 0 if there is none.
+// The length of 's 't 'm 'd 're 've 'll at `p`, including the apostrophe; 0 if there is none.
 size_t contraction(const char* p, const char* end) {
   if (end - p < 2) return 0;
   if (p[1] == 's' || p[1] == 't' || p[1] == 'm' || p[1] == 'd') return 2;
@@ -28,7 +28,7 @@ size_t contraction(const char* p, const char* end) {
   return p[1] == 'l' && p[2] == 'l' ? 3 : 0;
 }
 
-// The same without regard to case; U+017F (long s) is an s then.
+// The same in any case; U+017F (long s) counts as an s.
 size_t contraction_any_case(const char* p, const char* end) {
   const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
   if (end - p >= 3 && p[1] == '\xC5' && p[2] == '\xBF') return 3;
@@ -36,7 +36,7 @@ size_t contraction_any_case(const char* p, const char* end) {
   return contraction(folded, folded + (end - p < 3 ? end - p : 3));
 }
 
-// \s+(?!\S)|\s+ : white space up to the last one before a word, which that word may take.
+// \s+(?!\S)|\s+ : white space up to the last one before a word, because that word may take it.
 const char* white_space_end(const char* p, const char* run_end, const char* end) {
   if (run_end == end) return run_end;
   const char* last = previous_char(run_end);

@@ -1,4 +1,4 @@
-// Attributes, items, slices, and walking over values, as Jinja's sandbox lets templates do it.
+// Attributes, items, slices, and iteration over values, as far as Jinja's sandbox allows them.
 #include <algorithm>
 
 #include "text/template/characters.h"
@@ -14,7 +14,7 @@ Value missing(const Value& object, const std::string& what) {
   return Value::undefined("'" + std::string(object.type_name()) + "' has no " + what);
 }
 
-// A method, or an attribute of a namespace or loop; an undefined value where there is none.
+// A method, or an attribute of a namespace or loop; an undefined value if there is none.
 Value own_attribute(const Value& object, const std::string& name, Budget& budget) {
   if (const Namespace* space = object.as_namespace()) {
     budget.step(static_cast<int64_t>(space->attributes.size() / 8));
@@ -37,7 +37,7 @@ Value own_attribute(const Value& object, const std::string& name, Budget& budget
   return missing(object, "attribute '" + name + "'");
 }
 
-// The place in a sequence that an index means, from the end where it is negative.
+// The place in a sequence that an index means; a negative index counts from the end.
 std::optional<size_t> place(int64_t index, size_t size) {
   const auto n = static_cast<int64_t>(size);
   if (index < 0) index += n;
@@ -80,7 +80,7 @@ Range slice_range(const Value& start, const Value& stop, const Value& step, int6
 
 template <typename Fn>
 void for_range(const Range& range, const Fn& fn) {
-  // (Steps are huge or not: both ends are within the sequence.)
+  // However large the steps are, both ends are within the sequence.
   const bool up = range.step > 0;
   for (int64_t k = range.start; up ? k < range.stop : k > range.stop;) {
     fn(static_cast<size_t>(k));

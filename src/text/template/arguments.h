@@ -1,4 +1,4 @@
-// The arguments of a call, and how a function reads them: by position or by name, as in Python.
+// The arguments of a call, and how a function reads them, by position or by name, as in Python.
 #pragma once
 
 #include <optional>
@@ -15,19 +15,20 @@ struct Arguments {
   std::vector<std::pair<std::string, Value>> named;
 };
 
-// The parameters are asked for in their order. done() fails if arguments are left that no parameter took.
+// A function asks for its parameters in their order. done() fails if arguments are left that no parameter
+// took.
 class Parameters {
  public:
   // `function`: for messages ("filter 'join'").
   Parameters(std::string function, const Arguments& arguments);
 
-  // The next parameter, or null where it was not given. Failure where it was given twice.
+  // The next parameter, or null if it was not given. Failure if it was given twice.
   const Value* next(const char* name);
   const Value& required(const char* name);
-  // Failure where it is of another type. None counts as not given where there is a fallback.
+  // Failure if it has another type. If there is a fallback, None counts as not given.
   std::optional<int64_t> integer(const char* name);
   int64_t integer_or(const char* name, int64_t fallback) { return integer(name).value_or(fallback); }
-  // By Python's truth.
+  // The truth of the value, as in Python.
   bool boolean_or(const char* name, bool fallback, Budget& budget);
   const Text* text(const char* name);
   const Text& required_text(const char* name);
@@ -42,7 +43,7 @@ class Parameters {
   std::string function_;
   const Arguments& arguments_;
   size_t at_ = 0;
-  std::vector<bool> taken_;  // of the named ones
+  std::vector<bool> taken_;  // for the named arguments
 };
 
 }  // namespace sepllm::jinja

@@ -17,9 +17,9 @@ class Interpreter;
 struct Expression {
   explicit Expression(int l) : line(l) {}
   virtual ~Expression() = default;
-  // Called by Interpreter::evaluate, which counts and limits.
+  // Called by Interpreter::evaluate, which counts steps and applies limits.
   virtual Value evaluate(Interpreter& run) const = 0;
-  // Each part is told; may be null.
+  // Must be called for each part; `part` may be null.
   void grow(const std::unique_ptr<Expression>& part) {
     if (part != nullptr && part->height >= height) height = part->height + 1;
   }
@@ -27,7 +27,7 @@ struct Expression {
     for (const auto& part : parts) grow(part);
   }
   int line;
-  int height = 1;  // of the tree: bounded by the parser, as everything that walks it calls itself
+  int height = 1;  // of the tree. The parser limits it, because everything that walks the tree is recursive.
 };
 using ExpressionPtr = std::unique_ptr<Expression>;
 using Expressions = std::vector<ExpressionPtr>;
@@ -117,7 +117,7 @@ struct ConcatExpression : Expression {
 
 enum class Comparison { kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual, kIn, kNotIn };
 
-// a < b <= c: holds where each does.
+// a < b <= c: true if each comparison is.
 struct CompareExpression : Expression {
   CompareExpression(int l, ExpressionPtr f) : Expression(l), first(std::move(f)) { grow(first); }
   Value evaluate(Interpreter& run) const override;
@@ -218,7 +218,7 @@ struct IfStatement : Statement {
   Block otherwise;
 };
 
-// What is assigned to: a name, an attribute of a namespace, or several of these.
+// The target of an assignment: a name, an attribute of a namespace, or several of these.
 struct Target {
   std::string name, attribute;
   std::vector<Target> parts;
@@ -274,11 +274,11 @@ struct MacroStatement : Statement {
   std::string name;
   std::vector<MacroParameter> parameters;
   Block body;
-  // Whether the body uses caller, varargs, kwargs: only then may a call give them.
+  // Whether the body uses caller, varargs, kwargs: a call may give them only then.
   bool uses_caller = false, uses_varargs = false, uses_kwargs = false;
 };
 
-// {% call(parameters) macro(arguments) %} body {% endcall %}: the body is what the macro's caller() writes.
+// {% call(parameters) macro(arguments) %} body {% endcall %}: the macro's caller() writes the body.
 struct CallStatement : Statement {
   using Statement::Statement;
   Flow execute(Interpreter& run) const override;
@@ -286,7 +286,7 @@ struct CallStatement : Statement {
   std::unique_ptr<CallExpression> call;
 };
 
-// {% generation %}: marks what the model writes; here its body in a scope of its own.
+// {% generation %}: marks what the model writes; here it only runs its body in a scope of its own.
 struct GenerationStatement : Statement {
   using Statement::Statement;
   Flow execute(Interpreter& run) const override;

@@ -1,4 +1,4 @@
-// What a template can call: its macros, methods of values, and the few global functions.
+// Things that a template can call: its macros, methods of values, and the few global functions.
 #pragma once
 
 #include <string>
@@ -14,8 +14,8 @@ struct Callable {
   enum class Kind { kMethod, kGlobal, kMacro };
   Kind kind;
   std::string name;
-  Value self{};                           // whose method it is
-  const MacroStatement* macro = nullptr;  // kMacro, with the scope that it was defined in
+  Value self{};                           // the object whose method it is
+  const MacroStatement* macro = nullptr;  // for kMacro, with the scope that it was defined in
   Scope* scope = nullptr;
 };
 

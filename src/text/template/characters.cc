@@ -37,7 +37,7 @@ bool has_case(char32_t c) {
          in_ranges(kOtherCased, c);
 }
 
-// Unicode's Case_Ignorable: what may stand between a letter and the end of its word.
+// Unicode's Case_Ignorable: characters that may stand between a letter and the end of its word.
 bool is_case_ignorable(char32_t c) {
   constexpr std::u32string_view kInWords =
       U"'.:\u00B7\u0387\u055F\u05F4\u2018\u2019\u2024\u2027\uFE13\uFE52"
@@ -57,7 +57,7 @@ bool is_case_ignorable(char32_t c) {
 void append_mapped(std::string& out, char32_t c, LetterCase letter_case) {
   const auto point = static_cast<utf8proc_int32_t>(c);
   if (letter_case == LetterCase::kLower) {
-    if (c == 0x130) {  // the one character that becomes two in lower case
+    if (c == 0x130) {  // the only character that becomes two in lower case
       out += "i\xCC\x87";
     } else {
       utf8_append(out, static_cast<char32_t>(utf8proc_tolower(point)));
@@ -78,7 +78,8 @@ void append_mapped(std::string& out, char32_t c, LetterCase letter_case) {
 class FinalSigma {
  public:
   FinalSigma(std::string_view text, const std::vector<size_t>& starts) : text_(text), starts_(starts) {
-    // From the right, once for all: whether a letter with case follows, but for what words may contain.
+    // Goes once from right to left: whether a letter with case follows, not counting characters that words
+    // may contain.
     follows_.resize(starts.size(), false);
     for (size_t k = starts.size() - 1; k-- > 1;) {
       const char32_t c = at(k);
@@ -210,7 +211,7 @@ MarkedText with_case(const MarkedText& text, LetterCase letter_case, Budget& bud
   std::optional<FinalSigma> sigma;
   MarkedText out;
   std::string mapped;
-  bool in_word = false;  // the character before has case
+  bool in_word = false;  // whether the character before has case
   for (size_t k = 0; k + 1 < starts.size(); ++k) {
     size_t length;
     const char32_t c = code_point_at(bytes, starts[k], length);

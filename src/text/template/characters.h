@@ -1,4 +1,4 @@
-// Characters of texts as Python's str has them: code points, white space, letter case.
+// Characters of texts as in Python's str: code points, white space, letter case.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ namespace sepllm::jinja {
 // Byte offsets of the code points of valid UTF-8, and its size at the end.
 std::vector<size_t> code_points(std::string_view text, Budget& budget);
 int64_t count_code_points(std::string_view text, Budget& budget);
-// The code point at a byte offset, and how many bytes it takes.
+// The code point at a byte offset, and its length in bytes.
 char32_t code_point_at(std::string_view text, size_t at, size_t& length);
 
 // str.isspace(), and what str.strip() and \s of regular expressions mean by white space.
@@ -24,7 +24,7 @@ bool is_digit(char32_t c);      // str.isdigit()
 bool is_numeric(char32_t c);    // a digit, number or fraction that is no letter
 bool is_printable(char32_t c);  // str.isprintable()
 
-// [begin, end): `text` without white space at its ends, or without these characters.
+// [begin, end) of `text` without white space at its ends, or without the given characters.
 struct Stripped {
   size_t begin, end;
 };
@@ -32,7 +32,7 @@ enum class Sides { kBoth, kLeft, kRight };
 Stripped strip(std::string_view text, Sides sides, Budget& budget);
 Stripped strip(std::string_view text, std::string_view characters, Sides sides, Budget& budget);
 
-// Python's str.upper(), lower(), title(), capitalize(); what a character becomes has its origin.
+// Python's str.upper(), lower(), title(), capitalize(); a changed character keeps its origin.
 enum class LetterCase { kUpper, kLower, kTitle, kCapitalized };
 MarkedText with_case(const MarkedText& text, LetterCase letter_case, Budget& budget);
 

@@ -7,17 +7,17 @@ namespace sepllm::jinja {
 
 bool is_true(const Value& value, Budget& budget);
 bool equal(const Value& a, const Value& b, Budget& budget);
-// < 0, 0, > 0. Failure for values that have no order among them.
+// < 0, 0, > 0. Failure for values that have no order.
 int order(const Value& a, const Value& b, Budget& budget);
-// `item` in `container`. Failure where it contains nothing.
+// `item` in `container`. Failure if `container` is not one.
 bool contains(const Value& container, const Value& item, Budget& budget);
 
-// The value under a key; null where there is none.
+// The value under a key; null if there is none.
 const Value* find_key(const Dict& dict, const Value& key, Budget& budget);
-// Sets a key, in its old place where it is there already. Failure for a key that Python cannot hash.
+// Sets a key; a key that exists already keeps its place. Failure for a key that Python cannot hash.
 void set_key(std::vector<std::pair<Value, Value>>& items, Value key, Value value, Budget& budget);
 
-// Byte offset of `part` in `text` from `from` on, or npos. In linear time whatever the texts are.
+// Byte offset of `part` in `text` from `from` on, or npos. Takes linear time for all texts.
 size_t find_text(std::string_view text, std::string_view part, size_t from, Budget& budget);
 
 }  // namespace sepllm::jinja

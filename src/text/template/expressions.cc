@@ -1,4 +1,4 @@
-// What each expression gives.
+// Evaluates each kind of expression.
 #include "text/template/compare.h"
 #include "text/template/interpreter.h"
 #include "text/template/python_form.h"

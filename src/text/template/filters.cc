@@ -6,7 +6,7 @@
 namespace sepllm::jinja {
 namespace {
 
-// Jinja's own that are left out: pages, chance, and what no chat needs.
+// Jinja's own filters that are left out: for web pages, for random choice, and others that no chat needs.
 constexpr std::array<const char*, 11> kLeftOut = {"filesizeformat", "forceescape", "groupby",  "pprint",
                                                   "random",         "striptags",   "truncate", "urlencode",
                                                   "urlize",         "wordwrap",    "xmlattr"};

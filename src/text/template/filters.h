@@ -1,4 +1,4 @@
-// Filters: value | name(arguments). One function each, in tables by what they work on.
+// Filters: value | name(arguments). Each is one function, in tables by what they work on.
 #pragma once
 
 #include <map>
@@ -17,10 +17,10 @@ const FilterTable& selecting_filters();                                         
 const FilterTable& number_filters();                                            // filters_of_numbers.cc
 Value to_json(Interpreter& run, const Value& subject, Parameters& parameters);  // tojson.cc
 
-// "a.b.0" or an integer: the attribute of a value that a filter is told to look at. `path` may be null: the
-// value itself. `fallback` (may be null) stands in for what is undefined.
+// The attribute of a value that a filter is told to look at: `path` is "a.b.0" or an integer, or null for the
+// value itself. `fallback` (may be null) replaces an undefined value.
 Value value_at(Interpreter& run, const Value& value, const Value* path, const Value* fallback);
-// Texts in lower case: what sort, unique, min, max, groupby compare by unless told otherwise.
+// Texts in lower case, which sort, unique, min, max, groupby compare by default.
 Value without_case(Interpreter& run, const Value& value);
 
 bool is_filter(const std::string& name);

@@ -24,7 +24,7 @@ Value fallback(Interpreter& run, const Value& subject, Parameters& parameters) {
 
 Value first(Interpreter& run, const Value& subject, Parameters& parameters) {
   parameters.done();
-  if (Iterator* iterator = subject.as_iterator()) {  // takes one only
+  if (Iterator* iterator = subject.as_iterator()) {  // takes only one item
     if (iterator->next < iterator->items.size()) return iterator->items[iterator->next++];
     return Value::undefined("no first item: the sequence is empty");
   }
@@ -67,7 +67,7 @@ Value reverse(Interpreter& run, const Value& subject, Parameters& parameters) {
   return Value::iterator(std::move(out), run.budget());
 }
 
-// Sorts by keys that belong to the items; stable in both directions.
+// Sorts items by their keys; stable in both directions.
 std::vector<Value> sorted(Interpreter& run, const std::vector<Value>& items, const std::vector<Value>& keys,
                           bool descending) {
   std::vector<size_t> places(items.size());
@@ -170,7 +170,7 @@ Value extreme(Interpreter& run, const Value& subject, Parameters& parameters) {
   return items[best];
 }
 
-// Lists of `size` items each; the last one filled up, where something is given for it.
+// Lists of `size` items each; the last one is filled up if a filler is given.
 Value batch(Interpreter& run, const Value& subject, Parameters& parameters) {
   const std::optional<int64_t> size = parameters.integer("linecount");
   const Value* fill = parameters.next("fill_with");
@@ -192,7 +192,7 @@ Value batch(Interpreter& run, const Value& subject, Parameters& parameters) {
   return Value::iterator(std::move(out), run.budget());
 }
 
-// So many lists, as equal in length as can be.
+// The given number of lists, as equal in length as possible.
 Value slices(Interpreter& run, const Value& subject, Parameters& parameters) {
   const std::optional<int64_t> given = parameters.integer("slices");
   const Value* fill = parameters.next("fill_with");

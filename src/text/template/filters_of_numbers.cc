@@ -1,4 +1,4 @@
-// Filters that give numbers.
+// Filters whose results are numbers.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -56,7 +56,7 @@ Value to_float(Interpreter& run, const Value& subject, Parameters& parameters) {
   return fallback != nullptr ? *fallback : Value::real(0.0);
 }
 
-// Python's round(): to the nearest, halves to even, of the decimal digits that the number really has.
+// Python's round(): to the nearest, halves to even, based on the decimal digits that the number really has.
 double rounded(double value, int precision) {
   if (precision >= 0) return std::strtod(fmt::format("{:.{}f}", value, precision).c_str(), nullptr);
   const double scale = std::pow(10.0, -precision);
@@ -97,7 +97,7 @@ Value sum(Interpreter& run, const Value& subject, Parameters& parameters) {
   return total;
 }
 
-// Runs of letters, digits and underscores.
+// Counts runs of letters, digits and underscores.
 Value wordcount(Interpreter& run, const Value& subject, Parameters& parameters) {
   parameters.done();
   const MarkedText text = run.str_text(subject);

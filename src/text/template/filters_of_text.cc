@@ -1,4 +1,4 @@
-// Filters that give texts.
+// Filters whose results are texts.
 #include "text/template/compare.h"
 #include "text/template/filters.h"
 #include "text/template/text_operations.h"
@@ -19,7 +19,7 @@ Value trim(Interpreter& run, const Value& subject, Parameters& parameters) {
   return Value::text(stripped(run, run.str_text(subject), characters, Sides::kBoth), own && own->is_markup);
 }
 
-// Unlike str.title(): words begin behind these characters only.
+// Unlike in str.title(), words begin only after these characters.
 Value title(Interpreter& run, const Value& subject, Parameters& parameters) {
   parameters.done();
   const MarkedText text = run.str_text(subject);
@@ -88,7 +88,7 @@ Value indent(Interpreter& run, const Value& subject, Parameters& parameters) {
     margin = justified(run, MarkedText(), *n, MarkedText(" ", Origin::kTemplate), true, false);
   }
   MarkedText text = subject.as_text()->text;
-  text.append("\n", Origin::kTemplate);  // as Jinja: so that an empty line at the end counts
+  text.append("\n", Origin::kTemplate);  // as in Jinja, so that an empty line at the end counts
   MarkedText out;
   bool at_first = true;
   for (const Value& line : split_lines(run, text, false)) {

@@ -1,4 +1,4 @@
-// map, select, reject and their like: a filter or test for each item.
+// map, select, reject and similar ones: they apply a filter or test to each item.
 #include "text/template/compare.h"
 #include "text/template/filters.h"
 

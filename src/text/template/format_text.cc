@@ -168,7 +168,7 @@ class PercentFormat {
     pad(spec, MarkedText(digits, run_.numbers()), sign);
   }
 
-  // To the width, with blanks or with zeros behind the sign of a number.
+  // Pads to the width, with blanks, or with zeros after the sign of a number.
   void pad(const PercentSpec& spec, const MarkedText& body, const std::string& sign) {
     const int64_t n = count_code_points(body.bytes(), run_.budget()) + static_cast<int64_t>(sign.size());
     const auto missing = static_cast<size_t>(std::max<int64_t>(spec.width - n, 0));
@@ -190,7 +190,7 @@ class PercentFormat {
   MarkedText out_;
 };
 
-// One {field} of a format: the value that it names.
+// The value that one {field} of a format names.
 Value field_value(Interpreter& run, const std::string& field, const Arguments& arguments, size_t& automatic) {
   size_t end = field.find_first_of(".[");
   std::string name = field.substr(0, end);

@@ -61,7 +61,7 @@ Value namespace_of(Interpreter& run, const Arguments& arguments) {
   return Value(Value::Storage(space));
 }
 
-// What Python's datetime.now().strftime() gives, of the directives of C and GNU.
+// The result of Python's datetime.now().strftime() for the directives of C and GNU.
 Value strftime_now(Interpreter& run, const Arguments& arguments) {
   constexpr std::string_view kDirectives = "aAbBcCdDeFgGhHIjklmMnprRsStTuUVwWxXyYzZ%";
   Parameters parameters("strftime_now()", arguments);
@@ -82,7 +82,7 @@ Value strftime_now(Interpreter& run, const Arguments& arguments) {
       fail_unsupported("strftime_now(): a directive of '" + bytes + "' is not supported");
     }
     directive += bytes[at++];
-    if (directive == "%z" || directive == "%Z") continue;  // (a time without zone)
+    if (directive == "%z" || directive == "%Z") continue;  // the time has no zone
     char buffer[128];
     const size_t n = std::strftime(buffer, sizeof buffer, directive.c_str(), &run.clock());
     run.budget().make(n + 1);

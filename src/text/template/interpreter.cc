@@ -85,7 +85,7 @@ MarkedText Interpreter::capture(const Block& block) {
   MarkedText text;
   MarkedText* outer = std::exchange(out_, &text);
   const Inner inner(*this);
-  execute(block);  // (where it fails, nothing more is written)
+  execute(block);  // if it fails, nothing more is written
   out_ = outer;
   return text;
 }
@@ -194,7 +194,7 @@ Value Interpreter::call(const Value& callee, const Arguments& arguments) {
 
 namespace {
 
-// The arguments that no parameter took, for a body that asks for them.
+// Collects the arguments that no parameter took, for a body that uses them.
 void bind_extras(Interpreter& run, Scope& scope, const MacroStatement& macro, std::vector<Value> positional,
                  std::vector<std::pair<Value, Value>> named) {
   if (macro.uses_varargs) {

@@ -14,7 +14,7 @@
 
 namespace sepllm::jinja {
 
-// Variables of a block that has its own: the template, a loop, a macro.
+// Variables of a block with its own scope: the template, a loop, a macro.
 class Scope {
  public:
   explicit Scope(Scope* parent) : parent_(parent) {}
@@ -22,7 +22,7 @@ class Scope {
   const Value* find(const std::string& name, Budget& budget) const;
   void set(const std::string& name, Value value, Budget& budget);
   void clear() { variables_.clear(); }
-  // A macro refers to this scope and those around it: they live on.
+  // A macro refers to this scope and those around it, so they must live on.
   void keep();
   bool is_kept() const { return kept_; }
 
@@ -35,23 +35,24 @@ class Scope {
 class Interpreter {
  public:
   using Variables = std::vector<std::pair<std::string, Value>>;
-  // `clock`: what strftime_now tells.
+  // `clock`: the time that strftime_now tells.
   Interpreter(const Limits& limits, const Variables& variables, const std::tm& clock);
   MarkedText render(const Block& block);
 
   Budget& budget() { return budget_; }
   const std::tm& clock() const { return clock_; }
-  // Whose the digits of numbers are: the user's once a text of the user's has become a number.
+  // Who counts as the author of digits of numbers: the user, as soon as a text of the user has become a
+  // number.
   Origin numbers() const { return numbers_; }
   void take_number_from(const MarkedText& text);
 
   // --- Running (interpreter.cc)
   Value evaluate(const Expression& expression);
   Flow execute(const Block& block);
-  // What `block` writes, in a scope of its own.
+  // The output of `block`, which runs in a scope of its own.
   MarkedText capture(const Block& block);
   void write(const Value& value);
-  void write(const std::string& text);  // the template's
+  void write(const std::string& text);  // marked as the template's
   // While it lives, variables are set in a new scope within `parent`.
   class Inner;
   Scope& scope() { return *scope_; }
@@ -70,11 +71,12 @@ class Interpreter {
   Value attribute(const Value& object, const std::string& name);  // object.name
   Value item(const Value& object, const Value& key);              // object[key]
   Value slice(const Value& object, const Value& start, const Value& stop, const Value& step);
-  // What a loop over it walks; takes the items of an iterator. Failure where nothing can be walked.
+  // The items that a loop over the value visits; takes the items of an iterator. Failure if it cannot be
+  // iterated.
   std::vector<Value> items_of(const Value& value);
-  // The number of its items or characters. Failure where it has none.
+  // The number of its items or characters. Failure if it has none.
   int64_t length_of(const Value& value);
-  Value str(const Value& value);  // a text is itself
+  Value str(const Value& value);  // a text is returned unchanged
   MarkedText str_text(const Value& value);
   Value char_list(const MarkedText& text);
 
@@ -86,7 +88,7 @@ class Interpreter {
   Origin numbers_ = Origin::kTemplate;
   std::vector<std::unique_ptr<Namespace>> namespaces_;
   std::vector<std::unique_ptr<Scope>> kept_;
-  Scope root_;  // what the caller gives
+  Scope root_;  // the variables that the caller gives
   Scope* scope_;
   MarkedText* out_ = nullptr;
 };
@@ -110,7 +112,7 @@ class Interpreter::Inner {
 
 // Whether values of this type have a method of this name that templates may call.
 bool has_method(const Value& value, const std::string& name);
-// Those that would change a list or dictionary, which templates may not.
+// Methods that would change a list or dictionary, which templates must not do.
 bool is_changing_method(const Value& value, const std::string& name);
 Value call_method(Interpreter& run, const Callable& method, const Arguments& arguments);
 bool is_text_method(const std::string& name);

@@ -1,5 +1,5 @@
-// Cuts a template into tokens, with Jinja's rules for white space as transformers sets them: the line feed
-// after a block is dropped (trim_blocks), so are blanks before a block at the start of a line
+// Cuts a template into tokens. White space follows Jinja's rules as transformers sets them: the line feed
+// after a block is dropped (trim_blocks), and so are blanks before a block at the start of a line
 // (lstrip_blocks).
 #pragma once
 
@@ -19,7 +19,7 @@ struct Token {
     kVariableBegin,
     kVariableEnd,
     kName,
-    kString,  // text: its value
+    kString,  // for text: its value
     kInteger,
     kFloat,
     kOperator,
@@ -34,8 +34,8 @@ struct Token {
   bool is_operator(std::string_view sign) const { return is(Type::kOperator, sign); }
 };
 
-// The tokens, the last one of type kEnd. `source` is valid UTF-8. Failure (kBadFile) with a line for what is
-// no template.
+// The tokens; the last one has type kEnd. `source` is valid UTF-8. Failure (kBadFile) with a line if it is
+// not a valid template.
 std::vector<Token> tokenize(std::string_view source);
 
 }  // namespace sepllm::jinja

@@ -1,5 +1,6 @@
-// What a template may cost: it comes with a model from anywhere, and must neither run for ever nor fill the
-// memory. Everything that takes time or memory is charged here; what is beyond ends the rendering.
+// Limits on what a template may cost. It may come with a model from anywhere, and must neither run for ever
+// nor fill the memory. Everything that takes time or memory is charged here; exceeding a limit ends the
+// rendering.
 #pragma once
 
 #include <cstddef>
@@ -11,9 +12,9 @@
 
 namespace sepllm::jinja {
 
-// Why a template cannot be compiled or rendered. Only inside this folder: at its edge it becomes an Error
-// with the template's file, the line and a hint. Thrown without a line, it gets the line of the innermost
-// expression or statement that was being evaluated.
+// Why a template cannot be compiled or rendered. It is used only inside this folder: at the edge it becomes
+// an Error with the template's file, the line and a hint. If it is thrown without a line, it gets the line of
+// the innermost expression or statement that was being evaluated.
 struct Failure {
   ErrorCode code;
   std::string message;
@@ -28,12 +29,12 @@ struct Failure {
 }
 
 struct Limits {
-  int64_t steps = 2'000'000;  // expressions, statements, rounds of loops, items, each 64 bytes looked at
-  int64_t bytes = int64_t{128} << 20;  // of text and lists made, in sum
+  int64_t steps = 2'000'000;  // expressions, statements, rounds of loops, items, and each 64 bytes looked at
+  int64_t bytes = int64_t{128} << 20;  // total bytes of text and lists made
   int64_t output = int64_t{32} << 20;  // bytes of the prompt
-  int depth = 600;                     // expressions, statements and macros within each other, as they run
-  int nesting = 200;                   // the same as they are written: of the tree
-  int value_depth = 100;               // lists and dictionaries within each other
+  int depth = 600;                     // nesting of expressions, statements and macros while they run
+  int nesting = 200;                   // the same in the source: the height of the tree
+  int value_depth = 100;               // nesting of lists and dictionaries
   int64_t source_bytes = int64_t{1} << 20;
 };
 
@@ -45,9 +46,9 @@ class Budget {
   void step(int64_t n = 1) {
     if ((steps_ += n) > limits_.steps) refuse("more than", limits_.steps, "steps");
   }
-  // Looking at so many bytes of text.
+  // Charges for looking at this many bytes of text.
   void read(size_t bytes) { step(static_cast<int64_t>(bytes / 64)); }
-  // Making so many bytes of text or of a list; called before they are made.
+  // Charges for making this many bytes of text or of a list; call it before they are made.
   void make(size_t bytes) {
     if ((bytes_ += static_cast<int64_t>(bytes)) > limits_.bytes) refuse("more than", limits_.bytes, "bytes");
     step(static_cast<int64_t>(bytes / 256));

@@ -1,4 +1,4 @@
-// The `loop` of a for statement: where it is among its items.
+// The `loop` variable of a for statement: where it is among its items.
 #pragma once
 
 #include <deque>
@@ -10,23 +10,23 @@
 
 namespace sepllm::jinja {
 
-// Takes its items as late as Jinja does: the condition of `for ... if` sees what the rounds before have
-// changed.
+// Takes its items as late as Jinja does: the condition of `for ... if` sees the changes of earlier rounds.
 class Loop {
  public:
-  // `accepts`: that condition; empty where there is none.
+  // `accepts`: that condition; empty if there is none.
   Loop(std::vector<Value> items, std::function<bool(const Value&)> accepts);
 
-  // Goes to the next item; false: there is none.
+  // Moves to the next item; false if there is none.
   bool advance();
   const Value& current() const { return current_; }
 
-  // loop.NAME: a value, or null where there is no such name. Only while the loop runs, those that look ahead.
+  // loop.NAME: a value, or null if there is no such name. Attributes that look ahead work only while the loop
+  // runs.
   std::optional<Value> attribute(const std::string& name);
-  // loop.changed(...): whether these values differ from those of the call before.
+  // loop.changed(...): whether these values differ from those of the previous call.
   bool changed(const std::vector<Value>& values, Budget& budget);
   int64_t index0() const { return index0_; }
-  // The loop has ended: its condition can be asked no more.
+  // Called when the loop has ended: its condition must not be evaluated any more.
   void end();
   int depth() const { return depth_; }
 
@@ -37,8 +37,8 @@ class Loop {
 
   std::vector<Value> items_;
   std::function<bool(const Value&)> accepts_;
-  size_t next_ = 0;          // of items_
-  std::deque<Value> ahead_;  // taken already
+  size_t next_ = 0;          // index into items_
+  std::deque<Value> ahead_;  // items that were taken ahead of time
   std::optional<Value> before_;
   Value current_;
   int64_t index0_ = -1;

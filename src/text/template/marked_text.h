@@ -1,5 +1,5 @@
-// Text of which every byte knows who wrote it: the template, or the user. Special tokens are recognised in
-// the template's bytes only, so that nobody can type "<|im_end|>" and end a turn.
+// Text in which the author of every byte is known: the template, or the user. Special tokens are recognised
+// only in the template's bytes, so that nobody can type "<|im_end|>" and end a turn.
 #pragma once
 
 #include <cstddef>
@@ -22,21 +22,21 @@ class MarkedText {
   const std::string& bytes() const { return bytes_; }
   size_t size() const { return bytes_.size(); }
   bool empty() const { return bytes_.empty(); }
-  // Who wrote the byte at `at` < size().
+  // The author of the byte at `at` < size().
   Origin origin_at(size_t at) const { return runs_[run_of(at)].origin; }
   bool has_user_bytes() const;
 
   void append(std::string_view bytes, Origin origin);
   void append(const MarkedText& other) { append(other, 0, other.size()); }
-  void append(const MarkedText& other, size_t begin, size_t end);  // its bytes [begin, end)
+  void append(const MarkedText& other, size_t begin, size_t end);  // appends its bytes [begin, end)
   MarkedText slice(size_t begin, size_t end) const;
 
-  // The template's bytes as ranges [begin, end), ascending, apart from each other.
+  // The template's bytes as ranges [begin, end), which are ascending and do not touch.
   std::vector<TextRange> template_ranges() const;
 
  private:
   struct Run {
-    size_t end;  // of its bytes; it begins where the run before it ends
+    size_t end;  // end of its bytes; it begins where the run before it ends
     Origin origin;
   };
   size_t run_of(size_t at) const;

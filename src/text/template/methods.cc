@@ -1,4 +1,4 @@
-// Methods of lists, dictionaries and loops; which methods there are.
+// Methods of lists, dictionaries and loops, and the list of all methods.
 #include <algorithm>
 #include <array>
 
@@ -28,7 +28,7 @@ Value call_dict_method(Interpreter& run, const Dict& dict, const Value& self, co
     return value != nullptr ? *value : fallback != nullptr ? *fallback : Value();
   }
   parameters.done();
-  if (name == "copy") return self;  // (nothing can change either)
+  if (name == "copy") return self;  // a copy is not needed, because neither can be changed
   std::vector<Value> items;
   for (const auto& [key, value] : dict.items) {
     items.push_back(name == "keys" ? key : name == "values" ? value : pair_of(key, value, run.budget()));

@@ -28,7 +28,7 @@ Value strip_method(Interpreter& run, const MarkedText& self, Parameters& paramet
   return Value::text(stripped(run, self, characters, sides));
 }
 
-// startswith and endswith: a string, or one of a tuple of them.
+// startswith and endswith, with a string or a tuple of strings.
 template <bool at_end>
 Value affix(Interpreter& run, const MarkedText& self, Parameters& parameters) {
   const Value& wanted = parameters.required("prefix");
@@ -102,7 +102,7 @@ Value partition_method(Interpreter& run, const MarkedText& self, Parameters& par
   return Value::list(std::move(parts), run.budget(), List::Kind::kTuple);
 }
 
-// find, rfind, index, rindex: in characters.
+// find, rfind, index, rindex; positions count characters.
 template <bool last, bool must_be>
 Value find_method(Interpreter& run, const MarkedText& self, Parameters& parameters) {
   const std::string& part = parameters.required_text("sub").text.bytes();
@@ -161,7 +161,7 @@ Value join_method(Interpreter& run, const MarkedText& self, Parameters& paramete
 
 enum class Side { kLeft, kRight, kBoth };
 
-// ljust, rjust, center: blanks (or another character) up to a width.
+// ljust, rjust, center: pads with blanks (or another character) to a width.
 template <Side side>
 Value justify(Interpreter& run, const MarkedText& self, Parameters& parameters) {
   const std::optional<int64_t> width = parameters.integer("width");
@@ -185,7 +185,7 @@ Value zfill_method(Interpreter& run, const MarkedText& self, Parameters& paramet
   return Value::text(std::move(out));
 }
 
-// Whether the text is not empty and all its characters are of a kind.
+// Whether the text is not empty and all its characters are of one kind.
 template <bool (*is_kind)(char32_t)>
 Value all_are(Interpreter& run, const MarkedText& self, Parameters& parameters) {
   parameters.done();
@@ -244,7 +244,7 @@ const std::map<std::string, Method>& methods() {
   return kMethods;
 }
 
-// Python has these too: said to be missing here, not in Python.
+// Python has these methods too: the message says that they are missing here, not in Python.
 constexpr std::array<const char*, 13> kLeftOut = {
     "casefold",    "encode",  "expandtabs", "format_map", "isidentifier", "islower",  "isnumeric",
     "isprintable", "istitle", "isupper",    "maketrans",  "swapcase",     "translate"};

@@ -54,7 +54,8 @@ Value integer_arithmetic(Operator op, int64_t a, int64_t b) {
       break;
     case Operator::kDivide:
       if (b == 0) fail("division by zero");
-      // As Python, correctly rounded: the quotient of the wide numbers is within half of its last digit.
+      // Correctly rounded, as in Python: the quotient of the wide numbers is within half a unit of its last
+      // digit.
       return Value::real(static_cast<double>(static_cast<long double>(a) / static_cast<long double>(b)));
     case Operator::kFloorDivide:
       out = floor_divide(a, b);
@@ -108,7 +109,7 @@ std::string without_underscores(std::string_view text, bool& valid) {
   return out;
 }
 
-// Takes white space and sign off.
+// Removes white space and the sign.
 std::string_view number_body(std::string_view text, bool& negative) {
   Budget budget{Limits{}};
   if (text.size() > 1000) return "";

@@ -1,4 +1,4 @@
-// Arithmetic as in Python, but for integers beyond 64 bits, which are an error.
+// Arithmetic as in Python, except that integers beyond 64 bits are an error.
 #pragma once
 
 #include <optional>
@@ -14,10 +14,10 @@ const char* operator_sign(Operator op);
 Value arithmetic(Operator op, const Value& a, const Value& b);
 Value negated(const Value& number);
 double as_double(const Value& number);
-// The integer that a float has before its point. Failure where it has none of 64 bits.
+// The integer part of a float. Failure if it does not fit into 64 bits.
 int64_t truncated(double value);
 
-// int(text, base) and float(text) of Python; nullopt where they would raise ValueError.
+// int(text, base) and float(text) of Python; nullopt where Python would raise ValueError.
 std::optional<int64_t> parse_int(std::string_view text, int64_t base);
 std::optional<double> parse_float(std::string_view text);
 

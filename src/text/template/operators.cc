@@ -28,10 +28,10 @@ Value joined(Interpreter& run, const List& a, const List& b) {
   return Value::list(std::move(items), run.budget(), a.kind);
 }
 
-// What a repetition of so many parts may make; charged before it is made.
+// How often parts of this size may be repeated; it is charged before they are made.
 int64_t repetitions(Interpreter& run, int64_t times, size_t bytes) {
   if (times <= 0 || bytes == 0) return 0;
-  times = std::min(times, run.budget().limits().bytes + 1);  // (not more than the budget refuses)
+  times = std::min(times, run.budget().limits().bytes + 1);  // no more than what the budget refuses anyway
   run.budget().make(static_cast<size_t>(times) * bytes);
   return times;
 }

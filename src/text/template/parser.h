@@ -1,4 +1,4 @@
-// From tokens to a tree: Jinja's grammar, without what only templates of several files use.
+// Turns tokens into a tree: Jinja's grammar, without what only templates of several files use.
 #pragma once
 
 #include <optional>
@@ -12,8 +12,8 @@
 
 namespace sepllm::jinja {
 
-// Failure with a line: kBadFile for what is no template, kUnsupported for statements that are left out,
-// kOutOfRange for one that is too large or nested too deep. `source` is valid UTF-8.
+// Failure with a line: kBadFile if it is not a template, kUnsupported for statements that are left out,
+// kOutOfRange if it is too large or nested too deep. `source` is valid UTF-8.
 Block parse_template(std::string_view source, const Limits& limits);
 
 class Parser {
@@ -94,7 +94,7 @@ class Parser {
   size_t at_ = 0;
   Budget budget_;
   int n_loops_ = 0;                  // around the statement
-  MacroStatement* macro_ = nullptr;  // whose body this is
+  MacroStatement* macro_ = nullptr;  // the macro whose body this is
 };
 
 }  // namespace sepllm::jinja

@@ -1,4 +1,4 @@
-// Tests: value is name(arguments).
+// Tests, written as: value is name(arguments).
 #include <map>
 
 #include "text/template/compare.h"
@@ -55,7 +55,7 @@ bool is_iterable(const Value& v) {
          v.as_iterator() != nullptr || v.as_loop() != nullptr;
 }
 
-// The order's sign lies between these.
+// True if the sign of the comparison lies between these two.
 template <int least, int most>
 bool is_ordered(Interpreter& run, const Value& value, Parameters& parameters) {
   const int compared = order(value, parameters.required("other"), run.budget());
@@ -68,7 +68,8 @@ bool is_equal(Interpreter& run, const Value& value, Parameters& parameters) {
   return equal(value, parameters.required("other"), run.budget()) == wanted;
 }
 
-// The same object; of numbers and texts, which have no identity here, true, false and none only.
+// Whether both are the same object. Numbers and texts have no identity here, so of them only true, false and
+// none are compared.
 bool is_same(Interpreter& run, const Value& value, Parameters& parameters) {
   const Value& other = parameters.required("other");
   const bool simple = value.is_number() || value.as_text() != nullptr;

@@ -81,7 +81,7 @@ std::string float_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   char buffer[64];
-  // The shortest digits that give the value again; Python writes them as 1e16 or 1e-05 from there on only.
+  // The shortest digits that give the value again. Python uses the forms 1e16 and 1e-05 only from there on.
   const double size = std::abs(value);
   const bool plain = size == 0.0 || (size >= 1e-4 && size < 1e16);
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, value,

@@ -1,4 +1,4 @@
-// How Python writes a value: str() and repr().
+// Writes values as Python does: str() and repr().
 #pragma once
 
 #include <string>
@@ -7,10 +7,10 @@
 
 namespace sepllm::jinja {
 
-// Appends str(value): what {{ value }} prints. Nothing for an undefined value. `numbers`: who counts as the
-// writer of a number's digits.
+// Appends str(value), which {{ value }} prints. Appends nothing for an undefined value. `numbers`: who counts
+// as the author of a number's digits.
 void append_str(MarkedText& out, const Value& value, Origin numbers, Budget& budget);
-// Appends repr(value): as a value stands within a printed list.
+// Appends repr(value), the form of a value inside a printed list.
 void append_repr(MarkedText& out, const Value& value, Origin numbers, Budget& budget);
 
 std::string float_text(double value);  // repr of a float: "1.0", "1e-05", "inf"

@@ -1,4 +1,4 @@
-// What each statement does.
+// Runs each kind of statement.
 #include "text/template/compare.h"
 #include "text/template/interpreter.h"
 #include "text/template/loop.h"
@@ -39,7 +39,7 @@ Flow ForStatement::execute(Interpreter& run) const {
     ~EndOfLoop() { loop.end(); }
   } end{*loop};
   Interpreter::Inner inner(run);
-  bool any_whole = false;  // (as Jinja: rounds that are left early do not count)
+  bool any_whole = false;  // as in Jinja, rounds that are left early do not count
   while (loop->advance()) {
     run.budget().step();
     inner.scope().clear();

@@ -1,6 +1,6 @@
-// A Jinja template, as models bring them to write a conversation: read once, run for each prompt. Our own
-// small interpreter: docs/CHAT-TEMPLATES.md says what it knows. A template is not trusted: it can compute a
-// text from what it is given, within limits, and nothing else.
+// A Jinja template, with which a model's files say how to write a conversation: read once, run for each
+// prompt. It runs in our own small interpreter; docs/CHAT-TEMPLATES.md says what it knows. A template is not
+// trusted: it can compute a text from what it is given, within limits, and nothing else.
 #pragma once
 
 #include <ctime>
@@ -17,12 +17,12 @@ namespace sepllm::jinja {
 
 class Template {
  public:
-  // `file`: where it comes from, for errors. Error (kBadFile, kUnsupported, kOutOfRange) that names the line.
+  // `file`: its source, for errors. Error (kBadFile, kUnsupported, kOutOfRange) that names the line.
   Template(std::string_view source, std::string file, const Limits& limits = {});
 
-  // What it writes, given these variables. Error that names the line: kUnsupported for a construct that is
-  // left out, kOutOfRange beyond the limits, kInvalidArgument for everything else, also what the template
-  // itself raises.
+  // The text that it writes, given these variables. Error that names the line: kUnsupported for a construct
+  // that is left out, kOutOfRange beyond the limits, kInvalidArgument for everything else, including errors
+  // that the template itself raises.
   MarkedText render(const Interpreter::Variables& variables, const std::tm& clock) const;
 
  private:
@@ -31,7 +31,7 @@ class Template {
   Block block_;
 };
 
-// A value of JSON as a template sees it; its texts, keys too, are of this origin. Error (kOutOfRange) for
+// A JSON value as a template sees it; its texts, including keys, have this origin. Error (kOutOfRange) for
 // integers beyond 64 bits and for more than the limits allow.
 Value value_from_json(const Json& json, Origin origin, const Limits& limits = {});
 

@@ -1,4 +1,4 @@
-// Who wrote what, limits, and what errors say. What templates give:
+// Authors of bytes, limits, and what errors say. What templates write is tested in
 // tests/golden/chat_template_golden_test.cc.
 #include "text/template/template.h"
 
@@ -16,7 +16,7 @@ using test::expect_error;
 
 const std::tm kClock{};
 
-// The text with what the user wrote within <>.
+// The text with what the user wrote in <>.
 std::string marked(const MarkedText& text) {
   std::string out;
   bool open = false;
@@ -39,7 +39,7 @@ MarkedText render(const std::string& source, const Limits& limits = {}) {
 }
 
 TEST(Template, EveryByteKnowsWhoWroteIt) {
-  // In `result`, where two texts of the user's meet, they may be marked one by one.
+  // In `result`, two adjacent texts of the user may be marked separately.
   const auto expect = [](const std::string& source, std::string result) {
     SCOPED_TRACE(source);
     for (size_t at = result.find("><"); at != std::string::npos; at = result.find("><")) result.erase(at, 2);
@@ -73,7 +73,7 @@ TEST(Template, EveryByteKnowsWhoWroteIt) {
          "<User Ünd><User Ünd><User Ünd><User Ünd>8");
   expect("{{ list | sort(reverse=true) | join }}{{ list | map('upper') | join }}{{ list | max }}",
          "<baAB><b>");
-  // Digits of a number that was a text of the user's are the user's.
+  // Digits of a number that came from a text of the user count as the user's.
   expect("{{ 5 }}{{ number | int + 1 }}{{ 5 }}", "5<135>");
   expect("{{ '7' | int }}{{ 5 }}", "75");
   expect("{{ strftime_now('%Y') }}{{ strftime_now(number ~ '%Y') }}", "1900<12>1900");
@@ -93,7 +93,8 @@ TEST(Template, EndsWhatDoesNotEndWithinASecond) {
     SCOPED_TRACE(source);
     const std::clock_t start = std::clock();
     expect_error([&] { render(source, limits); }, ErrorCode::kOutOfRange, parts);
-    EXPECT_LT(std::clock() - start, CLOCKS_PER_SEC);  // of this process: others may keep the machine busy
+    // the process's own time, because others may keep the machine busy
+    EXPECT_LT(std::clock() - start, CLOCKS_PER_SEC);
   };
   const std::string forever =
       "{% for i in range(100000) %}{% for j in range(100000) %}{% for k in range(100000) %}";
@@ -102,7 +103,7 @@ TEST(Template, EndsWhatDoesNotEndWithinASecond) {
   refuses(forever + "{{ 'x' * 1000 }}" + ends, {"line 1", "more than"});
   refuses("{% set ns = namespace(l=[1]) %}{% for i in range(100000) %}{{ 'a' * 100000 }}{% endfor %}",
           {"more than"});
-  limits.steps = 100'000;  // (the others would take as long)
+  limits.steps = 100'000;  // the others would take as long
   refuses("{{ 'x' * 1000000000 }}", {"bytes"});
   refuses("{{ [0] * 1000000000 }}", {"bytes"});
   refuses("{{ 'x'.ljust(1000000000) }}", {"more than"});
@@ -113,14 +114,14 @@ TEST(Template, EndsWhatDoesNotEndWithinASecond) {
           {"more than"});
   refuses("{% set ns = namespace(l=[1]) %}{% for i in range(1000) %}{% set ns.l = [ns.l] %}{% endfor %}",
           {"deep"});
-  // A list of itself twice, again and again: small, but 2 to the 90 to print or to compare.
+  // A list that contains itself twice, again and again: small, but printing or comparing it takes 2^90 steps.
   const std::string twice =
       "{% set ns = namespace(l=[1], k=[1]) %}{% for i in range(90) %}{% set ns.l = [ns.l, ns.l] %}"
       "{% set ns.k = [ns.k, ns.k] %}{% endfor %}";
   refuses(twice + "{{ ns.l }}", {"more than"});
   refuses(twice + "{{ ns.l == ns.k }}", {"steps"});
   refuses(twice + "{{ ns.l | tojson }}", {"more than"});
-  // Searches that are slow by nature.
+  // These searches are slow by nature.
   const std::string alike = "{% set a = 'a' * 1000000 %}{% set b = 'a' * 500000 ~ 'b' %}";
   refuses(alike + forever + "{{ b in a }}{{ a.find(b) }}" + ends, {"more than"});
   refuses(alike + "{{ a.rfind('b' ~ b[:-1]) }}" + forever + ends, {"more than"});

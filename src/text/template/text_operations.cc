@@ -12,7 +12,7 @@ bool is_line_break(char32_t c) {
   return (c >= 0xA && c <= 0xD) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
 }
 
-// A part of a text as a value of its own.
+// Makes a part of a text a value of its own.
 Value part(Interpreter& run, const MarkedText& text, size_t begin, size_t end) {
   run.budget().make(end - begin + sizeof(Text) + 32);
   return Value::text(text.slice(begin, end));
@@ -37,7 +37,7 @@ std::vector<Value> split_at_space(Interpreter& run, const MarkedText& text, int6
   std::vector<Stripped> parts = words(run, text.bytes());
   const auto limit = static_cast<size_t>(most);
   if (most >= 0 && parts.size() > limit + 1) {
-    // What is left keeps the white space within it.
+    // The rest keeps the white space within it.
     if (from_right) {
       const size_t rest = parts.size() - limit - 1;
       parts[rest].begin = 0;
@@ -47,7 +47,7 @@ std::vector<Value> split_at_space(Interpreter& run, const MarkedText& text, int6
       parts.resize(limit + 1);
     }
   }
-  // What is left keeps the white space at its far end too.
+  // The rest keeps the white space at its far end, too.
   if (most >= 0 && parts.size() == limit + 1) {
     if (from_right) parts.front().begin = 0;
     if (!from_right) parts.back().end = text.size();
@@ -95,7 +95,8 @@ size_t next_match(Interpreter& run, std::string_view text, std::string_view part
 }
 
 size_t find_last_text(std::string_view text, std::string_view part, Budget& budget) {
-  // rfind compares at every place: for parts that begin alike that is their product.
+  // rfind compares at every place: for parts that begin in the same way this takes the product of the
+  // lengths.
   if (part.size() > text.size()) return std::string::npos;
   size_t compared = 0;
   for (size_t at = text.size() - part.size() + 1; at-- > 0;) {
@@ -119,7 +120,7 @@ MarkedText stripped(Interpreter& run, const MarkedText& text, const Text* charac
 MarkedText replaced(Interpreter& run, const MarkedText& text, const MarkedText& from, const MarkedText& to,
                     int64_t most) {
   std::vector<size_t> places;
-  if (from.empty()) {  // between all characters
+  if (from.empty()) {  // inserts between all characters
     places = code_points(text.bytes(), run.budget());
     if (most >= 0 && static_cast<size_t>(most) < places.size()) places.resize(static_cast<size_t>(most));
   } else {
@@ -176,11 +177,11 @@ MarkedText justified(Interpreter& run, const MarkedText& text, int64_t width, co
                      bool left, bool right) {
   if (count_code_points(fill.bytes(), run.budget()) != 1)
     fail("the fill character must be exactly one character");
-  // (Not more than the budget refuses.)
+  // No more than what the budget refuses anyway.
   const int64_t wanted = std::min(width, run.budget().limits().bytes + 1);
   const int64_t missing = std::max<int64_t>(wanted - count_code_points(text.bytes(), run.budget()), 0);
   run.budget().make(static_cast<size_t>(missing) * fill.size() + text.size());
-  // (The odd one of a centre goes to the left where the width is odd.)
+  // When centring, the odd blank goes to the left if the width is odd.
   int64_t n_left = left ? missing : 0;
   if (left && right) n_left = missing / 2 + (missing & width & 1);
   MarkedText out;

@@ -1,4 +1,4 @@
-// What methods and filters do to texts, each byte keeping its origin.
+// Operations of methods and filters on texts; each byte keeps its origin.
 #pragma once
 
 #include <string_view>
@@ -9,20 +9,21 @@
 
 namespace sepllm::jinja {
 
-// Without white space at its ends, or without these characters. `characters` may be null.
+// Removes white space at its ends, or the given characters. `characters` may be null.
 MarkedText stripped(Interpreter& run, const MarkedText& text, const Text* characters, Sides sides);
-// Every `from` (at most `most` from the left, all where negative) becomes `to`, which keeps its own origin.
+// Replaces every `from` (at most `most` from the left, all if negative) by `to`, which keeps its own origin.
 MarkedText replaced(Interpreter& run, const MarkedText& text, const MarkedText& from, const MarkedText& to,
                     int64_t most);
-// str.split and rsplit: at a separator, or at runs of white space where it is null.
+// str.split and rsplit: cuts at a separator or, if it is null, at runs of white space.
 std::vector<Value> split(Interpreter& run, const MarkedText& text, const Text* separator, int64_t most,
                          bool from_right);
 std::vector<Value> split_lines(Interpreter& run, const MarkedText& text, bool keep_ends);
-// Up to `width` characters with `fill` on these sides; where on both, as str.center shares it out.
+// Pads to `width` characters with `fill` on these sides; if on both, shared as by str.center.
 MarkedText justified(Interpreter& run, const MarkedText& text, int64_t width, const MarkedText& fill,
                      bool left, bool right);
 
-// As find_text, for the next of many matches in one text: charged for what is looked at only.
+// The same as find_text, for the next of many matches in one text: charges only for the bytes that are looked
+// at.
 size_t next_match(Interpreter& run, std::string_view text, std::string_view part, size_t from);
 size_t find_last_text(std::string_view text, std::string_view part, Budget& budget);
 

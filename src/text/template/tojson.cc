@@ -1,4 +1,5 @@
-// The filter tojson, as transformers sets it: json.dumps without escaping for pages, characters as they are.
+// The filter tojson, as transformers sets it: json.dumps without HTML escapes, and with characters as they
+// are.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -149,7 +150,7 @@ class JsonWriter {
     run_.budget().make(bytes.size() + 2);
     run_.budget().step(static_cast<int64_t>(bytes.size() / 16));
     out_.append("\"", Origin::kTemplate);
-    size_t plain = 0;  // begin of what is written as it is
+    size_t plain = 0;  // beginning of the part that is written unchanged
     for (size_t at = 0, length = 1; at < bytes.size(); at += length) {
       const auto byte = static_cast<unsigned char>(bytes[at]);
       length = 1;

@@ -1,5 +1,5 @@
-// The values of templates, after Python's: what a variable can hold. Immutable but for namespaces, as in the
-// sandbox that transformers runs templates in; so that values cannot contain themselves.
+// The values of templates, which follow Python's. All but namespaces are immutable, as in the sandbox in
+// which transformers runs templates, so values cannot contain themselves.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ struct None {
 
 struct Text {
   MarkedText text;
-  bool is_markup = false;  // by the filters safe and escape: what is added to it is escaped
+  bool is_markup = false;  // made by the filters safe and escape: text that is added to it is escaped
 };
 
 // Lists, tuples, ranges and the views of a dictionary.
@@ -36,23 +36,23 @@ struct List {
   std::vector<Value> items;
   Kind kind = Kind::kList;
   const char* view_name = "";  // "dict_items"
-  int depth = 1;               // of lists and dictionaries within each other
+  int depth = 1;               // nesting depth of lists and dictionaries
 };
 
-// In the order of insertion.
+// Items are in the order of insertion.
 struct Dict {
   std::vector<std::pair<Value, Value>> items;
   int depth = 1;
 };
 
-// What a filter such as map yields: can be walked once only.
+// The result of a filter such as map; it can be iterated only once.
 struct Iterator {
   std::vector<Value> items;
   size_t next = 0;
   int depth = 1;
 };
 
-// namespace(): the only thing that a template can change. Lives as long as the rendering.
+// namespace(): the only thing that a template can change. It lives as long as the rendering.
 struct Namespace {
   std::vector<std::pair<std::string, Value>> attributes;
 };
@@ -72,7 +72,8 @@ class Value {
   static Value real(double value) { return Value(Storage(value)); }
   static Value text(MarkedText text, bool is_markup = false);
   static Value text(std::string bytes, Origin origin);
-  // Failure (kOutOfRange) where lists and dictionaries are nested deeper than the budget allows; charges it.
+  // Failure (kOutOfRange) if lists and dictionaries are nested deeper than the budget allows. Charges the
+  // budget.
   static Value list(std::vector<Value> items, Budget& budget, List::Kind kind = List::Kind::kList);
   static Value view(std::vector<Value> items, Budget& budget, const char* name);
   static Value dict(std::vector<std::pair<Value, Value>> items, Budget& budget);
@@ -85,7 +86,7 @@ class Value {
   bool is_undefined() const { return get<Undefined>() != nullptr; }
   bool is_none() const { return get<None>() != nullptr; }
   bool is_number() const { return get<bool>() || get<int64_t>() || get<double>(); }
-  // Null where the value is of another type.
+  // Null if the value has another type.
   const Text* as_text() const;
   const List* as_list() const;
   const Dict* as_dict() const;
@@ -93,10 +94,10 @@ class Value {
   Namespace* as_namespace() const;
   Loop* as_loop() const;
   const Callable* as_callable() const;
-  // A bool or an integer, as Python counts them.
+  // A bool or an integer, because bools are integers in Python.
   const int64_t* as_integer(int64_t& buffer) const;
 
-  // "str", "dict", ...: what Python calls the type.
+  // Python's name of the type: "str", "dict", ...
   const char* type_name() const;
   int depth() const;
 
@@ -104,7 +105,7 @@ class Value {
   Storage storage_;
 };
 
-// For what an undefined value cannot do, and what it is that is undefined.
+// Fails for an operation that an undefined value does not have; the message says what is undefined.
 [[noreturn]] void fail_undefined(const Value& value);
 
 }  // namespace sepllm::jinja
