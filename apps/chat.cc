@@ -92,7 +92,7 @@ class ChatCommand : public Command {
     return utf8_sanitize(line);
   }
 
-  // False: the conversation ends.
+  // False if the conversation ends.
   bool obey(const std::string& line, Conversation& conversation) {
     const size_t end = line.find(' ');
     const std::string command = line.substr(0, end);
@@ -125,7 +125,7 @@ class ChatCommand : public Command {
     return true;
   }
 
-  // A command that changed nothing.
+  // Thrown by a command that changed nothing.
   struct Refused {
     std::string message;
   };

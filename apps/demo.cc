@@ -1,4 +1,4 @@
-// sepllm demo: one model under every policy, as a table and a page.
+// sepllm demo: runs one model under every policy and shows a table and a page.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A folder that is removed with its content.
+// A folder that is removed with its content at the end.
 class TemporaryModel {
  public:
   TemporaryModel() {
@@ -41,7 +41,7 @@ class TemporaryModel {
   std::string path_;
 };
 
-// What the repository has for the demo.
+// The embedded model of the repository, which the demo uses.
 constexpr const char* kModel = "models/sepllm-5m";
 constexpr const char* kText = "apps/alice.txt";
 
@@ -96,7 +96,7 @@ class DemoCommand : public Command {
         progress.show(static_cast<int64_t>(done), policy);
       });
     }
-    // The first policy is full attention: what a token costs there.
+    // The first policy is full attention, which gives the cost of a token.
     report.kv_bytes_per_token = report.rows.front().longest_kv.full_bytes / plan.fed(plan.common_tokens);
     write_file_atomically(out_, demo_page(report));
     if (common_.json) {
@@ -108,7 +108,7 @@ class DemoCommand : public Command {
   }
 
  private:
-  // --model or --shape if one was given, else the embedded model.
+  // The model of --model or --shape if one was given, else the embedded model.
   Choice choose() {
     if (!common_.shape.empty())
       return {"", common_.shape, "the weights are random, so perplexities and texts mean nothing"};
@@ -127,7 +127,7 @@ class DemoCommand : public Command {
     return chosen.load();
   }
 
-  // The text's ids, BOS first where the model has one; returns where the text is from.
+  // Reads the text's ids, beginning with BOS if the model has one; returns the text's source.
   std::string read_stream(const Model& model, DemoPlan* plan) const {
     std::string file = text_, source = text_;
     if (file.empty()) {
@@ -149,7 +149,7 @@ class DemoCommand : public Command {
     return source;
   }
 
-  // As much text as the policies can show their difference on, in some seconds each.
+  // Chooses as much text as the policies need to show their difference, in some seconds each.
   static void choose_lengths(const Model& model, const Context& context, DemoPlan* plan) {
     constexpr double kSecondsEach = 8;
     const int64_t available = static_cast<int64_t>(plan->ids.size()) - (plan->has_bos ? 1 : 0);
@@ -166,7 +166,7 @@ class DemoCommand : public Command {
     const int64_t affordable = std::max<int64_t>(trial, static_cast<int64_t>(kSecondsEach * speed));
     plan->common_tokens = std::min({available, limit - (plan->has_bos ? 1 : 0), affordable});
     plan->long_tokens = std::max(plan->common_tokens, std::min({available, 8 * limit, affordable}));
-    // Whole chunks, so that the memory's curve does not end on a small one.
+    // Whole chunks, so that the memory's curve does not end with a small one.
     const int64_t chunk = plan->settings.front().prefill_chunk;
     const int64_t whole = plan->fed(plan->long_tokens) / chunk * chunk - plan->fed(0);
     plan->long_tokens = std::max(plan->common_tokens, whole);

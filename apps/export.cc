@@ -1,4 +1,4 @@
-// sepllm export: a checkpoint of a training run as a model.
+// sepllm export: turns a checkpoint of a training run into a model.
 #include <fmt/format.h>
 
 #include "apps/shell/commands.h"
@@ -60,7 +60,7 @@ class ExportCommand : public Command {
                  .got = std::to_string(step_)});
   }
 
-  // As a run that goes on would choose.
+  // The same choice that a continued run would make.
   std::string newest() const {
     std::vector<int64_t> steps = checkpoint_steps(run_);
     for (; !steps.empty(); steps.pop_back()) {

@@ -68,7 +68,7 @@ class GenerateCommand : public Command {
     request.prompt = prompt_.ids(model);
     request.max_new_tokens = n_;
     request.stop_strings = stops_;
-    // Text is printed as it comes: an endless stream holds none of it.
+    // Text is printed as it comes; an endless stream keeps none of it.
     request.keep = common_.json || model.tokenizer == nullptr;
     request.ignore_eos = ignore_eos_;
     request.stop_ids = model.end_tokens();
@@ -88,7 +88,7 @@ class GenerateCommand : public Command {
   }
 
   static void print_result(const Model& model, const GenerateResult& result, const Session& session) {
-    // A model without a tokenizer has no text: its ids are the result.
+    // A model without a tokenizer has no text, so its ids are the result.
     if (model.tokenizer == nullptr) print(fmt::format("{}\n", fmt::join(result.ids, " ")));
     if (output_is_terminal()) print("\n");
     if (result.failure) return;

@@ -1,4 +1,4 @@
-// sepllm inspect: what a model is, which of its tokens separate, and the memory it will need.
+// sepllm inspect: describes a model, which of its tokens are separators, and the memory that it will need.
 #include <fmt/format.h>
 
 #include "apps/shell/commands.h"
@@ -43,7 +43,7 @@ Json tokenizer_json(const Model& model) {
           {"adds_bos", t.adds_bos()}};
 }
 
-// The separators of these settings whatever the policy is: the list is what the user wants to see.
+// The separators of these settings, whatever the policy is: the user wants to see the list.
 Json separators_json(const Model& model, PolicySettings settings) {
   if (!settings.policy.uses_separators()) settings.policy.kind = PolicyKind::kSep;
   if (model.tokenizer == nullptr && settings.separators.rfind("ids:", 0) != 0) return {};

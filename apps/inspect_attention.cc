@@ -18,7 +18,7 @@
 namespace sepllm {
 namespace {
 
-// `count` indices spread from the first to the last of `n`.
+// `count` indices, spread evenly from the first to the last of `n`.
 std::vector<int64_t> spread(int64_t n, int64_t count) {
   std::vector<int64_t> out;
   const int64_t steps = std::min(n, count);
@@ -127,7 +127,8 @@ class InspectAttentionCommand : public Command {
     for (int64_t i = 0; i < drawn; ++i) {
       const int32_t id = ids[static_cast<size_t>(i)];
       out.pieces.push_back(model.tokenizer_or_error().token_bytes(id));
-      // Seen from afar: neither window nor query decide the colour of a token in the passage.
+      // The colour of a token in the passage depends neither on the window nor on a query, so the query is
+      // taken far away.
       out.classes.push_back(rule.classify(i + rule.window, i, id));
     }
     return out;

@@ -1,4 +1,4 @@
-// sepllm inspect data: what a token file holds.
+// sepllm inspect data: describes the content of a token file.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,9 +15,9 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kScanned = int64_t{1} << 26;  // tokens whose ids are looked at
+constexpr int64_t kScanned = int64_t{1} << 26;  // number of tokens whose ids are checked
 constexpr int64_t kAtOnce = int64_t{1} << 16;
-constexpr int64_t kShownTokens = 64;  // of a document
+constexpr int64_t kShownTokens = 64;  // per document
 
 // Lengths of documents, in tokens.
 struct Lengths {
@@ -90,7 +90,7 @@ class InspectDataCommand : public Command {
     return facts;
   }
 
-  // The largest id and the separators among the first tokens.
+  // Finds the largest id and the separators among the first tokens.
   void scan(const TokenFile& file, const Tokenizer* tokenizer, Json* facts) const {
     const int64_t n = std::min(file.n_tokens(), kScanned);
     const int64_t vocab_size = tokenizer != nullptr ? tokenizer->vocab_size() : INT32_MAX;

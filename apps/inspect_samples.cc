@@ -1,4 +1,4 @@
-// sepllm inspect samples: which tokens a training run sees, in its order.
+// sepllm inspect samples: shows which tokens a training run sees, in its order.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// The program: chooses the command, and is the one place where failures become a line on standard error and
-// an exit code.
+// The program: chooses the command. It is the one place where failures become a line on standard error and an
+// exit code.
 #include <fmt/format.h>
 
 #include <new>

@@ -1,4 +1,4 @@
-// sepllm prepare: text to the token files that training reads.
+// sepllm prepare: turns text into the token files that training reads.
 #include "train/prepare.h"
 
 #include <fmt/format.h>
@@ -25,7 +25,8 @@ void require(bool given, const char* message, const char* expected) {
   if (!given) throw Error(ErrorCode::kInvalidArgument, message, {.expected = expected});
 }
 
-// "\n", "\r", "\t" and "\\" stand for what they do in C: a shell has no easy way to write a line break.
+// "\n", "\r", "\t" and "\\" have the same meaning as in C, because it is not easy to write a line break in a
+// shell.
 std::string unescaped(const std::string& text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -222,7 +223,7 @@ class PrepareCommand : public Command {
   }
 
   void print_report(const PrepareReport& r, const PrepareOptions& options, double seconds) const {
-    const TokenFile file(out_);  // what was written can be read
+    const TokenFile file(out_);  // checks that the written file can be read
     say_of_lines(r.lines);
     const auto tokens = static_cast<double>(r.tokens), bytes = static_cast<double>(r.text_bytes);
     const double share = static_cast<double>(r.separators) / tokens;

@@ -1,4 +1,4 @@
-// sepllm quantize: a model's folder again with 8- or 4-bit weights, or other floats.
+// sepllm quantize: converts a model's folder to 8- or 4-bit weights, or to another float type.
 #include "model/quantize.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// sepllm report: training runs as a page of curves.
+// sepllm report: shows training runs as a page of curves.
 #include <fmt/format.h>
 
 #include "apps/pages/report_page.h"
@@ -11,7 +11,7 @@
 namespace sepllm {
 namespace {
 
-// Runs whose folders have the same name are told apart by the paths that were given.
+// Runs whose folders have the same name are distinguished by the paths that were given.
 void name_apart(const std::vector<std::string>& folders, std::vector<RunRecord>* runs) {
   for (size_t i = 0; i < runs->size(); ++i) {
     bool alone = true;

@@ -78,11 +78,11 @@ class ScoreCommand : public Command {
   }
 
  private:
-  // What a run writes as it goes.
+  // Files that a run writes during its work.
   struct Outputs {
     NllFile nll;
     ScoreLog log;
-    int64_t state_tokens = -1;  // of the state on disk
+    int64_t state_tokens = -1;  // tokens of the state on disk
   };
 
   void check_inputs() const {
@@ -118,12 +118,13 @@ class ScoreCommand : public Command {
     const ScoreResult& result = scorer.result();
     resumed_from_ = result.tokens;
     const ScoreResult window = ScoreResult::from_json(object.object("window"));
-    // (Of the log the lines of full intervals stay; that of the end of the run before is no end any more.)
+    // In the log, lines of full intervals stay; the line of the previous run's end is removed, because it is
+    // no longer the end.
     return {NllFile(nll_out_, result.predicted, object.number("last_nll")),
             ScoreLog(log_, session.cache(), window), result.tokens};
   }
 
-  // What else the bits of a result depend on.
+  // Other settings that the bits of a result depend on.
   std::string products() const { return common_.exact ? "exact" : "native"; }
 
   void check_state(const JsonObject& extra) const {
@@ -143,16 +144,16 @@ class ScoreCommand : public Command {
                  .got = std::to_string(input_.tokens)});
   }
 
-  // True: Ctrl-C came before the end.
+  // True if Ctrl-C came before the end.
   bool score_all(Session& session, Scorer& scorer, Outputs& outputs, int64_t total) const {
     const InterruptGuard guard;
     Progress progress("scoring", total);
     for (;;) {
-      // The last chunk ends where the text does. A longer text would go on otherwise, so the state is that
-      // before it.
+      // The last chunk ends where the text does. A longer text would have a longer chunk there, so the state
+      // is saved before it.
       const bool whole = scorer.next_is_whole();
       if (!whole) save_state(session, scorer, outputs);
-      if (!scorer.step()) return false;  // (nothing at all: check_count() says so)
+      if (!scorer.step()) return false;  // no text at all: check_count() reports it
       const ScoreResult& result = scorer.result();
       outputs.nll.write(scorer.nll());
       const std::string remark = fmt::format("{:.0f} tokens/s, perplexity {:.4f}, of all {:.4f}",

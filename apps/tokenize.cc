@@ -1,4 +1,4 @@
-// sepllm tokenize: text to ids and pieces, or back.
+// sepllm tokenize: turns text into ids and pieces, or back.
 #include <fmt/format.h>
 
 #include "apps/shell/commands.h"
@@ -54,7 +54,7 @@ class TokenizeCommand : public Command {
       throw Error(ErrorCode::kInvalidArgument, "no tokenizer given",
                   {.expected = "--model DIR or --tokenizer FILE"});
     }
-    // The model tells llama2.c files their size; a folder with a tokenizer only has no config.json.
+    // llama2.c files need the size from the model; a folder with only a tokenizer has no config.json.
     const bool has_config = !common_.model.empty() &&
                             (common_.tokenizer.empty() || is_folder(common_.model)) &&
                             (file_exists(common_.model + "/config.json") || !is_folder(common_.model));

@@ -1,4 +1,4 @@
-// sepllm train: a model trained, or trained on, by a YAML file of settings.
+// sepllm train: trains a new model, or trains a model further, as a YAML file of settings says.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -71,7 +71,7 @@ class TrainCommand : public Command {
     return kUsual;
   }
 
-  // Rank 0's: the others need no file of settings.
+  // Only rank 0 reads the file of settings; the others get it from rank 0.
   TrainConfig read_config(Comm& comm) const {
     Json settings;
     TrainConfig config;
@@ -162,7 +162,7 @@ class TrainCommand : public Command {
     return sgemm_flops({.pool = pool, .arena = arena}, 512);
   }
 
-  // For people: what a step says.
+  // One step as a line for people.
   static std::string step_line(const TrainConfig& config, const StepMetrics& m, double seconds_a_step) {
     std::string line = fmt::format("loss {:.4f}", m.loss);
     if (m.valid_loss) line += fmt::format(" (held out {:.4f})", *m.valid_loss);
@@ -199,7 +199,7 @@ class TrainCommand : public Command {
   }
 
   struct Machine {
-    int threads, n_sharing;  // of a rank; ranks that share its memory
+    int threads, n_sharing;  // threads of a rank; number of ranks that share its memory
     double gemm_rate;
   };
 

@@ -28,7 +28,7 @@ void end_soon() {
   }).detach();
 }
 
-// Until the ranks have met there are no signs of life by which to find one that does not come.
+// Until all ranks have connected there are no heartbeats by which a missing one could be found.
 class StartWatch {
  public:
   explicit StartWatch(double seconds) : thread_([this, seconds] { run(seconds); }) {}
@@ -74,7 +74,7 @@ int with_ranks(double start_limit, const std::function<int(Comm&)>& train) {
   std::optional<StartWatch> watch(start_limit);
   Comm comm(start_mpi, {.on_lost = [&lost](const std::string& what) {
               if (lost.exchange(true)) return;
-              end_soon();  // first: the line may have to wait for what hangs
+              end_soon();  // first, because writing the line may have to wait for what hangs
               print_note("sepllm: error: " + what);
             }});
   watch.reset();
@@ -88,7 +88,7 @@ int with_ranks(double start_limit, const std::function<int(Comm&)>& train) {
     return 1;
   } catch (const std::exception& e) {
     const auto* error = dynamic_cast<const Error*>(&e);
-    // The others wait for this rank: they must be ended.
+    // The others wait for this rank, so they must be ended.
     end_soon();
     if (!lost.exchange(true))
       print_note(fmt::format("sepllm: error: {}: {}", comm.name(comm.rank()),

@@ -9,7 +9,7 @@
 namespace sepllm {
 namespace {
 
-// The trainer's model as the engine knows models; it reads the trainer's parameters.
+// The trainer's model as the engine's Model type; it reads the trainer's parameters.
 Model model_of(Trainer& trainer) {
   const TrainConfig& c = trainer.config();
   return {.name = "the model in training",

@@ -1,5 +1,5 @@
-// sepllm bench attention: time and memory of attention by a pattern, beside dense attention and the rate of
-// matrix products in the same run.
+// sepllm bench attention: time and memory of attention by a pattern, compared with dense attention and the
+// rate of matrix products in the same run.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -28,11 +28,11 @@ const char* pass_name(AttentionPass pass) {
   return pass == AttentionPass::kForward ? "forward" : "forward+backward";
 }
 
-// One pattern under test: what is measured of it, and with what.
+// One pattern to be measured, with its operands and results.
 struct Candidate {
   explicit Candidate(Pattern p) : pattern(std::move(p)) {}
   Pattern pattern;
-  Arena arena;  // its own, so that its size is what this pattern needs
+  Arena arena;  // separate, so that its size is what this pattern needs
 };
 
 class BenchAttentionCommand : public Command {
@@ -150,7 +150,7 @@ class BenchAttentionCommand : public Command {
     return {AttentionPass::kForward, AttentionPass::kForwardBackward};
   }
 
-  // Ascending positions up to the longest sequence; empty where the policy needs none.
+  // Ascending positions up to the longest sequence; empty if the policy needs none.
   std::vector<int64_t> find_separators() const {
     if (policy_.kind != PolicyKind::kSep) return {};
     const int64_t n_tokens = *std::max_element(tokens_.begin(), tokens_.end());
@@ -171,7 +171,7 @@ class BenchAttentionCommand : public Command {
     return out;
   }
 
-  // By the policy's own code, from tokens that are 1 where they separate and else 0.
+  // Made by the policy's own code, from tokens that are 1 for separators and 0 otherwise.
   Pattern pattern(int64_t window, int64_t n_tokens, const std::vector<int64_t>& separators) const {
     std::vector<int32_t> tokens(static_cast<size_t>(n_tokens), 0);
     for (const int64_t j : separators) {
@@ -184,7 +184,7 @@ class BenchAttentionCommand : public Command {
     return policy.pattern(tokens.data(), n_tokens, set, 0, 1);
   }
 
-  // The rows of one length and pass. False: interrupted, and nothing was added.
+  // Measures the rows of one length and pass. False: interrupted, and nothing was added.
   bool measure(const Context& context, const bench::AttentionShape& shape, bench::PatternOperands& operands,
                AttentionPass pass, const std::vector<int64_t>& separators, const InterruptGuard& guard,
                Json* rows) const {
@@ -193,7 +193,7 @@ class BenchAttentionCommand : public Command {
     for (const int64_t window : is_full ? std::vector<int64_t>{kUnlimited} : windows_) {
       candidates.push_back(std::make_unique<Candidate>(pattern(window, shape.tokens, separators)));
     }
-    // Dense attention comes last; where it is the policy itself, it is measured once.
+    // Dense attention comes last; if it is the policy itself, it is measured only once.
     const bool has_dense = is_full || !no_dense_;
     if (!is_full && has_dense) candidates.push_back(std::make_unique<Candidate>(Pattern{}));
 

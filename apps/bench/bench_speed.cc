@@ -1,4 +1,4 @@
-// sepllm bench decode, bench prefill: tokens per second at depths of a stream, beside the rate at which this
+// sepllm bench decode, bench prefill: tokens per second at depths of a stream, next to the rate at which this
 // machine reads memory in the same run.
 #include <fmt/format.h>
 
@@ -22,12 +22,13 @@ namespace sepllm {
 namespace {
 
 constexpr int64_t kMaxDepth = int64_t{1} << 30;
-constexpr int64_t kReads = 5;  // at least; the best one counts
+constexpr int64_t kReads = 5;  // at least this many reads; the best one counts
 
 struct Measured {
   std::unique_ptr<SpeedCase> run;
   std::vector<double> seconds{};
-  std::vector<double> rates{};  // at which memory was read just before each of them, bytes per second
+  // the rate at which memory was read just before each of them, in bytes per second
+  std::vector<double> rates{};
 };
 
 class BenchSpeedCommand : public Command {
@@ -91,7 +92,7 @@ class BenchSpeedCommand : public Command {
   }
 
  private:
-  // A shape has no tokenizer that could tell separators: one id of them will do.
+  // A shape has no tokenizer that could tell separators, so one id serves as a separator.
   void choose_separators(const Model& model) {
     const bool chosen = policy_.options.was_set("separators");
     if (!chosen && model.tokenizer == nullptr) policy_.settings.separators = "ids:1";
@@ -99,7 +100,7 @@ class BenchSpeedCommand : public Command {
 
   std::vector<int64_t> lengths() const { return decode_ ? std::vector<int64_t>{n_} : prompts_; }
 
-  // Error where the caches do not fit, before memory is touched: the system may end a program that asks for
+  // Error if the caches do not fit, before memory is touched: the system may kill a program that asks for
   // more than there is.
   void check_memory(const Model& model) const {
     int64_t needed = decode_ ? read_mib_ << 20 : 0;
@@ -134,13 +135,13 @@ class BenchSpeedCommand : public Command {
     return cases;
   }
 
-  // Until Ctrl-C at most. The best rate at which memory was read; 0: it was not.
+  // Measures until the end or Ctrl-C. Returns the best rate at which memory was read; 0: it was not measured.
   double measure(const Context& context, const InterruptGuard& guard, std::vector<Measured>* cases) const {
     std::unique_ptr<ReadProbe> probe;
     if (decode_) probe = std::make_unique<ReadProbe>(context, read_mib_ << 20);
     const auto n_cases = static_cast<int64_t>(cases->size());
     Progress progress("measuring", n_cases * repeats_);
-    for (const Measured& m : *cases) {  // caches, branch predictors and the pool get warm
+    for (const Measured& m : *cases) {  // warms up caches, branch predictors and the pool
       if (guard.interrupted()) return 0;
       m.run->seconds(std::min<int64_t>(m.run->n_tokens(), decode_ ? 4 : 64));
     }

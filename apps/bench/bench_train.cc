@@ -1,4 +1,4 @@
-// sepllm bench train: whole steps of training of a published shape, beside the rate of matrix products in the
+// sepllm bench train: whole training steps of a published shape, next to the rate of matrix products in the
 // same run.
 #include <fmt/format.h>
 
@@ -37,13 +37,13 @@ double seconds_of(const Fn& fn) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Seconds of a step by what is done.
+// Seconds of a step, by what is done.
 struct StepTimes {
   OpTimes ops;
   double accumulate = 0, clear = 0, norm = 0, adamw = 0;
 };
 
-// Steps of one length: a model of its own, and the same samples again and again.
+// Steps of one length: a model of its own, and always the same samples.
 class TrainCase {
  public:
   struct Storage {
@@ -66,7 +66,7 @@ class TrainCase {
     factor_ = 1.0 / static_cast<double>(length);
   }
 
-  // Seconds of a step as the trainer takes it: gradients from zero, their norm, clipping, AdamW.
+  // Seconds of a step with everything that the trainer does: clearing gradients, their norm, clipping, AdamW.
   double step() {
     learner_.set_times(&times_.ops);
     learner_.set_flops({});
@@ -91,17 +91,17 @@ class TrainCase {
   int64_t tokens() const { return tokens_; }
   double loss() const { return loss_; }
   const Learner::Flops& flops() const { return learner_.flops(); }  // of a step
-  // Visible pairs of all layers by those of causal attention.
+  // Visible pairs of all layers as a share of causal attention's.
   double kept() const { return kept_; }
   int64_t n_parameters() { return learner_.parameters().count(); }
-  // Parameters, gradients, two moments; activations and scratch.
+  // Parameters, gradients and two moments; activations and scratch.
   int64_t bytes() {
     const Learner::PassBytes& pass = learner_.pass_bytes();
     return learner_.parameters().storage_bytes() + 12 * learner_.parameters().size() + pass.arena +
            pass.workspace;
   }
 
-  // Seconds of a step, mean over all steps.
+  // Seconds of a step by op, mean over all steps.
   Json breakdown() const {
     const auto n = static_cast<double>(steps_);
     Json out = Json::object();
@@ -124,7 +124,7 @@ class TrainCase {
   }
 
  private:
-  // Random tokens, separators where a book has them.
+  // Random tokens, with separators where a book has them.
   void make_samples(const PolicySettings& settings, int64_t vocab_size, int64_t batch) {
     std::vector<int64_t> separators;
     if (settings.policy.uses_separators())
@@ -246,7 +246,7 @@ class BenchTrainCommand : public Command {
     return spec;
   }
 
-  // None: interrupted.
+  // Nullopt: interrupted.
   std::optional<Json> measure(const ModelSpec& spec, int64_t tokens, const Context& context,
                               const InterruptGuard& guard) const {
     const TrainCase::Storage storage{

@@ -31,8 +31,8 @@ figcaption { margin-bottom: 6px; }
 .up { font-weight: 700; }
 )";
 
-// The script draws each map into a canvas: a strip of classes above and at the left, then the weights, shaded
-// by their square root so that small ones show.
+// The script draws each map into a canvas: a strip of classes at the top and at the left, then the weights,
+// shaded by their square root so that small ones are visible.
 constexpr const char* kScript = R"(
 const data = JSON.parse(document.getElementById('data').textContent);
 const strip = 2, n = data.pieces.length;

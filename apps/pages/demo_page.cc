@@ -124,7 +124,7 @@ Plot memory_plot(const DemoReport& report) {
     }
     plot.series.push_back(std::move(s));
   }
-  // Full attention past its limit was not run; what it would hold is known.
+  // Full attention past its limit was not run, but what it would hold is known.
   PlotSeries full{.name = "full, computed", .points = {}, .colour = 0, .line = true, .dashed = true};
   constexpr int kSteps = 64;
   for (int i = 1; i <= kSteps; ++i) {

@@ -28,7 +28,7 @@ details { margin: 12px 0; } summary { cursor: pointer; color: var(--muted); font
 td.setting { text-align: left; white-space: normal; overflow-wrap: anywhere; max-width: 300px; }
 )";
 
-// "-" for what is not known.
+// "-" for unknown values.
 std::string figure(const char* form, double value) {
   return std::isfinite(value) ? fmt::format(fmt::runtime(form), value) : "-";
 }
@@ -87,7 +87,7 @@ std::string run_cell(const std::string& name, size_t index) {
   return "<td>" + colour_dot(index) + html_escape(name) + "</td>";
 }
 
-// Of one run as tiles; of several as a table with a column for each.
+// The summary: tiles for one run, a table with a column for each of several.
 std::string summary_html(const std::vector<RunRecord>& runs) {
   const std::vector<std::string>& names = summary_columns();
   std::vector<std::vector<std::string>> cells;
@@ -145,7 +145,7 @@ std::string same_loss_html(const std::vector<RunRecord>& runs) {
   return out + "</table></div>\n";
 }
 
-// Settings by name, those of groups as "policy.window".
+// Settings by name; members of groups as "policy.window".
 std::vector<std::pair<std::string, std::string>> flat_settings(const Json& settings) {
   std::vector<std::pair<std::string, std::string>> out;
   if (!settings.is_object()) return out;
@@ -254,7 +254,8 @@ std::string report_table(const std::vector<RunRecord>& runs) {
   std::vector<std::vector<std::string>> rows = {summary_columns()};
   for (const RunRecord& run : runs) rows.push_back(summary_cells(run));
   std::string out;
-  // Fields below each other, runs side by side: it stays as narrow as there are runs.
+  // Fields are below each other and runs side by side, so the table is only as wide as the number of runs
+  // requires.
   std::vector<size_t> widths;
   for (const auto& row : rows) {
     size_t width = 0;

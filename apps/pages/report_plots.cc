@@ -25,7 +25,7 @@ Column losses_of(const RunRecord& run) {
   return column_of(run, [](const StepMetrics& m) { return m.skipped ? NAN : m.loss; });
 }
 
-// At most about `limit` points of a line: the last of each of as many equal parts of the x axis.
+// At most about `limit` points of a line: the last point of each of that many equal parts of the x axis.
 Points thinned(const Column& x, const Column& y, size_t limit) {
   Points out;
   const double width = x.empty() ? 0 : x.back() / static_cast<double>(limit);
@@ -42,7 +42,7 @@ Points thinned(const Column& x, const Column& y, size_t limit) {
   return out;
 }
 
-// The band that a noisy line fills: the lowest and the highest value of each part.
+// The band of a noisy line: the lowest and the highest value of each part.
 Points envelope(const Column& x, const Column& y, size_t limit) {
   if (x.size() <= 2 * limit) return thinned(x, y, x.size());
   Points out;
@@ -65,7 +65,7 @@ Points envelope(const Column& x, const Column& y, size_t limit) {
   return out;
 }
 
-// An x axis: what it counts, in a unit that keeps its numbers short.
+// An x axis: its quantity, in a unit that keeps the numbers short.
 struct Axis {
   std::string label;
   std::function<double(const StepMetrics&)> value;
@@ -111,7 +111,7 @@ Axis time_axis(const std::vector<RunRecord>& runs) {
           [unit](const StepMetrics& m) { return m.elapsed / unit; }};
 }
 
-// The top of a plot of losses: a run begins far above where the rest of it is told.
+// The upper end of a plot of losses: a run begins far above the interesting range.
 std::optional<double> top_of_losses(const std::vector<RunRecord>& runs) {
   double low = INFINITY, high = -INFINITY, later = -INFINITY;
   for (const RunRecord& run : runs) {
@@ -130,7 +130,7 @@ std::optional<double> top_of_losses(const std::vector<RunRecord>& runs) {
 
 std::string plot_card(const Plot& plot) { return "<div class=\"card\">" + svg_plot(plot) + "</div>\n"; }
 
-// A quantity of all runs over an axis: each run's values pale, and their smoothed line.
+// A quantity of all runs over an axis: pale lines for each run's values, and a smoothed line.
 Plot curves(const std::vector<RunRecord>& runs, const Axis& axis,
             const std::function<Column(const RunRecord&)>& values, bool smooth) {
   constexpr size_t kBands = 220, kPoints = 440;
@@ -140,7 +140,7 @@ Plot curves(const std::vector<RunRecord>& runs, const Axis& axis,
     const bool known = std::any_of(y.begin(), y.end(), [](double v) { return std::isfinite(v); });
     if (!known) continue;
     PlotSeries line{.name = runs[r].name, .points = {}, .colour = run_colour(r)};
-    // Where the noise is a line of its own.
+    // With enough values, the noise is drawn as a line of its own.
     if (smooth && x.size() > 8) {
       PlotSeries noise = line;
       noise.points = envelope(x, y, kBands);

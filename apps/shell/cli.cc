@@ -32,7 +32,7 @@ void bind(CLI::App& app, OptionSet* set, const Option& option, bool positional) 
   bound->type_name(option.value_name);
   if (option.takes_list) {
     bound->expected(1, kMaxFiles)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    if (positional) bound->allow_extra_args();  // plain arguments, wherever they stand between the flags
+    if (positional) bound->allow_extra_args();  // plain arguments, anywhere between the flags
   } else if (option.repeatable) {
     bound->expected(1)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   } else {
@@ -69,7 +69,7 @@ std::string synopsis(const Option& option) {
   return text;
 }
 
-// `text` in lines of at most kLineWidth, the second and later ones indented to the help column.
+// `text` in lines of at most kLineWidth; all lines but the first are indented to the help column.
 std::string wrapped(const std::string& text) {
   std::string out;
   size_t column = kHelpColumn;

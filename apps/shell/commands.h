@@ -27,7 +27,7 @@ std::unique_ptr<Command> make_export_command();
 std::unique_ptr<Command> make_report_command();
 std::unique_ptr<Command> make_demo_command();
 
-// Each of them, in the order in which `sepllm --help` lists them.
+// All commands, in the order in which `sepllm --help` lists them.
 Commands all_commands();
 
 }  // namespace sepllm

@@ -1,4 +1,4 @@
-// What the subcommands share: the options of a model, threads and memory for the engine, prompts and texts.
+// Shared by the subcommands: the options of a model, threads and memory for the engine, prompts and texts.
 #pragma once
 
 #include <optional>
@@ -17,7 +17,7 @@
 
 namespace sepllm {
 
-// --policy and what belongs to it. `settings` is complete after finish().
+// --policy and its settings. `settings` is complete after finish().
 struct PolicyOptions {
   OptionSet options;
   PolicySettings settings;
@@ -25,18 +25,18 @@ struct PolicyOptions {
   PolicyOptions() { declare_policy_options(&options, &settings); }
   PolicyOptions(const PolicyOptions&) = delete;
   PolicyOptions& operator=(const PolicyOptions&) = delete;
-  // Takes the model's own policy where the flags leave it open. Error as finish_policy_options and
-  // Policy::validate_layers.
+  // Takes the model's own policy for everything that the flags leave open. Error as for finish_policy_options
+  // and Policy::validate_layers.
   void finish(const ModelConfig& config, const std::string& model);
 };
 
-// --threads; 0 stays where it is not given.
+// Declares --threads; the value stays 0 if it is not given.
 void declare_threads_option(OptionSet* options, int64_t* threads, const std::string& help = "threads");
 // ThreadPool::default_size() for 0.
 int threads_or_default(int64_t threads);
 
-// --model --tokenizer --json, and where a model runs --shape --threads --attention-impl --weights
-// --exact.
+// --model --tokenizer --json, and for commands that run a model also --shape --threads --attention-impl
+// --weights --exact.
 struct CommonOptions {
   std::string model;
   std::string shape;  // instead of a model
@@ -50,13 +50,14 @@ struct CommonOptions {
 
   void declare(OptionSet* options, bool runs_model);
   // The model of --model or --shape. Error (kInvalidArgument) without either or with both. Before memory is
-  // taken for weights `policy` is finished (not for commands without one), and it is checked that they and
-  // the cache of what is known of the run fit the memory at hand (apps/shell/memory_check.h).
+  // taken for weights, `policy` is finished (null for commands without one), and it is checked that the
+  // weights, and the cache as far as the run's length is known, fit the memory at hand
+  // (apps/shell/memory_check.h).
   Model load(PolicyOptions* policy = nullptr, const RunLength& length = {}) const;
   int n_threads() const;
 };
 
-// The type that --weights or --type names; none: "native".
+// The type that --weights or --type names; nullopt for "native".
 std::optional<DType> weight_type(const std::string& name);
 // The names of all types that weights can have.
 std::vector<std::string> weight_type_names();
@@ -76,12 +77,12 @@ class Runtime {
 
 void declare_bos_option(OptionSet* options, std::string* bos);
 
-// A text file; Error (kInvalidArgument) with the byte offset if it is not UTF-8.
+// Reads a text file; Error (kInvalidArgument) with the byte offset if it is not UTF-8.
 std::string read_text(const std::string& path);
 
-// A file or folder of the repository that this program was built in, given as "models/NAME": looked for in
-// the folders above the program's own, so that it does not matter where it is started. nullopt: it is not
-// there.
+// A file or folder of the repository that this program was built in, given as "models/NAME". It is looked for
+// in the folders above the program's own, so it does not matter where the program is started. nullopt if it
+// does not exist.
 std::optional<std::string> repository_file(const std::string& name);
 
 }  // namespace sepllm

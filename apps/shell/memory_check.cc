@@ -12,10 +12,10 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kMostTokens = int64_t{1} << 36;  // more bytes than there are, and no overflow
+constexpr int64_t kMostTokens = int64_t{1} << 36;  // more bytes than any machine has, but no overflow
 
-// Keys and values of a stream, of which `share` are separators. Where even full attention does not exceed
-// `bound`, they are those of full attention, which are known without a plan.
+// Bytes of keys and values of a stream of which `share` are separators. If even full attention does not
+// exceed `bound`, its bytes are returned, which are known without a plan.
 int64_t cache_bytes(const ModelConfig& config, const PolicySettings& settings, int64_t tokens, double share,
                     int64_t bound) {
   if (tokens <= 0) return 0;

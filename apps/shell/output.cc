@@ -16,7 +16,7 @@
 namespace sepllm {
 namespace {
 
-volatile std::sig_atomic_t interrupt_seen = 0;  // the signal
+volatile std::sig_atomic_t interrupt_seen = 0;  // the signal's number
 
 void on_interrupt(int signal) { interrupt_seen = signal; }
 
@@ -36,7 +36,7 @@ void write_all(int fd, std::string_view text) {
 
 void set_up_output() {
   std::signal(SIGPIPE, SIG_IGN);
-  // A file may be read more than once: what was said of it once is not said again.
+  // A file may be read more than once: the same warning is not written twice.
   set_log_sink([said = std::set<std::string>()](LogLevel level, const std::string& message) mutable {
     if (level == LogLevel::kWarning && !said.insert(message).second) return;
     print_note(level == LogLevel::kWarning ? "sepllm: warning: " + message : message);

@@ -1,4 +1,4 @@
-// Which keys a model keeps: every policy of the paper as a value of one type (docs/METHOD.md#policies).
+// Which keys a model keeps: every policy of the paper is a value of one type (docs/METHOD.md#policies).
 #pragma once
 
 #include <cstdint>
@@ -21,18 +21,18 @@ enum class PositionMode { kOriginal, kCache };
 
 struct Policy {
   PolicyKind kind = PolicyKind::kFull;
-  int64_t init = 4;      // a, >= 0
-  int64_t window = 256;  // n, or w of sep-stream; >= 1, the query included (static) or not (streaming: slots
-                         // of the local block)
-  int64_t seps = 64;     // s
-  bool seps_unbounded = false;  // s and c grow by the excess
+  int64_t init = 4;  // a, >= 0
+  // n, or w of sep-stream; >= 1. Static policies: includes the query. Streaming: slots of the local block.
+  int64_t window = 256;
+  int64_t seps = 64;            // s
+  bool seps_unbounded = false;  // s and c grow as more separators come than fit
   bool sep_replace = false;     // a compression keeps only the newest batch of separators
   int64_t capacity = 800;       // c
   int64_t interval = 8;         // k of the fixed policy
   PositionMode positions = PositionMode::kOriginal;
-  // The length of the text that rotary frequencies are made for, where they depend on it (rope type
-  // "dynamic"); 0: that of the model's training, max_position_embeddings. Keys in a cache are rotated by
-  // them.
+  // The text length that rotary frequencies are computed for, where they depend on it (rope type "dynamic").
+  // 0: the length of the model's training, max_position_embeddings. Keys in a cache are rotated with these
+  // frequencies.
   int64_t rope_length = 0;
   std::map<int64_t, int64_t>
       layer_window;  // layer (negative: from the end) -> window or kUnlimited; static policies only
@@ -56,27 +56,27 @@ struct Policy {
   void validate_layers(int64_t n_layers, std::span<const int64_t> own_windows = {}) const;
 };
 
-// A policy with all that a user sets beside it; read and printed in one place for flags, config.json, state
-// files and requests.
+// A policy and the settings that a user gives with it. They are read and printed in one place for flags,
+// config.json, state files and requests.
 struct PolicySettings {
   Policy policy;
-  std::string separators = "text";  // rule for text/separators.h
-  DType kv = DType::kF32;           // type of the cache
-  int64_t prefill_chunk = 512;      // tokens per forward pass of known text
+  std::string separators = "text";  // the rule for text/separators.h
+  DType kv = DType::kF32;           // element type of the cache
+  int64_t prefill_chunk = 512;      // tokens per forward pass over text that is already known
 };
 
 const char* policy_name(PolicyKind kind);  // "full", "sep", "sep-stream", "sink", "sink-stream", "fixed"
 
-// Declares --policy --init --window --seps --capacity --interval --sep-replace --layer-window --separators
-// --positions --rope-length --kv --prefill-chunk. `settings` must outlive the set.
+// Declares the options --policy --init --window --seps --capacity --interval --sep-replace --layer-window
+// --separators --positions --rope-length --kv --prefill-chunk. `settings` must outlive `options`.
 void declare_policy_options(OptionSet* options, PolicySettings* settings);
-// After flags: takes what flags left open from the model's config ("sepllm" in config.json, or null), fills
-// defaults that depend on the policy (cache positions for streaming) and validates. Options given as flags
-// that the policy does not have are an Error (--window with sink-stream); keys of the config that do not
-// apply to a policy chosen by flag are left out.
+// Called after the flags are read. Takes the settings that flags left open from the model's config ("sepllm"
+// in config.json, or null), fills in defaults that depend on the policy (cache positions for streaming) and
+// validates. A flag that the chosen policy does not have is an Error (--window with sink-stream); keys of the
+// config that do not apply to a policy chosen by flag are ignored.
 void finish_policy_options(OptionSet* options, PolicySettings* settings, const Json& config_policy,
                            const std::string& config_file);
-// Every setting in force; those that the policy does not have are left out.
+// Every setting in force; settings that the policy does not have are left out.
 Json policy_json(const PolicySettings& settings);
 
 }  // namespace sepllm

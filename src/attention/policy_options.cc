@@ -1,4 +1,4 @@
-// Reading and printing a policy: the one place for flags, config.json, state files and requests.
+// Reads and prints a policy: the one place for flags, config.json, state files and requests.
 #include <fmt/format.h>
 
 #include <string_view>
@@ -44,7 +44,7 @@ std::string print_layer_window(const std::map<int64_t, int64_t>& windows) {
   return out;
 }
 
-// An option whose values are a closed list of names of T.
+// An option whose value is one of a closed list of names of T.
 template <typename T>
 Option named(const char* name, T* target, std::vector<std::pair<const char*, T>> values,
              const std::string& help) {
@@ -118,14 +118,15 @@ bool applies(const std::string& option, PolicyKind kind) {
 constexpr const char* kPolicyOptions[] = {"init",     "window",      "seps",        "capacity",
                                           "interval", "sep-replace", "layer-window"};
 
-// The config's object without what does not apply to a policy that a flag chose instead of the config's own.
+// The config's object without the keys that do not apply, because a flag chose another policy than the
+// config's.
 Json applicable(const Json& config, const Policy& policy) {
   Json out = Json::object();
   const auto named = config.find("policy");
   const bool of_static = named != config.end() && *named != policy_name(PolicyKind::kSepStream) &&
                          *named != policy_name(PolicyKind::kSinkStream);
   for (const auto& [key, value] : config.items()) {
-    // Static policies have only one kind of positions, which says nothing about those of a stream.
+    // Static policies know only one kind of positions, so the config's value tells nothing about a stream.
     const bool left_out = key == "positions" && (!policy.streaming() || of_static);
     if (!left_out && applies(key, policy.kind)) out[key] = value;
   }

@@ -60,7 +60,7 @@ TEST(Policy, FlagsWinOverTheConfig) {
   const Json config = {{"policy", "sep"}, {"window", 64}, {"init", 3}};
   EXPECT_EQ(Parsed(Flags{}, config).settings.policy.window, 64);
   EXPECT_EQ(Parsed(Flags{{"window", "16"}}, config).settings.policy.window, 16);
-  // A policy chosen by flag takes what applies to it and leaves the rest.
+  // A policy chosen by flag takes the settings that apply to it and ignores the rest.
   const Parsed other(Flags{{"policy", "sink-stream"}}, config);
   EXPECT_EQ(other.settings.policy.kind, PolicyKind::kSinkStream);
   EXPECT_EQ(other.settings.policy.init, 3);
@@ -69,7 +69,7 @@ TEST(Policy, FlagsWinOverTheConfig) {
                      {{"policy", "sep-stream"}, {"positions", "cache"}, {"init", 3}});
   EXPECT_EQ(still.settings.policy.positions, PositionMode::kOriginal);
   EXPECT_EQ(still.settings.policy.init, 3);
-  // What a model that was trained under sep says of positions is not meant for streams.
+  // The positions in the config of a model trained under `sep` are not meant for streams.
   const Parsed stream(Flags{{"policy", "sep-stream"}}, policy_json(Parsed(Flags{}, config).settings));
   EXPECT_EQ(stream.settings.policy.positions, PositionMode::kCache);
   const Parsed original(Flags{{"policy", "sink-stream"}},
@@ -120,8 +120,8 @@ TEST(Policy, KeepsInitialSeparatorsAndIntervals) {
   EXPECT_EQ(kept, (std::vector<int64_t>{0, 1, 4, 7, 10}));
 }
 
-// With documents, every policy shows in each of them what it shows of that document as a text of its own: the
-// interval of `fixed` too counts from where the document begins.
+// With documents, every policy shows in each document the same keys as if that document were a text of its
+// own. The interval of `fixed`, too, counts from where the document begins.
 TEST(Policy, DocumentsAreTextsOfTheirOwn) {
   TokenSet set(10);
   set.insert(7);

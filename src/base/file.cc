@@ -21,7 +21,7 @@
 namespace sepllm {
 namespace {
 
-// A pipe or device states no size, and may have no end (/dev/zero).
+// The limit for pipes and devices, which do not tell their size and may have no end (/dev/zero).
 constexpr uint64_t kMaxStreamBytes = uint64_t{3} << 30;
 
 [[noreturn]] void fail(const std::string& path, const std::string& doing) {
@@ -51,8 +51,8 @@ struct stat status_of(int fd, const std::string& path) {
   return st;
 }
 
-// Devices, pipes and open descriptors (/dev/stdout) cannot be replaced: they are written where they are. To
-// rename a file over /dev/null would destroy it for the whole machine.
+// Devices, pipes and open descriptors (/dev/stdout) cannot be replaced, so they are written in place. A
+// rename over /dev/null would destroy it for the whole machine.
 bool is_written_in_place(const std::string& path) {
   for (const char* descriptors : {"/dev/fd/", "/dev/std", "/proc/"}) {
     if (path.rfind(descriptors, 0) == 0) return true;
@@ -61,7 +61,7 @@ bool is_written_in_place(const std::string& path) {
   return ::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode);
 }
 
-// The file behind a symbolic link: the link itself is to stay.
+// The file that a symbolic link points to, because the link itself must stay.
 std::string target_of(const std::string& path) {
   struct stat st {};
   if (::lstat(path.c_str(), &st) != 0 || !S_ISLNK(st.st_mode)) return path;
@@ -71,7 +71,7 @@ std::string target_of(const std::string& path) {
 
 constexpr const char* kTemporary = ".tmp.";
 
-// A name that nobody else uses now.
+// A name that nobody else uses at the moment.
 std::string temporary_name(const std::string& path) {
   static std::atomic<unsigned> counter{0};
   return path + kTemporary + std::to_string(::getpid()) + "." + std::to_string(counter++);
@@ -173,7 +173,7 @@ void MappedFile::forget(std::string_view part) const {
   static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const size_t begin = static_cast<size_t>(part.data() - data_) / page * page;
   const size_t end = static_cast<size_t>(part.data() - data_) + part.size();
-  ::madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);  // a wish
+  ::madvise(const_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);  // only a hint to the system
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
@@ -207,8 +207,8 @@ void AtomicFile::write(std::string_view bytes) {
     if (n < 0) fail(path_, "cannot write");
     bytes.remove_prefix(static_cast<size_t>(n));
     written_ += n;
-    // What is not on the disk stays bounded: the sync at the end would take minutes without a sign of life.
-    // (A wish: a file system may not know it.)
+    // The bytes that are not yet on the disk stay bounded: otherwise the sync at the end could take minutes
+    // without a heartbeat. (This is only a hint: a file system may not support it.)
     for (; written_ - begun_ >= kBehind; begun_ += kBehind) {
       if (begun_ > 0)
         ::sync_file_range(fd_, begun_ - kBehind, kBehind,
@@ -239,7 +239,8 @@ void AtomicFile::commit() {
     fail(path_, "cannot replace");
   }
   const Descriptor folder(folder_of(path_), O_RDONLY | O_DIRECTORY);
-  ::fsync(folder.get());  // some file systems do not support it on folders: the file itself is safe already
+  // some file systems do not support this for folders; the file itself is already safe
+  ::fsync(folder.get());
 }
 
 AtomicFolder::AtomicFolder(std::string path, bool replace) : target_(std::move(path)), replace_(replace) {
@@ -264,17 +265,17 @@ AtomicFolder::~AtomicFolder() {
 }
 
 void AtomicFolder::commit() {
-  std::string old;  // what was there
+  std::string old;  // the name of the old content
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
     if (!replace_ || (errno != ENOTEMPTY && errno != EEXIST)) fail(target_, "cannot make the folder");
-    // The two change names at once; where a file system cannot do that, one after the other.
+    // Exchange the two names at once; if the file system cannot do that, rename one after the other.
     old = temporary_;
     if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) != 0) {
       old = temporary_name(target_);
       if (::rename(target_.c_str(), old.c_str()) != 0) fail(target_, "cannot replace the folder");
       if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
         const int code = errno;
-        ::rename(old.c_str(), target_.c_str());  // back again
+        ::rename(old.c_str(), target_.c_str());  // undo the first rename
         errno = code;
         fail(target_, "cannot replace the folder");
       }

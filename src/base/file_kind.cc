@@ -17,8 +17,8 @@ struct Magic {
   size_t offset = 0;
 };
 
-// Numbers that files of a kind begin with, from the specifications of the formats. Those that are ASCII
-// letters only (and could begin a text) are long, or checked further below.
+// The bytes that files of a kind begin with, from the specifications of the formats. Those that are only
+// ASCII letters (and could begin a text) are long, or are checked further below.
 constexpr std::array kMagics = {
     Magic{FileKind::kGzip, "\x1f\x8b"sv},
     Magic{FileKind::kZstd, "\x28\xb5\x2f\xfd"sv},
@@ -39,7 +39,7 @@ constexpr std::array kMagics = {
     Magic{FileKind::kParquet, "PARE"sv},  // encrypted
     Magic{FileKind::kArrow, "ARROW1"sv},
     Magic{FileKind::kArrow, "FEA1"sv},
-    Magic{FileKind::kArrow, "\xff\xff\xff\xff"sv},  // a stream, as of Hugging Face's datasets
+    Magic{FileKind::kArrow, "\xff\xff\xff\xff"sv},  // a stream, as Hugging Face's datasets write it
     Magic{FileKind::kAvro, "Obj\1"sv},
     Magic{FileKind::kHdf5, "\x89HDF\r\n\x1a\n"sv},
     Magic{FileKind::kSqlite, "SQLite format 3\0"sv},
@@ -59,7 +59,7 @@ constexpr std::array kMagics = {
     Magic{FileKind::kPdf, "%PDF-"sv},
     Magic{FileKind::kOffice, "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"sv},
     Magic{FileKind::kRtf, "{\\rtf"sv},
-    Magic{FileKind::kUtf32, "\xff\xfe\0\0"sv},  // before UTF-16's
+    Magic{FileKind::kUtf32, "\xff\xfe\0\0"sv},  // must come before UTF-16
     Magic{FileKind::kUtf32, "\0\0\xfe\xff"sv},
     Magic{FileKind::kUtf16, "\xff\xfe"sv},
     Magic{FileKind::kUtf16, "\xfe\xff"sv},
@@ -79,7 +79,7 @@ constexpr std::array kMagics = {
           "ELF"sv},
 };
 
-// By kind, in their order.
+// Names in the order of FileKind.
 constexpr std::array kNames = {
     "a file of a kind that is not known",                    // kUnknown
     "an empty file",                                         // kEmpty
@@ -136,26 +136,26 @@ bool starts_with_ignoring_case(std::string_view text, std::string_view lower) {
          std::equal(lower.begin(), lower.end(), text.begin(), [&](char a, char b) { return a == fold(b); });
 }
 
-bool is_bzip2(std::string_view start) {  // "BZh", a digit, and pi, or, without content, the root of pi
+bool is_bzip2(std::string_view start) {  // "BZh", a digit and pi, or, without content, the root of pi
   return start.starts_with("BZh") && start.size() >= 10 && start[3] >= '1' && start[3] <= '9' &&
          (start.substr(4, 6) == "1AY&SY" || start.substr(4, 6) == "\x17\x72\x45\x38\x50\x90");
 }
 
-// A frame that is to be skipped, 0x184D2A50 to 0x184D2A5F.
+// A skippable frame, 0x184D2A50 to 0x184D2A5F.
 bool is_skippable_zstd(std::string_view start) {
   return start.size() >= 4 && (start[0] & 0xF0) == 0x50 && start.substr(1, 3) == "\x2a\x4d\x18";
 }
 
-bool is_gguf(std::string_view start) {  // with a version of 32 bits, whose upper bytes are 0
+bool is_gguf(std::string_view start) {  // the mark, and a version of 32 bits whose upper bytes are 0
   return start.starts_with("GGUF") && start.substr(0, 8).find('\0') != std::string_view::npos;
 }
 
-bool is_safetensors(std::string_view start) {  // the header's length (u64, below 2^32), and a JSON object
+bool is_safetensors(std::string_view start) {  // the header's length (u64, below 2^32), then a JSON object
   return start.size() >= 9 && start.substr(4, 4) == "\0\0\0\0"sv && start[8] == '{';
 }
 
-// UTF-16 without a byte order mark, of texts that begin with Latin letters, digits, signs: every other byte
-// is 0.
+// UTF-16 without a byte order mark, for texts that begin with Latin letters, digits or signs: every other
+// byte is 0.
 bool is_bare_utf16(std::string_view start) {
   const size_t n = std::min<size_t>(start.size() / 2 * 2, 64);
   if (n < 8) return false;

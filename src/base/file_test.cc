@@ -47,7 +47,7 @@ TEST(File, ReadsPipesUpToTheLimit) {
   const std::string path = folder.file("pipe");
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
   const auto feed = [&](const std::string& text) {
-    return std::thread([path, text] {  // copies: one of the threads may outlive them
+    return std::thread([path, text] {  // copies, because one of the threads may outlive the originals
       std::signal(SIGPIPE, SIG_IGN);   // the reader may stop at its limit
       FILE* f = std::fopen(path.c_str(), "w");
       std::fwrite(text.data(), 1, text.size(), f);
@@ -98,7 +98,7 @@ TEST(AtomicFile, IsThereWholeOrNotAtAll) {
   EXPECT_EQ(count_entries(folder.path()), 1U);
 }
 
-// Beyond the size from which on its bytes are sent to the disk while it is written.
+// Larger than the size from which bytes are sent to the disk during writing.
 TEST(AtomicFile, LargeOnesAreWhole) {
   const test::TemporaryFolder folder;
   const std::string path = folder.file("f");
@@ -137,7 +137,7 @@ TEST(AtomicFile, UnwritableTargetsAreErrors) {
                {"cannot write"});
 }
 
-// A file size limit stands for a full disk: write() fails part-way in the same manner.
+// A limit on the file size stands in for a full disk: write() fails part-way in the same manner.
 TEST(AtomicFile, AFullDiskLeavesTheOldFile) {
   const test::TemporaryFolder folder;
   const std::string path = folder.file("f");
@@ -205,7 +205,7 @@ TEST(AtomicFolder, ReplacesAFolderWhereThatIsAsked) {
   { const AtomicFolder given_up(path, /*replace=*/true); }
   EXPECT_TRUE(file_exists(path + "/second"));
   const auto entries = std::filesystem::directory_iterator(folder.path());
-  EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);  // nothing is left beside it
+  EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);  // nothing is left next to it
   test::expect_error([&] { AtomicFolder refused(path); }, ErrorCode::kInvalidArgument, {"there already"});
   test::expect_error([&] { AtomicFolder refused(path + "/second", true); }, ErrorCode::kInvalidArgument,
                      {"second"});

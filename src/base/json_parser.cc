@@ -1,6 +1,6 @@
-// Reads JSON's text. Our own, because the library's reader is no match for the files there are: it refuses
-// what Python writes (NaN, a lone surrogate), takes a NUL for the end of the text, and walks objects again
-// and again where a key may come twice.
+// Parses JSON text. We do not use the library's parser, because it refuses what Python writes (NaN, a lone
+// surrogate), takes a NUL for the end of the text, and searches objects again and again where a key may occur
+// twice.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,7 +27,7 @@ constexpr size_t kMaxDepth = 64;
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_json_blank(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
-// Where byte `at` is, counted from 1: in a text of several lines, by line and column (in bytes).
+// Where byte `at` is, counted from 1; in a text of several lines as line and column (in bytes).
 std::string json_place(std::string_view text, size_t at) {
   const std::string_view before = text.substr(0, at);
   const size_t last = text.find_last_not_of("\r\n");
@@ -142,7 +142,7 @@ class JsonScanner {
     tell(handler_->end_array());
   }
 
-  // Behind its opening quotation mark; into string_.
+  // Reads a string into string_; its opening quotation mark has been read.
   void string() {
     const size_t start = at_ - 1;
     string_.clear();
@@ -169,7 +169,7 @@ class JsonScanner {
     ++at_;
   }
 
-  // Four hexadecimal digits behind \u.
+  // Reads the four hexadecimal digits after \u.
   char32_t four_digits() {
     uint32_t code = 0;
     const char* from = text_.data() + at_;
@@ -199,7 +199,7 @@ class JsonScanner {
     }
   }
 
-  // NaN and infinities too.
+  // Reads a number, also NaN and infinities.
   void number() {
     const size_t start = at_;
     const bool negative = take('-');
@@ -256,7 +256,7 @@ class JsonScanner {
   std::string string_;
 };
 
-// Builds the value as it is read.
+// Builds the value from the events.
 class JsonBuilder : public JsonEvents {
  public:
   JsonBuilder(const std::string& file, const JsonRules& rules, JsonOddities* oddities)
@@ -291,17 +291,17 @@ class JsonBuilder : public JsonEvents {
   }
 
  private:
-  static constexpr size_t kFew = 16;  // keys that are searched one by one
+  static constexpr size_t kFew = 16;  // up to this many keys are searched one by one
 
   struct Open {
     Json* value;
-    std::string key{};                                // of the member that is read
-    std::optional<size_t> known{};                    // the member that has this key already
-    std::unordered_map<std::string, size_t> index{};  // of an object with more than a few keys
+    std::string key{};                                // of the member that is being read
+    std::optional<size_t> known{};                    // the index of an earlier member with this key
+    std::unordered_map<std::string, size_t> index{};  // only for objects with more than kFew keys
   };
 
   Json::object_t& members() { return open_.back().value->get_ref<Json::object_t&>(); }
-  // (The library's [] is by key.)
+  // The library's operator[] takes a key; this takes an index.
   auto& member(size_t i) { return *(members().begin() + static_cast<std::ptrdiff_t>(i)); }
 
   std::optional<size_t> find() {
@@ -318,11 +318,11 @@ class JsonBuilder : public JsonEvents {
     return it == object.index.end() ? std::nullopt : std::optional(it->second);
   }
 
-  // Of the value that is read, from the root.
+  // The path from the root to the value that is being read.
   std::string path() const {
     std::string out;
     for (const Open& o : open_) {
-      const size_t inside = &o == &open_.back() ? 0 : 1;  // the open value in it is there already
+      const size_t inside = &o == &open_.back() ? 0 : 1;  // the parent has a place for the open value already
       if (o.value->is_object()) out += (out.empty() ? "" : ".") + o.key;
       if (o.value->is_array()) out += fmt::format("[{}]", o.value->size() - inside);
     }
@@ -366,7 +366,7 @@ class JsonBuilder : public JsonEvents {
   const JsonRules& rules_;
   JsonOddities* oddities_;
   Json root_;
-  std::vector<Open> open_;  // from the root to the innermost
+  std::vector<Open> open_;  // the values that are not yet complete, from the root to the innermost
 };
 
 }  // namespace

@@ -46,7 +46,7 @@ const Json& golden() {
   return json;
 }
 
-// The value as Python would write it, or null where it is refused.
+// The value as Python would write it, or null if it is refused.
 Json reading(const std::string& text) {
   JsonOddities unused;
   try {
@@ -100,7 +100,7 @@ TEST(Json, EveryChangeOfATextIsReadOrRefusedAsPythonDoes) {
   }
 }
 
-// The warnings of what `run` does.
+// The warnings that `run` logs.
 std::vector<std::string> warnings_of(const std::function<void()>& run) {
   std::vector<std::string> lines;
   LogSink old = set_log_sink([&](LogLevel, const std::string& text) { lines.push_back(text); });
@@ -160,7 +160,7 @@ TEST(Json, TextIsNeverAnException) {
   EXPECT_EQ(python_json_text(plain, 1), plain.dump(1));
 }
 
-// The library's own exceptions are ours here: what a check forgot is a bug, and named as one.
+// The library's own exceptions become ours: what a check forgot is a bug, and is reported as one.
 TEST(Json, TheLibraryThrowsOurType) {
   const Json list = Json::array({1});
   EXPECT_THROW(list.get<std::string>(), JsonFault);

@@ -1,5 +1,5 @@
-// Warnings and notes for the user. Below apps/ nothing prints: it calls these, and the program decides where
-// they go.
+// Warnings and notes for the user. Nothing below apps/ prints: it calls these functions, and the program
+// decides where the text goes.
 #pragma once
 
 #include <functional>
@@ -12,27 +12,27 @@ namespace sepllm {
 enum class LogLevel { kInfo, kWarning };
 using LogSink = std::function<void(LogLevel, const std::string&)>;
 
-// Replaces the sink (default: drops everything) and returns the old one. Not to be called while other threads
-// log.
+// Replaces the sink (by default everything is dropped) and returns the old one. Must not be called while
+// other threads log.
 LogSink set_log_sink(LogSink sink);
 void log_info(const std::string& message);
 void log_warning(const std::string& message);
 
-// Keeps back what this thread logs during its life, until release(); what was not released is dropped: the
-// warnings of a reader that ends in an Error would only stand before the line that matters. They nest.
+// While it lives, holds back what this thread logs, until release(). What was not released is dropped: if a
+// reader ends in an Error, its warnings would only hide the line that matters. These objects can be nested.
 class HeldWarnings {
  public:
   HeldWarnings();
   ~HeldWarnings();
   HeldWarnings(const HeldWarnings&) = delete;
   HeldWarnings& operator=(const HeldWarnings&) = delete;
-  // Logs what was held, in order (into the next outer one, if there is one).
+  // Logs the held lines in order (into the next outer HeldWarnings, if there is one).
   void release();
 
  private:
   friend void log_info(const std::string& message);
   friend void log_warning(const std::string& message);
-  // Logs a line, or keeps it back where the thread holds its lines.
+  // Logs a line, or holds it back if the thread holds its lines.
   static void take(LogLevel level, const std::string& message);
 
   static thread_local HeldWarnings* innermost_;

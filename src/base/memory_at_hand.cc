@@ -17,24 +17,25 @@ namespace {
 
 constexpr const char* kVariable = "SEPLLM_MEMORY";
 
-// Bytes, of a line "KEY: NUMBER kB" of meminfo.
+// The bytes in a line "KEY: NUMBER kB" of meminfo.
 std::optional<int64_t> meminfo_bytes(const std::string& root, const char* key) {
   const std::string text = system_value(root + "/proc/meminfo", key);
   const auto kib = parse_integer(text.substr(0, text.find(' ')));
   return kib ? std::optional(*kib * 1024) : std::nullopt;
 }
 
-// What ZFS would give back of its own cache, which MemAvailable does not count: lines "NAME TYPE NUMBER".
+// The bytes that ZFS would give back from its own cache, which MemAvailable does not count. Lines are "NAME
+// TYPE NUMBER".
 int64_t zfs_cache_to_spare(const std::string& path) {
   std::ifstream file(path);
   std::string line, name;
-  for (int k = 0; k < 2; ++k) std::getline(file, line);  // a heading
+  for (int k = 0; k < 2; ++k) std::getline(file, line);  // skip the headings
   std::map<std::string, int64_t> values;
   for (int64_t type = 0, value = 0; file >> name >> type >> value;) values[name] = value;
   return std::max<int64_t>(0, values["size"] - values["c_min"]);
 }
 
-// Of "2048", "100M".
+// Parses "2048" or "100M".
 std::optional<int64_t> parse_bytes(std::string text) {
   constexpr std::string_view kUnits = "KMGT";
   const size_t unit = text.empty() ? std::string_view::npos : kUnits.find(text.back());
@@ -54,7 +55,7 @@ MemoryAtHand read_memory_at_hand(const std::string& root) {
   if (const auto available = meminfo_bytes(root, "MemAvailable")) {
     const int64_t zfs = zfs_cache_to_spare(root + "/proc/spl/kstat/zfs/arcstats");
     at_hand.bytes = *available + zfs;
-    // MemAvailable keeps a reserve back, which the kernel touches only in need.
+    // MemAvailable keeps a reserve that the kernel uses only in need.
     const int64_t droppable =
         bytes_of("Active(file)") + bytes_of("Inactive(file)") + bytes_of("SReclaimable");
     ram = std::max(at_hand.bytes, bytes_of("MemFree") + droppable + zfs);

@@ -64,7 +64,7 @@ TEST(OutputPlace, WhatCannotBeWrittenIsAnError) {
   }
   expect_error([&] { const OutputPlace place(folder.path(), OutputKind::kFolder); },
                ErrorCode::kInvalidArgument, {"is there already"});
-  // Nothing is left of an attempt that ended half-way.
+  // Nothing is left of an attempt that failed half-way.
   EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1);
 }
 
@@ -76,7 +76,7 @@ TEST(OutputPlace, PipesAndDevicesAreNotOpened) {
     const OutputPlace device("/dev/null", kind);
     const OutputPlace none("", kind);
   }
-  const OutputPlace here("out-of-a-test-that-is-not-written");  // no folder above it is named
+  const OutputPlace here("out-of-a-test-that-is-not-written");  // the path names no folder
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 
 namespace sepllm {
 
-// One decoded code point and the bytes it took.
+// A decoded code point and its length in bytes.
 struct Utf8Char {
   char32_t code_point;
   int length;  // 1 to 4
@@ -48,7 +48,8 @@ std::optional<size_t> utf8_find_invalid(std::string_view text);
 // Number of bytes at the end of `text` that begin a sequence which more bytes could complete (0 to 3).
 size_t utf8_incomplete_tail(std::string_view text);
 
-// Where byte `at` of a text is: "line 3, byte 7 of it", both from 1; the text begins with line `first_line`.
+// Describes where byte `at` of a text is: "line 3, byte 7 of it", both counted from 1; the text begins with
+// line `first_line`.
 std::string line_and_byte(std::string_view text, size_t at, int64_t first_line = 1);
 
 // `text` with each maximal invalid part replaced by U+FFFD (as the Unicode standard recommends, and Python

@@ -17,7 +17,7 @@ constexpr size_t kMostBytes = size_t{1} << 20;
 constexpr int kDeepest = 64;
 constexpr int64_t kMostNodes = 1'000'000;
 
-// Of the libraries' marks, counted from 0.
+// The place of a mark of the library, which counts from 0.
 std::string place(const YAML::Mark& mark) {
   return fmt::format("line {}, column {}", mark.line + 1, mark.column + 1);
 }
@@ -86,7 +86,7 @@ Json parse_yaml(const std::string& text, const std::string& file) {
   if (const auto bad = utf8_find_invalid(text)) {
     throw Error(ErrorCode::kBadFile, "invalid UTF-8", {.file = file, .place = line_and_byte(text, *bad)});
   }
-  // The library recurses on brackets while it parses: not so deep that the stack ends.
+  // The library recurses on brackets while it parses, so deep nesting is refused before the stack ends.
   int depth = 0;
   for (const char c : text) {
     depth += c == '[' || c == '{' ? 1 : c == ']' || c == '}' ? -1 : 0;

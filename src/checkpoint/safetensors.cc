@@ -36,7 +36,7 @@ std::optional<int> dtype_bits(const std::string& name) {
   return std::nullopt;
 }
 
-// Bytes of a tensor; nullopt where the product overflows or is no whole number of bytes.
+// Bytes of a tensor; nullopt if the product overflows or is not a whole number of bytes.
 std::optional<int64_t> byte_count(int bits, const std::vector<int64_t>& shape) {
   int64_t n = bits;
   for (const int64_t d : shape) {
@@ -46,7 +46,7 @@ std::optional<int64_t> byte_count(int bits, const std::vector<int64_t>& shape) {
   return n / 8;
 }
 
-// A header that cannot be one: of a file of another kind, or a damaged one.
+// For a header that cannot be valid: the file is of another kind, or damaged.
 void refuse_other_than_safetensors(std::string_view bytes, const std::string& file) {
   const FileKind kind = file_kind(bytes.substr(0, kFileKindBytes));
   if (kind == FileKind::kZip || kind == FileKind::kPickle) {
@@ -58,7 +58,7 @@ void refuse_other_than_safetensors(std::string_view bytes, const std::string& fi
   refuse_other_kind(bytes, file, "weights in the safetensors format", {FileKind::kSafetensors});
 }
 
-// Faults of one file, each with the place and both sides.
+// Reports faults of one file, each with its place, what was expected and what was found.
 class Faults {
  public:
   explicit Faults(const std::string& file) : file_(file) {}
@@ -175,7 +175,7 @@ StoredTensor read_entry(const std::string& name, const Json& info, std::string_v
 }
 
 void read_metadata(const Json& json, std::map<std::string, std::string>* out, const Faults& faults) {
-  if (json.is_null()) return;  // some writers have it so, and the format's own reader takes it
+  if (json.is_null()) return;  // some writers write null here, and the format's own reader accepts it
   if (!json.is_object()) faults.fail(kMetadataKey, "wrong type", "a JSON object of strings, or null");
   for (const auto& [key, value] : json.items()) {
     if (!value.is_string()) faults.fail(std::string(kMetadataKey) + "." + key, "wrong type", "a string");
@@ -188,7 +188,8 @@ struct Placed {
   const std::string* name;
 };
 
-// The tensors must cover the data exactly: no holes (hidden content), no overlaps, nothing after the last.
+// The tensors must cover the data exactly: no holes (hidden content), no overlaps, nothing after the last
+// one.
 void check_coverage(std::vector<Placed> placed, int64_t data_bytes, const Faults& faults) {
   std::sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) {
     return a.range.begin != b.range.begin ? a.range.begin < b.range.begin : a.range.end < b.range.end;

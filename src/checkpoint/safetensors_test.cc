@@ -28,7 +28,7 @@ void expect_refused(const std::string& bytes, const std::vector<std::string>& pa
   expect_error([&] { parse_safetensors(bytes, "f.safetensors"); }, ErrorCode::kBadFile, parts);
 }
 
-// A small file with what the format allows: several types, a scalar, an empty tensor, metadata.
+// A small file with everything that the format allows: several types, a scalar, an empty tensor, metadata.
 std::string small_file() {
   const test::TemporaryFolder folder;
   const float values[6] = {1, 2, 3, 4, 5, 6};
@@ -82,7 +82,7 @@ TEST(Safetensors, RefusesLengthsBeyondTheFile) {
   expect_refused(file_bytes(" {}", ""), {"does not start with '{'"});
 }
 
-// Of files that are no safetensors at all the error says what they are.
+// For files that are not safetensors at all, the error says what they are.
 TEST(Safetensors, FilesOfOtherKindsAreNamed) {
   const std::string pointer =
       "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, 'a') + "\nsize 26112\n";
@@ -98,7 +98,7 @@ TEST(Safetensors, FilesOfOtherKindsAreNamed) {
   expect_refused(std::string(4096, '\0'), {"begins with zeros", "download did not finish"});
 }
 
-// A header whose length looks like another kind's mark is a header.
+// A header whose length happens to look like another kind's mark is still a header.
 TEST(Safetensors, AFileThatBeginsLikeAnotherKindIsRead) {
   for (const size_t length : {size_t{0x8b1f}, size_t{0x9d1f}, size_t{0xd8ff}}) {  // gzip, compress, (JPEG)
     std::string header = "{}";

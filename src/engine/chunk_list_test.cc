@@ -16,7 +16,7 @@ std::vector<int64_t> lengths(const std::vector<ChunkList::Run>& runs) {
   return out;
 }
 
-// Against a plain list of lengths, for random chunks and places.
+// Compares with a plain list of lengths, for random chunks and places.
 TEST(ChunkList, KnowsTheChunksOfAnyPart) {
   const Rng rng(5);
   uint64_t draw = 0;

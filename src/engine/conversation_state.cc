@@ -1,4 +1,4 @@
-// A conversation as a file: the session's state, and in its header what was said and which tokens that was.
+// A conversation as a file: the session's state, and in its header the messages and which tokens they are.
 #include <fmt/format.h>
 
 #include <array>
@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char* kCommand = "chat";
 constexpr int64_t kConversationVersion =
-    2;  // 1: without the template, the clock and what was not fed before a turn
+    2;  // 1: without the template, the clock and the tokens that were not fed before a turn
 using Role = ChatMessage::Role;
 
 Json sampler_json(const SamplerState& s) { return {{"seed", s.seed}, {"counter", s.counter}}; }
@@ -45,7 +45,7 @@ const Json& list(const JsonObject& object, const char* key) {
 }
 
 std::tm clock_from(const JsonObject& object) {
-  // (What strftime would look up by them is in tables.)
+  // strftime looks these numbers up in tables, so they must be in range.
   constexpr std::array<int, kClockFields.size()> kMost = {60, 59, 23, 31, 11, 8099, 6, 365, 1};
   const Json& numbers = list(object, "clock");
   std::tm clock{};

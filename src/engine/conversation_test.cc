@@ -65,7 +65,7 @@ TEST_F(ConversationTest, TheCacheHoldsWhatWasShownWhereverAnAnswerEnds) {
       Conversation stopped(model, ctx_, settings);
       EXPECT_EQ(say(stopped, "Tom found a big red ball."), text.substr(0, at));
       expect_text(stopped, text.substr(0, at));
-      // Without the second turn again: the first is as it was left.
+      // Undo the second turn: the first one is as it was.
       stopped.undo();
       expect_text(stopped, text.substr(0, at));
       ++inside;
@@ -74,7 +74,7 @@ TEST_F(ConversationTest, TheCacheHoldsWhatWasShownWhereverAnAnswerEnds) {
     settings.stops.clear();
     Conversation cancelled(model, ctx_, settings);
     expect_text(cancelled, say(cancelled, "Tom found a big red ball.", 5));
-    // Interrupted before it began: nothing has happened.
+    // Interrupted before it began: nothing has changed.
     Conversation silent(model, ctx_, settings);
     EXPECT_FALSE(silent.answer(
         "Hm", [](const std::string&) { return true; }, [] { return false; }));
@@ -83,8 +83,9 @@ TEST_F(ConversationTest, TheCacheHoldsWhatWasShownWhereverAnAnswerEnds) {
   }
 }
 
-// A conversation of random answers, under all policies: what follows /undo and /retry has the same bits
-// whether or not it was saved and loaded in another process, and whether or not there was a turn to undo.
+// A conversation of random answers, under all policies: what follows /undo and /retry has the same bits,
+// whether or not the conversation was saved and loaded in another process, and whether or not there was a
+// turn to undo.
 class TakenBackConversation : public ConversationTest {
  protected:
   TakenBackConversation() {
@@ -92,7 +93,7 @@ class TakenBackConversation : public ConversationTest {
     model_ = std::make_unique<Model>(load_model(folder_.path(), ""));
     settings_.max_new_tokens = 30;
     settings_.system = "Be brief.";
-    settings_.stops = {"e", "q"};  // often inside what was sampled
+    settings_.stops = {"e", "q"};  // these often occur inside what was sampled
     settings_.policy.prefill_chunk = 16;
     Policy& p = settings_.policy.policy;
     p.init = 3;
@@ -131,7 +132,7 @@ TEST_F(TakenBackConversation, HasTheSameBitsInAnotherProcess) {
         set(kind, kv, seed);
         SCOPED_TRACE(std::string(policy_name(kind)) + " " + dtype_name(kv) + " " + std::to_string(seed));
         Conversation here(*model_, ctx_, settings_);
-        std::vector<std::string> before;  // bits before each turn
+        std::vector<std::string> before;  // the bits before each turn
         for (const char* text : {"One, two.", "Three. Four; five.", "Six!", "Seven, eight. Nine."}) {
           before.push_back(bits(here));
           say(here, text);
@@ -156,7 +157,8 @@ TEST_F(TakenBackConversation, HasTheSameBitsInAnotherProcess) {
   }
 }
 
-// Before version 2 a conversation had no template, no clock, and not all that was said before a turn.
+// Before version 2, a saved conversation had no template, no clock, and only a part of what was said before a
+// turn.
 TEST_F(TakenBackConversation, OfAnotherVersionIsRefusedClearly) {
   const std::string file = folder_.file("a.chat");
   set(PolicyKind::kSep, DType::kF32, 1);

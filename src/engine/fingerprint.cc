@@ -10,15 +10,15 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kSamples = 16;       // of a weight
-constexpr int64_t kSampleBytes = 256;  // at most
+constexpr int64_t kSamples = 16;       // of each weight
+constexpr int64_t kSampleBytes = 256;  // at most this many
 
 template <typename T>
 void add(Hash64* hash, T value) {
   hash->add(&value, sizeof value);
 }
 
-// `n` pieces of `bytes` bytes, `stride` bytes apart: some of them, each at a place of its own.
+// Adds some of `n` pieces of `bytes` bytes that lie `stride` bytes apart, spread evenly.
 void add_samples(Hash64* hash, const void* data, int64_t n, int64_t bytes, int64_t stride) {
   const int64_t samples = std::min(n, kSamples);
   const int64_t size = std::min(bytes, kSampleBytes);

@@ -76,7 +76,7 @@ PolicySettings settings_for_text(const Model& model, PolicySettings settings, in
   if (rope == nullptr) return settings;
   Policy& policy = settings.policy;
   if (policy.rope_length == 0) policy.rope_length = n_tokens;
-  // No place beyond the slots is taken there.
+  // With cache positions, no place beyond the slots is used.
   if (policy.positions == PositionMode::kCache)
     policy.rope_length = std::min(policy.rope_length, policy.capacity + 1);
   if (policy.rope_length <= rope->dynamic->trained_length) policy.rope_length = 0;

@@ -8,7 +8,7 @@
 namespace sepllm {
 namespace {
 
-// -inf and NaN never win.
+// -inf and NaN are never chosen.
 float usable(float logit) { return std::isnan(logit) ? -INFINITY : logit; }
 
 }  // namespace
@@ -63,8 +63,8 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
   return draw(n, best);
 }
 
-// A logit of a token among the last ones is divided by the penalty (multiplied where negative), as HF and
-// CTRL do.
+// The logit of a token that is among the last ones is divided by the penalty (multiplied if negative), as in
+// HF and CTRL.
 void Sampler::penalise(std::span<const float> logits, std::span<const int32_t> recent) {
   if (settings_.repeat_penalty == 1.0) return;
   const size_t n = std::min(recent.size(), static_cast<size_t>(settings_.repeat_last_n));
@@ -72,13 +72,13 @@ void Sampler::penalise(std::span<const float> logits, std::span<const int32_t> r
   for (const int32_t token : recent.subspan(recent.size() - n)) {
     const auto id = static_cast<size_t>(token);
     if (id >= candidates_.size()) continue;
-    // From the logit as it was: a token that came twice is penalised once.
+    // Uses the original logit, so that a token that came twice is penalised once.
     const float logit = usable(logits[id]);
     candidates_[id].logit = logit > 0.0F ? logit / penalty : logit * penalty;
   }
 }
 
-// Draws among the first n candidates (most likely first where top-p asks for it).
+// Draws one of the first n candidates (sorted by probability if top-p needs it).
 int32_t Sampler::draw(size_t n, double best) {
   double total = 0.0;
   for (size_t k = 0; k < n; ++k) {
@@ -92,7 +92,7 @@ int32_t Sampler::draw(size_t n, double best) {
     n = kept;
   }
   double allowed = 0.0;
-  const auto passes = [&](double w) { return w >= settings_.min_p; };  // the best weighs 1
+  const auto passes = [&](double w) { return w >= settings_.min_p; };  // the best has weight 1
   for (size_t k = 0; k < n; ++k) {
     if (passes(weights_[k])) allowed += weights_[k];
   }

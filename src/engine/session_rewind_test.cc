@@ -1,4 +1,4 @@
-// Going back: a session that was rewound goes on as the unbroken one did.
+// Going back: a session that was rewound continues as an uninterrupted one would.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t kPrompt = 31;
 constexpr int64_t kEnd = 100;
 
-// Tokens fed again in other chunks than before differ in the last bits, which rounding to fewer bits may
-// enlarge to a step of the type.
+// Tokens that are fed again in other chunks than before give a difference in the last bits, which rounding to
+// fewer bits may enlarge to a step of the type.
 float tolerance(DType kv) {
   switch (kv) {
     case DType::kF32:
@@ -32,7 +32,7 @@ class SessionRewind : public test::SessionStateTest {
  protected:
   using Rows = std::vector<std::vector<float>>;
 
-  // A prompt in chunks, then token by token to kEnd; rows[t]: the logits after t tokens.
+  // Feeds a prompt in chunks, then token by token up to kEnd; rows[t]: the logits after t tokens.
   Rows run(Session& session) const {
     Rows rows(kEnd + 1);
     rows[kPrompt] = advance_to(session, kPrompt);
@@ -61,7 +61,7 @@ TEST_F(SessionRewind, ToEveryPositionUnderEveryPolicy) {
         run(session);
         const std::vector<int64_t> marks = session.marks().positions();
         ASSERT_GE(marks.size(), 8U);
-        // Behind the prompt every token was a chunk.
+        // After the prompt, every token was a chunk.
         const bool same_chunks = p % 2 == 0;
         const bool exact = p >= kPrompt && (same_chunks || std::binary_search(marks.begin(), marks.end(), p));
         session.rewind(p, same_chunks ? Session::Replay::kSameChunks : Session::Replay::kFast);
@@ -86,7 +86,7 @@ TEST_F(SessionRewind, ToEveryPositionUnderEveryPolicy) {
   }
 }
 
-// The statistics and all else go back too: at a mark the whole state is what it was.
+// The statistics and everything else go back too: at a mark, the whole state is what it was.
 TEST_F(SessionRewind, TheStateAtAMarkIsTheSame) {
   const auto state = [](const Session& s) {
     std::string bytes;
@@ -103,7 +103,7 @@ TEST_F(SessionRewind, TheStateAtAMarkIsTheSame) {
     advance_to(session, 60);
     session.mark();
     const std::string late = state(session);
-    advance_to(session, 300);  // the ring grows: longer chunks than before
+    advance_to(session, 300);  // the ring grows, because chunks are longer than before
     session.rewind(60);
     EXPECT_TRUE(state(session) == late) << name;
     session.rewind(60);
@@ -173,8 +173,8 @@ TEST_F(SessionRewind, ReachesNoFurtherBackThanItsMarks) {
   EXPECT_EQ(session.marks().positions(), (std::vector<int64_t>{25}));
 }
 
-// Whatever a session did before (rewinds of all kinds): saved, restored in another process and rewound to
-// any end of a chunk, also far before the marks that the file has, it has the bits that it had there.
+// Whatever a session did before (rewinds of all kinds): if it is saved, restored in another process and
+// rewound to any end of a chunk, also far before the marks in the file, it has the bits that it had there.
 TEST_F(SessionRewind, TheSameBitsFromAStateFile) {
   const std::string path = folder_.file("a.state");
   for (auto& [name, settings] : all_settings()) {
@@ -205,7 +205,7 @@ TEST_F(SessionRewind, TheSameBitsFromAStateFile) {
   }
 }
 
-// A file has the marks that fit next to the cache, and says so by what can be gone back to at once.
+// A file has as many marks as fit next to the cache; positions() shows which can be reached at once.
 TEST_F(SessionRewind, AFileHoldsNoMoreThanAFewCopiesOfTheCache) {
   for (auto& [name, settings] : all_settings()) {
     Session session(*model_, settings, ctx_);
@@ -225,7 +225,7 @@ TEST_F(SessionRewind, AFileHoldsNoMoreThanAFewCopiesOfTheCache) {
   }
 }
 
-// However long the stream: a bounded number of marks, dense in the near past.
+// However long the stream is: the number of marks is bounded, and they are dense in the near past.
 TEST(Marks, ThinOutWithAge) {
   Marks marks({.interval = 10, .n_periodic = 12, .n_asked = 2, .max_tokens = 2000});
   marks.begin(5);

@@ -1,4 +1,4 @@
-// A session's state as a file: what it belongs to in the header, and the cache. And its marks.
+// A session's state as a file: the header says what it belongs to; then come the cache and the marks.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,18 +12,21 @@ namespace sepllm {
 namespace {
 
 constexpr const char* kKind = "session";
-constexpr int64_t kSessionVersion = 1;  // of the sections and of what the header says about them
+constexpr int64_t kSessionVersion = 1;  // the version of the sections and of the header's description of them
 constexpr const char* kCacheSection = "cache";
 constexpr const char* kMarksSection = "marks";
-constexpr const char* kCapacities = "capacities";  // in the header, since the cache's section came without
-// Marks whose copies of the cache take more together than this many times the cache stay out of a file.
+// in the header, because the cache's section did not have them at first
+constexpr const char* kCapacities = "capacities";
+// Marks are left out of a file if their copies of the cache together take more than this many times the
+// cache.
 constexpr int64_t kMarksPerState = 4;
 
 std::string shown(const Json& value) {
   return value.is_string() ? value.get<std::string>() : json_text(value);
 }
 
-// Throws for the first member that differs, or that only one of the two has. `what` empty: they are options.
+// Throws for the first member that differs, or that only one of the two has. If `what` is empty, the members
+// are options.
 void require_same(const Json& theirs, const Json& own, const std::string& what, const std::string& file) {
   const auto compare = [&](const std::string& key) {
     const Json* a = theirs.contains(key) ? &theirs.at(key) : nullptr;
@@ -35,7 +38,7 @@ void require_same(const Json& theirs, const Json& own, const std::string& what, 
                  .expected = a != nullptr ? shown(*a) : "none",
                  .got = b != nullptr ? shown(*b) : "none"});
   };
-  // The kind of policy first: the other settings follow from it.
+  // The kind of policy is compared first, because the other settings follow from it.
   if (own.contains("policy")) compare("policy");
   for (const auto& [key, value] : theirs.items()) compare(key);
   for (const auto& [key, value] : own.items()) compare(key);
@@ -52,7 +55,7 @@ std::vector<int64_t> capacities_in(const JsonObject& header) {
 
 }  // namespace
 
-// What a state belongs to; equal for two sessions iff one can continue from the other's.
+// What a state belongs to; equal for two sessions iff one can continue from the other's state.
 Json Session::identity() const {
   return {{"model", {{"family", model_.config().family}, {"fingerprint", model_fingerprint(model_.decoder)}}},
           {"policy", policy_json(settings_)},
@@ -149,7 +152,7 @@ void Session::rewind(int64_t position, Replay replay) {
     for (int64_t k = 0; k < chunk.count; ++k) {
       const std::span<const int32_t> next = left.first(static_cast<size_t>(chunk.length));
       left = left.subspan(next.size());
-      // (Longer than the cache takes: only in a state file that somebody made up.)
+      // A chunk is longer than the cache takes only in a state file that was tampered with.
       chunk.length > next_chunk() ? feed(next) : run(next, [](const Matrix&) {});
     }
   }

@@ -12,7 +12,7 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kBlockWords = 256;  // what sum_words takes at least
+constexpr int64_t kBlockWords = 256;  // sum_words takes at least this many
 constexpr int64_t kBlockBytes = kBlockWords * 4;
 constexpr int kRepeats = 5;
 
@@ -40,7 +40,7 @@ double seconds_of(const Fn& fn) {
 }  // namespace
 
 ReadProbe::ReadProbe(const Context& ctx, int64_t bytes) : array_(whole_blocks(bytes), "a read measurement") {
-  // Values that no page shares with the system's zero page, and whose sum is known.
+  // Different values, so that no page is the system's shared zero page, and the sum is known.
   auto* words = array_.as<uint32_t>();
   ctx.pool.parallel_for(ctx.pool.size(), [&](int64_t t, int) {
     const Part part = part_of(array_.bytes() / 4, t, ctx.pool.size());
@@ -78,7 +78,7 @@ double sgemm_flops(const Context& ctx, int64_t n) {
   std::fill_n(values, n_tasks * 3 * n * n, 0.5F);
   const int size = static_cast<int>(n);
   double best = 0;
-  for (int i = 0; i <= kRepeats; ++i) {  // the first one warms up
+  for (int i = 0; i <= kRepeats; ++i) {  // the first run warms up
     const double seconds = seconds_of([&] {
       ctx.pool.parallel_for(n_tasks, [&](int64_t t, int) {
         const float* a = values + 3 * t * n * n;

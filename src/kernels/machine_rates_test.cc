@@ -24,7 +24,7 @@ TEST(MachineRates, SumsEveryWordOnce) {
   });
 }
 
-// Bounds that every machine keeps: a measurement that does not read, or forgets to count, falls outside.
+// Bounds that hold on every machine: a measurement that does not read, or forgets to count, falls outside.
 TEST(MachineRates, ReadBandwidthIsThatOfAMachine) {
   for (const int threads : {1, 3}) {
     test::Threads t(threads);

@@ -10,13 +10,13 @@
 namespace sepllm::ops {
 namespace {
 
-// Where the rows of a chunk go in one layer: one pointer and one stride between kv heads per token.
+// Where the rows of a chunk go in one layer: for each token a pointer, and one stride between kv heads.
 struct ChunkPlaces {
   void** rows;
   float** scales;  // null unless int8
 };
 
-// Stores keys and values of one sequence's chunk.
+// Stores the keys and values of one sequence's chunk in its cache.
 void store_chunk(const Context& ctx, const CachedAttentionOperands& o, const CachedRows& s) {
   KvCache& cache = *s.cache;
   const int64_t n = s.n_rows();
@@ -32,7 +32,7 @@ void store_chunk(const Context& ctx, const CachedAttentionOperands& o, const Cac
     scale_strides = ctx.arena.allocate<int64_t>(n);
     cache.chunk_scales(o.layer, keys.scales, values.scales, scale_strides);
   }
-  for (int64_t begin = 0; begin < n;) {  // runs of one stride
+  for (int64_t begin = 0; begin < n;) {  // one call for each run of rows with the same stride
     int64_t end = begin + 1;
     while (end < n && strides[end] == strides[begin]) ++end;
     const auto store = [&](const Heads& x, const ChunkPlaces& to) {
@@ -50,8 +50,8 @@ void store_chunk(const Context& ctx, const CachedAttentionOperands& o, const Cac
   cache.rows_written(o.layer);
 }
 
-// What the queries of one sequence attend to: its cache's spans, copied, because the cache makes them anew
-// for the next layer.
+// What the queries of one sequence attend to: the spans of its cache. They are copied, because the cache
+// overwrites them for the next layer.
 AttentionSequence keys_of(const Context& ctx, int64_t layer, const CachedRows& s) {
   KvCache& cache = *s.cache;
   const std::span<const KeySpan> spans = cache.spans(layer);

@@ -1,6 +1,5 @@
-// Attention of new tokens to what the KV caches of their sequences keep, for a batch of sequences. Whoever
-// has a KvCache and queries, keys and values needs no model for it. One chunk of every sequence:
-//
+// Attention of new tokens to the keys that the KV caches of their sequences keep, for a batch of sequences.
+// It needs a KvCache and queries, keys and values, but no model. The steps for one chunk of every sequence:
 //   begin_chunks(rows);                          the tokens enter their caches' plans
 //   for each layer:
 //     rope(...)                                  by KvCache::encoded(), where positions are rotary
@@ -19,7 +18,7 @@
 
 namespace sepllm::ops {
 
-// The new tokens of one sequence, which enter its cache (whose max_chunk() they must not exceed). Their
+// The new tokens of one sequence and the cache that they enter (at most its max_chunk() tokens). Their
 // queries, keys, values and outputs are rows [first_row, first_row + n_rows()) of a batch of the heads.
 struct CachedRows {
   KvCache* cache = nullptr;
@@ -29,8 +28,8 @@ struct CachedRows {
   int64_t n_rows() const { return std::ssize(tokens); }
 };
 
-// KvCache::begin_chunk for every sequence: from then on the caches know the places of the tokens (encoded(),
-// second_encoded(), learned()). Error as there.
+// Calls KvCache::begin_chunk for every sequence. After it the caches know the places of the tokens
+// (encoded(), second_encoded(), learned()). Error as for begin_chunk.
 void begin_chunks(std::span<const CachedRows> rows);
 
 struct CachedAttentionOperands {
@@ -43,8 +42,8 @@ struct CachedAttentionOperands {
   // Null, or [heads of q]: slope * (place of key - place of query) is added to the scaled score (ALiBi).
   const float* alibi_slopes = nullptr;
 };
-// Stores keys and values of one layer in the caches, and sets out = softmax(scale q k^T + bias) v over what
-// each query sees there. Not with a tape: gradients do not flow into caches.
+// Stores keys and values of one layer in the caches, then sets out = softmax(scale q k^T + bias) v over the
+// keys that each query sees there. Not with a tape: gradients do not flow into caches.
 void cached_attend(const Context& ctx, const CachedAttentionOperands& operands,
                    std::span<const CachedRows> rows);
 

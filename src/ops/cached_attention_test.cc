@@ -1,6 +1,6 @@
-// Cached attention without a model: every policy, with rotary positions, ALiBi and neither, against a plain
-// simulation that keeps all keys and applies the definition of its policy to one query after another, in
-// double.
+// Cached attention without a model: every policy, with rotary positions, ALiBi and neither. The reference is
+// a plain simulation in double that keeps all keys and applies the definition of its policy to one query
+// after another.
 #include "ops/cached_attention.h"
 
 #include <gtest/gtest.h>
@@ -42,19 +42,19 @@ struct Shape {
 
 // ---- The simulation ----
 
-// What one query sees: a key's position in the stream, and the places that the position encoding gives the
-// two.
+// One key that a query sees: its position in the stream, and the places that the position encoding gives to
+// the key and the query.
 struct Seen {
   int64_t position, key_place, query_place;
 };
 
-// The four blocks of sep-stream as a list of slots (spec.md, section 3).
+// The four blocks of sep-stream as a list of slots (docs/METHOD.md).
 struct Blocks {
   Policy policy;
   std::vector<int64_t> slots{};  // positions in block order
   int64_t n_seps = 0, excess = 0;
 
-  // The token at the end of the stream has attended.
+  // Called when the token at the end of the stream has attended.
   void append(int64_t position, const std::vector<int32_t>& tokens) {
     slots.push_back(position);
     if (std::ssize(slots) <= policy.capacity + excess) return;
@@ -95,7 +95,7 @@ std::vector<std::vector<Seen>> simulate(const Policy& policy, const std::vector<
   }
   const Pattern pattern = policy.pattern(tokens.data(), n, separators(), layer, kLayers);
   for (int64_t i = 0; i < n; ++i) {
-    // sink-stream by slots: true distances in the window, the query's slot towards the initial tokens.
+    // sink-stream by slots: true distances in the window, and the query's slot towards the initial tokens.
     const bool stream = policy.kind == PolicyKind::kSinkStream && by_slot;
     for (int64_t j = 0; j <= i; ++j) {
       if (!pattern.visible(i, j)) continue;
@@ -122,7 +122,7 @@ std::vector<double> rotated(const float* head, int64_t dim, const std::vector<do
 
 // ---- A stream and its operands ----
 
-// A sequence with its own policy: queries, keys and values of all tokens and layers, and what came out.
+// A sequence with its own policy: queries, keys and values of all tokens and layers, and the outputs.
 struct Stream {
   Policy policy;
   std::vector<int32_t> tokens;
@@ -156,7 +156,7 @@ class Case {
     streams_.push_back(std::move(s));
   }
 
-  // All tokens of all streams, in chunks of 1 to 9.
+  // Runs all tokens of all streams, in chunks of 1 to 9.
   void run(const Context& ctx) {
     while (pass(ctx)) {
     }
@@ -177,7 +177,7 @@ class Case {
   }
 
  private:
-  // Fused rows as a model's projection writes them: by group its queries, its key, its value.
+  // Fused rows as a model's projection writes them: each group has its queries, its key and its value.
   HeadLayout query_layout() const {
     const int64_t d = shape_.head_dim, g = shape_.group();
     return {.n = shape_.n_heads, .dim = d, .group = g, .stride = d, .group_stride = (g + 2) * d};
@@ -188,7 +188,7 @@ class Case {
   }
   int64_t row_size() const { return shape_.n_kv_heads * query_layout().group_stride; }
 
-  // One chunk of every stream that has tokens left; false where none has.
+  // Runs one chunk of every stream that has tokens left; false if none has.
   bool pass(const Context& ctx) {
     std::vector<ops::CachedRows> rows;
     std::vector<Stream*> members;
@@ -307,7 +307,7 @@ class Case {
   std::vector<Stream> streams_;
 };
 
-// Every policy, and the variants that change what is kept or where it is placed.
+// Every policy, and the variants that change which keys are kept or where they are placed.
 std::vector<Policy> policies() {
   std::vector<Policy> out;
   const auto add = [&out](PolicyKind kind) -> Policy& {
@@ -357,7 +357,7 @@ TEST(CachedAttention, EveryPolicyAgainstThePlainReference) {
   }
 }
 
-// Keys are stored after rotation, and rotated again by compressions: rounded as often.
+// Keys are stored after rotation, and compressions rotate them again: each time they are rounded.
 TEST(CachedAttention, EveryTypeOfCache) {
   for (const Positions positions : {Positions::kNone, Positions::kRope, Positions::kAlibi}) {
     check({2, 1, 8}, positions, DType::kF16, 2e-3);
@@ -426,7 +426,7 @@ TEST(Moves, CopiesRowsAndRotatesKeysByTheDistance) {
   }
 }
 
-// int8 rows go with their scales, and a rotated key gets a new one.
+// int8 rows move with their scales, and a rotated key gets a new scale.
 TEST(Moves, Int8RowsKeepTheirScales) {
   ThreadPool pool(2);
   Arena arena;

@@ -18,7 +18,7 @@ Matrix scratch(const Context& ctx, int64_t n_rows, int64_t n_cols) {
   return {ctx.arena.allocate<float>(n_rows * n_cols), n_rows, n_cols, n_cols};
 }
 
-// What x holds now, for the backward pass: it will be overwritten.
+// A copy of x for the backward pass, because x will be overwritten.
 Matrix saved(const Context& ctx, const Matrix& x) {
   const Matrix copy = ctx.tape->keep(x.n_rows, x.n_cols);
   ctx.pool.parallel_for(x.n_rows, [&](int64_t r, int) { std::copy_n(x.row(r), x.n_cols, copy.row(r)); });
@@ -89,8 +89,8 @@ void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyO
   const Weight& head = *operands.head;
   Tape* tape = ctx.tape;
   SEPLLM_CHECK(tape != nullptr && static_cast<int64_t>(operands.targets.size()) == hidden.n_rows);
-  // As many rows as 256 MiB hold, if at least 64: the head's weights and their gradient pass through memory
-  // once for each block.
+  // As many rows as fit into 256 MiB, but at least 64: the head's weights and their gradient pass through
+  // memory once for each block.
   constexpr int64_t kElements = int64_t{1} << 26;
   const int64_t most = std::clamp<int64_t>(kElements / head.n_out, 64, 1024);
   const int64_t n_blocks = std::max<int64_t>(1, (hidden.n_rows + most - 1) / most);
@@ -135,7 +135,7 @@ NormBackward norm_backward_of(const Context& ctx, const NormOperands& operands, 
           .dbias = operands.bias != nullptr ? ctx.tape->parameter(operands.bias) : nullptr};
 }
 
-// The gradient of heads in an activation of the tape. Only inside a backward closure.
+// The gradient of heads in an activation of the tape. Use it only inside a backward closure.
 struct HeadsSlot {
   HeadsSlot(const Context& ctx, const Heads& x) : heads(x), slot(ctx.tape->slot({x.data, 1, 1, 1})) {}
   Heads gradient(const Context& ctx) const {
@@ -250,7 +250,7 @@ void rope(const Context& ctx, const RopeOperands& o) {
   SEPLLM_CHECK(o.second.cos == nullptr);
   ctx.tape->record([o, q = HeadsSlot(ctx, o.q), k = HeadsSlot(ctx, o.k)](const Context& c) {
     const OpTimer timer(c, OpKind::kRope, /*backward=*/true);
-    // A rotation's gradient is turned back by the same angles.
+    // The gradient of a rotation is rotated back by the same angles.
     const Arena::Scope scope(c.arena);
     const int64_t n = o.n_rows * o.first.n_freq;
     float* sin = c.arena.allocate<float>(n);

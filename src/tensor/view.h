@@ -1,4 +1,4 @@
-// Views: who owns the memory is somebody else's business (a mapped file, a buffer, an arena).
+// Views do not own memory; the owner is a mapped file, a buffer or an arena.
 #pragma once
 
 #include <cstdint>
@@ -12,19 +12,19 @@ namespace sepllm {
 struct TensorView {
   DType type = DType::kF32;
   std::vector<int64_t> shape{};
-  const void* data = nullptr;  // may be unaligned: safetensors promises nothing
+  const void* data = nullptr;  // may be unaligned: safetensors does not guarantee alignment
 
   int64_t size() const {
     int64_t n = 1;
     for (const int64_t d : shape) n *= d;
     return n;
   }
-  bool is_aligned() const {  // to its element
+  bool is_aligned() const {  // aligned to its element
     return reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(dtype_size(type)) == 0;
   }
 };
 
-// One weight matrix of a linear map y = W x (+ bias) as it is stored. The only thing `linear` sees: layouts
+// One weight matrix of a linear map y = W x (+ bias) as it is stored. `linear` sees nothing else: new layouts
 // and packed types are added here.
 struct Weight {
   DType type = DType::kF32;

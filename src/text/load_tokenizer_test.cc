@@ -1,5 +1,5 @@
-// The files of byte-level BPE tokenizers, made small: dispatch, what the files beside them say, and bad
-// input.
+// The files of byte-level BPE tokenizers, in small: which one is loaded, what the files next to it say, and
+// bad input.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -77,7 +77,7 @@ TEST(LoadTokenizer, TokenizerJsonOfAFolderWithItsConfig) {
   EXPECT_EQ(tokenizer->token_bytes(259), "");
   EXPECT_EQ(tokenizer->token_bytes(-1), "");
   EXPECT_TRUE(tokenizer->is_special(258));
-  EXPECT_TRUE(tokenizer->is_special(256));  // named as EOS
+  EXPECT_TRUE(tokenizer->is_special(256));  // because it is named as EOS
   EXPECT_FALSE(tokenizer->is_special(257));
   folder.write("chat_template.jinja", "J");
   EXPECT_EQ(load_tokenizer(folder.path())->chat_template(), "J");
@@ -133,7 +133,7 @@ TEST(LoadTokenizer, NamesWithoutAnIdAreWarnedOf) {
   folder.write("tokenizer.json", tokenizer_document().dump());
   folder.write("special_tokens_map.json", R"({"eos_token": "<end>", "pad_token": "he",
       "additional_special_tokens": ["<a>", "<b>", "<c>"]})");
-  // As transformers: the next ids, in the order of the roles.
+  // As in transformers: the next ids, in the order of the roles.
   Loaded loaded = load_with_warnings(folder);
   expect_warning(loaded.warnings, {"special_tokens_map.json", "\"<end>\", \"<a>\", \"<b>\" and 1 more"});
   EXPECT_EQ(loaded.tokenizer->encode("<end><a><b><c>"), (Ids{259, 260, 261, 262}));
@@ -143,7 +143,7 @@ TEST(LoadTokenizer, NamesWithoutAnIdAreWarnedOf) {
   EXPECT_NE(loaded.warnings.find("plain text"), std::string::npos) << loaded.warnings;
   EXPECT_EQ(loaded.tokenizer->vocab_size(), 261);
   EXPECT_EQ(loaded.tokenizer->find("<b>"), std::nullopt);
-  // The same by config.json; EOS falls back to its id.
+  // The same with the size from config.json; EOS falls back to its id there.
   folder.write("config.json", R"({"vocab_size": 259, "eos_token_id": 258})");
   loaded = load_with_warnings(folder);
   expect_warning(loaded.warnings, {"plain text", "<end>"});
@@ -332,7 +332,7 @@ TEST(TokenizerJson, WhatItDoesNotKnowIsNamed) {
   expect_named(with("/model/vocab/he", "256"), "model.vocab.he");
 }
 
-// A chat's text: special tokens where the template wrote all of their bytes.
+// A chat's text: special tokens are recognised only where the template wrote all of their bytes.
 TEST(TokenizerJson, SpecialTokensWithinRangesOnly) {
   Json document = tokenizer_document();
   const auto add = [&](int id, const std::string& content, bool special, bool normalized) {
@@ -357,13 +357,13 @@ TEST(TokenizerJson, SpecialTokensWithinRangesOnly) {
   EXPECT_EQ(specials("x<ab>y", {{0, 6}}), Ids{259});
   EXPECT_EQ(specials("x<ab>y", {{1, 5}}), Ids{259});
   EXPECT_EQ(specials("x<ab>y", {}), Ids{});
-  // What the user began hides no token that lies in the template's bytes.
+  // A special string that the user began does not hide a token in the template's bytes.
   EXPECT_EQ(specials("x<ab>y", {{2, 6}}), Ids{260});
-  EXPECT_EQ(specials("x<ab>y", {{0, 3}, {3, 6}}), Ids{260});  // two ranges are not one
+  EXPECT_EQ(specials("x<ab>y", {{0, 3}, {3, 6}}), Ids{260});  // two adjacent ranges are not one
   EXPECT_EQ(specials("<ab><ab><ab>", {{4, 8}}), Ids{259});
   EXPECT_EQ(specials("<<|endoftext|>", {{1, 14}}), Ids{258});
   EXPECT_EQ(specials("<free>", {}), Ids{261});
-  // Looked for in the normal form, whose bytes lie elsewhere.
+  // The token is looked for in the normal form, whose bytes lie elsewhere.
   const std::string longer = "\u023A\u023A";  // two bytes each, three in lower case
   EXPECT_EQ(specials("[N]", {{0, 3}}), Ids{262});
   EXPECT_EQ(specials("[N]", {}), Ids{});
@@ -383,7 +383,8 @@ TEST(LoadTokenizer, AFolderWithoutOneAndAFileThatIsNone) {
   EXPECT_THROW(load_tokenizer(folder.path()), Error);
 }
 
-// Tokenizer files are what a clone without Git LFS lacks: each says so, whichever reader has failed on it.
+// A clone without Git LFS lacks tokenizer files: the error says so, whichever reader has failed on the
+// placeholder.
 TEST(LoadTokenizer, FilesThatStandForOthersAreNamed) {
   const std::string pointer =
       "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, 'a') + "\nsize 2112\n";
@@ -420,7 +421,7 @@ TEST(LoadTokenizer, FilesOfAFolderAndOfALoneFile) {
   EXPECT_EQ(names(folder.path()), "");
   folder.write("config.json", "{}");
   folder.write("chat_template.jinja", "J");
-  EXPECT_EQ(names(folder.path()), "");  // nothing to which it could belong
+  EXPECT_EQ(names(folder.path()), "");  // there is nothing to which it could belong
   folder.write("tok512.bin", "");
   EXPECT_EQ(names(folder.path()), "tok512.bin chat_template.jinja ");
   EXPECT_EQ(names(folder.file("tok512.bin")), "tok512.bin chat_template.jinja ");

@@ -26,7 +26,7 @@ void write_weights(const std::string& path, Parameters& parameters, DType type) 
   for (const std::string& name : writer.order()) {
     for (const ParameterInfo& p : parameters.list()) {
       if (p.name != name) continue;
-      if (type == DType::kF32) {  // as they are: no copy in addition to a training run's memory
+      if (type == DType::kF32) {  // written directly: no copy in addition to a training run's memory
         writer.write(parameters.values(p));
         continue;
       }

@@ -14,7 +14,7 @@ Buffer floats(int64_t n, const char* what, Memory memory) {
   return Buffer(n * static_cast<int64_t>(sizeof(float)), what, memory);
 }
 
-// Seven products: two forward, five backward (the scores again among them).
+// Seven products: two forward and five backward (the scores are computed again in the backward pass).
 double attention_flops(const ModelConfig& c, double visible_pairs) {
   return 14.0 * visible_pairs * static_cast<double>(c.n_heads * c.head_dim);
 }
@@ -50,8 +50,8 @@ void Learner::set_weight_storage(DType type) {
 }
 
 void Learner::reserve(const PassBytes& bytes) {
-  // Samples with more separators than any that the plan has seen take a little more; what nobody touches
-  // costs only addresses.
+  // Samples with more separators than any that the plan has seen take a little more; memory that is never
+  // touched costs only addresses.
   arena_.reserve(bytes.arena + bytes.arena / 16);
   workspace_.reserve(bytes.workspace);
 }
@@ -89,27 +89,33 @@ Matrix Learner::forward(const Context& ctx, std::span<const Sample> samples) {
                              patterns_.document_mask ? s.document_starts : std::vector<int64_t>{}));
     }
   }
+  // The samples as one batch: [samples * length] rows, each sample attending only to itself.
   for (size_t k = 0; k < samples.size(); ++k) {
     sequences_.push_back(
         {.tokens = std::span(samples[k].tokens).first(length),
          .patterns = std::span(patterns_of_samples_)
                          .subspan(k * static_cast<size_t>(per_sample), static_cast<size_t>(per_sample))});
   }
+  // Hidden states [samples * length, hidden_size]; with a tape in ctx, also what the backward pass needs.
   return decoder_->forward(ctx, sequences_, nullptr, replay_layers_);
 }
 
 double Learner::accumulate(std::span<const Sample> samples, double factor, bool last) {
   const Context ctx{.pool = pool_, .arena = arena_, .tape = &tape_, .times = times_};
   const Arena::Scope scope(arena_);
+  // Row r of the batch predicts targets[r]: the sample's tokens, shifted by one.
   std::vector<int32_t> targets;
   for (const Sample& s : samples) targets.insert(targets.end(), s.tokens.begin() + 1, s.tokens.end());
   const std::vector<float> factors(targets.size(), static_cast<float>(factor));
   std::vector<double> nll(targets.size());
   tape_.clear();
+  // After the last samples of a step, gradients are final as soon as the backward pass has left a layer, and
+  // are sent while it continues to the first layer.
   if (last && comm_.size() > 1)
     tape_.set_on_layer([this](int64_t l) { set_gradients_out(layer_begins_[static_cast<size_t>(l)]); });
   else
     tape_.set_on_layer({});
+  // Forward pass, loss, backward pass. Each part notes how much of the arena it takes.
   arena_.reset_peak();
   const Matrix hidden = forward(ctx, samples);
   const int64_t activations = arena_.allocated_bytes();
@@ -141,7 +147,7 @@ double Learner::evaluate(std::span<const Sample> samples) {
   return sum;
 }
 
-// The last buckets first, as the backward pass ends them.
+// Sends the last buckets first, in the order in which the backward pass finishes them.
 void Learner::set_gradients_out(int64_t from) {
   for (; n_kept_ > 0 && shards_[n_kept_ - 1].bucket.begin >= from; --n_kept_) {
     const Part& b = shards_[n_kept_ - 1].bucket;
@@ -151,6 +157,7 @@ void Learner::set_gradients_out(int64_t from) {
 
 double Learner::gradient_norm() {
   const Context ctx{.pool = pool_, .arena = arena_};
+  // Sends the buckets that are still here. Then each rank has the summed gradients of its own parts.
   set_gradients_out(0);
   comm_.wait();
   double squares = 0;
@@ -162,21 +169,24 @@ double Learner::gradient_norm() {
 
 void Learner::step(const AdamwStep& step) {
   const Context ctx{.pool = pool_, .arena = arena_};
+  // Vectors (norms, biases) do not decay.
   AdamwStep plain = step;
   plain.weight_decay = 0;
   const auto& list = parameters_.list();
   auto p = list.begin();
   for (const Shard& s : shards_) {
-    // Of each bucket this rank updates its own elements, parameter by parameter ...
+    // This rank updates elements [own.begin, end) of each bucket. p: the first tensor that reaches into them.
     const int64_t end = s.own.begin + s.own.n;
     while (p->offset + p->size <= s.own.begin && p + 1 != list.end()) ++p;
     for (auto q = p; q != list.end() && q->offset < end;) {
-      // Neighbours with the same decay go through as one array (the padding between them stays zero).
+      // Consecutive tensors with the same decay are updated as one array (the padding between them stays
+      // zero).
       auto next = q + 1;
       while (next != list.end() && next->decays == q->decays) ++next;
       const int64_t from = std::max(q->offset, s.own.begin),
                     to = std::min((next - 1)->offset + (next - 1)->size, end),
                     state = s.state_begin + from - s.own.begin;
+      // Elements [from, to) of parameters and gradients have their moments from `state` on.
       if (to > from) {
         adamw(ctx, q->decays ? step : plain, to - from, gradients_.as<float>() + from,
               parameters_.data() + from, first_moments_.as<float>() + state,
@@ -184,11 +194,11 @@ void Learner::step(const AdamwStep& step) {
       }
       q = next;
     }
-    // ... and sends them to the others while it updates the next bucket.
+    // The other ranks get the updated part while the next bucket is computed.
     comm_.start_all_gather({parameters_.data() + s.bucket.begin, static_cast<size_t>(s.bucket.n)});
   }
   comm_.wait();
-  parameters_.refresh(pool_);  // also for those who have views of them
+  parameters_.refresh(pool_);  // rounds to the bf16 copies, also for those who hold views of them
 }
 
 void Learner::gather_moments(Moment which, const std::function<void(std::span<const float>)>& take) {
@@ -223,7 +233,8 @@ void Learner::scatter_moments(Moment which, const std::function<void(std::span<f
   }
 }
 
-// Takes the bytes of the arena: after the forward pass, and the most during the loss and the backward pass.
+// Records bytes of the arena: after the forward pass, and the peak during the loss and during the backward
+// pass.
 void Learner::count_bytes(int64_t activations, int64_t loss, int64_t backward) {
   const auto at_least = [](int64_t* most, int64_t bytes) { *most = std::max(*most, bytes); };
   const int64_t gradients = tape_.peak_gradient_bytes();
@@ -237,9 +248,9 @@ void Learner::count_bytes(int64_t activations, int64_t loss, int64_t backward) {
 
 void Learner::count_flops(std::span<const Sample> samples) {
   const ModelConfig& c = spec_.config;
-  int64_t matrices = 0;  // elements multiplied for each token
+  int64_t matrices = 0;  // matrix elements that are multiplied for each token
   for (const ParameterInfo& p : parameters_.list()) matrices += p.shape.size() == 2 ? p.size : 0;
-  // Embeddings are looked up, not multiplied; a tied one is multiplied as the head.
+  // Embeddings are looked up, not multiplied; a tied embedding is multiplied as the head.
   if (!c.tied_embeddings) matrices -= c.vocab_size * c.hidden_size;
   if (c.position == PositionType::kLearned) matrices -= c.max_positions * c.hidden_size;
   double pairs = 0;

@@ -13,12 +13,12 @@
 namespace sepllm {
 namespace {
 
-// Calls fn(name, shape, decays) for each tensor in order; the slot of a ModelWeights is set from what it
-// returns, the place of the values.
+// Calls fn(name, shape, decays) for each tensor in order; fn returns the place of the values, which becomes
+// the slot of a ModelWeights.
 template <typename Fn>
 class Visitor {
  public:
-  // `type`: of matrices.
+  // `type`: the type of matrices.
   Visitor(const ModelSpec& spec, DType type, Fn fn) : spec_(spec), type_(type), fn_(std::move(fn)) {}
 
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
@@ -122,7 +122,7 @@ void Parameters::load(const std::string& folder, const ModelSpec& spec) {
       row_to_f32(*type, stored_tensor.data + from * dtype_size(*type), std::min(kPiece, p.size - from),
                  values(p) + from);
     }
-    store.forget(name);  // its pages: the file need not be in memory next to its copy
+    store.forget(name);  // releases its pages: the file need not be in memory in addition to its copy
   }
 }
 

@@ -1,6 +1,6 @@
 // The trainable parameters of a model: f32, one after the other in one buffer, under their Hugging Face
-// names, and the views of them that the decoder reads: of the same numbers, or of copies of the matrices in
-// bf16.
+// names, and the views of them that the decoder reads, either of the same numbers or of bf16 copies of the
+// matrices.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,11 @@
 namespace sepllm {
 
 struct ParameterInfo {
-  std::string name;            // as in a checkpoint of the family, with the base model's prefix
+  std::string name;            // as in a checkpoint of the family, including the base model's prefix
   std::vector<int64_t> shape;  // as stored there
   int64_t offset = 0;          // elements from the start of the buffer, a multiple of 16
   int64_t size = 0;            // elements
-  bool decays = false;         // matrices and embeddings; norms and biases do not
+  bool decays = false;         // true for matrices and embeddings, false for norms and biases
 };
 
 class Parameters {
@@ -42,24 +42,24 @@ class Parameters {
   const float* data() const { return buffer_.as<float>(); }
   float* values(const ParameterInfo& p) { return data() + p.offset; }
 
-  // Copies the values of a checkpoint of the same model, tied as it is (a check), in any float type. Error as
-  // open_weights.
+  // Copies the values of a checkpoint of the same model, with the same tying (checked), in any float type.
+  // Error as for open_weights.
   void load(const std::string& folder, const ModelSpec& spec);
-  // The weights that load() would copy. Error as load_weights, and (kUnsupported) for quantised ones.
+  // The weights that load() would copy. Error as for load_weights, and (kUnsupported) for quantised ones.
   static ModelWeights open_weights(const std::string& folder, const ModelSpec& spec);
 
-  // bf16: views() and name_gradients() are from now on of copies of all matrices (embeddings too) in bf16,
-  // 2 bytes a parameter more; norms and biases stay f32. The f32 values remain those that are trained, saved
-  // and loaded. Error (kOutOfRange) where memory is not enough.
+  // bf16: from now on views() and name_gradients() refer to bf16 copies of all matrices (including
+  // embeddings), 2 more bytes per parameter; norms and biases stay f32. The f32 values remain those that are
+  // trained, saved and loaded. Error (kOutOfRange) if there is not enough memory.
   void set_storage(DType type);
-  // Rounds the values to the copies, where they may have changed (to nearest, ties to even).
+  // Rounds the values to the copies (to nearest, ties to even) if the values may have changed.
   void refresh(ThreadPool& pool);
   int64_t storage_bytes() const { return buffer_.bytes() + rounded_.bytes(); }
 
-  // What a Decoder needs: views into this object, which must outlive them.
+  // The views that a Decoder needs; this object must outlive them.
   ModelWeights views() const;
 
-  // Names to the tape where each gradient goes: gradients[p.offset] on, an array of size() elements.
+  // Tells the tape where each gradient goes: at gradients[p.offset], in an array of size() elements.
   void name_gradients(Tape& tape, float* gradients) const;
 
  private:
@@ -70,8 +70,7 @@ class Parameters {
   std::vector<int64_t> layer_begins_;
   int64_t size_ = 0;
   Memory memory_;
-  Buffer buffer_,
-      rounded_;  // rounded_: bf16, with the same layout; empty where the values themselves are read
+  Buffer buffer_, rounded_;  // rounded_: bf16 in the same layout; empty if the values themselves are read
   bool rounded_is_old_ = true;
 };
 

@@ -12,8 +12,8 @@
 namespace sepllm {
 namespace {
 
-// Calls fn(value of the line) for each line; counts those that are no JSON. A last line without an end that
-// is none is not counted: it is still being written, or was when the run was killed.
+// Calls fn(value of the line) for each line, and counts lines that are not JSON. A last line that does not
+// end and is not JSON is not counted: it is still being written, or was when the run was killed.
 template <typename Fn>
 int64_t for_each_line(const std::string& path, const Fn& fn) {
   int64_t unreadable = 0;
@@ -27,7 +27,7 @@ int64_t for_each_line(const std::string& path, const Fn& fn) {
   return unreadable;
 }
 
-// Runs of older versions lack the time since the beginning.
+// Runs of older versions do not have the time since the beginning.
 void fill_elapsed(std::vector<StepMetrics>* steps) {
   double sum = 0;
   for (StepMetrics& m : *steps) {
@@ -45,7 +45,7 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-// As JSON: what is not known is null.
+// As JSON: unknown values become null.
 Json known(double value) { return std::isfinite(value) ? Json(value) : Json(); }
 
 }  // namespace
@@ -111,7 +111,7 @@ std::vector<double> smoothed(const std::vector<double>& values) {
   std::vector<double> out(values.size(), NAN);
   double sum = 0, weight = 0;
   for (size_t i = 0; i < values.size(); ++i) {
-    // Short at first, where losses fall fast.
+    // The window is short at first, where losses fall fast.
     const double share = 1 / (1 + std::min(longest, static_cast<double>(i) / 20));
     if (std::isfinite(values[i])) {
       sum += share * (values[i] - sum);

@@ -36,7 +36,7 @@ Json value_of(const Json& json, const std::string& key) {
   return json.is_object() && json.contains(key) ? json[key] : Json();
 }
 
-// The step at which the policy changed, if that is done; else null.
+// The step at which the policy changed, if that step is done; else null.
 Json change_of_policy(const Json& settings, int64_t steps_done) {
   const Json step = value_of(settings, "later_policy_step");
   const bool done = step.is_number_integer() && step.get<int64_t>() > 0 && step.get<int64_t>() <= steps_done;

@@ -20,7 +20,7 @@ constexpr std::string_view kMagic("MMIDIDX\x00\x00", 9);
 constexpr int64_t kHeader = 9 + 8 + 1 + 8 + 8;
 constexpr uint64_t kVersion = 1;
 constexpr int64_t kMostOfUint16 = 65'500;
-constexpr int64_t kItemsPerSign = 65'536;  // of an index that may be long, and its disk slow
+constexpr int64_t kItemsPerSign = 65'536;  // a long index may come from a slow disk
 
 template <typename T>
 T at(const char* array, int64_t i) {
@@ -38,7 +38,7 @@ void convert(const char* from, std::span<int32_t> out) {
   }
 }
 
-// What 32 bits without a sign hold of a number of bytes.
+// A number of bytes as an unsigned number of 32 bits holds it.
 int64_t low_part(int64_t bytes) { return static_cast<uint32_t>(bytes); }
 
 }  // namespace
@@ -148,7 +148,7 @@ void TokenFile::check_items() {
     const bool as_it_is = high_parts_.empty() && at<int64_t>(pointers_, i) == end;
     if (!as_it_is && !is_overflow(i, end))
       bad_index("an item that does not begin where the one before ends", i);
-    end += n * width;  // below 2^31 * 8 each, checked against the file before the next
+    end += n * width;  // each is below 2^31 * 8, and is checked against the file before the next one
     if (end > size) bad_index(fmt::format("an item beyond the end of {}.bin ({} bytes)", prefix_, size), i);
   }
   if (end != size) {
@@ -169,7 +169,7 @@ void TokenFile::check_items() {
   if (!high_parts_.empty()) warn_of_overflow();
 }
 
-// Whether the pointer of this item is `begin` as 32 bits hold it. Notes it then.
+// Whether the pointer of this item is `begin` as 32 bits hold it. If so, notes it.
 bool TokenFile::is_overflow(int64_t item, int64_t begin) {
   if (begin <= INT32_MAX || low_part(at<int64_t>(pointers_, item)) != low_part(begin)) return false;
   const int64_t high = begin - low_part(begin);
@@ -311,7 +311,7 @@ void TokenFileWriter::finish() {
   w.index.write(index);
   w.data.sync();
   w.index.sync();
-  w.data.commit();  // an index always finds its tokens
+  w.data.commit();  // last, so that an index always finds its tokens
   w.index.commit();
 }
 

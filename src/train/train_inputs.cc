@@ -44,7 +44,7 @@ void check_model(const TrainConfig& c, TrainInputs* inputs) {
   const std::string& from = c.init_from;
   const Json& json = inputs->model_config;
   if (from.empty()) check_tokenizer(c, *inputs->tokenizer, json["vocab_size"].get<int64_t>());
-  const HeldWarnings said;  // by read_model_config(), on one rank
+  const HeldWarnings said;  // read_model_config() has logged them already, on one rank
   inputs->spec = parse_model_spec(json, from.empty() ? "the new model" : from + "/config.json");
   const ModelConfig& model = inputs->spec.config;
   check_tokenizer(c, *inputs->tokenizer, model.vocab_size);
@@ -57,7 +57,7 @@ void check_model(const TrainConfig& c, TrainInputs* inputs) {
   if (c.later_policy_step > 0) c.later_policy.policy.validate_layers(model.n_layers, model.own_windows());
 }
 
-// An id outside the vocabulary is to be found now, not at the first validation.
+// Finds an id outside the vocabulary now, not at the first validation.
 void check_held_out(const TrainConfig& c, TokenData* valid) {
   Sample sample;
   const int64_t n = std::min(c.eval_samples, valid->n_samples());
@@ -92,7 +92,7 @@ TrainInputs open_train_inputs(const TrainConfig& config, Comm& comm) {
         parse_json(comm.broadcast(python_json_text(inputs.model_config)), "rank 0's config.json");
   comm.run_or_fail_together([&] {
     check_model(config, &inputs);
-    // Before memory is taken for them.
+    // Checked before memory is taken for the parameters.
     if (comm.is_root() && !config.init_from.empty()) Parameters::open_weights(config.init_from, inputs.spec);
     TrainingData data = open_training_data(config, inputs.spec.config.vocab_size);
     inputs.data = std::move(data.train);

@@ -34,11 +34,12 @@ bool has_tensors_of(const StateFile& file, const Parameters& parameters) {
   return file.header().value("tensors", Json()) == tensor_list(parameters.list());
 }
 
-// Where the tensors have the same shapes: would they compute the same?
+// For equal shapes of tensors: would the two models compute the same?
 bool is_same_model(const ModelConfig& mine, const Json& theirs, const std::string& file) {
-  const HeldWarnings said;  // of the same config, when the run began
+  const HeldWarnings said;  // the warnings of this config were logged when the run began
   ModelConfig other = parse_model_spec(theirs, file).config;
-  other.max_positions = mine.max_positions;  // what it says of itself; learned ones have a tensor
+  // only a statement in the config; learned positions have a tensor
+  other.max_positions = mine.max_positions;
   Hash64 a, b;
   add_hash(&a, mine);
   add_hash(&b, other);
@@ -118,7 +119,7 @@ void save_checkpoint(const std::string& path, const TrainState& state, Learner& 
                        {"tensors", tensor_list(learner.parameters().list())}};
   const auto size = static_cast<size_t>(learner.parameters().size());
   const std::span<const float> parameters(learner.parameters().data(), size);
-  // Only counted the first time: the other ranks send theirs once.
+  // The first time it only counts: the other ranks send theirs once.
   const auto moments = [&](Moment which) {
     return [&learner, which, size](ByteWriter& to) {
       if (dynamic_cast<ByteCounter*>(&to) != nullptr) return to.bytes(nullptr, size * sizeof(float));

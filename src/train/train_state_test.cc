@@ -68,7 +68,7 @@ TEST_F(TrainStateTest, EveryCutAndEveryChangedByteIsRefusedBeforeTheModelIsTouch
     for (const float m : piece) ASSERT_EQ(m, 0.25F);
   });
   other.parameters().data()[0] = 3;
-  // (Written plainly: so many files are not to be synced.)
+  // Written without sync, because there are so many files.
   const auto refused = [&](const std::string& content) {
     std::FILE* file = std::fopen(path.c_str(), "wb");
     std::fwrite(content.data(), 1, content.size(), file);
@@ -90,13 +90,13 @@ TEST_F(TrainStateTest, EveryCutAndEveryChangedByteIsRefusedBeforeTheModelIsTouch
   EXPECT_EQ(other.parameters().data()[0], 3);
 }
 
-// Two heads where there was one: the same tensors, another model.
+// Two heads instead of one: the same tensors, but another model.
 TEST_F(TrainStateTest, AnotherModelOfTheSameShapesIsRefused) {
   const std::string path = folder_.file("a.ckpt");
   save_checkpoint(path, state(1), learner_);
   Learner two(spec(2), pool_);
   expect_error([&] { OpenCheckpoint(path, two); }, ErrorCode::kInvalidArgument, {"another model"});
-  // What a checkpoint says of itself must have the right types, also behind a right checksum.
+  // What a checkpoint says must have the right types, even if the checksum is right.
   TrainState wide = state(1);
   wide.model_config["hidden_size"] = "wide";
   save_checkpoint(path, wide, learner_);
@@ -114,7 +114,7 @@ TEST_F(TrainStateTest, LeftoversAreRemovedAndNothingElse) {
   EXPECT_EQ(left, 6U);
 }
 
-// A header of JSON that its writer did not write: each is an Error that names the key.
+// A JSON header that its writer did not write: each fault is an Error that names the key.
 TEST(CheckpointHeader, WrongTypesAreErrors) {
   const Json good = {{"kind", "training checkpoint"},
                      {"step", 3},
@@ -139,7 +139,7 @@ TEST(CheckpointHeader, WrongTypesAreErrors) {
     bad.erase(key);
     EXPECT_THROW(parse_checkpoint_header(bad, "f"), Error) << key;
   }
-  Json later = good;  // (of the first version, which had none)
+  Json later = good;  // the first version had no version number
   later["version"] = 2;
   test::expect_error(
       [&] { parse_checkpoint_header(later, "f"); }, ErrorCode::kUnsupported,
@@ -151,7 +151,7 @@ TEST(SpikeGuard, LeavesOutSpikesAndLearnsWhatStays) {
   for (int i = 0; i < 100; ++i) EXPECT_TRUE(guard.accept(1, 1 + 0.01 * (i % 5))) << i;
   EXPECT_FALSE(guard.accept(1, 10));
   EXPECT_TRUE(guard.accept(1, 1.02));
-  // From here on all norms are ten times as large: ten are left out, the later ones are the rule.
+  // From here on all norms are ten times as large: ten steps are left out, then the new norms are normal.
   int left_out = 0;
   for (int i = 0; i < 60; ++i) {
     SpikeGuard copy(6);

@@ -78,7 +78,7 @@ void Trainer::make_learner() {
   learner_->set_weight_storage(config_.weight_type());
   state_.model_config = inputs_.model_config;
   state_.data_fingerprint = inputs_.data->fingerprint();
-  if (!comm_.is_root()) return;  // the others get rank 0's
+  if (!comm_.is_root()) return;  // the other ranks get rank 0's parameters
   if (config_.init_from.empty()) {
     initialise(&learner_->parameters(), inputs_.spec, config_.init, static_cast<uint64_t>(config_.seed));
   } else {
@@ -109,7 +109,7 @@ void Trainer::choose_patterns() {
   learner_->set_patterns(inputs_.patterns(config_, policy()));
 }
 
-// The newest checkpoint that is intact; null if there is none.
+// The newest intact checkpoint, or null.
 std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
   std::vector<int64_t> steps = checkpoint_steps(config_.save);
   for (; !steps.empty(); steps.pop_back()) {
@@ -121,7 +121,8 @@ std::unique_ptr<OpenCheckpoint> Trainer::newest_checkpoint() {
       callbacks_.on_note(fmt::format("continuing after step {} of {}", found->state().step, path));
       return found;
     } catch (const Error& e) {
-      // A file of another run or another version is no accident: continuing would bury it.
+      // A file of another run or another version did not get here by accident: continuing without it would
+      // bury it.
       const bool other = e.code() == ErrorCode::kInvalidArgument || e.code() == ErrorCode::kUnsupported;
       if (steps.size() == 1 || other) throw;
       callbacks_.on_note(fmt::format("skipped: {}", e.marked_text()));
@@ -147,7 +148,7 @@ void Trainer::resume() {
     tokens_ = progress.integer("tokens", 0, INT64_MAX);
     learner_->set_flops({progress.number("dense_flops"), progress.number("attention_flops")});
     elapsed_before_ = progress.number_or("elapsed", 0);
-    // (null: not a number.)
+    // null in the file means NaN.
     if (state.progress.contains("loss")) loss_ = progress.number_or("loss", NAN);
     if (state.progress.contains("valid_loss")) valid_loss_ = progress.number_or("valid_loss", NAN);
     state.model_config = state_.model_config;
@@ -156,7 +157,7 @@ void Trainer::resume() {
   }
 }
 
-// For those who read the folder: what the run is.
+// Writes run.json: what the run is, for those who read the folder.
 void Trainer::write_run_file() const {
   const Json facts = {{"parameters", learner_->parameters().count()},
                       {"program", callbacks_.program},
@@ -164,7 +165,8 @@ void Trainer::write_run_file() const {
   write_file_atomically(facts_path(config_.save), json_text(facts, 1) + "\n");
 }
 
-// Opens the logs to append to them; lines of steps that will be run again are cut.
+// Opens the logs to continue after the lines of the steps that are done; lines of steps that will be repeated
+// are cut.
 void Trainer::open_logs() {
   const auto open = [this](const std::string& path) {
     const int64_t keep = bytes_of_lines(path, [this](const std::string& line) {
@@ -179,7 +181,7 @@ void Trainer::open_logs() {
   if (config_.sample_interval > 0 || file_exists(samples)) samples_ = open(samples);
 }
 
-// FLOPs of one step under full attention.
+// FLOPs of one step if nothing were hidden (full attention).
 double Trainer::full_attention_flops() const {
   return static_cast<double>(config_.global_batch_size) * learner_->full_attention_flops(config_.seq_length);
 }
@@ -190,12 +192,14 @@ StepMetrics Trainer::one_step() {
   const Learner::Flops before = learner_->flops();
   const int64_t batch = config_.global_batch_size, micro = config_.micro_batch_size;
   const double factor = 1.0 / static_cast<double>(batch * config_.seq_length);
-  // The samples of this rank; the data moves on by the others' too, so that all ranks stay in step.
+  // The step's samples are numbered [0, batch), in the same order on every rank; this rank computes those in
+  // `own`, and skips the others before and after, so that the position in the data stays the same everywhere.
   const Part own = share_of(batch, comm_.rank(), comm_.size());
   learner_->set_flops({});
   learner_->clear_gradients();
   for (int64_t i = 0; i < own.begin; ++i) inputs_.data->skip();
-  // Forward and backward, a micro batch at a time; the last one sends the gradients to the other ranks.
+  // Forward and backward passes over at most `micro` samples at a time; their gradients add up. `factor`
+  // makes the sum over all tokens of the step a mean.
   std::vector<Sample> samples;
   double sum = 0;
   for (int64_t done = 0; done < own.n; done += static_cast<int64_t>(samples.size())) {
@@ -206,15 +210,15 @@ StepMetrics Trainer::one_step() {
     sum += learner_->accumulate(samples, factor, done + static_cast<int64_t>(samples.size()) == own.n);
   }
   for (int64_t i = own.begin + own.n; i < batch; ++i) inputs_.data->skip();
-  // What all ranks must agree on before they step: the norm, the loss, the FLOPs.
+  // Sums over the ranks: gradients (inside gradient_norm()), loss and FLOPs.
   m.step = ++state_.step;
   m.gradient_norm = learner_->gradient_norm();
   double sums[] = {sum, learner_->flops().dense, learner_->flops().attention};
   comm_.sum(sums);
   m.loss = sums[0] * factor;
   learner_->set_flops({before.dense + sums[1], before.attention + sums[2]});
+  // The update, unless the step is a spike. Gradients are scaled down to a norm of clip_grad.
   m.lr = config_.schedule().at(m.step);
-  // The step itself, unless the loss is a spike.
   m.skipped = !guard_.accept(m.loss, m.gradient_norm);
   if (!m.skipped) {
     loss_ = m.loss;
@@ -228,7 +232,7 @@ StepMetrics Trainer::one_step() {
                     .gradient_scale = static_cast<float>(scale),
                     .step = m.step});
   }
-  // Counts and speed.
+  // What the step was and what it cost: totals since the run began, rates of this step.
   tokens_ += batch * config_.seq_length;
   m.tokens = tokens_;
   m.dense_flops = learner_->flops().dense;
@@ -300,13 +304,13 @@ void Trainer::save() {
   save_checkpoint(path, state_, *learner_);
   saved_step_ = state_.step;
   if (!comm_.is_root()) return;
-  read_checkpoint_state(path);  // it is whole: older ones may go
+  read_checkpoint_state(path);  // now it is certainly intact, so older ones may be deleted
   delete_old();
 }
 
 void Trainer::delete_old() {
   std::vector<int64_t> steps = checkpoint_steps(config_.save);
-  // Later ones are broken and were passed over: they do not count.
+  // Later checkpoints are damaged and were skipped: they do not count.
   std::erase_if(steps, [this](int64_t step) { return step > state_.step; });
   const auto last = static_cast<size_t>(config_.keep_last);
   for (size_t i = 0; i + last < steps.size(); ++i) {
@@ -316,7 +320,7 @@ void Trainer::delete_old() {
   }
 }
 
-// The held-out loss before any training, of a model that continues under another policy.
+// For a model that is trained further, maybe under another policy: its loss before any training.
 void Trainer::validate_before() {
   if (state_.step > 0 || !inputs_.valid || config_.init_from.empty()) return;
   StepMetrics m{.loss = NAN, .lr = NAN, .gradient_norm = NAN, .visible_share = NAN};
@@ -353,7 +357,7 @@ bool Trainer::run() {
     if (last || m.step % config_.save_interval == 0) save();
   }
   if (saved_step_ != state_.step) save();
-  fill_state();  // by the settings of now
+  fill_state();  // with the current settings
   return true;
 }
 

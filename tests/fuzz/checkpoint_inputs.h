@@ -1,5 +1,5 @@
-// What the fuzz entries of checkpoint files do with their bytes; shared with the test that replays the
-// corpora. An Error is an answer; anything else that escapes is a finding.
+// Used by the fuzz entries of checkpoint files and by the test that replays their corpora. An Error is a
+// valid answer; anything else that escapes is a finding.
 #pragma once
 
 #include <cstdint>

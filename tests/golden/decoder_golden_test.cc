@@ -1,4 +1,5 @@
-// Every family and variant against what transformers computes from the same checkpoint (README.md here).
+// Compares every family and variant with what transformers computes from the same checkpoint (README.md
+// here).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -69,8 +70,8 @@ TEST_P(DecoderGolden, GreedyTokens) {
   }
 }
 
-// Documents packed into one sequence know nothing of each other: as if each ran alone. (Their positions go
-// on, which rotary and ALiBi positions do not notice.)
+// Documents packed into one sequence do not influence each other: each behaves as if it ran separately.
+// (Their positions continue, which makes no difference for rotary and ALiBi positions.)
 TEST_P(DecoderGolden, DocumentsOfOneSequenceKeepApart) {
   if (runner_.decoder().config().position == PositionType::kLearned) {
     GTEST_SKIP() << "learned positions tell where in the sequence a document lies";
@@ -84,7 +85,7 @@ TEST_P(DecoderGolden, DocumentsOfOneSequenceKeepApart) {
     const Policy policy = golden_policy(settings);
     std::vector<Pattern> packed = runner_.patterns(ids, policy, separators_);
     for (Pattern& p : packed) {
-      p.extra.clear();  // each document's own, in its place
+      p.extra.clear();  // each document's own, shifted to its place
       p.document_starts = starts;
     }
     Logits apart;

@@ -1,5 +1,5 @@
-// Gradients of the whole decoder and steps of AdamW, every family, variant and policy, against PyTorch's
-// autograd in double precision (README.md here).
+// Compares gradients of the whole decoder and steps of AdamW, for every family, variant and policy, with
+// PyTorch's autograd in double precision (README.md here).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,7 +26,7 @@ struct Trainee {
     parameters.name_gradients(tape, gradients.data());
   }
 
-  // The mean loss of all tokens but the first; its gradient in `gradients`.
+  // The mean loss of all tokens but the first; writes its gradient to `gradients`.
   double loss(std::span<const int32_t> ids, std::span<const Pattern> patterns, bool replay = false) {
     std::fill(gradients.begin(), gradients.end(), 0.0F);
     const Context ctx{.pool = pool, .arena = arena, .tape = &tape};
@@ -60,7 +60,7 @@ class GradientGolden : public testing::TestWithParam<std::string> {
         gradients_(folder_ + "/gradients.safetensors"),
         settings_(read_json(folder_ + "/golden.json")) {}
 
-  // Of the tokens whose next one is known.
+  // For the tokens whose next token is known.
   std::vector<Pattern> patterns(const Json& settings, const Trainee& trainee) const {
     const TokenSet separators = golden_separators(settings_["separators"], trainee.spec.config.vocab_size);
     const std::span<const int32_t> ids = golden_.ints("ids");
@@ -93,7 +93,7 @@ TEST_P(GradientGolden, OfEveryParameterUnderEveryPolicy) {
       for (int64_t i = 0; i < p.size; ++i) squares += static_cast<double>(ours[i]) * ours[i];
       EXPECT_NEAR(std::sqrt(squares), golden[0], kGradientTolerance * golden[0] + 1e-7) << array;
       const auto count = static_cast<int64_t>(golden.size()) - 1;
-      // Elements of a gradient are sums: their error is that of the tensor's typical element.
+      // Elements of a gradient are sums: their error is proportional to the tensor's typical element.
       const double typical = golden[0] / std::sqrt(static_cast<double>(p.size));
       for (int64_t i = 0; i < count; ++i) {
         const double expected = golden[static_cast<size_t>(1 + i)];
@@ -115,7 +115,7 @@ TEST_P(GradientGolden, SameBitsForAnyThreadsAndWithReplayedLayers) {
   EXPECT_EQ(one.gradients, replayed.gradients);
 }
 
-// Kept in bf16 activations lose bits 9 to 24 of their significands, which are as often up as down.
+// Activations that are kept in bf16 lose bits 9 to 24 of their significands, with errors in both directions.
 TEST_P(GradientGolden, ActivationsKeptInBf16) {
   Trainee one(folder_);
   for (const bool replay : {false, true}) {
@@ -123,7 +123,7 @@ TEST_P(GradientGolden, ActivationsKeptInBf16) {
     for (Trainee* t : {&packed, &three}) t->tape.set_packing(ops::bf16_packing(), &t->workspace);
     for (const auto& [name, settings] : settings_["policies"].items()) {
       const double loss = one.loss(golden_.ints("ids"), patterns(settings, one));
-      // The forward pass is that of f32.
+      // The forward pass is the same as with f32.
       EXPECT_EQ(packed.loss(golden_.ints("ids"), patterns(settings, packed), replay), loss) << name;
       EXPECT_EQ(three.loss(golden_.ints("ids"), patterns(settings, three), replay), loss) << name;
       EXPECT_EQ(packed.gradients, three.gradients) << name;
@@ -135,7 +135,7 @@ TEST_P(GradientGolden, ActivationsKeptInBf16) {
           error += std::pow(packed.gradients[static_cast<size_t>(i)] - exact, 2);
           norm += exact * exact;
         }
-        // (The gradient of keys' biases is a sum of terms that nearly cancel.)
+        // The gradient of keys' biases is a sum of terms that nearly cancel.
         EXPECT_LE(std::sqrt(error), 0.02 * std::sqrt(norm) + 1e-7) << name << " " << p.name;
         total += error;
       }

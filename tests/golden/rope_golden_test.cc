@@ -1,5 +1,5 @@
-// The rotary settings of config.json against transformers' own reading of them, over places, forms, types and
-// families (make_rope_golden.py).
+// Compares how the rotary settings of config.json are read with transformers' reading, over places, forms,
+// types and families (make_rope_golden.py).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -19,7 +19,7 @@ TEST(RopeGolden, EverySettingIsReadWhereTransformersReadsIt) {
     const std::string shown = c.dump();
     Json config = golden["base"][c["family"].get<std::string>()];
     config.update(c["config"]);
-    if (c.contains("fails")) {  // an Error, or a reading of a config that no one else has
+    if (c.contains("fails")) {  // either an Error, or a way to read a config that nobody else has
       try {
         parse_model_spec(config, "config.json");
       } catch (const Error&) {
@@ -32,7 +32,7 @@ TEST(RopeGolden, EverySettingIsReadWhereTransformersReadsIt) {
     std::vector<double> got(expected.size());
     rope.frequencies(c["length"].get<int64_t>(), got.data());
     for (size_t i = 0; i < got.size(); ++i) {
-      // (transformers computes in float32.)
+      // transformers computes in float32.
       ASSERT_NEAR(got[i], expected[i], 2e-6 * expected[i] + 1e-12) << i << " of " << shown;
     }
     EXPECT_NEAR(rope.attention_factor, c["attention_factor"].get<double>(), 1e-9) << shown;
@@ -42,7 +42,7 @@ TEST(RopeGolden, EverySettingIsReadWhereTransformersReadsIt) {
   EXPECT_GT(n_compared, 300);
 }
 
-// A file that contradicts itself is read as transformers reads it, and one warning says what is not read.
+// A file that contradicts itself is read as transformers reads it, and one warning says what is ignored.
 TEST(RopeGolden, WhatIsNotReadIsSaidOnce) {
   const Json golden = read_json(golden_folder() + "/rope.json");
   const auto warnings = [&](const char* family, const Json& changes) {
@@ -70,7 +70,7 @@ TEST(RopeGolden, WhatIsNotReadIsSaidOnce) {
                      {"rope_parameters", {{"rope_type", "default"}}}};
   EXPECT_EQ(warnings("llama", both),
             (Lines{start + "rope_parameters; in force are the base 10000 and 16 rotated dims of each head"}));
-  // What transformers 4 wrote: the same value under both names.
+  // transformers 4 wrote the same value under both names.
   EXPECT_EQ(warnings("gpt_neox", {{"rotary_pct", 0.25},
                                   {"partial_rotary_factor", 0.25},
                                   {"rotary_emb_base", 10000},

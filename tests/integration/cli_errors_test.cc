@@ -79,7 +79,7 @@ TEST_F(CliErrors, Prompts) {
   expect_failure(with_model("generate", {"--prompt", "ab\xc3"}), {"UTF-8", "byte 2"});
 }
 
-// A file that is no text is called by its kind, wherever a text is read.
+// A file that is not text is called by its kind, wherever a text is read.
 TEST_F(CliErrors, FilesThatAreNoText) {
   const std::string packed = write("a.txt.gz", gzip("a text that is packed")),
                     pdf = write("a.txt", "%PDF-1.7\n%\xe2\xe3\n");

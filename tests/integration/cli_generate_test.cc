@@ -92,7 +92,7 @@ TEST_F(CliGenerate, StopStringsEndTheTextBeforeThem) {
   EXPECT_EQ(stopped["finish_reason"], "stop");
 }
 
-// As transformers: generation_config.json before config.json, and both before the tokenizer's EOS.
+// As in transformers: generation_config.json before config.json, and both before the tokenizer's EOS.
 TEST_F(CliGenerate, TheFirstFileThatStatesEndTokensDecides) {
   const std::string folder = file("ends");
   write_random_model(folder, {});
@@ -120,7 +120,7 @@ TEST_F(CliGenerate, TheFirstFileThatStatesEndTokensDecides) {
   EXPECT_EQ(ids(), up_to(all[3]));
   write_config(nullptr);
   EXPECT_EQ(ids(), all);
-  // The tokenizer's: a token of its vocabulary by its text.
+  // From the tokenizer: a token of its vocabulary by its text.
   const Json tokenizer = parse_json(read_file(folder + "/tokenizer.json"), "tokenizer.json");
   for (const auto& item : tokenizer["model"]["vocab"].items()) {
     if (item.value() == all[3]) write("ends/tokenizer_config.json", Json({{"eos_token", item.key()}}).dump());
@@ -177,7 +177,7 @@ TEST_F(CliGenerate, Stories260kGreedyTextIsTheExpected) {
 
 class CliChat : public RandomModelTest {
  protected:
-  // `more` wins over what is usual here, and its later options over its earlier ones.
+  // `more` overrides the usual options, and its later options override its earlier ones.
   static ProgramResult chat(const std::string& input, const std::vector<std::string>& more = {}) {
     std::vector<std::string> flags = {"--temp", "0", "-n", "8", "--chat-format", "plain"};
     for (size_t k = 0; k < more.size(); k += 2) {
@@ -196,7 +196,7 @@ TEST_F(CliChat, AnswersEachLineAndEndsWithTheInput) {
 }
 
 TEST_F(CliChat, TheSecondTurnRemembersTheFirst) {
-  // Statistics tell how many tokens the cache has seen: the second turn adds to the first.
+  // The statistics show how many tokens the cache has seen: the second turn adds to the first.
   const ProgramResult one = chat("Hello\n/stats\n"), two = chat("Hello\nHow are you?\n/stats\n");
   const auto tokens = [](const std::string& err) {
     return std::stoll(err.substr(err.find_first_of("0123456789")));
@@ -214,7 +214,7 @@ TEST_F(CliChat, CommandsAreNotSaid) {
 }
 
 TEST_F(CliChat, SpecialStringsOfTheUserArePlainText) {
-  // As a special token the string would be one token, as text it is one a byte.
+  // As a special token the string would be one token; as text it is one token per byte.
   const ProgramResult plain = chat("<|end|>\n/stats\n", {"-n", "1"});
   const ProgramResult other = chat("(|end|)\n/stats\n", {"-n", "1"});
   const auto first_line = [](const std::string& s) { return s.substr(0, s.find(" tokens so far")); };
@@ -230,7 +230,8 @@ TEST_F(CliChat, StreamsForEverUnderAStreamingPolicy) {
   EXPECT_NE(result.err.find("peak 65"), std::string::npos) << result.err;
 }
 
-// Turns that are taken back, answered again, saved: under policies that drop nothing and that evict.
+// Turns that are taken back, answered again and saved: under policies that drop nothing and policies that
+// evict.
 class CliChatGoesBack : public CliChat {
  protected:
   using Strings = std::vector<std::string>;
@@ -257,7 +258,7 @@ TEST_F(CliChatGoesBack, AnAnswerComesAgainWithItsSeed) {
     ASSERT_EQ(both.substr(0, first.size()), first);
     const std::string answer = both.substr(first.size());
     EXPECT_EQ(said(kFirst + std::string("Why?\n/retry 0\n/retry 0\n"), policy), both + answer + answer);
-    // Another seed, another answer; and the conversation goes on from the last one.
+    // With another seed there is another answer, and the conversation continues after the last one.
     const std::string other = said(kFirst + std::string("Why?\n/retry\n"), policy).substr(both.size());
     EXPECT_NE(other, answer);
     const std::string all = said(kFirst + std::string("Why?\n/retry\n/retry 0\nSo?\n"), policy);
@@ -273,7 +274,7 @@ TEST_F(CliChatGoesBack, WhatWasTakenBackHasNeverBeen) {
     const std::string without = said(kFirst + std::string("So?\n"), policy).substr(first.size());
     const std::string with = said(kFirst + std::string("Why, and who?\n"), policy);
     EXPECT_EQ(said(kFirst + std::string("Why, and who?\n/undo\nSo?\n"), policy), with + without);
-    // All of it, and from the beginning.
+    // Undoes everything and starts again.
     EXPECT_EQ(said(kFirst + std::string("Why, and who?\n/undo\n/undo\n") + kFirst, policy), with + first);
   }
 }
@@ -287,7 +288,8 @@ TEST_F(CliChatGoesBack, ASavedConversationGoesOnInAnotherProcess) {
     EXPECT_EQ(said("/load " + state + "\nSo?\n", policy), after);
     EXPECT_EQ(said("Something else.\n/load " + state + "\nSo?\n/retry 0\n", policy),
               said("Something else.\n", policy) + after + after);
-    // Its text is there too. (Tokens fed again come in other chunks: the last bits, not the likeliest token.)
+    // Its text is there too. (Tokens that are fed again come in other chunks: this may change the last bits,
+    // but not the most likely token.)
     const std::string& kv = policy.back();
     if (kv == "q8") continue;
     const Strings greedy = policy + Strings{"--temp", "0"};
@@ -305,7 +307,7 @@ TEST_F(CliChatGoesBack, ThePartOfAStopStringIsNotInTheCache) {
   };
   for (const Strings& policy : policies()) {
     SCOPED_TRACE(policy[1]);
-    // Two bytes of ASCII that come for the first time, not at the beginning.
+    // Two ASCII bytes that occur for the first time, and not at the beginning.
     Strings usual;
     std::string all;
     size_t at = 0;
@@ -322,7 +324,7 @@ TEST_F(CliChatGoesBack, ThePartOfAStopStringIsNotInTheCache) {
     const std::string script = kFirst + std::string("/stats\nSo?\n");
     const ProgramResult stopped = chat(script, usual + Strings{"--stop", all.substr(at, 2)});
     EXPECT_EQ(stopped.out.substr(0, at + 1), all.substr(0, at) + "\n");
-    // An answer of as many tokens, of which the last one is not fed yet.
+    // An answer of as many tokens, of which the last one has not been fed yet.
     bool found = false;
     for (size_t n = at / 3; n <= at && !found; ++n) {
       const ProgramResult cut =

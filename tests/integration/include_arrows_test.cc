@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What each folder may include, beside itself and what these may include.
+// What each folder may include, in addition to itself and what these may include.
 const std::map<std::string, std::set<std::string>>& direct_arrows() {
   static const std::map<std::string, std::set<std::string>> kArrows = {
       {"base", {}},
@@ -58,7 +58,7 @@ std::vector<std::string> included_files(const std::string& source) {
   return out;
 }
 
-// What is wrong with the includes of one file, given by its path from the top of the repository.
+// Faults in the includes of one file, given by its path from the top of the repository.
 std::vector<std::string> wrong_arrows(const std::string& path, const std::string& source) {
   std::vector<std::string> wrong, parts;
   for (const fs::path& part : fs::path(path)) parts.push_back(part.string());
@@ -168,7 +168,7 @@ TEST(IncludeArrows, AWrongArrowIsFound) {
   };
   EXPECT_EQ(includes("src/kernels/x.cc", "model/decoder.h"),
             std::vector<std::string>{"src/kernels/x.cc: includes \"model/decoder.h\""});
-  // Up, sideways, and what the design names.
+  // Upwards, sideways, and the arrows that the design names.
   EXPECT_FALSE(includes("src/base/x.h", "tensor/view.h").empty());
   EXPECT_FALSE(includes("src/attention/x.cc", "text/tokenizer.h").empty());
   EXPECT_FALSE(includes("src/text/x.cc", "tensor/view.h").empty());

@@ -10,7 +10,7 @@
 namespace sepllm::test {
 namespace {
 
-// The memory at hand, for programs that are run during its life.
+// The memory at hand, for programs that are run while this object lives.
 class StatedMemory {
  public:
   explicit StatedMemory(const std::string& size) { ::setenv("SEPLLM_MEMORY", size.c_str(), 1); }
@@ -90,7 +90,7 @@ TEST_F(CliMemory, AWrongStatementIsAnError) {
   expect_failure(with_model("generate", {"--prompt", "ab"}), {"SEPLLM_MEMORY", "plenty", "K, M, G or T"});
 }
 
-// A model of 8 GiB, all of it a hole in its file.
+// A model of 8 GiB; the whole file is a hole.
 void write_large_model(const std::string& folder) {
   constexpr int64_t kRows = int64_t{1} << 24;
   write_random_model(folder, {});
@@ -135,7 +135,7 @@ TEST_F(TrainMemory, ARunIsComparedWithTheMemoryAtHand) {
   expect_failure(train("run"), {"the run does not fit into the available memory", "at most 1.0 MiB",
                                 "weights", "gradients", "moments", "activations", "micro_batch_size"});
   EXPECT_FALSE(std::filesystem::exists(in("run/run.json")));
-  // A dry run is for any machine.
+  // A dry run must work on any machine.
   expect_warning(train("run") + Strings{"--dry-run"},
                  {"the run takes more than the available memory (1.0 MiB)"});
   EXPECT_EQ(run_json(train("run") + Strings{"--dry-run"})["memory"]["at_hand"], 1 << 20);

@@ -1,5 +1,5 @@
 // `sepllm train` as several processes, started by the real mpirun: the same losses on any number of ranks,
-// the same bits on the same number, ranks that die, stand still or have other files.
+// the same bits on the same number, ranks that die, hang or have other files.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,7 +28,8 @@ bool have_mpirun() {
 
 bool long_tests() { return std::getenv("SEPLLM_LONG_TESTS") != nullptr; }
 
-// Several ranks on few cores, in a container or not. What Open MPI keeps to its end is no leak of ours.
+// Several ranks on few cores, in a container or not. Memory that Open MPI keeps until its end does not count
+// as our leak.
 std::string mpirun(int n, const std::string& more = "") {
   const std::string root = ::geteuid() == 0 ? " --allow-run-as-root" : "";
   return "LSAN_OPTIONS=detect_leaks=0 mpirun" + root + " --oversubscribe --bind-to none " + more + " -np " +
@@ -90,7 +91,7 @@ class MpiTrain : public RandomModelTest {
   std::string weights(const std::string& run) const {
     return read_file(in(run) + "/model/model.safetensors");
   }
-  // Losses and norms of all steps, relative to those of another run.
+  // Compares losses and norms of all steps with those of another run, relatively.
   void expect_close(const std::string& a, const std::string& b, double most) const {
     const std::vector<Json> one = trace(a), other = trace(b);
     ASSERT_EQ(one.size(), other.size());
@@ -101,7 +102,7 @@ class MpiTrain : public RandomModelTest {
         const auto x = one[k][key].get<double>(), y = other[k][key].get<double>();
         ASSERT_LE(std::abs(x - y), most * std::abs(x)) << key << " of step " << k + 1;
       }
-      // The same samples, whoever had them.
+      // The samples are the same, whichever rank had them.
       EXPECT_EQ(one[k]["attention_flops"], other[k]["attention_flops"]);
       EXPECT_EQ(one[k]["tokens"], other[k]["tokens"]);
     }
@@ -121,7 +122,7 @@ TEST_F(MpiTrain, TheSameLossesOnAnyNumberOfRanks) {
     const std::string name = "of" + std::to_string(ranks);
     run(ranks, name);
     expect_close("alone", name, 1e-5);
-    EXPECT_NE(trace("alone"), trace(name));  // that it was not one rank after all
+    EXPECT_NE(trace("alone"), trace(name));  // so it was not one rank after all
   }
   EXPECT_EQ(trace("alone").size(), 200U);
 }
@@ -155,7 +156,7 @@ TEST_F(MpiTrain, GoesOnWithAnotherNumberOfRanks) {
 }
 
 TEST_F(MpiTrain, OtherRanksNeedOnlyDataAndTokenizer) {
-  // A folder of its own for each, as on two machines; rank 1 has neither settings nor the run's folder.
+  // Each rank has a folder of its own, as on two machines; rank 1 has neither settings nor the run's folder.
   for (const char* place : {"a", "b"}) {
     std::filesystem::create_directory(in(place));
     for (const char* end : {"/text.bin", "/text.idx"})
@@ -171,7 +172,7 @@ TEST_F(MpiTrain, OtherRanksNeedOnlyDataAndTokenizer) {
   EXPECT_TRUE(file_exists(in("a/run/model")));
   EXPECT_FALSE(file_exists(in("b/run")));
 
-  // One byte of rank 1's copy.
+  // Changes one byte of rank 1's copy.
   std::string bytes = read_file(in("b/text.bin"));
   bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
   write_file_atomically(in("b/text.bin"), bytes);
@@ -200,12 +201,13 @@ TEST_F(MpiTrain, WrongSettingsAreOneLine) {
   }
 }
 
-// What happens to one rank of three; then the same command goes on and ends as if nothing had been.
+// Something happens to one of three ranks; then the same command continues and ends as if nothing had
+// happened.
 class MpiFault : public MpiTrain {
  protected:
   static constexpr double kMost = 60;  // seconds until all have ended
 
-  // Ends when all ranks have.
+  // Returns when all ranks have ended.
   int faulty(const std::string& before, const Strings& arguments) {
     const auto start = std::chrono::steady_clock::now();
     const int code = shell().run(before, arguments);
@@ -213,7 +215,7 @@ class MpiFault : public MpiTrain {
     EXPECT_NE(code, 0) << shell().err();
     return code;
   }
-  // For mpirun: one rank's call of the system that fails, or its main thread (faults/faulty_calls.cc).
+  // For mpirun: a system call of one rank that fails, or its main thread (faults/faulty_calls.cc).
   static std::string fault(const std::string& what, int rank, const std::string& path = "") {
     return "-x LD_PRELOAD=" + std::string(SEPLLM_FAULTY_CALLS) +
            " -x ASAN_OPTIONS=verify_asan_link_order=0 -x SEPLLM_FAULT=" + what +
@@ -223,7 +225,7 @@ class MpiFault : public MpiTrain {
   static std::string lines_of(const std::string& metrics, int lines) {
     return "[ \"$(cat " + metrics + " 2>/dev/null | wc -l)\" -ge " + std::to_string(lines) + " ]";
   }
-  // Sends a signal to a rank of a run when a test of the shell holds.
+  // Sends a signal to a rank of a run as soon as a test of the shell is true.
   int signalled(const std::string& signal, int rank, const std::string& when, const Strings& arguments,
                 const std::string& more = "") {
     std::string command = mpirun(3, more) + SEPLLM_BINARY;
@@ -248,9 +250,9 @@ class MpiFault : public MpiTrain {
 TEST_F(MpiFault, ARankKilledWhileItSends) {
   const Strings settings = steps(12) + Strings{"--set", "save_interval=4"};
   run(3, "whole", settings);
-  // Which message is what: rank 0 sends 40 (the others 30) before the first step, and each step two to each
+  // The numbers of messages: rank 0 sends 40 (the others 30) before the first step, and each step two to each
   // of 15 buckets for the sum of the gradients, 4 for other sums, 30 with new weights, 2 before the next; the
-  // others 30 in each save. The steps and checkpoints that were done say that it was there.
+  // others 30 in each save. The finished steps and checkpoints show that the kill came there.
   struct Kill {
     int rank, message;
     size_t steps;
@@ -268,7 +270,7 @@ TEST_F(MpiFault, ARankKilledWhileItSends) {
     const std::string what = fault("MPI_Isend:" + std::to_string(kill.message) + ":kill", kill.rank);
     faulty(mpirun(3, what), train("broken", settings));
     if (kill.steps > 0) {
-      // (Rank 0 may not have come to write the line of a step whose save has begun elsewhere.)
+      // Rank 0 may not have written the line of a step whose save has begun elsewhere.
       EXPECT_GE(trace("broken").size() + (kill.steps == 8 ? 1 : 0), kill.steps);
       EXPECT_LE(trace("broken").size(), kill.steps);
       EXPECT_EQ(checkpoint_steps(in("broken")), kill.checkpoints);
@@ -297,7 +299,7 @@ TEST_F(MpiFault, RankZeroKilledInASave) {
 TEST_F(MpiFault, AnotherRankKilledWhileRankZeroSaves) {
   const Strings settings = steps(12) + Strings{"--set", "save_interval=4"};
   run(3, "whole", settings);
-  // Rank 0 stays in the save until it is ended: all is written, and has not got its name.
+  // Rank 0 stays in the save until it is ended: everything is written, but does not have its final name.
   const std::string saving = "ls " + in("broken") + "/step-000000008.ckpt.tmp.* > /dev/null 2>&1";
   EXPECT_NE(signalled("KILL", 1, saving, train("broken", settings), fault("rename:3:hang", 0)), 0);
   EXPECT_EQ(checkpoint_steps(in("broken")), std::vector<int64_t>{4});
@@ -334,7 +336,7 @@ TEST_F(MpiFault, ARankThatStandsStill) {
   }
 }
 
-// Its process lives, and gives signs of life, but the thread that computes stands still.
+// Its process lives and sends heartbeats, but the thread that computes hangs.
 TEST_F(MpiFault, ARankThatHangs) {
   const Strings settings = steps(6) + Strings{"--set", "save_interval=2",     "--set", "seq_length=200",
                                               "--set", "hidden_size=64",      "--set", "rank_timeout=2",

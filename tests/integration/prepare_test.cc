@@ -1,4 +1,4 @@
-// `sepllm prepare` and `inspect data`, from text to what training reads.
+// `sepllm prepare` and `inspect data`, from text to the files that training reads.
 #include <filesystem>
 
 #include "base/file.h"
@@ -17,7 +17,7 @@ class PrepareCommand : public RandomModelTest {
   static std::vector<std::string> prepare(const std::string& out, const std::vector<std::string>& more) {
     return std::vector<std::string>{"prepare", "--tokenizer", model(), "--out", file(out)} + more;
   }
-  // An error, and nothing of the output is there.
+  // There is an error, and nothing of the output exists.
   static void fails(const std::vector<std::string>& more, const std::vector<std::string>& parts) {
     expect_failure(prepare("failed", more), parts);
     for (const auto& entry : fs::directory_iterator(fs::path(file("x")).parent_path())) {
@@ -119,7 +119,7 @@ TEST_F(PrepareCommand, FilesOfOtherKindsAreCalledByTheirNames) {
   expect_failure(
       {"prepare", "--train-tokenizer", "bpe", "--vocab-size", "300", "--out", file("tp"), file("t.pdf")},
       {"a PDF document", "pdftotext"});
-  // By its content, whatever the ending says of capitals or another spelling.
+  // By its content, whatever capitals or spelling the ending has.
   run_json(prepare("lines", {write("t.jsonl", kLines)}));
   const std::string array = "[{\"text\": \"One, two.\"},\n {\"text\": \"\"},\n {\n\"text\": \"Three\"}\n]\n";
   for (const std::string& same : {write("T.JSONL", kLines), write("t.jsonl.zstd", zstd(kLines)),
@@ -127,7 +127,7 @@ TEST_F(PrepareCommand, FilesOfOtherKindsAreCalledByTheirNames) {
     EXPECT_EQ(run_json(prepare("same", {same}))["documents"], 2);
     EXPECT_EQ(read_file(file("same.bin")), read_file(file("lines.bin"))) << same;
   }
-  // JSON as text: as it is asked for, and not without a word.
+  // JSON as text: as requested, but with a warning.
   const ProgramResult text = run_sepllm(prepare("text", {write("t.txt", kLines)}));
   EXPECT_EQ(text.exit_code, 0);
   EXPECT_NE(text.err.find("warning: " + file("t.txt") + ": looks like JSON"), std::string::npos) << text.err;
@@ -162,7 +162,7 @@ TEST_F(PrepareCommand, BadLinesEndTheRunOrAreCounted) {
   EXPECT_EQ(tokenizer["text_bytes"], 8);
 }
 
-// Whatever call of the system fails, and however: what was there before is whole, and nothing lies beside it.
+// Whatever system call fails, and however: what was there before is intact, and nothing is left next to it.
 TEST_F(PrepareCommand, AFailingDiskLeavesWhatWasThere) {
   const std::string text = write("a.txt", "one"), other = write("b.txt", "another");
   fs::create_directory(file("disk"));
@@ -175,7 +175,7 @@ TEST_F(PrepareCommand, AFailingDiskLeavesWhatWasThere) {
   };
   ASSERT_EQ(run("none:0:0", text), 0) << read_file(file("err"));
   const std::string bin = read_file(file("disk/d.bin")), idx = read_file(file("disk/d.idx"));
-  // The files are written, and the tokens and their index synced, before any takes its name.
+  // The files are written, and the tokens and their index are synced, before any of them gets its name.
   for (const char* fault : {"create:1:30", "create:2:30", "create:3:30", "write:1:28", "write:2:28",
                             "write:3:28", "fsync:1:5", "fsync:2:5", "rename:1:5"}) {
     EXPECT_NE(run(fault, other), 0) << fault;
@@ -187,7 +187,7 @@ TEST_F(PrepareCommand, AFailingDiskLeavesWhatWasThere) {
   EXPECT_EQ(run("write:1:short", other), 0) << read_file(file("err"));
   const std::string new_bin = read_file(file("disk/d.bin"));
   EXPECT_NE(new_bin, bin);
-  // Killed: what can be opened then is all old or all new, and the next run has it right.
+  // Killed: what can then be opened is all old or all new, and the next run repairs it.
   int kills = 0, opened = 0;
   for (const std::string call : {"create", "write", "fsync", "rename"}) {
     for (int n = 1;; ++n) {
@@ -220,14 +220,14 @@ TEST_F(PrepareCommand, NotesTheTokenizerAndTrainingHoldsToIt) {
     return std::vector<std::string>{"train", "--config", settings};
   };
   EXPECT_EQ(run_sepllm(train("mine")).exit_code, 0);
-  // Prepared with another: its ids would fit.
+  // Prepared with another tokenizer: its ids would fit.
   const ProgramResult bpe =
       run_sepllm({"prepare", "--train-tokenizer", "bpe", "--vocab-size", "258", "--out", file("bpe"), text});
   ASSERT_EQ(bpe.exit_code, 0) << bpe.err;
   run_json({"prepare", "--tokenizer", file("bpe"), "--out", file("other"), text});
   expect_failure(train("other"), {"other", "another tokenizer", "258"});
   EXPECT_FALSE(file_exists(file("other-run")));
-  // Not known: trained without a word.
+  // Without a note: trained without a warning.
   fs::remove(file("other.meta.json"));
   EXPECT_EQ(run_sepllm(train("other")).exit_code, 0);
   write("mine.meta.json", "{\"documents\": 1");

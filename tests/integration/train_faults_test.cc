@@ -1,5 +1,5 @@
 // `sepllm train` against a system that fails: killed, interrupted, short of space or permissions at every
-// kind of call, with checkpoints that are broken anywhere. What goes on has the same bits, and nothing is
+// kind of call, with checkpoints that are damaged anywhere. A continued run has the same bits, and nothing is
 // lost.
 #include <chrono>
 #include <csignal>
@@ -26,7 +26,7 @@ class TrainFaults : public TrainRun {
     EXPECT_EQ(trace(a), trace(b));
     EXPECT_EQ(weights(a), weights(b));
   }
-  // Nothing half-written lies in the run's folder.
+  // Nothing half-written is in the run's folder.
   void expect_tidy(const std::string& run) const {
     for (const auto& entry : std::filesystem::directory_iterator(in(run)))
       EXPECT_EQ(entry.path().string().find(".tmp."), std::string::npos) << entry.path();
@@ -38,7 +38,7 @@ class TrainFaults : public TrainRun {
   static void put(const std::string& path, const std::string& bytes) { write_file_atomically(path, bytes); }
 };
 
-// Every call that writes, of the run, its checkpoints and the finished model (./test: the first of each kind
+// Every call that writes: of the run, its checkpoints and the finished model (./test: the first of each kind
 // and some of the later ones).
 TEST_F(TrainFaults, KilledAtAnyCall) {
   run_well(small("whole"));
@@ -62,8 +62,8 @@ TEST_F(TrainFaults, KilledAtAnyCall) {
   EXPECT_GE(kills, 20);
 }
 
-// SIGTERM at calls that lie in steps (metrics), in saves and in the export: the run saves and says so, or it
-// was at its end; then it goes on.
+// SIGTERM at calls in steps (metrics), in saves and in the export: the run saves and says so, unless it was
+// at its end; then it continues.
 TEST_F(TrainFaults, TerminatedInAStepAndInASave) {
   run_well(small("whole"));
   int stopped = 0, complete = 0;
@@ -84,7 +84,7 @@ TEST_F(TrainFaults, TerminatedInAStepAndInASave) {
   EXPECT_GE(complete, 1);
 }
 
-// Broken off, and again at the first thing that the resumed run does, in every way.
+// Interrupted, and again at the first thing that the resumed run does, in every way.
 TEST_F(TrainFaults, InterruptedAgainRightAfterAResume) {
   run_well(small("whole"));
   EXPECT_EQ(run("write:7:kill", small("broken")), 128 + SIGKILL);
@@ -98,8 +98,8 @@ TEST_F(TrainFaults, InterruptedAgainRightAfterAResume) {
   expect_tidy("broken");
 }
 
-// Five times in a row (fifty in --long), each after a share of the time that the whole run takes; should the
-// run get to its end meanwhile, it is begun anew.
+// Five times in a row (fifty in --long), each after a share of the time that the whole run takes; if the run
+// reaches its end meanwhile, it is started again.
 TEST_F(TrainFaults, KilledAtRandomMomentsAgainAndAgain) {
   const std::string steps = every_fault() ? "4000" : "400";
   const Strings longer = {"--set", "train_steps=" + steps, "--set", "save_interval=5",
@@ -148,8 +148,8 @@ TEST_F(TrainFaults, ATerminatedRunSavesAndGoesOn) {
   EXPECT_NE(shell().err().find("continuing after step " + std::to_string(steps)), std::string::npos);
 }
 
-// A full disk, one that fails, a folder that cannot be written: one clear line, the checkpoint that was there
-// stays as it was, and when the fault is gone the run goes on.
+// A full disk, one that fails, a folder that cannot be written: one clear line, the existing checkpoint does
+// not change, and when the fault is gone the run continues.
 TEST_F(TrainFaults, AFailingCallIsReportedAndTheOldCheckpointStays) {
   run_well(small("whole"));
   const Strings begin = train("a", {"--set", "train_steps=4", "--set", "lr_decay_steps=12", "--set",
@@ -173,12 +173,12 @@ TEST_F(TrainFaults, AFailingCallIsReportedAndTheOldCheckpointStays) {
     ASSERT_NE(line, std::string::npos) << err;
     EXPECT_EQ(err.find('\n', line) + 1, err.size()) << err;
     expect_tidy("a");
-    // (The newest two are kept: this one until the run has two later ones.)
+    // The newest two are kept: this one until the run has two later ones.
     EXPECT_TRUE(file_exists(checkpoint("a", 12)) || read_file(old) == before);
     run_well(small("a"));
     expect_same_run("a", "whole");
   }
-  // Old checkpoints that cannot be deleted are no reason to stop.
+  // The run does not stop because old checkpoints cannot be deleted.
   EXPECT_EQ(run("remove:1" + no, small("b")), 0) << shell().err();
   EXPECT_TRUE(file_exists(checkpoint("b", 4)));
   expect_same_run("b", "whole");
@@ -246,7 +246,7 @@ TEST_F(TrainFaults, NothingGoesOnWithoutAWholeCheckpoint) {
   put(checkpoint("a", 12), bytes.substr(0, 1000));
   expect_failure(one, {"step-000000012.ckpt", "truncated"});
   EXPECT_EQ(read_file(checkpoint("a", 12)).size(), 1000U);
-  // A broken later one does not push out the good one that is just written.
+  // A damaged later one does not push out the good one that was just written.
   std::filesystem::remove_all(in("a"));
   run_well(one + Strings{"--set", "train_steps=4", "--set", "lr_decay_steps=12"});
   put(checkpoint("a", 10), bytes.substr(0, 1000));
@@ -255,7 +255,7 @@ TEST_F(TrainFaults, NothingGoesOnWithoutAWholeCheckpoint) {
   run_well(one);
 }
 
-// A run that goes on to more steps has a later model; what is nobody's model stays.
+// A run that continues to more steps has a later model; a folder that is nobody's model stays.
 TEST_F(TrainFaults, TheModelIsThatOfTheLastStep) {
   run_well(small("whole"));
   const Strings part = {"--set", "train_steps=8", "--set", "lr_decay_steps=12"};
@@ -280,8 +280,8 @@ TEST_F(TrainFaults, AFolderIsWorkedInByOneRunAtATime) {
   expect_failure(small("a"), {in("a"), "another process"});
 }
 
-// Numbers that are none: the steps are left out, a checkpoint of such a run can be read, and it does not go
-// on for ever.
+// Values that are not numbers: the steps are left out, a checkpoint of such a run can be read, and the run
+// does not continue for ever.
 TEST_F(TrainFaults, ARunOfNothingButNansEndsWithAnError) {
   run_well(small("good"));
   std::string path = in("good") + "/model/model.safetensors", bytes = read_file(path);
@@ -300,7 +300,7 @@ TEST_F(TrainFaults, ARunOfNothingButNansEndsWithAnError) {
     EXPECT_TRUE(file_exists(checkpoint("nan", 14)));
     EXPECT_FALSE(file_exists(in("nan") + "/model"));
     const std::vector<Json> steps = trace("nan");
-    ASSERT_EQ(steps.size(), 21U);  // the first: the model as it is given
+    ASSERT_EQ(steps.size(), 21U);  // including the first, for the given model
     EXPECT_EQ(steps[0]["step"], 0);
     for (size_t k = 1; k < steps.size(); ++k) EXPECT_TRUE(steps[k]["skipped"]);
   }
@@ -308,7 +308,7 @@ TEST_F(TrainFaults, ARunOfNothingButNansEndsWithAnError) {
 }
 
 // An id that the model has no row for: in the held-out part it is found before anything is written, elsewhere
-// when it comes, and the checkpoints before it stay.
+// when it is read, and the earlier checkpoints stay.
 TEST_F(TrainFaults, IdsBeyondTheVocabularyAreFoundAndNothingIsLost) {
   const std::string good = read_file(in("text") + ".bin");
   const auto with_id = [&](size_t token) {

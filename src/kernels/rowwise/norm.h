@@ -21,11 +21,11 @@ struct NormBackward {
   bool rms = true;
   const float* weight = nullptr;  // [d]
   float eps = 1e-5F;
-  float* dweight = nullptr;  // [d], added to; null: not wanted
-  float* dbias = nullptr;    // [d], added to; null: not wanted
+  float* dweight = nullptr;  // [d], added to; null: not computed
+  float* dbias = nullptr;    // [d], added to; null: not computed
 };
-// dx = the gradient of x (added to what dx holds if `accumulate`); dx and dy may be the same. The sums over
-// rows do not depend on the number of threads.
+// dx = the gradient of x (added to dx if `accumulate`); dx and dy may be the same matrix. The sums over rows
+// do not depend on the number of threads.
 void norm_backward(const Context& ctx, const Matrix& x, const NormBackward& norm, const Matrix& dy,
                    const Matrix& dx, bool accumulate);
 
@@ -46,7 +46,7 @@ struct NormBackwardRowArgs {
 void rms_norm_reference(const Matrix& x, const float* weight, float eps, const Matrix& y);
 void layer_norm_reference(const Matrix& x, const float* weight, const float* bias, float eps,
                           const Matrix& y);
-// norm_backward by the definition, in double precision.
+// norm_backward computed directly from the definition, in double precision.
 void norm_backward_reference(const Matrix& x, const NormBackward& norm, const Matrix& dy, const Matrix& dx,
                              bool accumulate);
 

@@ -15,7 +15,7 @@ namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-// fn(i, n): lanes [i, i + n) of a row, n < kLanes at its end only.
+// Calls fn(i, n) for lanes [i, i + n) of a row; n < kLanes only at its end.
 template <typename Fn>
 HWY_INLINE void for_lanes(int64_t n, const Fn& fn) {
   int64_t i = 0;
@@ -28,7 +28,7 @@ HWY_INLINE VF first_lanes(VF v, int64_t n) {
   return n == kLanes ? v : hn::IfThenElseZero(hn::FirstN(DF(), static_cast<size_t>(n)), v);
 }
 
-// Rows are at most a few thousand wide: sums in float lanes, ended in double.
+// Rows have at most a few thousand columns: sums are kept in float lanes and finished in double.
 void NormBackwardRow(const NormBackwardRowArgs& a) {
   const DF d;
   const auto count = static_cast<double>(a.n);
@@ -50,7 +50,7 @@ void NormBackwardRow(const NormBackwardRowArgs& a) {
   });
   const double variance = reduce_sum(squares) / count - (mean - shift) * (mean - shift);
   const double inverse = 1.0 / std::sqrt(variance + a.eps);
-  // dx = inverse * (g - mean(g) - xhat * mean(g * xhat)); the root of the squares has no mean(g).
+  // dx = inverse * (g - mean(g) - xhat * mean(g * xhat)); for RMS norm there is no mean(g).
   const VF r = hn::Set(d, static_cast<float>(inverse));
   const VF mean_g = hn::Set(d, a.rms ? 0.0F : static_cast<float>(reduce_sum(sum) / count));
   const VF slope = hn::Set(d, static_cast<float>(reduce_sum(products) * inverse / count));
@@ -75,8 +75,8 @@ namespace sepllm {
 namespace {
 HWY_EXPORT(NormBackwardRow);
 
-// Rows whose parts of the weights' gradients are summed by one task: fixed, so that the sum does not depend
-// on the number of threads.
+// The number of rows whose parts of the weights' gradients one task adds up. It is fixed, so the sum does not
+// depend on the number of threads.
 constexpr int64_t kBlockRows = 64;
 
 struct RowPlaces {

@@ -62,7 +62,7 @@ void LayerRow(const float* x, int64_t n, const float* weight, const float* bias,
   const auto count = static_cast<double>(n);
   const double mean = sum_of<false>(x, n, 0.0F) / count;
   const auto shift = static_cast<float>(mean);
-  // The mean's rounding to float, taken back: sum (x - m)^2 = sum (x - s)^2 - n (m - s)^2.
+  // Undoes the rounding of the mean to float: sum (x - m)^2 = sum (x - s)^2 - n (m - s)^2.
   const double variance = sum_of<true>(x, n, shift) / count - (mean - shift) * (mean - shift);
   scale_row(x, n, shift, static_cast<float>(1.0 / std::sqrt(variance + eps)), weight, bias, y);
 }

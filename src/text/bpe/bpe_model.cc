@@ -12,8 +12,8 @@
 namespace sepllm {
 namespace {
 
-constexpr size_t kShortWord = 64;          // symbols; beyond, merge_long is faster
-constexpr size_t kCuttable = 48;           // bytes; below, looking for cuts does not pay
+constexpr size_t kShortWord = 64;          // symbols; for longer words merge_long is faster
+constexpr size_t kCuttable = 48;           // bytes; in shorter words looking for cuts does not pay
 constexpr size_t kKeptCapacity = 1 << 20;  // elements that a scratch buffer keeps between words
 constexpr size_t kNeighbourBits = 20;
 constexpr size_t kCommonUnits = 0x10000;
@@ -79,7 +79,7 @@ BpeModel::BpeModel(PieceTable pieces, const std::vector<MergePair>& merges, BpeS
       }
       return id;
     };
-    // The prefix of what continues a word is not repeated inside a piece.
+    // The prefix of a piece that continues a word is not repeated inside a piece.
     const std::string whole = left + right.substr(std::min(settings_.continuing_prefix.size(), right.size()));
     merges_.set(id_of(left), id_of(right), {static_cast<int32_t>(rank), id_of(whole)});
   }
@@ -142,14 +142,14 @@ void BpeModel::index_fallback(const std::string& file) {
 }
 
 void BpeModel::index_neighbours() {
-  if (decorated()) return;  // a character's piece depends on its place in the word: words are never cut
+  if (decorated()) return;  // a character's piece depends on its place in the word, so words are never cut
   neighbours_.assign(size_t{1} << kNeighbourBits, false);
   for (int64_t id = 0; id < pieces_.size(); ++id) {
     const std::string* piece = &pieces_.piece(id);
     std::optional<std::string> bytes;
     if (settings_.bytes) {
       bytes = byte_level_bytes(*piece);
-      if (!bytes) continue;  // out of reach of the merges of bytes
+      if (!bytes) continue;  // merges of bytes cannot reach it
       piece = &*bytes;
     }
     char32_t left = 0;
@@ -168,8 +168,8 @@ int32_t BpeModel::unit_id(char32_t unit, const Units& units) {
   return found == units.rare.end() ? -1 : found->second;
 }
 
-// No piece has these two side by side, so no merge can cross. Unknown characters may still join by other
-// ways.
+// No piece has these two next to each other, so no merge can cross. Unknown characters may still join in
+// other ways.
 bool BpeModel::may_cut(char32_t left, char32_t right) const {
   return !neighbours_[neighbour_slot(left, right)] && unit_id(left) >= 0 && unit_id(right) >= 0;
 }

@@ -17,16 +17,17 @@ namespace {
 
 using Pair = std::pair<int32_t, int32_t>;
 
-// Of one pair of neighbours: how often it occurs, and words in which it has come up since it was last queued.
+// The state of a pair of neighbours: how often it occurs, and in which words it has appeared since it was
+// last queued.
 struct PairState {
   int64_t count = 0;
   std::vector<uint32_t> words;
 };
 
-// Open addressing over one flat array; nothing is ever taken out.
+// A hash table with open addressing in one flat array; entries are never removed.
 class PairTable {
  public:
-  // References are valid until the next call.
+  // The reference is valid until the next call.
   PairState& at(Pair pair) {
     if (2 * (size_ + 1) > entries_.size()) grow();
     Entry& entry = entries_[slot_of(key_of(pair))];
@@ -82,7 +83,7 @@ struct PairCandidate {
   Pair pair;
   uint32_t words;  // index of the list of words to look at
 
-  // The one to take first is the greatest.
+  // The greatest candidate is the one to take first.
   bool operator<(const PairCandidate& other) const {
     if (count != other.count) return count < other.count;
     if (pair != other.pair) return pair > other.pair;
@@ -103,7 +104,8 @@ class Trainer {
       PairCandidate best = queue_.top();
       queue_.pop();
       const int64_t count = pairs_.at(best.pair).count;
-      if (best.count != count) {  // other merges took some of it: its turn comes later
+      // other merges have taken some of it, so it is queued again with its new count
+      if (best.count != count) {
         best.count = count;
         if (count > 0) queue_.push(best);
         continue;
@@ -159,7 +161,7 @@ class Trainer {
     touched_.clear();  // all pairs are new
   }
 
-  // A pair occurs `by` times more (or less) in a word.
+  // Records that a pair occurs `by` times more (or less) in a word.
   void change(Pair pair, int64_t by, uint32_t word) {
     PairState& state = pairs_.at(pair);
     state.count += by;
@@ -187,7 +189,7 @@ class Trainer {
     touched_.clear();
   }
 
-  // From left to right, so that the neighbour before a place is already joined where it can be.
+  // Goes from left to right, so that the neighbour before a place is already joined where it can be.
   void join_in_word(uint32_t word, Pair pair, int32_t joined) {
     int32_t* ids = ids_of_words_.data() + begins_[word];
     const uint32_t size = sizes_[word];
@@ -217,16 +219,16 @@ class Trainer {
   std::unordered_map<std::string, int32_t> ids_;
   std::vector<Pair> merges_;
 
-  // Words as ids, one after the other; each shrinks in its place.
+  // The ids of all words, one after the other; each word shrinks in its place.
   std::vector<int32_t> ids_of_words_;
   std::vector<size_t> begins_;
   std::vector<uint32_t> sizes_;
   std::vector<int64_t> counts_;
 
   PairTable pairs_;
-  std::vector<Pair> touched_;  // with words that are not yet queued
+  std::vector<Pair> touched_;  // pairs with words that are not yet queued
   std::priority_queue<PairCandidate> queue_;
-  std::vector<std::vector<uint32_t>> lists_;  // words of the queued pairs
+  std::vector<std::vector<uint32_t>> lists_;  // the words of queued pairs
 };
 
 void check_options(const BpeTrainOptions& options) {

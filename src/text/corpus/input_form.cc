@@ -16,7 +16,7 @@ constexpr std::array kPackedEndings = {".gz",  ".gzip", ".zst", ".zstd", ".xz", 
                                        ".lz4", ".lz",   ".z",   ".lzma", ".zip"};
 constexpr std::array kJsonEndings = {".jsonl", ".ndjson", ".jsonlines", ".json"};
 
-// Whether the name, without endings of packed files, has an ending of JSON lines; capitals are no difference.
+// Whether the name, without endings of packed files, has an ending of JSON lines, in any case.
 bool has_json_name(std::string_view name) {
   const auto ends = [&](const char* ending) { return has_ending(name, ending); };
   for (;;) {
@@ -27,7 +27,7 @@ bool has_json_name(std::string_view name) {
   return std::any_of(kJsonEndings.begin(), kJsonEndings.end(), ends);
 }
 
-// A program that writes the text of such a file to its standard output; empty where there is none.
+// The name of a program that writes the text of such a file to its standard output; empty if there is none.
 std::string unpacker_of(FileKind kind) {
   switch (kind) {
     case FileKind::kGzip:
@@ -108,7 +108,7 @@ bool may_be_json(FileKind kind) {
   return kind == FileKind::kUnknown || kind == FileKind::kEmpty || kind == FileKind::kJson;
 }
 
-// Nothing that a plain text does not have; zeros are for who asks for them.
+// Whether the bytes are all such as occur in plain text. Zeros are checked separately by the caller.
 bool has_plain_letters(std::string_view start) {
   return std::all_of(start.begin(), start.end(), [](char c) {
     const auto byte = static_cast<unsigned char>(c);

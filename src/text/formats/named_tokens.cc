@@ -12,7 +12,7 @@
 namespace sepllm {
 namespace {
 
-// Names of one kind, gathered for one warning.
+// Names of one kind, collected for one warning.
 class Names {
  public:
   void add(const NamedToken& named) {
@@ -88,7 +88,7 @@ class Merger {
     token.special |= named.token.special;
   }
 
-  // False where the stated id is another token's.
+  // False if the stated id belongs to another token.
   bool take_stated(const NamedToken& named) {
     const auto owner = by_id_.find(named.token.id);
     if (owner != by_id_.end() && vocabulary_.renames) {
@@ -129,7 +129,7 @@ class Merger {
   Names guessed_, moved_, lost_;
 };
 
-// Puts `id` at one end of `ids`, or takes it away from there.
+// Puts `id` at one end of `ids`, or removes it from there.
 void set_end(std::vector<int32_t>& ids, bool front, int32_t id, bool wanted) {
   const bool there = !ids.empty() && (front ? ids.front() : ids.back()) == id;
   if (there == wanted) return;

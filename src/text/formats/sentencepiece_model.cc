@@ -25,7 +25,7 @@ struct Field {
   size_t place;            // offset in the file
 };
 
-// The fields of one message in order; nullopt at its end or, with failed() then true, at a fault.
+// Reads the fields of one message in order; nullopt at its end or, with failed() then true, at a fault.
 class Message {
  public:
   explicit Message(std::string_view bytes, size_t place = 0) : bytes_(bytes), base_(place) {}
@@ -71,7 +71,7 @@ class Message {
       std::memcpy(&field.real, bytes_.data() + at_ - 4, 4);
       return true;
     }
-    if (!is(Wire::kVarint) && !is(Wire::kBytes)) return false;  // groups: not used by these models
+    if (!is(Wire::kVarint) && !is(Wire::kBytes)) return false;  // groups are not used by these models
     const auto value = varint();
     if (!value) return false;
     field.integer = *value;

@@ -1,4 +1,4 @@
-// Normalizers that look at each character by itself: Lowercase, StripAccents, the parts of BertNormalizer,
+// Normalizers that look at each character separately: Lowercase, StripAccents, the parts of BertNormalizer,
 // Nmt, ByteLevel.
 #include <algorithm>
 #include <iterator>
@@ -26,7 +26,7 @@ bool any_contains(const CodePoints (&ranges)[N], char32_t c) {
 template <typename Map>
 class EachCharacter : public NormalizerStep {
  public:
-  // `keeps_line_breaks`: they stay what they are, so that a text may still be cut before them.
+  // `keeps_line_breaks`: line breaks are not changed, so a text may still be cut before them.
   EachCharacter(Map map, bool keeps_line_breaks) : map_(map), keeps_line_breaks_(keeps_line_breaks) {}
 
   bool cuts_before_line_break() const override { return keeps_line_breaks_; }
@@ -50,7 +50,7 @@ std::unique_ptr<NormalizerStep> each_character(Map map, bool keeps_line_breaks) 
   return std::make_unique<EachCharacter<Map>>(map, keeps_line_breaks);
 }
 
-// BertNormalizer's "chinese" characters.
+// The characters that BertNormalizer calls "chinese".
 bool is_han(char32_t c) {
   static constexpr CodePoints kRanges[] = {{0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFAFF},
                                            {0x20000, 0x2A6DF}, {0x2A700, 0x2B81F}, {0x2B920, 0x2CEAF},
@@ -72,7 +72,7 @@ std::unique_ptr<NormalizerStep> make_class_remover(uint8_t mask) {
 std::unique_ptr<NormalizerStep> make_lowercase() {
   return each_character(
       [](char32_t c, std::string_view, std::string& out) {
-        if (c == 0x130) {  // the one character whose lower case is two
+        if (c == 0x130) {  // the only character whose lower case is two characters
           out += "i\xCC\x87";
         } else {
           utf8_append(out, to_lower_case(c));

@@ -10,11 +10,11 @@ namespace {
 
 constexpr size_t kMaxSteps = 64;
 
-// ByteLevel's blank, before everything that does not begin with one (U+0020: other white space is no blank).
+// ByteLevel's blank before every text that does not begin with one (only U+0020 counts as a blank).
 class PrefixSpace : public PreTokenizerStep {
  public:
-  // `words`: an earlier step ends a word where texts may be cut, so that each part begins a piece in the
-  // whole text, too.
+  // `words`: an earlier step ends a word wherever texts may be cut, so each part begins a piece in the whole
+  // text, too.
   explicit PrefixSpace(bool words) : words_(words) {}
 
   void run(const Piece& piece, RegexScratch&, std::string& buffer, PieceSink next) const override {
@@ -37,7 +37,7 @@ class ByteEncode : public PreTokenizerStep {
   }
 };
 
-// Runs of word characters, and of others that are no white space; white space goes.
+// Splits into runs of word characters and runs of other characters; white space is removed.
 class WordRuns : public PreTokenizerStep {
  public:
   void run(const Piece& piece, RegexScratch&, std::string&, PieceSink next) const override {
@@ -58,7 +58,7 @@ class WordRuns : public PreTokenizerStep {
   const uint8_t* classes_ = unicode_classes();
 };
 
-// Blanks become `mark`, which also goes before the text as `scheme` says.
+// Replaces blanks by `mark`, which is also put before the text as `scheme` says.
 class Metaspace : public PreTokenizerStep {
  public:
   enum class Scheme { kAlways, kFirst, kNever };
@@ -112,17 +112,17 @@ PreTokenizer PreTokenizer::byte_level(const char* pattern, bool add_prefix_space
 }
 
 void PreTokenizer::add_step(const JsonObject& step, const std::string& type) {
-  if (steps_.size() >= kMaxSteps) {  // each is a call deep on the stack
+  if (steps_.size() >= kMaxSteps) {  // each step is a nested call on the stack
     throw Error(ErrorCode::kOutOfRange, "too many pre-tokenizers",
                 {.file = step.file(), .place = step.path_of("type")});
   }
-  if (ends_in_bytes_) {  // what follows sees the alphabet, so it must be written after all
+  if (ends_in_bytes_) {  // later steps see the alphabet, so it must be written after all
     steps_.push_back(std::make_unique<ByteEncode>());
     ends_in_bytes_ = local_ = false;
   }
   if (type == "ByteLevel") {
     refuse_unknown_keys(step, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
-    if (has_byte_level_) {  // each would double the text
+    if (has_byte_level_) {  // each ByteLevel would double the text
       throw Error(ErrorCode::kUnsupported, "more than one ByteLevel pre-tokenizer",
                   {.file = step.file(), .place = step.path_of("type")});
     }
@@ -162,7 +162,7 @@ bool PreTokenizer::add_class_step(const JsonObject& step, const std::string& typ
     add(make_string_pattern(single_character(step, "delimiter")), SplitBehavior::kRemoved);
   } else if (type == "WhitespaceSplit" || type == "Whitespace" || type == "BertPreTokenizer") {
     refuse_unknown_keys(step, {"type"});
-    cuts_before_line_break_ |= local_;  // white space, of whatever kind, ends words
+    cuts_before_line_break_ |= local_;  // white space of any kind ends words
     if (type == "Whitespace") {
       steps_.push_back(std::make_unique<WordRuns>());
     } else {

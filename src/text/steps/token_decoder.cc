@@ -95,7 +95,7 @@ class MetaspaceDecoder : public DecoderStep {
   bool drops_first_;
 };
 
-// The suffix of a word's last token becomes the blank behind the word, which the last word has not.
+// The suffix of a word's last token becomes the blank after the word; the last word has no blank after it.
 class SuffixDecoder : public DecoderStep {
  public:
   explicit SuffixDecoder(std::string suffix) : suffix_(std::move(suffix)) {}
@@ -169,7 +169,7 @@ void TokenDecoder::add_step(const JsonObject& step, const std::string& type) {
       return;
     }
     if (stop > 0) unsupported("stripping of the end of a text", "stop");
-    // More than one character could be spread over several tokens, which a stream has shown by then.
+    // More than one character could be spread over several tokens, which a stream has already shown by then.
     if (strip_count_ + start > 1) unsupported("stripping of more than one character of a text", "start");
     strip_ = mark;
     strip_count_ = start;

@@ -27,10 +27,10 @@ CodePointSet category_set(std::initializer_list<GeneralCategory> categories, Uni
 CodePointSet category_group(char group, UnicodeVersion version);
 CodePointSet white_space_set();  // the property White_Space: the same in all four versions
 
-// What has not the same category in 9.0, 16.0 and 17.0.
+// Code points that do not have the same category in 9.0, 16.0 and 17.0.
 CodePointSet disputed_set();
 
-// Flags of unicode_classes(): what patterns and pre-tokenizers ask for.
+// Flags of unicode_classes(), used by patterns and pre-tokenizers.
 enum UnicodeClass : uint8_t {
   kLetter = 1,        // \p{L} (16.0)
   kNumber = 2,        // \p{N} (16.0)
@@ -38,10 +38,10 @@ enum UnicodeClass : uint8_t {
   kOther = 8,         // none of the three above
   kPunctuation = 16,  // \p{P} (8.0) and the ASCII symbols $+<=>^`|~
   kWord = 32,         // \w of Rust's regex (16.0): Alphabetic, \p{M}, \p{Nd}, \p{Pc}, Join_Control
-  kNumeric = 64       // \p{N} (17.0), of the step Digits
+  kNumeric = 64       // \p{N} (17.0), used by the step Digits
 };
 
-// Flags of normalizer_classes(): what normalizers ask for.
+// Flags of normalizer_classes(), used by normalizers.
 enum NormalizerClass : uint8_t {
   kMark = 1,            // \p{M} (9.0), which StripAccents removes
   kNonspacingMark = 2,  // \p{Mn} (8.0), which BertNormalizer removes

@@ -15,7 +15,7 @@ using Type = Token::Type;
   throw Failure{ErrorCode::kBadFile, std::move(message), line};
 }
 
-// Line breaks are line feeds, and the one at the end does not count.
+// Turns all line breaks into line feeds, and removes one at the end.
 std::string with_line_feeds(std::string_view source) {
   std::string out;
   out.reserve(source.size());
@@ -66,7 +66,7 @@ class Lexer {
   }
   void add(Type type, std::string text, int line) { tokens_.push_back({type, std::move(text), line}); }
 
-  // Text up to the next tag, and this tag.
+  // Reads text up to the next tag, and this tag.
   void data() {
     size_t tag = at_;
     while ((tag = source_.find('{', tag)) != std::string_view::npos) {
@@ -94,7 +94,8 @@ class Lexer {
     }
   }
 
-  // The text until `end`, before a tag with this sign; blanks before a block at the start of a line go.
+  // Reads the text until `end`, before a tag with this sign; blanks before a block at the start of a line are
+  // removed.
   void text(size_t end, char sign, bool before_block) {
     std::string_view part = source_.substr(at_, end - at_);
     const int line = line_;
@@ -113,7 +114,7 @@ class Lexer {
     line_starts_ = false;
   }
 
-  // Behind "%}", "#}": white space that goes with it. `sign`: what stood before.
+  // After "%}" or "#}": removes the white space that belongs to it. `sign`: the character before.
   void after_block(char sign) {
     const size_t begin = at_;
     if (sign == '-') {
@@ -133,7 +134,7 @@ class Lexer {
     after_block(sign);
   }
 
-  // After "{%": everything up to the end of a raw block, as it is.
+  // After "{%": takes everything up to the end of a raw block unchanged.
   bool raw() {
     const size_t begin = at_;
     const int line = line_;
@@ -181,10 +182,10 @@ class Lexer {
 
   void tag_tokens(Type end) {
     const std::string_view close = end == Type::kBlockEnd ? "%}" : "}}";
-    std::string open;  // brackets
+    std::string open;  // open brackets
     const int line = line_;
     for (;;) {
-      // White space goes before an end is looked for, as "-%}" may follow it.
+      // White space is skipped before the end is looked for, because "-%}" may follow it.
       skip_space();
       if (at_ >= source_.size()) refuse(line, "a tag that does not end");
       const bool signed_end = (peek() == '-' || (peek() == '+' && end == Type::kBlockEnd)) &&
@@ -193,7 +194,7 @@ class Lexer {
         const char sign = signed_end ? peek() : '\0';
         add(end, "", line_);
         skip(signed_end ? 3 : 2);
-        // (The line feed after a variable stays.)
+        // The line feed after a variable is kept.
         if (end == Type::kBlockEnd || sign == '-') {
           after_block(sign);
         } else {
@@ -246,7 +247,7 @@ class Lexer {
     add(Type::kName, std::string(text), line_);
   }
 
-  // Digits with single underscores between them, from at_ + `from` on: how many bytes.
+  // How many bytes the digits (with single underscores between them) from at_ + `from` on take.
   size_t digits(size_t from, int base, bool underscore_first = false) const {
     size_t n = 0;
     for (;;) {
@@ -267,7 +268,7 @@ class Lexer {
     take_number(Type::kInteger, digits(0, peek() == '0' ? 1 : 10));
   }
 
-  // Of a float that begins here, or 0.
+  // The length of a float that begins here, or 0.
   size_t float_size() const {
     size_t n = digits(0, 10);
     size_t fraction = peek(n) == '.' ? digits(n + 1, 10) : 0;
@@ -336,7 +337,7 @@ class Lexer {
       throw Failure{ErrorCode::kUnsupported, "a backslash before a character outside ASCII is not supported",
                     line};
     }
-    if (n_digits == 0) {  // no escape: both stay
+    if (n_digits == 0) {  // not an escape: both characters stay
       out += '\\';
       return 1;
     }

@@ -1,4 +1,4 @@
-// The expressions of the grammar, loosest binding first.
+// Parses the expressions of the grammar, in order of increasing precedence.
 #include <array>
 #include <charconv>
 #include <cstdlib>
@@ -284,7 +284,7 @@ ExpressionPtr Parser::filters_and_tests(ExpressionPtr operand) {
       operand = checked(std::move(next));
     } else if (skip_name("is")) {
       operand = test(std::move(operand));
-    } else if (current().is_operator("(")) {  // (calls are valid behind filters and tests too)
+    } else if (current().is_operator("(")) {  // calls are also valid after filters and tests
       operand = call(std::move(operand));
     } else {
       return operand;
@@ -324,7 +324,7 @@ ExpressionPtr Parser::subscript(ExpressionPtr object) {
   return checked(std::make_unique<ItemExpression>(open.line, std::move(object), std::move(key)));
 }
 
-// [start:stop:step], from the first colon on.
+// Parses [start:stop:step], from the first colon on.
 ExpressionPtr Parser::slice(ExpressionPtr object, ExpressionPtr start) {
   auto out = std::make_unique<SliceExpression>(take().line, std::move(object));
   out->start = std::move(start);
@@ -382,7 +382,7 @@ std::string Parser::dotted_name() {
   return name;
 }
 
-// After "|".
+// Parses what follows "|".
 std::unique_ptr<FilterExpression> Parser::filter() {
   auto out = std::make_unique<FilterExpression>(current().line);
   out->name = dotted_name();
@@ -391,7 +391,7 @@ std::unique_ptr<FilterExpression> Parser::filter() {
   return checked(std::move(out));
 }
 
-// After "is".
+// Parses what follows "is".
 ExpressionPtr Parser::test(ExpressionPtr operand) {
   auto out = std::make_unique<TestExpression>(current().line);
   out->negated = skip_name("not");

@@ -1,4 +1,4 @@
-// The statements of the grammar, and the parser's dealings with tokens.
+// Parses the statements of the grammar; also has the parser's functions for tokens.
 #include <algorithm>
 #include <array>
 
@@ -214,7 +214,7 @@ std::unique_ptr<Statement> Parser::parse_set() {
   auto out = std::make_unique<SetBlockStatement>(line);
   out->target = std::move(left);
   out->filters = filter_chain(false);
-  const int n_loops = std::exchange(n_loops_, 0);  // (a jump out of what is captured is left out)
+  const int n_loops = std::exchange(n_loops_, 0);  // jumps out of a captured body are not supported
   out->body = body_until({"endset"});
   n_loops_ = n_loops;
   take();
