@@ -1,4 +1,5 @@
-// Which keys stay in one layer: what a policy, and a sliding window of the model's own, come to there.
+// Which keys stay in one layer: the rule that follows from the policy and from a sliding window of the
+// model's own.
 #pragma once
 
 #include <cstdint>
@@ -10,23 +11,25 @@
 namespace sepllm {
 
 struct LayerRule {
-  // What stays visible for ever apart from initial tokens.
+  // The tokens that stay visible for ever, in addition to initial tokens.
   enum class Keeps { kNothing, kSeparators, kInterval };
 
-  int64_t init = 0;             // initial tokens that stay
-  int64_t window = kUnlimited;  // what the others see, the query included
+  int64_t init = 0;             // number of initial tokens that stay
+  int64_t window = kUnlimited;  // the window for all other tokens; it includes the query
   Keeps keeps = Keeps::kNothing;
-  int64_t interval = 0;  // of kInterval
-  // sep-stream: nothing leaves by a window; what stays is decided when the cache is full (init and keeps are
-  // then about that).
+  int64_t interval = 0;  // only for kInterval
+  // sep-stream: no key leaves by a window; which keys stay is decided when the cache is full (then init and
+  // keeps apply).
   bool streams = false;
-  // The window is the model's, not the policy's: places are positions in the text, whatever the policy says.
+  // The window belongs to the model, not to the policy: places are positions in the text, whatever the policy
+  // says.
   bool own_window = false;
 
   // Whether the token at this position of its document stays when it leaves the window.
   bool stays(int64_t position, int32_t token, const TokenSet& separators) const;
-  // The rule over these tokens. Not where the layer streams (a check). With `document_starts` (ascending; of
-  // Pattern) each document is a text of its own: initial tokens and the interval count from where it begins.
+  // The pattern of the rule over these tokens. Not if the layer streams (checked). With `document_starts`
+  // (ascending; see Pattern) each document is a text of its own: initial tokens and the interval count from
+  // where it begins.
   Pattern pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet& separators,
                   std::vector<int64_t> document_starts = {}) const;
 

@@ -1,4 +1,4 @@
-// What the tests of caches share.
+// Shared by the tests of caches.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace sepllm::test {
 
-// Name and policy; all of them that evict or compress do so several times within 100 tokens.
+// Name and policy; all that evict or compress do so several times within 100 tokens.
 inline std::vector<std::pair<std::string, Policy>> small_policies() {
   std::vector<std::pair<std::string, Policy>> out;
   const auto add = [&](const std::string& name, PolicyKind kind) -> Policy& {

@@ -11,7 +11,7 @@
 namespace sepllm {
 namespace {
 
-// Rows of 64 bytes and more begin on cache lines; smaller ones share them.
+// Rows of 64 bytes or more begin on cache lines; smaller ones share them.
 int64_t padded_row_bytes(int64_t head_dim, DType type) {
   const int64_t bytes = head_dim * dtype_size(type);
   return bytes < 64 ? bytes : (bytes + 63) / 64 * 64;
@@ -129,8 +129,9 @@ int64_t KvCache::last_place(int64_t n) const {
                                                           : length_ + n - 1;
 }
 
-// The band loses what no query of this chunk can see there; what the policy keeps of it, and of the tokens
-// that leave the window within the chunk, goes to the compact part (the latter after their rows are written).
+// The band loses the keys that no query of this chunk can see there. Of these, and of the tokens that leave
+// the window within the chunk, those that the policy keeps go to the compact part (the latter after their
+// rows are written).
 void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
   const auto n = std::ssize(tokens);
   const int64_t last = length_ + n - 1;
@@ -156,7 +157,7 @@ void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
   }
 }
 
-// The first tokens of the stream go straight to their block; all others to the band.
+// The first tokens of the stream go directly to their block; all others go to the band.
 void KvCache::plan_stream(Group& g, std::span<const int32_t> tokens) {
   const int64_t n_initial = std::clamp<int64_t>(g.rule.init - length_, 0, std::ssize(tokens));
   for (int64_t t = 0; t < n_initial; ++t) push_compact(g, length_ + t, tokens[t]);
@@ -195,7 +196,7 @@ void KvCache::set_spans(Group& g) {
     s.second_query = !second_encoded_.empty();
     g.spans.push_back(s);
   }
-  // The ring, in one piece or two.
+  // The ring is one span or two.
   int64_t done = 0;
   while (done < g.band_size) {
     KeySpan s;
@@ -282,23 +283,23 @@ std::span<const Move> KvCache::end_chunk() {
   return moves_;
 }
 
-// docs/METHOD.md#streaming, step 3: the separators of the past window join the separator block, the rest of
-// it is dropped. Before: compact = [initial a | separators m], band = [past n_past | local w]; after: compact
-// = [initial | the newest of (m + joining), at most s], band = [local].
+// docs/METHOD.md#streaming, step 3: the separators of the past window join the separator block, and the rest
+// of the past window is dropped. Before: compact = [initial a | separators m], band = [past n_past | local
+// w]; after: compact = [initial | the newest of (m + joining), at most s], band = [local].
 void KvCache::compress(Group& g) {
   const bool rotate = policy_.positions == PositionMode::kCache;
   const auto old_compact = std::ssize(g.compact_positions);
   const int64_t n_past = g.band_size - policy_.window;
-  // Which tokens of the past are separators, as offsets in the band.
+  // Step 1: which tokens of the past are separators, as offsets in the band.
   joining_.clear();
   for (int64_t b = 0; b < n_past; ++b) {
     if (separators_.contains(g.band_tokens[g.slot_of(g.band_begin + b)])) joining_.push_back(b);
   }
-  // How many of all separators must go, the oldest first.
+  // Step 2: how many of all separators must be dropped, the oldest first.
   const auto [dropped_old, dropped_joining] = dropped(n_separators(), std::ssize(joining_));
   joining_.erase(joining_.begin(), joining_.begin() + dropped_joining);
 
-  // Old separators close the gap that the dropped ones leave behind the initial tokens.
+  // Step 3: the old separators that stay close the gap after the initial tokens.
   if (old_compact - dropped_old + std::ssize(joining_) > g.compact_capacity) use_next(g, /*band=*/false);
   for (int64_t k = g.rule.init + dropped_old; dropped_old > 0 && k < old_compact; ++k) {
     moves_.push_back({{false, k}, {false, k - dropped_old}, rotate ? -dropped_old : 0});
@@ -308,7 +309,7 @@ void KvCache::compress(Group& g) {
   };
   erase_from(g.compact_positions);
   erase_from(g.compact_tokens);
-  // The joining ones follow them. A key's place was old_compact + b, and will be its slot.
+  // Step 4: the joining separators follow them. A key's place was old_compact + b, and becomes its slot.
   for (const int64_t b : joining_) {
     const int64_t slot = g.slot_of(g.band_begin + b);
     const auto to = std::ssize(g.compact_positions);
@@ -317,8 +318,8 @@ void KvCache::compress(Group& g) {
     g.compact_tokens.push_back(g.band_tokens[slot]);
   }
   if (policy_.seps_unbounded) excess_ = std::max(excess_, n_separators() - policy_.seps);
-  // The local window stays where it is in the ring; its places move by what the slots before it have become
-  // fewer.
+  // Step 5: the local window stays where it is in the ring, but its places decrease by the number of slots
+  // that were removed before it.
   const int64_t shift = std::ssize(g.compact_positions) - old_compact - n_past;
   g.band_begin += n_past;
   g.band_size -= n_past;

@@ -1,11 +1,10 @@
-// The KV cache of one sequence: only what its policy can still see, in place. Its memory is in
-// kv_cache_room.cc, states of it in snapshot.cc, made-up contents in kv_cache_fill.cc.
-//
-// Per layer two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
+// The KV cache of one sequence: it holds only the keys that its policy can still see, in place. Its memory is
+// in kv_cache_room.cc, states of it in snapshot.cc, made-up contents in kv_cache_fill.cc.
+// Each layer has two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
 // recent tokens, a ring). Under a static policy a token enters the band; when it falls out of the window it
 // is dropped, or moved to the compact part if the policy keeps it. Under sep-stream the two parts are the
-// four blocks of docs/METHOD.md#streaming: Initial | Separator (compact), Past | Local (band). What holds in
-// a layer is its LayerRule; layers of equal rules share one plan.
+// four blocks of docs/METHOD.md#streaming: Initial | Separator (compact), Past | Local (band). Each layer
+// follows its LayerRule; layers with equal rules share one plan.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +27,9 @@ struct KvLayout {
   int64_t n_layers = 0;
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
-  DType type = DType::kF32;  // of keys and values; kI8: with an f32 scale for each row
-  // [n_layers], or empty where no layer has one: sliding windows of the model's own, which no policy changes;
-  // 0: the layer has none.
+  DType type = DType::kF32;  // of keys and values; kI8 has an f32 scale for each row
+  // [n_layers], or empty if no layer has one: sliding windows of the model's own, which no policy changes; 0:
+  // the layer has none.
   std::vector<int64_t> own_windows{};
   int64_t own_window(int64_t layer) const { return own_windows.empty() ? 0 : own_windows[layer]; }
 };
@@ -40,20 +39,20 @@ struct SlotRef {
   int64_t index = 0;  // physical slot in that part
 };
 
-// One row to carry from slot to slot in every layer that compresses and in every kv head, key and value; then
-// the key is to be rotated by `rotate_by` positions.
+// One row to move from slot to slot, key and value, in every kv head of every layer that compresses; then the
+// key must be rotated by `rotate_by` positions.
 struct Move {
   SlotRef from, to;
   int64_t rotate_by = 0;
 };
 
-// What was attended to and held, measured from the spans that the kernels read.
+// How many keys queries saw and how many bytes were held, measured from the spans that the kernels read.
 struct KvStats {
   int64_t queries = 0;     // (query, layer) pairs
-  int64_t keys = 0;        // keys attended to, the query's own included, over those pairs
-  int64_t full_keys = 0;   // what full attention would have seen
-  int64_t peak_keys = 0;   // of one query in one layer
-  int64_t peak_bytes = 0;  // slots held at the peak, the chunk in flight included, over layers
+  int64_t keys = 0;        // keys seen, including the query's own, over those pairs
+  int64_t full_keys = 0;   // keys that full attention would have seen
+  int64_t peak_keys = 0;   // the most keys of one query in one layer
+  int64_t peak_bytes = 0;  // slots held at the peak, including the chunk in flight, over all layers
   int64_t full_bytes = 0;  // slots that full attention would hold now
   int64_t reserved_bytes = 0;
 
@@ -68,39 +67,40 @@ struct KvStats {
 
 class KvCache {
  public:
-  static constexpr int64_t kMaxSpans = 3;  // of a layer: the compact part, and the ring in one piece or two
+  static constexpr int64_t kMaxSpans = 3;  // per layer: the compact part, and the ring in one piece or two
 
-  // `separators` is copied. Memory::kAddresses: no rows are ever written or copied, only planned
-  // (kv_plan.h). Error as Policy::validate.
+  // `separators` is copied. Memory::kAddresses: rows are never written or copied, only planned (kv_plan.h).
+  // Error as for Policy::validate.
   KvCache(const KvLayout& layout, const Policy& policy, const TokenSet& separators,
           Memory memory = Memory::kZeros);
-  // A cache that gives the same bits as this one for whatever follows. Between two chunks. Error
-  // (kOutOfRange) out of memory.
+  // A copy that gives the same bits as this cache for whatever follows. Call it only between two chunks.
+  // Error (kOutOfRange) if there is not enough memory.
   KvCache copy() const;
 
-  // Tokens seen: the stream position of the next one.
+  // The number of tokens seen, which is the stream position of the next one.
   int64_t length() const { return length_; }
-  // Known tokens that may enter in one chunk with the same result as one by one: up to the next compression
-  // (sep-stream), else kUnlimited.
+  // The number of known tokens that may enter in one chunk with the same result as one by one: up to the next
+  // compression (sep-stream), else kUnlimited.
   int64_t max_chunk() const;
-  // Slots held now in this layer, and their stream positions and token ids in block order.
+  // The slots that this layer holds now, and their stream positions and token ids in block order.
   int64_t n_slots(int64_t layer) const;
   std::vector<int64_t> slot_positions(int64_t layer) const;
   std::vector<int32_t> slot_tokens(int64_t layer) const;
-  int64_t n_separators() const;  // sep-stream: m
+  int64_t n_separators() const;  // sep-stream only: m
 
-  // A chunk: begin_chunk; then for each layer write the rows that chunk_rows() (and chunk_scales()) name,
-  // rows_written(), attend over spans(); then end_chunk, whose moves must be carried out in all layers, in
-  // order, before the next chunk (ops/cached_attention.h does all of it). 1 <= tokens.size() <= max_chunk().
-  // begin_chunk takes all the memory that the chunk needs first (make_room). A cache whose chunk did not come
-  // to its end is unusable, and the next begin_chunk fails a check.
+  // The steps of a chunk: begin_chunk; then, for each layer, write the rows that chunk_rows() (and
+  // chunk_scales()) name, call rows_written(), and attend over spans(); then end_chunk, whose moves must be
+  // carried out in all layers that compress, in order, before the next chunk (ops/cached_attention.h does all
+  // of it). 1 <= tokens.size() <= max_chunk(). begin_chunk takes all the memory that the chunk needs first
+  // (make_room). After a chunk that did not reach its end the cache is unusable: the next begin_chunk fails a
+  // check.
   void begin_chunk(std::span<const int32_t> tokens);
-  // All the memory that a chunk of these tokens needs until its end: afterwards nothing that the cache does
-  // for it can fail. Error (kOutOfRange), and the cache as it was, where there is not so much.
+  // Takes all the memory that a chunk of these tokens needs until its end: afterwards nothing that the cache
+  // does for it can fail. Error (kOutOfRange), and the cache does not change, if there is not that much.
   void make_room(std::span<const int32_t> tokens);
-  // Where the chunk's tokens go in this layer: per token the row of kv head 0; head g lies head_stride(part)
-  // further. Tokens of one chunk may lie in both parts (sep-stream's initial tokens), hence one stride per
-  // token.
+  // Where the chunk's tokens go in this layer: for each token the row of kv head 0; head g lies g * its
+  // stride further. Tokens of one chunk may lie in both parts (sep-stream's initial tokens), so there is one
+  // stride per token.
   void chunk_rows(int64_t layer, void** key_rows, void** value_rows, int64_t* head_strides);
   // Only for int8: where the rows' scales go, in the same way; strides in floats.
   void chunk_scales(int64_t layer, float** key_scales, float** value_scales, int64_t* head_strides);
@@ -108,17 +108,17 @@ class KvCache {
   // At most kMaxSpans.
   std::span<const KeySpan> spans(int64_t layer);
   // Places of the chunk's tokens for the position encoding: as keys and as queries towards most spans;
-  // towards spans with second_query (empty: none); and for learned positions.
+  // towards spans with second_query (empty if there are none); and for learned positions.
   std::span<const int64_t> encoded() const { return encoded_; }
   std::span<const int64_t> second_encoded() const { return second_encoded_; }
-  // The same in one layer: where the window is the model's own, the places are positions in the text.
+  // The same in one layer: if its window is the model's own, the places are positions in the text.
   std::span<const int64_t> encoded(int64_t layer) const {
     return group_at(layer).rule.own_window ? positions_ : encoded_;
   }
   std::span<const int64_t> second_encoded(int64_t layer) const {
     return group_at(layer).rule.own_window ? std::span<const int64_t>() : second_encoded_;
   }
-  // Whether end_chunk()'s moves are to be carried out in this layer.
+  // Whether end_chunk()'s moves must be carried out in this layer.
   bool compresses(int64_t layer) const { return group_at(layer).rule.streams; }
   std::span<const int64_t> learned() const { return second_encoded_.empty() ? encoded_ : second_encoded_; }
   std::span<const Move> end_chunk();
@@ -126,48 +126,49 @@ class KvCache {
   // The largest place (of learned()) that a chunk of n tokens would take.
   int64_t last_place(int64_t n) const;
 
-  // Row of a slot in one layer and kv head, for carrying out moves.
+  // The row of a slot in one layer and kv head, for carrying out moves.
   void* key_row(int64_t layer, int64_t kv_head, SlotRef slot);
   void* value_row(int64_t layer, int64_t kv_head, SlotRef slot);
   int64_t row_bytes() const { return row_bytes_; }
-  // Only for int8: what the row's elements are multiplied by; else null.
+  // Only for int8: the factor of the row's elements; else null.
   float* key_scale(int64_t layer, int64_t kv_head, SlotRef slot);
   float* value_scale(int64_t layer, int64_t kv_head, SlotRef slot);
-  // Key and value (and scales) of one kv head, over another slot's.
+  // Copies key and value (and scales) of one kv head over another slot's.
   void copy_row(int64_t layer, int64_t kv_head, SlotRef from, SlotRef to);
-  // Of the slots that are held now, over all layers.
+  // The bytes of all slots that are held now, over all layers.
   int64_t held_bytes() const;
-  // Of a slot in one layer: keys, values and scales of all heads.
+  // The bytes of a slot in one layer: keys, values and scales of all heads.
   int64_t slot_bytes() const { return 2 * layout_.n_kv_heads * (row_bytes_ + scale_bytes()); }
 
-  // Memory for exactly this many more tokens instead of growing by halves, where a layer keeps all of them:
-  // for tokens that are known, not for chunk after chunk.
+  // Takes memory for exactly this many more tokens, instead of growing by halves, in layers that keep all of
+  // them. Use it for tokens that are known, not for chunk after chunk.
   void reserve(int64_t n_tokens);
 
   static constexpr int64_t kNoBound = int64_t{1} << 40;
 
-  // --- States, between two chunks (and their moves) ---
-  // All that the cache holds. Where it is restored into a cache of the same layout, policy and separators,
-  // every later chunk gives the same bits as here: where the ring begins is part of the state, because
-  // kernels add in the order of the spans.
+  // --- States, between two chunks (and their moves) --- Writes everything that the cache holds. If it is
+  // restored into a cache of the same layout, policy and separators, every later chunk gives the same bits as
+  // here: where the ring begins is part of the state, because kernels add in the order of the spans.
   void save(ByteWriter& out) const;
-  // Error (kBadFile), and the cache as it was, for bytes that are not such a state, or of a cache that took
-  // larger chunks than `max_chunk`. Memory is allocated only for rows that are there, a ring's free slots (at
-  // most the window and a chunk), and the free slots of `capacities`, at most as many again and a few.
+  // Error (kBadFile), and the cache does not change, for bytes that are not such a state, or come from a
+  // cache that took larger chunks than `max_chunk`. Memory is allocated only for rows that exist, a ring's
+  // free slots (at most the window and a chunk), and the free slots of `capacities`, at most as many again
+  // and a few.
   void restore(ByteReader& in, int64_t max_chunk, std::span<const int64_t> capacities = {});
-  // How many slots there is memory for: of the compact part and the band of each group of layers. Says
-  // nothing about later bits, only about later growth.
+  // How many slots there is memory for: in the compact part and the band of each group of layers. It does not
+  // influence later bits, only later growth.
   std::vector<int64_t> capacities() const;
-  // A mark: what a later rewind() of this cache needs. What is only ever appended to is left out: cheap.
-  // rewind() is for marks of this cache's own past: written by it, or by the cache whose state it restored.
-  // Error as restore(), and the cache as it was; a mark that did not come from a file needs no bound.
+  // Writes a mark: what a later rewind() of this cache needs. Parts that are only ever appended to are left
+  // out, so it is cheap. rewind() accepts only marks of this cache's own past: written by it, or by the cache
+  // whose state it restored. Error as for restore(), and the cache does not change; a mark that did not come
+  // from a file needs no bound.
   void save_mark(ByteWriter& out) const;
   void rewind(ByteReader& in, int64_t max_chunk = kNoBound);
 
-  // An empty cache (a check) becomes one that has seen `depth` tokens, token_at(0), token_at(1), ...: it
+  // Turns an empty cache (checked) into one that has seen `depth` tokens, token_at(0), token_at(1), ...: it
   // holds the slots that it would hold and will drop them when it would, but the keys and values in them are
-  // made up, uniform in (-1, 1), the same for the same seed. To measure at great depth, in microseconds a
-  // thousand tokens. stats() begin after it. Error as begin_chunk.
+  // made up, uniform in (-1, 1), the same for the same seed. It is for measurements at great depth, and takes
+  // microseconds per thousand tokens. stats() begin after it. Error as for begin_chunk.
   void fill(int64_t depth, FunctionRef<int32_t(int64_t position)> token_at, uint64_t seed);
 
   const KvLayout& layout() const { return layout_; }
@@ -176,7 +177,7 @@ class KvCache {
   KvStats stats() const;
 
  private:
-  // Keys and values of one part of one layer: [kv head][slot][row], their scales [kv head][slot].
+  // Keys and values of one part of one layer: [kv head][slot][row], and their scales [kv head][slot].
   struct Part {
     Buffer k, v, k_scales, v_scales;
     int64_t capacity = 0;
@@ -184,9 +185,10 @@ class KvCache {
   };
   struct Layer {
     Part compact, band;
-    Part next_compact, next_band;  // longer ones, made by make_room() and not yet used; capacity 0: none
+    // longer parts that make_room() has made and that are not used yet; capacity 0: none
+    Part next_compact, next_band;
   };
-  // The plan that layers of one rule share.
+  // The plan that layers with the same rule share.
   struct Group {
     LayerRule rule;
     std::vector<int64_t> layers;
@@ -194,19 +196,19 @@ class KvCache {
     std::vector<int32_t> compact_tokens;
     int64_t band_begin = 0;  // stream position of the oldest token in the band
     int64_t band_size = 0;
-    int64_t ring_start = 0;  // its slot
+    int64_t ring_start = 0;  // the slot of that token
     int64_t ring_capacity = 0;
     int64_t compact_capacity = 0;
     std::vector<int32_t> band_tokens;  // by slot
     std::vector<int32_t> next_tokens;  // by slot of next_band
     int64_t promoted = 0;              // positions below were offered to the compact part
     int64_t first_late = 0;      // compact rows from here on are copied after the chunk's rows are written
-    std::vector<KeySpan> spans;  // of the chunk in flight, rows not yet set
+    std::vector<KeySpan> spans;  // for the chunk in flight; rows are not set yet
 
     int64_t slot_of(int64_t position) const { return (ring_start + position - band_begin) % ring_capacity; }
   };
 
-  // What a state says, before it is taken over.
+  // The content of a state, before the cache takes it over.
   struct State {
     int64_t length = 0, excess = 0;
     KvStats stats;
@@ -215,10 +217,10 @@ class KvCache {
 
   Group& group_at(int64_t layer) { return groups_[group_of_[layer]]; }
   const Group& group_at(int64_t layer) const { return groups_[group_of_[layer]]; }
-  // The group that a compression is about; null: there is none.
+  // The group that compresses; null if there is none.
   Group* streaming();
   const Group* streaming() const;
-  // That of the layers that the policy rules (or any, where it rules none).
+  // The group of the layers that the policy rules (or any group, if it rules none).
   const Group& ruled() const;
   // Where the token at this position of the chunk in flight enters.
   static SlotRef entry_of(const Group& group, int64_t position);
@@ -230,13 +232,13 @@ class KvCache {
   void set_encoded(int64_t n);
   void count(const Group& group, int64_t n);
   void compress(Group& group);
-  // How many of m separators, and of those that join them in a compression, go; the oldest first.
+  // How many of m separators, and of those that join them in a compression, are dropped; the oldest first.
   struct Dropped {
     int64_t old = 0, joining = 0;
   };
   Dropped dropped(int64_t m, int64_t n_joining) const;
   void copy_slot(int64_t layer, SlotRef from, SlotRef to);
-  // The capacities that a group's parts need until a chunk's end.
+  // The capacities that a group's parts need until the end of a chunk.
   struct Room {
     int64_t compact = 0, ring = 0;
   };
@@ -267,8 +269,8 @@ class KvCache {
   Part make_part(int64_t capacity, Memory memory) const;
   Part make_part(int64_t capacity) const { return make_part(capacity, memory_); }
   Part make_unwritten_part(int64_t capacity) const;
-  // Whether nothing that enters the group's compact part (its band) ever moves or leaves: a mark needs no
-  // copy.
+  // Whether rows in the group's compact part (its band) never move or leave: then a mark needs no copy of
+  // them.
   static bool appends_compact(const Group& group) { return !group.rule.streams; }
   static bool appends_band(const Group& group) {
     return appends_compact(group) && group.rule.window >= kUnlimited;
@@ -297,14 +299,14 @@ class KvCache {
   Memory memory_;
   int64_t row_bytes_ = 0;
   int64_t length_ = 0;
-  int64_t excess_ = 0;     // unbounded separators: by how much the block and the capacity have grown
+  int64_t excess_ = 0;     // unbounded separators: how much the block and the capacity have grown
   int64_t in_flight_ = 0;  // tokens of the chunk between begin_chunk and end_chunk
   std::vector<Layer> layers_;
   std::vector<Group> groups_;
   std::vector<int64_t> group_of_;
   std::vector<int64_t> encoded_, second_encoded_, positions_;
   std::vector<Move> moves_;
-  std::vector<int64_t> joining_;  // of a compression: separators of the past window, as offsets in the band
+  std::vector<int64_t> joining_;  // in a compression: separators of the past window, as offsets in the band
   std::vector<KeySpan> layer_spans_;
   KvStats stats_;
 };

@@ -1,4 +1,4 @@
-// What a stream will take, before it runs.
+// Plans the memory of a stream before it runs.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,14 @@
 namespace sepllm {
 
 struct KvPlan {
-  int64_t peak_bytes = 0;      // of the slots that are held, the chunk in flight included
-  int64_t reserved_bytes = 0;  // of the slots that there is memory for at the end, most of them in use
+  int64_t peak_bytes = 0;      // of the slots that are held, including the chunk in flight
+  int64_t reserved_bytes = 0;  // of the slots that there is memory for at the end; most of them are in use
 };
 
-// Of a stream of `tokens` tokens in chunks of up to `max_chunk`, of which `separator_share` are separators,
-// evenly spread: the cache's own plan of every chunk, without rows. With a share of 1 it is the most that a
-// policy can come to. Beyond some hundred thousand tokens (and four windows), where a stream grows at the
-// same rate for ever, the rest is extrapolated, and what is reserved is an upper bound.
+// The plan of a stream of `tokens` tokens in chunks of up to `max_chunk`, of which `separator_share` are
+// separators, evenly spread. The cache plans every chunk with its own code, without rows. With a share of 1
+// the result is the most that a policy can need. Beyond some hundred thousand tokens (and four windows) a
+// stream grows at a constant rate: the rest is extrapolated, and reserved_bytes is an upper bound.
 KvPlan plan_kv(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk,
                double separator_share);
 

@@ -1,5 +1,5 @@
-// What differs between models, as data. Read from a HF config.json by model/families/; the decoder knows
-// nothing else of a family.
+// The differences between models, as data. model/families/ reads them from a HF config.json; the decoder
+// knows nothing else of a family.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ namespace sepllm {
 enum class NormType { kLayerNorm, kRmsNorm };
 enum class PositionType { kRope, kAlibi, kLearned };
 
-// One transformer block: how the residual stream runs through it.
+// How the residual stream runs through a transformer block.
 enum class BlockType {
   kSequential,     // x += attn(norm1(x)); x += mlp(norm2(x))
   kParallel,       // x += attn(norm1(x)) + mlp(norm2(x))      NeoX with use_parallel_residual, Falcon 40B
@@ -39,13 +39,13 @@ struct QkvLayout {
 // Rotary positions, as config.json states them.
 struct RopeConfig {
   RopePairing pairing = RopePairing::kHalf;
-  int64_t dim = 0;  // leading dims of each head that are rotated
+  int64_t dim = 0;  // number of leading dims of each head that are rotated
   double theta = 10000.0;
   std::string type = "default";  // HF rope_type: "default", "linear", "dynamic", "yarn", "llama3"
-  // [dim / 2], radians per position, with any scaling applied (HF rope_parameters, rope_scaling); of
-  // "dynamic": those of texts within the trained length.
+  // [dim / 2], radians per position, with any scaling applied (HF rope_parameters, rope_scaling); for
+  // "dynamic": those for texts within the trained length.
   std::vector<double> inv_freq;
-  // What the rotated dims of queries and of keys are multiplied by (yarn's attention factor).
+  // The factor of the rotated dims of queries and keys (yarn's attention factor).
   double attention_factor = 1.0;
 
   // Type "dynamic" (NTK-aware scaling by the length of the text): the base grows with the length beyond the
@@ -57,8 +57,8 @@ struct RopeConfig {
   };
   std::optional<Dynamic> dynamic{};
 
-  // out[dim / 2] = the frequencies for a text of `length` tokens: as transformers computes them where it sees
-  // the whole text in one pass. Only "dynamic" depends on the length.
+  // out[dim / 2] = the frequencies for a text of `length` tokens, as transformers computes them when it sees
+  // the whole text in one pass. They depend on the length only for "dynamic".
   void frequencies(int64_t length, double* out) const;
 };
 
@@ -66,17 +66,17 @@ struct RopeConfig {
 // row together (weights [n_heads * head_dim] and [n_kv_heads * head_dim]; needs separate_qkv()).
 enum class QkNorm { kNone, kHead, kRow };
 
-// What one layer is: all that may differ from layer to layer.
+// One layer: everything that may differ from layer to layer.
 struct LayerSpec {
   static constexpr int64_t kNoRope = -1;
 
   double attention_scale = 0.0;  // multiplies q k^T; usually 1 / sqrt(head_dim)
-  // The model's own sliding window: a query sees this many tokens, itself included, and no policy changes
-  // that. 0: none, the layer is ruled by the policy.
+  // The model's own sliding window: a query sees this many tokens, including itself, and no policy changes
+  // that. 0: none; the policy rules the layer.
   int64_t window = 0;
   int64_t rope = kNoRope;   // index into ModelConfig::ropes
-  bool norm_before = true;  // what attention and MLP read is normed (norm1, norm2)
-  bool norm_after = false;  // what they add to the residual stream is normed (post_norm1, post_norm2)
+  bool norm_before = true;  // what attention and MLP read is normalised first (norm1, norm2)
+  bool norm_after = false;  // what they add to the residual stream is normalised (post_norm1, post_norm2)
   QkNorm qk_norm = QkNorm::kNone;
   bool qkv_bias = false, out_bias = false, mlp_bias = false;  // which matrices have biases
 };
@@ -101,31 +101,31 @@ struct ModelConfig {
   bool gated_mlp = false;  // down(act(gate(x)) * up(x)), else down(act(up(x)))
 
   PositionType position = PositionType::kRope;
-  std::vector<RopeConfig> ropes;     // those that the layers name; none where positions are not rotary
+  std::vector<RopeConfig> ropes;     // the ropes that layers refer to; empty if positions are not rotary
   std::vector<double> alibi_slopes;  // [n_heads]: -slope x distance is added to the scaled score
 
   std::vector<LayerSpec> layers;  // [n_layers]
   QkvLayout qkv;
-  // The head is the embedding: as config.json says or, from a Decoder, as the checkpoint holds it
+  // The head is the embedding, as config.json says or, for a Decoder's config, as the checkpoint holds it
   // (model/stored_names.h).
   bool tied_embeddings = false;
 
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;
-  bool eos_stated = false;   // by the model's files; else the family's default
+  bool eos_stated = false;   // stated by the model's files; else the family's default
   std::string stored_dtype;  // "dtype" or "torch_dtype", for inspect
   Json policy;               // the "sepllm" object of config.json, or null
 
   int64_t group() const { return n_heads / n_kv_heads; }
   int64_t qkv_dim() const { return (n_heads + 2 * n_kv_heads) * head_dim; }
   const LayerSpec& layer(int64_t l) const { return layers[static_cast<size_t>(l)]; }
-  // How layer l rotates queries and keys; null: not at all.
+  // How layer l rotates queries and keys; null if it does not.
   const RopeConfig* rope_of(int64_t l) const {
     return layer(l).rope == LayerSpec::kNoRope ? nullptr : &ropes[static_cast<size_t>(layer(l).rope)];
   }
   // The layers' own sliding windows, as KvLayout and Policy take them.
   std::vector<int64_t> own_windows() const;
-  // The rope whose frequencies depend on the length of the text; null: none does.
+  // The rope whose frequencies depend on the length of the text; null if there is none.
   const RopeConfig* dynamic_rope() const;
 };
 
@@ -140,7 +140,7 @@ struct NormName {
   std::string weight() const { return base + ".weight"; }
   std::string bias() const { return base + ".bias"; }
 };
-// Of the parts that the LayerSpec says the layer has.
+// Names of the parts that the layer has according to its LayerSpec.
 using LayerNames = LayerParts<NormName, LinearName>;
 struct TensorNames {
   std::string token_embedding;
@@ -152,15 +152,15 @@ struct TensorNames {
   bool transposed_linears = false;  // GPT-2's Conv1D: layer matrices are stored [in, out]
 };
 
-// Everything that a family file yields from one config.json.
+// Everything that a family file gets from one config.json.
 struct ModelSpec {
   ModelConfig config;
   // Names (but the head's) are without the base model's prefix ("model.", "gpt_neox.", "transformer."): some
-  // checkpoints have it and some have not.
+  // checkpoints have it and some do not.
   std::string prefix;
   TensorNames names;
-  // Type of the layers' matrices where they are stored as blocks, by `sepllm quantize`: then [n_out, row
-  // bytes] and never transposed, the tables of table_type() (model/weights.h).
+  // The type of the layers' matrices if `sepllm quantize` has stored them as blocks: then they are [n_out,
+  // row bytes] and never transposed, and the tables have table_type() (model/weights.h).
   std::optional<DType> blocks;
   // Suffixes of tensors that are buffers and are ignored ("rotary_emb.inv_freq", "attn.bias", ...).
   std::vector<std::string> ignored_suffixes;

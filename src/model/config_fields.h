@@ -14,18 +14,19 @@ namespace sepllm {
 
 struct ConfigField {
   std::string name;  // "NAME", or "GROUP.NAME" in a group of fields
-  // The value; of a field of layers, a list where they differ. None: the model has nothing of the kind.
+  // The value; for a field of layers, a list if they differ. Nullopt: the model has nothing of the kind.
   std::optional<Json> shown{};
   std::string
-      hashed{};  // the bytes that enter the hash; none: nothing is computed with it, or it is as usual
+      // the bytes that enter the hash; nullopt: nothing is computed with it, or it has its usual value
+      hashed{};
 };
 
 // Every field, in the order in which it is hashed. Whatever is hashed is shown. A field that was added after
-// files with hashes had been written is hashed with its name, and only where it is not as all models had it
-// before: their hashes stay what they were.
+// files with hashes had been written is hashed with its name, and only if it differs from what all earlier
+// models had: so their hashes stay the same.
 std::vector<ConfigField> config_fields(const ModelConfig& config);
 
-// Adds all that a model of this config computes with, and none of what it only says of itself.
+// Adds everything that a model of this config computes with, and nothing that it only says of itself.
 void add_hash(Hash64* hash, const ModelConfig& config);
 
 }  // namespace sepllm

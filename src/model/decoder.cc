@@ -25,7 +25,7 @@ Matrix allocate(const Context& ctx, int64_t n_rows, int64_t n_cols) {
   return {ctx.arena.allocate<float>(n_rows * n_cols), n_rows, n_cols, n_cols};
 }
 
-// Releases what is allocated in its life, but not what a tape will read.
+// Releases what is allocated during its life, except for what a tape will read.
 class ScratchScope {
  public:
   explicit ScratchScope(const Context& ctx) {
@@ -36,19 +36,20 @@ class ScratchScope {
   std::optional<Arena::Scope> scope_;
 };
 
-// The length of the text that the sequence's rotary frequencies are made for.
+// The text length that the sequence's rotary frequencies are computed for.
 int64_t text_length(const Sequence& s) {
   return s.cache == nullptr ? std::ssize(s.tokens) : s.cache->policy().rope_length;
 }
 
-// How the queries and keys of some layers are rotated. Without a rope: no layer is rotated so.
+// How the queries and keys of some layers are rotated. Without a rope, no layer uses it.
 struct Rotation {
   const RopeConfig* rope = nullptr;
   RopeTables first, second;  // second: of the queries' second places; without data: there are none
 };
 
-// One forward pass: what its layers share, and the steps of a layer. Rows are the tokens of all sequences,
-// one sequence after the other; `x` is the residual stream [n_tokens, hidden_size], which every step adds to.
+// One forward pass: data that its layers share, and the steps of a layer. Rows are the tokens of all
+// sequences, one sequence after the other; `x` is the residual stream [n_tokens, hidden_size], to which every
+// step adds.
 class Pass {
  public:
   Pass(const Context& ctx, const ModelConfig& config, const ModelWeights& weights,
@@ -64,7 +65,7 @@ class Pass {
 
   Matrix run() {
     const Matrix x = allocate(ctx_, n_tokens_, config_.hidden_size);
-    const ScratchScope scope(ctx_);  // all but x is scratch
+    const ScratchScope scope(ctx_);  // everything but x is scratch
     place_tokens();
     make_rotations();
     embed_tokens(x);  // x = embedding (+ learned positions)
@@ -81,7 +82,7 @@ class Pass {
         });
       }
     }
-    end_chunks();  // after the last layer: compressions move rows of all layers
+    end_chunks();  // after the last layer, because compressions move rows of all layers
     if (ctx_.tape != nullptr) ctx_.tape->mark_layer(config_.n_layers);
     ops::norm(ctx_, x, norm_operands(weights_.final_norm), x);
     return x;
@@ -96,14 +97,14 @@ class Pass {
             .offset = static_cast<float>(config_.norm_offset)};
   }
 
-  // What every layer needs: one set of buffers for all, but with a tape.
+  // Buffers that every layer needs: one set for all, except with a tape.
   void allocate_layer() {
     normed_ = allocate(ctx_, n_tokens_, config_.hidden_size);
     qkv_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
     attended_ = allocate(ctx_, n_tokens_, config_.n_heads * config_.head_dim);
   }
 
-  // Enters the chunks into the caches and collects every token's places for the position encoding.
+  // Enters the chunks into the caches, and collects every token's places for the position encoding.
   void place_tokens() {
     auto* cached = ctx_.arena.allocate<ops::CachedRows>(std::ssize(sequences_));
     size_t n_cached = 0;
@@ -137,7 +138,7 @@ class Pass {
   }
 
   // The angles for each rope of the model, by the policy's places and by the tokens' own positions, as far as
-  // layers ask for them.
+  // layers need them.
   void make_rotations() {
     const int64_t n_ropes = std::ssize(config_.ropes);
     rotations_ = ctx_.arena.allocate<Rotation>(2 * n_ropes);
@@ -166,7 +167,7 @@ class Pass {
     slopes_ = slopes;
   }
 
-  // How the tokens of a text of this length are rotated; only the type "dynamic" looks at the length.
+  // How the tokens of a text of this length are rotated; only the type "dynamic" depends on the length.
   ops::RopeSpec rope_of(const RopeConfig& rope, int64_t length) const {
     if (!rope.dynamic) return {rope.inv_freq, rope.pairing, rope.attention_factor};
     auto* inv_freq = ctx_.arena.allocate<double>(std::ssize(rope.inv_freq));
@@ -181,7 +182,7 @@ class Pass {
     auto* cos = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
     auto* sin = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
     int64_t at = 0;
-    for (const Sequence& s : sequences_) {  // each has frequencies of its own
+    for (const Sequence& s : sequences_) {  // each sequence has its own frequencies
       const ops::RopeSpec own = rope_of(rope, text_length(s));
       rope_tables(ctx_, own.inv_freq, {places + at, s.tokens.size()}, cos + at * n_freq, sin + at * n_freq,
                   own.factor);
@@ -231,19 +232,24 @@ class Pass {
   void block(int64_t l, const Matrix& x) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(l)];
     const ScratchScope scope(ctx_);
+    // normed_ [n_tokens, hidden_size] = norm1(x)
     read_residual(w.norm1, x);
+    // attended_ [n_tokens, n_heads * head_dim] = attention, from normed_ through queries, keys and values
     attend(l, w);
     if (config_.block == BlockType::kSequential) {
+      // x += attention's output; then normed_ = norm2(x)
       add_projection(w.attention_out, w.post_norm1, attended_, x);
       second_norm(w, x);
     } else {
+      // The same in the other order; a shared norm leaves norm1(x) in normed_.
       if (config_.block == BlockType::kParallel) second_norm(w, x);
       add_projection(w.attention_out, w.post_norm1, attended_, x);
     }
+    // x += MLP(normed_)
     mlp(w, x);
   }
 
-  // normed = norm(x), or x. (A copy: x changes before a tape's backward pass reads it.)
+  // normed = norm(x), or a copy of x. (A copy, because x changes before a tape's backward pass reads it.)
   void read_residual(const Norm& norm, const Matrix& x) const {
     if (norm.weight != nullptr) {
       ops::norm(ctx_, x, norm_operands(norm), normed_);
@@ -361,7 +367,7 @@ class Pass {
 
   float scale(int64_t l) const { return static_cast<float>(config_.layer(l).attention_scale); }
 
-  // Sequences without a cache: to themselves.
+  // For sequences without a cache: they attend to themselves.
   void attend_to_patterns(int64_t l) const {
     auto* list = ctx_.arena.allocate<PatternSequence>(static_cast<int64_t>(sequences_.size()));
     size_t n = 0;
@@ -382,7 +388,8 @@ class Pass {
                                .sequences = {list, n}});
   }
 
-  // The others: to what their caches keep, after the chunk's own keys and values have entered.
+  // For the others: they attend to what their caches keep, after the chunk's own keys and values have
+  // entered.
   void attend_to_caches(int64_t l) const {
     if (cached_.empty()) return;
     const Rotation* r = rotation_of(l);
@@ -419,15 +426,15 @@ class Pass {
   AttentionProbe* probe_;
   bool replay_layers_;
   int64_t n_tokens_ = 0;
-  std::span<const ops::CachedRows> cached_{};  // of the sequences that have a cache
+  std::span<const ops::CachedRows> cached_{};  // for the sequences that have a cache
   int64_t* encoded_ = nullptr;                 // [n_tokens] the policy's places
   int64_t* second_encoded_ = nullptr;          // [n_tokens] KvCache::second_encoded(), or encoded_
-  int64_t* positions_ = nullptr;               // [n_tokens] in the text
+  int64_t* positions_ = nullptr;               // [n_tokens] positions in the text
   int64_t* learned_ = nullptr;                 // [n_tokens]
-  bool any_second_ = false;                    // a cache has second places
+  bool any_second_ = false;                    // whether a cache has second places
   const float* slopes_ = nullptr;              // [n_heads]; null: no ALiBi
   Rotation* rotations_ = nullptr;              // [ropes][by the policy's places, by positions]
-  Matrix normed_;                              // [n_tokens, hidden_size] what a layer's matrices read
+  Matrix normed_;                              // [n_tokens, hidden_size] the input of a layer's matrices
   Matrix qkv_, second_q_;                      // [n_tokens, qkv_dim]; of second_q only the queries are used
   Matrix attended_;                            // [n_tokens, n_heads * head_dim]
 };
@@ -455,7 +462,7 @@ KvLayout Decoder::kv_layout(DType type) const {
   return {config_.n_layers, config_.n_kv_heads, config_.head_dim, type, config_.own_windows()};
 }
 
-// A layer's own window is in its pattern already (Policy::rule).
+// A layer's own window is already part of its pattern (Policy::rule).
 void Decoder::check_patterns(const Sequence& s) const {
   for (int64_t l = 0; l < config_.n_layers; ++l) {
     const int64_t window = config_.layer(l).window;
@@ -508,7 +515,7 @@ Matrix Decoder::forward(const Context& ctx, std::span<const Sequence> sequences,
                         bool replay_layers) const {
   check(sequences);
   if (ctx.tape == nullptr) return Pass(ctx, config_, weights_, sequences, probe, false).run();
-  // The pass lives as long as its tape: replayed layers run on it.
+  // The pass lives as long as its tape, because replayed layers run on it.
   static_assert(std::is_trivially_destructible_v<Pass>);
   for (const Sequence& s : sequences) SEPLLM_CHECK(s.cache == nullptr);
   void* memory = ctx.arena.allocate_bytes(sizeof(Pass));

@@ -1,4 +1,4 @@
-// The one forward pass: decoding, scoring, serving and, with a tape, training.
+// The only forward pass: for decoding, scoring, serving and, with a tape, training.
 #pragma once
 
 #include <atomic>
@@ -25,7 +25,7 @@ struct Sequence {
   std::span<const Pattern> patterns{};  // without a cache: one for all layers, or one per layer
 };
 
-// Sees the rotated queries and keys of each layer as a forward pass makes them (for `inspect attention`).
+// Gets the rotated queries and keys of each layer during a forward pass (for `inspect attention`).
 class AttentionProbe {
  public:
   virtual ~AttentionProbe() = default;
@@ -36,7 +36,7 @@ class AttentionProbe {
 
 class Decoder {
  public:
-  // Reads a HF folder. Error as read_model_spec and load_weights.
+  // Reads a HF folder. Error as for read_model_spec and load_weights.
   static Decoder load(const std::string& folder, const WeightOptions& options = {});
   Decoder(ModelConfig config, ModelWeights weights);
   Decoder(Decoder&& other) noexcept
@@ -49,17 +49,17 @@ class Decoder {
   // Final-norm hidden states [total tokens, hidden_size] of all sequences, one after the other, no padding;
   // they live in ctx.arena until the caller's Arena::Scope ends. Caches advance by their tokens. Error
   // (kInvalidArgument, kOutOfRange) for token ids outside the vocabulary, learned positions beyond the limit
-  // and caches that cannot grow, before anything changed; without scratch memory (kOutOfRange) the caches of
-  // the batch are unusable. One warning where rotary or ALiBi positions pass the limit.
-  // With a tape (training): sequences without caches; they, their patterns, the context and the decoder must
-  // live until the backward pass, which adds to the gradients of the parameters named to the tape by where
-  // they lie in weights(). `replay_layers`: the activations of a layer are made again in the backward pass
-  // instead of kept.
+  // and caches that cannot grow, before anything has changed; without scratch memory (kOutOfRange) the caches
+  // of the batch are unusable. One warning where rotary or ALiBi positions pass the limit. With a tape
+  // (training): sequences without caches; they, their patterns, the context and the decoder must live until
+  // the backward pass, which adds to the gradients of the parameters named to the tape by where they lie in
+  // weights(). `replay_layers`: the activations of a layer are recomputed in the backward pass instead of
+  // kept.
   Matrix forward(const Context& ctx, std::span<const Sequence> sequences, AttentionProbe* probe = nullptr,
                  bool replay_layers = false) const;
 
-  // What forward() refuses, without running it; takes the memory that the caches need, so that forward()
-  // then fails only where there is no scratch memory. Error as there.
+  // Checks everything that forward() refuses, without running it, and takes the memory that the caches need:
+  // afterwards forward() can fail only if there is no scratch memory. Error as for forward().
   void check(std::span<const Sequence> sequences) const;
 
   // logits[r] = head(hidden[r]): out is [n_rows, vocab_size].
@@ -67,7 +67,7 @@ class Decoder {
   // Natural-log NLL of target[r] after hidden[r], by blocks of rows (never all rows x vocabulary). out:
   // [n_rows].
   void nll(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets, double* out) const;
-  // The same with a tape, on which it begins the gradient of sum_r factors[r] * nll[r].
+  // The same with a tape: records where the gradient of sum_r factors[r] * nll[r] begins.
   void loss(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets, const float* factors,
             double* out) const;
 

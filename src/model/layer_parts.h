@@ -1,6 +1,6 @@
 // The parts that a transformer layer may have, as one list. A layer's names, shapes and weights are values of
 // this one form, and for_each_part() is the only walk over it: a part that is added here is loaded, counted,
-// hashed, drawn at random and trained by everything that walks.
+// hashed, drawn at random and trained by everything that uses the walk.
 #pragma once
 
 #include <cstddef>
@@ -12,17 +12,17 @@ template <typename NormT, typename LinearT>
 struct LayerParts {
   NormT norm1{};             // before attention
   std::vector<LinearT> qkv;  // one fused matrix, or q, k, v; their outputs follow each other in the QKV row
-  NormT q_norm{}, k_norm{};  // of queries and keys
+  NormT q_norm{}, k_norm{};  // for queries and keys
   LinearT attention_out{};
   NormT post_norm1{};           // after attention
   NormT norm2{};                // before the MLP
-  std::vector<LinearT> mlp_in;  // up; of a gated MLP gate and up, or both in one matrix
+  std::vector<LinearT> mlp_in;  // up; for a gated MLP gate and up, or both in one matrix
   LinearT mlp_down{};
   NormT post_norm2{};  // after the MLP
 };
 
 // Calls fn(part of the first, the same part of the others, ...) for every part, in order of use. The layers'
-// lists are equally long.
+// lists must have the same length.
 template <typename Fn, typename First, typename... Others>
 void for_each_part(Fn&& fn, First& first, Others&... others) {
   fn(first.norm1, others.norm1...);

@@ -1,5 +1,5 @@
 // Complete small models with random weights, in the Hugging Face form: for tests, and for a demonstration
-// where no trained model is at hand.
+// without a trained model.
 #pragma once
 
 #include <cstdint>
@@ -21,19 +21,19 @@ struct RandomModelOptions {
   int64_t max_positions = 512;
   DType dtype = DType::kF32;
   int n_shards = 1;                    // more than 1: model.safetensors.index.json and shards
-  Json extra_config = Json::object();  // members that replace or join those of config.json
+  Json extra_config = Json::object();  // members that replace those of config.json or are added to them
 };
 
-// Of all families (model/families/family.h): "gpt_neox", "gpt_neox-sequential", "llama", "llama-tied" (tied,
-// biases, llama3 rope), "gpt2", "falcon-7b", ...
+// Variants of all families (model/families/family.h): "gpt_neox", "gpt_neox-sequential", "llama",
+// "llama-tied" (tied, biases, llama3 rope), "gpt2", "falcon-7b", ...
 std::vector<std::string> random_model_variants();
 
 // config.json of a variant, with the vocabulary of write_byte_tokenizer().
 Json random_model_config(const RandomModelOptions& options);
 
-// Writes config.json, the weights, tokenizer.json and tokenizer_config.json into `folder` (made if it is not
-// there). The same options give the same bytes. Error (kIo), (kInvalidArgument) for an unknown variant or
-// sizes that a config may not have.
+// Writes config.json, the weights, tokenizer.json and tokenizer_config.json into `folder` (created if it does
+// not exist). The same options give the same bytes. Error (kIo), (kInvalidArgument) for an unknown variant or
+// sizes that a config must not have.
 void write_random_model(const std::string& folder, const RandomModelOptions& options);
 
 // The byte-level tokenizer of random models: ids 0 to 255 are the bytes, then <|begin|> (BOS) and <|end|>.

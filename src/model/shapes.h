@@ -1,4 +1,4 @@
-// Models of published shapes with made-up weights, in memory: to measure speed without a download.
+// Models of published shapes with random weights, in memory: for measuring speed without a download.
 #pragma once
 
 #include <cstdint>
@@ -15,14 +15,15 @@ namespace sepllm {
 // "gpt2-124m", "pythia-14m", "pythia-160m", "sepllm-5m", "llama-160m", "tinyllama-1.1b", "llama-3-8b".
 std::vector<std::string> shape_names();
 
-// The published config.json of a shape, read. Error (kInvalidArgument) listing the names for another one.
+// The published config.json of a shape, parsed. Error (kInvalidArgument) listing the names for any other
+// name.
 ModelSpec shape_spec(const std::string& name);
 
 // Random weights for `spec` whose matrices have `type` (tables: table_type(type)), and whose scale keeps
 // activations near 1. The same seed gives the same weights, whatever the number of threads. Block types need
 // inputs in whole pairs of blocks (a check), as the named shapes have.
 ModelWeights make_random_weights(const ModelSpec& spec, DType type, uint64_t seed, ThreadPool& pool);
-// What they will take; all of it is owned.
+// The memory that they will take; they own all of it.
 WeightMemory random_weight_memory(const ModelSpec& spec, DType type);
 
 }  // namespace sepllm

@@ -1,6 +1,5 @@
-// The tensors that a model has, in one place: which of them there are and of what shape, with their names
-// (loading fills them in, the generator of random models writes them), and without (whatever counts or hashes
-// weights).
+// The list of a model's tensors, in one place: which of them exist and their shapes, with their names (for
+// loading, and for the generator of random models) and without (for code that counts or hashes weights).
 #pragma once
 
 #include <cstdint>
@@ -25,7 +24,7 @@ struct LinearShape {
 };
 using LayerShapes = LayerParts<NormShape, LinearShape>;
 
-// What layer l of the model is made of. (Only whether matrices are fused is for the names to say.)
+// The shapes of the parts of layer l. (Whether matrices are fused is known only from the names.)
 LayerShapes layer_shapes(const ModelConfig& config, int64_t l, const LayerNames& names);
 
 // Calls for each tensor of a layer, in order of use:
@@ -50,8 +49,8 @@ void visit_layer(const LayerShapes& shapes, const LayerNames& names, const std::
 }
 
 // The same for the whole model, and visitor.table(Weight&, name, rows, columns) for the embeddings and an
-// untied head. A tied head is left to the caller. Where the visitor has begin_layer(l), it is called before
-// each layer, and with n_layers after the last.
+// untied head. A tied head is left to the caller. If the visitor has begin_layer(l), it is called before each
+// layer, and with n_layers after the last one.
 template <typename Visitor>
 void visit_model(const ModelSpec& spec, const StoredNames& stored, ModelWeights* out, Visitor& visitor) {
   const ModelConfig& c = spec.config;
@@ -77,8 +76,8 @@ void visit_model(const ModelSpec& spec, const StoredNames& stored, ModelWeights*
   if (!stored.tied) visitor.table(out->head.weight, stored.head, c.vocab_size, c.hidden_size);
 }
 
-// Calls fn(Weight&) for the embeddings, fn(Norm&) and fn(Linear&) for all others, a tied head too. What the
-// model does not have is without data.
+// Calls fn(Weight&) for the embeddings, fn(Norm&) and fn(Linear&) for all others, including a tied head.
+// Parts that the model does not have are passed without data.
 template <typename Fn, typename Weights>
 void for_each_tensor(Fn&& fn, Weights& weights) {
   fn(weights.token_embedding);

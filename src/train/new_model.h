@@ -1,4 +1,4 @@
-// New models: the config.json of a training run's sizes, and weights to begin from.
+// New models: the config.json for a training run's sizes, and initial weights.
 #pragma once
 
 #include "base/json.h"

@@ -30,31 +30,32 @@ struct TrainConfig {
 
   // The text.
   std::vector<TokenSource> data, valid_data;
-  double valid_share = 0;  // without valid_data: the last part of each file of data
+  double valid_share = 0;  // without valid_data: this share at the end of each file of data
   int64_t seq_length = 0;
   bool document_mask = false;
 
   // The steps.
   int64_t train_steps = 0, global_batch_size = 0, micro_batch_size = 1;
-  double lr = 0, min_lr = 0, warmup = 0.01;  // warmup: below 1 a share of the steps, else steps
+  // warmup: if below 1 a share of the steps, else a number of steps
+  double lr = 0, min_lr = 0, warmup = 0.01;
   std::string lr_decay_style = "cosine";
   int64_t lr_decay_steps = 0;  // 0: train_steps
-  double wsd_decay = 0.1;      // wsd: share of the steps at the end that decay
+  double wsd_decay = 0.1;      // wsd: the share of the steps at the end in which the rate decays
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip_grad = 1.0;
   double spike_z =
       6;  // a step is skipped whose gradient norm lies that many deviations above its mean; 0: none
   int64_t seed = 1;
   bool activation_checkpointing = false;
   std::string activation_storage = "f32", weight_storage = "f32";  // or bf16
-  int64_t threads = 0;                                             // of a rank
+  int64_t threads = 0;                                             // per rank
   int64_t rank_timeout = 30;                                       // seconds
 
-  // What attention sees; from later_policy_step on, what later_policy says.
+  // The policy of attention; from later_policy_step on, later_policy.
   PolicySettings policy, later_policy;
   int64_t later_policy_step = 0;  // 0: never
 
-  // What is written.
-  std::string save;  // folder of the run
+  // Output.
+  std::string save;  // the folder of the run
   int64_t save_interval = 500, keep_last = 2, keep_every = 0;
   int64_t eval_interval = 100, eval_samples = 64, log_interval = 1;
   int64_t sample_interval = 0, sample_tokens = 64;
@@ -70,14 +71,14 @@ struct TrainConfig {
 // unknown keys (with the nearest name), wrong types and ranges, missing ones, and settings that contradict
 // each other.
 TrainConfig read_train_config(const std::string& path, const std::vector<std::string>& changes);
-// The two halves of it.
+// The two halves of read_train_config.
 Json read_train_settings(const std::string& path, const std::vector<std::string>& changes);
 TrainConfig parse_train_config(const Json& json, const std::string& file);
 
-// Every key with its default and what it says, as a table in Markdown (docs/TRAINING.md).
+// Every key with its default and its help text, as a table in Markdown (docs/TRAINING.md).
 std::string train_keys_markdown();
 
-// Everything in force, in the order of the documentation, less the keys that do nothing under the others;
+// All settings in force, in the order of the documentation, without the keys that have no effect;
 // parse_train_config reads it back.
 Json train_config_json(const TrainConfig& config);
 

@@ -1,4 +1,4 @@
-// What the families share in reading config.json. Every function raises Error (kBadFile, kNotFound,
+// Shared by the families for reading config.json. Every function throws an Error (kBadFile, kNotFound,
 // kUnsupported) naming file, key, expected and got.
 #pragma once
 
@@ -13,19 +13,19 @@
 
 namespace sepllm {
 
-// Beyond these a config is a mistake or an attack, not a model; products of any three fit into int64.
+// A config beyond these limits is a mistake or an attack, not a model; products of any three fit into int64.
 constexpr int64_t kMaxVocab = int64_t{1} << 24;
 constexpr int64_t kMaxHidden = int64_t{1} << 20;
 constexpr int64_t kMaxIntermediate = int64_t{1} << 22;
 constexpr int64_t kMaxLayers = int64_t{1} << 14;
 constexpr int64_t kMaxHeads = int64_t{1} << 14;
-constexpr int64_t kMaxHeadDim = 1024;  // what the attention kernels take
+constexpr int64_t kMaxHeadDim = 1024;  // the limit of the attention kernels
 constexpr int64_t kMaxPositions = int64_t{1} << 40;
 
-// The first of the keys that is present and not null; the first of all if none is.
+// The first of the keys that is present and not null; if none is, the first of all.
 const char* first_key(const JsonObject& config, std::initializer_list<const char*> keys);
 
-// Throws the Error of a key's wrong value.
+// Throws the Error for a wrong value of a key.
 [[noreturn]] void refuse_value(const JsonObject& config, const char* key, const std::string& expected,
                                const std::string& got);
 
@@ -39,7 +39,7 @@ Activation read_activation(const JsonObject& config, const char* key, const char
 // An epsilon of a norm: a number in [0, 1].
 double read_epsilon(const JsonObject& config, const char* key, double fallback);
 
-// A switch that this program does only in one position.
+// Requires a switch to have the only value that this program supports.
 void require_flag(const JsonObject& config, const char* key, bool fallback, bool required);
 
 // bos_token_id and eos_token_id (one or a list), with the family's defaults where the keys are absent; null
@@ -49,15 +49,16 @@ void read_token_ids(const JsonObject& config, std::optional<int32_t> default_bos
 // The ids under `key` that are within vocab_size: an id, a list, or none.
 std::vector<int32_t> read_id_list(const JsonObject& config, const char* key, int64_t vocab_size);
 
-// 1 / sqrt(head_dim), as transformers scales scores where nothing else is said.
+// 1 / sqrt(head_dim), by which transformers scales scores if nothing else is said.
 double usual_attention_scale(int64_t head_dim);
 
 // Where a family's config.json has its rope settings at the top level, where transformers 5 reads them.
 struct RopePlaces {
   const char* theta_key = "rope_theta";             // the base
   const char* share_key = "partial_rotary_factor";  // the share of the head that is rotated
-  double share = 1.0;                               // where nothing says otherwise
-  // Whether the family rotates a share; else all of the head, whatever the settings say.
+  double share = 1.0;                               // if nothing says otherwise
+  // Whether the family rotates a share of the head; if not, the whole head is rotated, whatever the settings
+  // say.
   bool rotates_share = false;
 };
 // The next of out->ropes; sets `position`. Needs head_dim and max_positions. The places where settings may
@@ -76,8 +77,8 @@ QkvLayout grouped_qkv(int64_t group);
 // A QKV row of all query heads, all key heads, all value heads.
 QkvLayout separate_qkv(int64_t n_heads, int64_t n_kv_heads);
 
-// n_layers layers that are all the same. Where `layer` leaves them open, the scale is the usual one, and the
-// rope the model's first.
+// n_layers equal layers. If `layer` leaves them open, the scale is the usual one, and the rope is the model's
+// first.
 void set_layers(ModelConfig* config, LayerSpec layer);
 
 }  // namespace sepllm
