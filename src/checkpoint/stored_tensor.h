@@ -1,5 +1,5 @@
-// A tensor as a checkpoint stores it, whatever the format of its file: what stands between those formats
-// (safetensors.h) and all that uses weights.
+// A tensor as a checkpoint stores it, whatever the format of its file: it connects those formats
+// (safetensors.h) with the code that uses weights.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@ namespace sepllm {
 
 struct StoredTensor {
   std::string name{};
-  std::string dtype{};           // in the words of the file's format ("F32", "I64", "U8"): for messages
-  std::optional<DType> type{};   // of its elements; none: not one of ours
+  std::string dtype{};           // as the file's format writes it ("F32", "I64", "U8"): for messages
+  std::optional<DType> type{};   // of its elements; nullopt: not one of our types
   std::vector<int64_t> shape{};  // in elements
-  const char* data = nullptr;    // in the mapped file, with no alignment to rely on
+  const char* data = nullptr;    // in the mapped file; may be unaligned
   int64_t bytes = 0;
   std::string file{};  // its path
 };

@@ -45,7 +45,7 @@ std::string shard_path(const std::string& folder, const std::string& name, const
                .got = code ? "" : "a link to " + target.string() + ", which is not there"});
 }
 
-// weight_map of an index: tensor -> shard.
+// Reads weight_map of an index: tensor -> shard.
 std::map<std::string, std::string> read_index(const std::string& path) {
   const Json json = read_json(path, kMaxIndexBytes, {.refuse_duplicates = true});
   const auto fail = [&](const std::string& place, const char* expected) {
@@ -95,15 +95,15 @@ void WeightStore::add_file(const std::string& path) {
 
 void WeightStore::open_shards(const std::string& index_path) {
   const auto index = read_index(index_path);
-  std::map<std::string, std::string> paths;  // by shard name
+  std::map<std::string, std::string> paths;  // by the shard's name
   for (const auto& [tensor, shard] : index) {
     if (paths.count(shard) != 0) continue;
     const std::string path = shard_path(folder_, shard, index_path);
     add_file(path);
     paths.emplace(shard, path);
   }
-  // Tensors that are in none or in another of the shards, as when an index was not written anew: no name is
-  // in two shards, so that there is no doubt which tensor it is.
+  // Tensors that are in no shard or in another one, as when an index was not rewritten: no name is in two
+  // shards, so there is no doubt which tensor it is.
   for (const auto& [tensor, shard] : index) {
     const auto it = places_.find(tensor);
     if (it == places_.end() || it->second.file->path() != paths.at(shard)) stale_.push_back(tensor);

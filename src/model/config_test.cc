@@ -152,7 +152,7 @@ TEST(Config, RopeForms) {
   EXPECT_EQ(parse("llama", {{"rope_scaling", nullptr}}).ropes.at(0).inv_freq, plain.ropes.at(0).inv_freq);
   EXPECT_EQ(parse("llama", {{"rope_scaling", Json::object()}}).ropes.at(0).inv_freq,
             plain.ropes.at(0).inv_freq);
-  // Within the parameters counts more than beside them.
+  // A value within the parameters has priority over one next to them.
   EXPECT_EQ(
       parse("llama", {{"rope_theta", 7.0}, {"rope_parameters", {{"rope_theta", 9.0}}}}).ropes.at(0).theta,
       9.0);

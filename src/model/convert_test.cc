@@ -139,14 +139,14 @@ TEST(Convert, BlocksAreThoseOfGguf) {
   };
   ThreadPool pool(1);
   for (const DType type : kBlockTypes) {
-    if (golden.entries().count(dtype_name(type)) == 0) continue;  // no type of GGUF's
+    if (golden.entries().count(dtype_name(type)) == 0) continue;  // not a type of GGUF
     const StoredTensor theirs = entry(std::string(dtype_name(type)) + "_values");
     ASSERT_EQ(entry(dtype_name(type)).shape, (std::vector<int64_t>{n_out, row_bytes(type, n_in)}));
     const Buffer read = convert_to_rows(matrix(type, entry(dtype_name(type)).data), DType::kF32, pool);
     ASSERT_EQ(read.bytes(), theirs.bytes);
     EXPECT_EQ(std::memcmp(read.data(), theirs.data, static_cast<size_t>(theirs.bytes)), 0)
         << dtype_name(type);
-    // Our own blocks of the same numbers are nearer to them, or as near where there is nothing to gain.
+    // Our own blocks of the same numbers are nearer to them, or equally near if nothing can be gained.
     const Buffer ours =
         convert_to_rows(matrix(type, convert_to_rows(matrix(DType::kF32, values.data), type, pool).data()),
                         DType::kF32, pool);

@@ -26,10 +26,10 @@ namespace fs = std::filesystem;
 struct Matrix {
   int64_t n_out, n_in;
   bool transposed;
-  DType type;  // wanted
+  DType type;  // the wanted type
 };
 
-// Collects them by name; norms, biases and position embeddings stay as they are.
+// Collects them by name; norms, biases and position embeddings do not change.
 class Planner {
  public:
   Planner(ModelWeights* slots, DType type, bool transposed)
@@ -65,7 +65,7 @@ class Quantizer {
 
   QuantizeReport run(const std::function<bool(int64_t, int64_t)>& progress) {
     progress_ = progress;
-    std::map<std::string, std::vector<std::string>> files;  // tensors by the source's file
+    std::map<std::string, std::vector<std::string>> files;  // the tensors in each file of the source
     for (const std::string& name : store_.names()) {
       if (name != left_out_) files[store_.tensor(name).file].push_back(name);
     }
@@ -84,7 +84,7 @@ class Quantizer {
   }
 
  private:
-  // The matrix of this name if it is to have another type than it has, else null.
+  // The matrix of this name if its type is to change, else null.
   const Matrix* conversion(const std::string& name) const {
     const auto it = matrices_.find(name);
     if (it == matrices_.end() || store_.tensor(name).type == it->second.type) return nullptr;
@@ -151,7 +151,7 @@ class Quantizer {
   int64_t done_ = 0;
 };
 
-// `tied` where the file contradicts config.json: so that the two agree in the new folder.
+// `tied` is set if the file contradicts config.json: so that the two agree in the new folder.
 void write_config(const std::string& model, DType type, std::optional<bool> tied, const std::string& out) {
   const std::string path = model + "/config.json";
   Json config = read_json(path, uint64_t{16} << 20);
@@ -166,8 +166,8 @@ void write_config(const std::string& model, DType type, std::optional<bool> tied
   write_file_atomically(out + "/config.json", python_json_text(config, 1) + "\n");
 }
 
-// What belongs to a model beside config and weights: tokenizers, generation settings, chat templates,
-// licences.
+// Files that belong to a model in addition to config and weights: tokenizers, generation settings, chat
+// templates, licences.
 bool is_companion(const std::string& name) {
   constexpr std::array kEndings = {".json", ".txt", ".model", ".jinja", ".tiktoken"};
   constexpr std::array kStarts = {"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"};

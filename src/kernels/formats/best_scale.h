@@ -1,4 +1,4 @@
-// What formats share whose blocks have one f16 scale: rounding floats to integer multiples of it.
+// Shared by formats whose blocks have one f16 scale: rounding floats to integer multiples of it.
 #pragma once
 
 #include <span>
@@ -8,20 +8,19 @@
 
 namespace sepllm {
 
-// What the plain scale is multiplied with in search of a better one; the first is 1.
+// The factors by which the plain scale is multiplied in search of a better one; the first is 1.
 struct ScaleFactors {
   float of[kScaleCandidates];
 };
 
-// The element of largest magnitude; NaN if one is.
+// The element of largest magnitude; NaN if any element is NaN.
 float extreme(std::span<const float> x);
 
-// The f16 scale that leaves the least squares of errors, near `plain`, for integers in [low, high]; plain
-// itself where f16 loses digits or ends.
+// The f16 scale near `plain` with the least sum of squared errors, for integers in [low, high]; `plain`
+// itself where f16 loses digits or overflows.
 f16 best_scale(std::span<const float> x, float plain, const ScaleFactors& factors, int low, int high);
 
-// to[k] = x[k] / scale, rounded to an integer in [low, high], plus `zero`; only `zero` where there is no
-// scale.
+// to[k] = x[k] / scale, rounded to an integer in [low, high], plus `zero`; only `zero` if the scale is 0.
 struct IntegerRange {
   int low, high, zero;
 };

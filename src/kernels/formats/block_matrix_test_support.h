@@ -30,8 +30,8 @@ inline Buffer panels_of(DType type, int64_t n_out, int64_t n_in, const float* w)
   return panels;
 }
 
-// A random matrix in panels. Its groups hold every value there is, q8_0's -128 too (which quantize_blocks
-// never writes, but a file may).
+// A random matrix in panels. Its groups hold every possible value, including q8_0's -128 (which
+// quantize_blocks never writes, but a file may).
 struct BlockMatrix {
   BlockMatrix(DType type, int64_t n_out, int64_t n_in, uint32_t seed)
       : panels(panels_bytes(type, n_out, n_in)), weight{type, panels.data(), n_out, n_in} {

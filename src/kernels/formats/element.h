@@ -15,7 +15,7 @@ inline float load_element(DType type, const void* data, int64_t i) {
       return to_float(static_cast<const bf16*>(data)[i]);
     case DType::kI8:  // without its row's scale
       return to_float(static_cast<const int8_t*>(data)[i]);
-    default:  // f32; blocks have no elements of their own (kernels/formats/format.h)
+    default:  // f32; blocks have no single elements (kernels/formats/format.h)
       break;
   }
   return static_cast<const float*>(data)[i];

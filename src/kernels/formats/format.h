@@ -27,19 +27,18 @@ inline int64_t groups_of_block(DType type) { return block_elements(type) / kGrou
 inline int64_t groups_of_row(int64_t n) { return (n + kGroupElements - 1) / kGroupElements; }
 
 // How a panel holds the values of a pair of groups, 4 inputs a word of 32 bits and 16 outputs a line of 64
-// bytes: the second group lies behind the first or, where values are of 4 bits, in the upper halves of its
-// bytes.
+// bytes: the second group lies after the first or, if values have 4 bits, in the upper halves of its bytes.
 enum class PanelKind : uint8_t { kBytes, kNibbles };
 inline constexpr int kPanelKinds = 2;
 struct PanelForm {
   PanelKind kind;
-  int bits;  // of a value
+  int bits;  // bits of a value
   int zero;  // the value that means 0
 
-  constexpr int lines() const { return 2 * bits; }  // that hold the values of a pair
+  constexpr int lines() const { return 2 * bits; }  // the lines that hold the values of a pair
   constexpr int64_t values_bytes() const { return int64_t{64} * lines(); }
-  constexpr int64_t pair_bytes() const { return values_bytes() + 64; }  // and a line of scales
-  // Where group 0 or 1 of a pair is: its first line of 8, and how far up in their bytes its values are.
+  constexpr int64_t pair_bytes() const { return values_bytes() + 64; }  // the values and a line of scales
+  // Where group 0 or 1 of a pair is: its first line of 8, and how far up in the bytes its values are.
   constexpr int group_line(int group) const { return bits == 8 ? 8 * group : 0; }
   constexpr int group_shift(int group) const { return bits == 8 ? 0 : bits * group; }
   constexpr int mask() const { return (1 << bits) - 1; }
@@ -62,20 +61,21 @@ struct BlockFormat {
   DType type;
   PanelForm panel;
   int low, high;  // the integers that quantize() rounds to (a stored block may hold others)
-  // x [block_elements(type)], rounded to a block. A scale that overflows f16 or an element that is no number
-  // is stored as a scale of NaN or infinity.
+  // x [block_elements(type)], rounded to a block. A scale that overflows f16 or an element that is not a
+  // number is stored as a scale of NaN or infinity.
   void (*quantize)(const float* x, void* block);
-  // Between a stored block, which has no alignment, and its groups (groups_of_block(type)), without loss.
+  // Converts between a stored block, which has no alignment, and its groups (groups_of_block(type)), without
+  // loss.
   void (*decode)(const void* block, Quanta* groups);
   void (*encode)(const Quanta* groups, void* block);
   // Whether all scales of the block are finite numbers.
   bool (*is_finite)(const void* block);
 };
 
-// Of a block type (a check).
+// Of a block type (checked).
 const BlockFormat& format_of(DType type);
 
-// fn(tag) with the tag of the panels of `type`; what fn returns.
+// Calls fn(tag) with the tag of the panels of `type`, and returns its result.
 template <typename Fn>
 auto with_panel(DType type, const Fn& fn) {
   switch (format_of(type).panel.kind) {
@@ -87,8 +87,8 @@ auto with_panel(DType type, const Fn& fn) {
   return fn(BytePanel());
 }
 
-// fn(g, quanta) for each group g of 32 elements of a stored row of n, in order; the last one may be partly
-// filled (with zeros).
+// Calls fn(g, quanta) for each group g of 32 elements of a stored row of n, in order; the last group may be
+// partly filled (with zeros).
 template <typename Fn>
 void for_groups(DType type, const void* row, int64_t n, const Fn& fn) {
   const BlockFormat& format = format_of(type);

@@ -27,16 +27,16 @@ inline int64_t panel_pairs(int64_t n_in) { return (n_in + kPairElements - 1) / k
 inline int64_t pair_bytes(DType type) { return format_of(type).panel.pair_bytes(); }
 inline int64_t panel_bytes(DType type, int64_t n_in) { return panel_pairs(n_in) * pair_bytes(type); }
 inline int64_t n_panels(int64_t n_out) { return (n_out + kPanelOutputs - 1) / kPanelOutputs; }
-// Bytes of a whole matrix, to be aligned to 64 bytes.
+// Bytes of a whole matrix, which must be aligned to 64 bytes.
 inline int64_t panels_bytes(DType type, int64_t n_out, int64_t n_in) {
   return n_panels(n_out) * panel_bytes(type, n_in);
 }
 inline int panel_zero(DType type) { return format_of(type).panel.zero; }
 
-// Panel p of a matrix whose stored rows (kernels/formats/blocks.h) 16p, 16p + 1, .. lie at rows[0 .. n_rows),
-// 1 <= n_rows <= 16, written to `panel` (panel_bytes, all of them).
+// Writes panel p of a matrix to `panel` (panel_bytes, all of them). Its stored rows
+// (kernels/formats/blocks.h) 16p, 16p + 1, .. lie at rows[0 .. n_rows), 1 <= n_rows <= 16.
 void pack_panel(DType type, const void* const* rows, int64_t n_rows, int64_t n_in, void* panel);
-// The stored blocks of one output again, for files and tests: row_bytes(type, n_in) bytes at `blocks`.
+// Restores the stored blocks of one output, for files and tests: row_bytes(type, n_in) bytes at `blocks`.
 void unpack_blocks(const Weight& w, int64_t output, void* blocks);
 // to[i] = w[output, first + i] for i < n. w of a block type.
 void panel_row_to_f32(const Weight& w, int64_t output, int64_t first, int64_t n, float* to);

@@ -14,7 +14,7 @@ namespace sepllm {
 // rounded to nearest even. Filled up with zeros to whole pairs of blocks (kernels/formats/panels.h).
 struct QuantizedRows {
   int64_t n_rows = 0;
-  int64_t n_blocks = 0;       // a row; even
+  int64_t n_blocks = 0;       // per row; even
   int8_t* values = nullptr;   // [n_rows, 32 n_blocks], 64-byte aligned rows
   float* scales = nullptr;    // [n_rows, n_blocks]
   int32_t* starts = nullptr;  // [n_rows, n_blocks]: -zero * the sum of the block's values, where the integer
@@ -22,7 +22,7 @@ struct QuantizedRows {
 };
 
 // Takes its memory from ctx.arena: valid until the caller's Scope ends. A row with a NaN or infinity gets
-// scales of NaN where it is, so that what is multiplied with it shows it.
+// scales of NaN in that block, so that products with it show the fault.
 QuantizedRows quantize_rows(const Context& ctx, const Matrix& x, int zero);
 
 // The same for one row of n elements.

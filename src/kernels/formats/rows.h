@@ -1,4 +1,4 @@
-// Stored rows of elements from and to f32.
+// Converts stored rows of elements to and from f32.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,13 @@ namespace sepllm {
 void row_to_f32(DType type, const void* from, int64_t n, float* to);
 // to[i] += from[i]
 void add_row_to_f32(DType type, const void* from, int64_t n, float* to);
-// Rounds to nearest even; NaN stays NaN. Not to f64. int8, here and above: the integers alone, without a
-// scale.
+// Rounds to nearest even; NaN stays NaN. Not to f64. For int8, here and above, only the integers are
+// converted, without a scale.
 void row_from_f32(DType type, const float* from, int64_t n, void* to);
 
 // Stores n floats as int8 and returns their scale: to[i] * scale differs from from[i] by at most half the
 // scale, which is the largest magnitude / 127. Rows without a magnitude of 2^-100 are stored as zeros with
-// scale 0; a row with a NaN or infinity as zeros with scale NaN, so that what reads it sees that something is
-// wrong.
+// scale 0; a row with a NaN or infinity as zeros with scale NaN, so that readers see that something is wrong.
 float quantize_row(const float* from, int64_t n, int8_t* to);
 
 }  // namespace sepllm

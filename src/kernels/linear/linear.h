@@ -41,7 +41,7 @@ void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> par
 void linear_blocks_reference(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
                              const Matrix& y, bool accumulate = false);
 
-// The same by the definition, in double precision.
+// The same computed directly from the definition, in double precision.
 void linear_reference(const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
                       bool accumulate = false);
 

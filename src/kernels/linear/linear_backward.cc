@@ -14,8 +14,8 @@
 namespace sepllm {
 namespace {
 
-// Tiles of the products, fixed: see linear_many.cc. Large ones, because BLAS packs both operands anew for
-// each.
+// Tiles of the products; they are fixed (see linear_many.cc), and large, because BLAS packs both operands
+// again for each.
 constexpr int64_t kRowTile = 1024;
 constexpr int64_t kInTile = 384;   // of dx
 constexpr int64_t kOutTile = 384;  // of the sum over outputs, and of dw
@@ -49,7 +49,7 @@ Tile weight_tile(const Weight& w, int64_t row, int64_t n_rows, int64_t column, i
   return {scratch, n_columns};
 }
 
-// In double between sums of kBiasRows rows.
+// Sums of kBiasRows rows are added in double.
 void add_bias_gradient(const Context& ctx, const Matrix& dy, float* dbias) {
   parallel_blocks(ctx, dy.n_cols, kBiasColumns, dy.n_rows * dy.n_cols, [&](int64_t begin, int64_t end, int) {
     double sums[kBiasColumns] = {};

@@ -8,8 +8,8 @@
 namespace sepllm {
 
 // dx[r, i] += sum_o dy[r, o] * w[o, i]. dy: [n, w.n_out], dx: [n, w.n_in]; w: f32, f16 or bf16, stored either
-// way. As `linear` makes many rows (AMX, or fixed tiles through BLAS): the bits do not depend on the number
-// of threads.
+// way. Computed in the same way as `linear` with many rows (AMX, or fixed tiles through BLAS): the bits do
+// not depend on the number of threads.
 void linear_backward_input(const Context& ctx, const Matrix& dy, const Weight& w, const Matrix& dx);
 
 // dw += dy^T x, f32 in the order of `w` (n_out rows, or n_in if transposed) without gaps, and dbias[o] +=
@@ -17,7 +17,7 @@ void linear_backward_input(const Context& ctx, const Matrix& dy, const Weight& w
 void linear_backward_weight(const Context& ctx, const Matrix& x, const Matrix& dy, const Weight& w, float* dw,
                             float* dbias);
 
-// Both by the definition, in double precision.
+// Both computed directly from the definition, in double precision.
 void linear_backward_reference(const Matrix& x, const Matrix& dy, const Weight& w, const Matrix& dx,
                                float* dw, float* dbias);
 

@@ -15,9 +15,9 @@
 namespace sepllm {
 namespace {
 
-// Tiles of the product through BLAS. They depend on the shape alone, so that a result does not depend on the
+// Tiles of the product through BLAS. They depend only on the shape, so that a result does not depend on the
 // number of threads. A converted tile of W (at most kMostOut x kTileIn floats) stays in L2 while all its rows
-// pass. BLAS packs the rows anew for each tile of outputs: with 128 of them 16-bit weights take about 15 %
+// pass. BLAS packs the rows again for each tile of outputs: with 128 of them 16-bit weights take about 15 %
 // more time than with 512.
 constexpr int64_t kRowTile = 512;
 constexpr int64_t kMostOut = 512;
@@ -65,7 +65,7 @@ Block weight_block(const Weight& w, int64_t out, int64_t n_out, int64_t in, int6
   return {scratch, n_columns, w.transposed};
 }
 
-// What y holds before the products are added: nothing, the bias, and what it held.
+// The content of y before the products are added: zero or the bias, plus its old content if `accumulate`.
 void start_rows(const Matrix& y, const float* bias, bool accumulate) {
   for (int64_t r = 0; r < y.n_rows; ++r) {
     float* row = y.row(r);
@@ -123,7 +123,7 @@ void linear_through_blas(const Context& ctx, const Matrix& x, const LinearPart& 
 }
 
 void linear_many_rows(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
-  // Neighbours made in the same way share the rounded or split rows.
+  // Neighbouring parts that are computed in the same way share the rounded or split rows.
   const auto end_of = [&](size_t i, const auto& fits) {
     while (i < parts.size() && fits(parts[i])) ++i;
     return i;

@@ -46,7 +46,7 @@ inline int64_t split_weights_block(DType type) {
   return split_parts(type) * 2 * kSplitTile + (is_block_type(type) ? 2 * kSplitPair : 0);
 }
 
-// What is multiplied with W: the rows of a matrix, or its columns.
+// The operand that is multiplied with W: the rows of a matrix, or its columns.
 struct SplitOperand {
   Matrix matrix;
   bool transposed = false;  // the columns
@@ -69,7 +69,7 @@ void split_rows(const SplitOperand& x, int64_t n_blocks, uint16_t* to, bool* pla
 // multiple of kSplitPair.
 void split_weights(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_t* to);
 // sums [2 tiles of rows, 2 panels, 16 rows, 16 outputs] of a group into y, bias (of these outputs, or null)
-// and, if `accumulate`, what it held added; rows that are not plain are left alone.
+// and, if `accumulate`, what it held added; rows that are not plain are not changed.
 void finish_split(const float* sums, const bool* plain, const float* bias, const Matrix& y, bool accumulate);
 
 // AMX. The tile registers of a thread are prepared by begin_split_tiles.
@@ -86,8 +86,8 @@ struct SplitPairs {
 void multiply_split(DType type, const uint16_t* rows, int64_t n_rows, const SplitPairs& pairs,
                     int64_t n_blocks, bool add, float* sums);
 
-// Whether products of n_rows (many) rows with W are made here: where they are faster than through BLAS. The
-// weights are split anew for each pass of rows, which f16 and f32 weights pay for with more rows only.
+// Whether products of n_rows (many) rows with W are computed here: if that is faster than through BLAS. The
+// weights are split again for each pass of rows, which pays for f16 and f32 weights only with more rows.
 bool by_split(const Context& ctx, const Weight& w, int64_t n_rows);
 // `linear` of the operand for parts for which by_split; at least one row.
 void linear_many_split(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts);

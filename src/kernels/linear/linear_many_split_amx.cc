@@ -57,8 +57,8 @@ HWY_INLINE void load_weights(const uint16_t* w) {
   _tile_loadd(5, w + (2 * kW + 1) * kSplitTile, 64);
 }
 
-// The sums += the rows in tiles 6 and 7 times the weights in tiles 4 and 5. What the next product will load
-// anew is used first.
+// The sums += the rows in tiles 6 and 7 times the weights in tiles 4 and 5. The operand that the next product
+// replaces is used first.
 template <int kRowTiles, bool kWeightsNext>
 HWY_INLINE void multiply_tiles() {
   _tile_dpbf16ps(0, 6, 4);

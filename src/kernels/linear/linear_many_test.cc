@@ -97,8 +97,8 @@ struct AnyMatrix {
   Weight weight;
 };
 
-// Values of all magnitudes beside each other, and sums that cancel but for a small rest: errors stay at f32's
-// share of sum |x w|.
+// Values of all magnitudes next to each other, and sums that cancel except for a small rest: errors stay at
+// f32's share of sum |x w|.
 TEST(LinearManyRows, OfFloatsKeepTheirPrecisionOverARangeOfMagnitudes) {
   constexpr int64_t kRows = 515, kIn = 300, kOut = 40;
   for (const DType type : test::weight_types()) {
@@ -197,7 +197,7 @@ TEST(LinearManyRows, OfFloatsAreRightAtTheEndsOfTheRange) {
   }
 }
 
-// Where they are made by tiles of bf16, a row's result is the same beside any others.
+// Computed by tiles of bf16, a row's result is the same whatever the other rows are.
 TEST(LinearManyRows, OfFloatsByTilesDoNotDependOnOtherRows) {
   if ((cpu_features() & kAmxBf16) == 0) GTEST_SKIP() << "this machine has no tiles of bf16";
   constexpr int64_t kIn = 300, kOut = 70;
@@ -221,7 +221,7 @@ TEST(LinearManyRows, OfFloatsByTilesDoNotDependOnOtherRows) {
   }
 }
 
-// Prefill and decoding of the same token give the same bits, whatever rows are beside it.
+// Prefill and decoding of the same token give the same bits, whatever the other rows are.
 TEST(LinearManyRows, OfBlocksGiveTheBitsOfOneRow) {
   for (const DType type : kBlockTypes) {
     const BlockMatrix w(type, 50, 1100, 1);

@@ -95,7 +95,7 @@ TEST(Linear, OverwritesWhateverTheOutputHeld) {
   }
 }
 
-// BLAS is called from several threads at once: of one pool, and of pools beside each other.
+// BLAS is called from several threads at once: of one pool, and of several pools.
 TEST(Linear, TwoPoolsAtOnce) {
   const Shape s{96, 300, 400};
   const auto stored = test::random_stored(DType::kF32, s.n_in * s.n_out, 1);
@@ -141,7 +141,7 @@ TEST(Linear, LossesOfRowsAgreeWithTheDefinition) {
         const Weight w = weight(type, stored.data(), s, transposed, 3);
         Rows x(s.n_rows, s.n_in, 5, 1), bias(1, s.n_out, 0, 3), logits(s.n_rows, s.n_out);
         x.fill(2, -3, 3);
-        bias.fill(3, 300, 302);  // the maximum must be taken out
+        bias.fill(3, 300, 302);  // the maximum must be subtracted
         linear_reference(x.matrix(), w, bias.matrix().data, logits.matrix(), false);
         std::vector<int32_t> targets;
         std::vector<double> expected;
