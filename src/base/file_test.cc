@@ -206,7 +206,7 @@ TEST(AtomicFolder, ReplacesAFolderWhereThatIsAsked) {
   EXPECT_TRUE(file_exists(path + "/second"));
   const auto entries = std::filesystem::directory_iterator(folder.path());
   EXPECT_EQ(std::distance(begin(entries), end(entries)), 1);  // nothing is left next to it
-  test::expect_error([&] { AtomicFolder refused(path); }, ErrorCode::kInvalidArgument, {"there already"});
+  test::expect_error([&] { AtomicFolder refused(path); }, ErrorCode::kInvalidArgument, {"already"});
   test::expect_error([&] { AtomicFolder refused(path + "/second", true); }, ErrorCode::kInvalidArgument,
                      {"second"});
 }

@@ -327,7 +327,7 @@ TEST_F(Train, ExportsACheckpoint) {
       run_json({"score", "--model", in("before"), "--text", write("t.txt", "abcdefg.")})["policy"]["window"],
       6);
   expect_failure({"export", "--run", in("a"), "--step", "5", "--out", in("none")}, {"28, 30", "5"});
-  expect_failure({"export", "--run", in("a"), "--out", in("last")}, {"last", "there already"});
+  expect_failure({"export", "--run", in("a"), "--out", in("last")}, {"last", "already"});
   expect_failure({"export", "--run", in("nothing"), "--out", in("none")}, {"no checkpoint", "nothing"});
   expect_failure({"export", "--out", in("none")}, {"--run"});
   EXPECT_FALSE(file_exists(in("none")));
