@@ -10,9 +10,12 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/json.h"
 #include "base/options.h"
 #include "checkpoint/foreign_weights.h"
+#include "checkpoint/gguf.h"
+#include "checkpoint/gguf_parts.h"
 #include "checkpoint/model_folder.h"
 #include "checkpoint/safetensors.h"
 
@@ -66,9 +69,14 @@ std::map<std::string, std::string> read_index(const std::string& path) {
 
 }  // namespace
 
-WeightStore WeightStore::open(const std::string& folder) {
+WeightStore WeightStore::open(const std::string& path) {
   WeightStore store;
-  store.folder_ = folder;
+  store.folder_ = path;
+  if (is_regular_file(path) && file_kind_of(path) == FileKind::kGguf) {
+    store.open_gguf(path);
+    return store;
+  }
+  const std::string& folder = path;
   check_model_folder(folder);
   if (file_exists(folder + "/" + kSingleFile)) {
     store.add_file(folder + "/" + kSingleFile);
@@ -83,12 +91,38 @@ WeightStore WeightStore::open(const std::string& folder) {
 void WeightStore::add_file(const std::string& path) {
   files_.push_back(std::make_unique<MappedFile>(path));
   const MappedFile* file = files_.back().get();
-  SafetensorsContent content = parse_safetensors(file->bytes(), path);
-  for (auto& [name, tensor] : content.entries) {
+  add(file, parse_safetensors(file->bytes(), path).entries);
+}
+
+GgufMetadata WeightStore::add_gguf(const std::string& path) {
+  files_.push_back(std::make_unique<MappedFile>(path));
+  const MappedFile* file = files_.back().get();
+  GgufContent content = parse_gguf(file->bytes(), path);
+  add(file, std::move(content.entries));
+  return std::move(content.metadata);
+}
+
+void WeightStore::open_gguf(const std::string& path) {
+  gguf_ = std::make_unique<GgufMetadata>(add_gguf(path));
+  const int64_t count = count_gguf_parts(*gguf_);
+  if (count == 1) return;
+  for (int64_t index = 2; index <= count; ++index) {
+    const std::string part = gguf_part_path(path, index, count);
+    if (!file_exists(part)) {
+      throw Error(ErrorCode::kNotFound, fmt::format("part {} of {} of the model is missing", index, count),
+                  {.file = path, .expected = part});
+    }
+    check_gguf_part(add_gguf(part), index, count);
+  }
+  check_gguf_tensor_count(*gguf_, static_cast<int64_t>(places_.size()));
+}
+
+void WeightStore::add(const MappedFile* file, std::map<std::string, StoredTensor> entries) {
+  for (auto& [name, tensor] : entries) {
     const auto [it, inserted] = places_.emplace(name, Place{file, std::move(tensor)});
     if (!inserted) {
       throw Error(ErrorCode::kBadFile, "a tensor in two shards",
-                  {.file = path, .place = name, .got = "also in " + it->second.file->path()});
+                  {.file = file->path(), .place = name, .got = "also in " + it->second.file->path()});
     }
   }
 }
@@ -126,18 +160,15 @@ void WeightStore::fail_missing(const std::string& name) const {
                                        : "the nearest name is " + nearest});
 }
 
-namespace {
-
-void check_shape(const StoredTensor& tensor, const std::vector<int64_t>& shape) {
+void WeightStore::check_shape(const StoredTensor& tensor, const std::vector<int64_t>& shape) const {
   if (tensor.shape == shape) return;
-  throw Error(ErrorCode::kBadFile, "the tensor's shape contradicts config.json",
+  throw Error(ErrorCode::kBadFile,
+              fmt::format("the tensor's shape contradicts {}", gguf_ ? "the metadata" : "config.json"),
               {.file = tensor.file,
                .place = tensor.name,
                .expected = fmt::format("[{}]", fmt::join(shape, ", ")),
                .got = fmt::format("[{}]", fmt::join(tensor.shape, ", "))});
 }
-
-}  // namespace
 
 void WeightStore::refuse_foreign_format(const std::string& name, const std::string& got) const {
   const std::optional<std::string> format = foreign_format(names());
@@ -177,12 +208,28 @@ TensorView WeightStore::take(const std::string& name, const std::vector<int64_t>
   return view;
 }
 
+const StoredTensor& WeightStore::take_stored(const std::string& name, const std::vector<int64_t>& shape) {
+  const StoredTensor& stored = find(name);
+  if (!stored.type) {
+    fail_dtype(name, gguf_ ? "F32, F16, BF16, F64, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K or IQ4_NL"
+                           : "F32, F16, BF16 or F64");
+  }
+  check_shape(stored, shape);
+  used_[name] = stored.dtype;
+  return stored;
+}
+
 const void* WeightStore::take_blocks(const std::string& name, DType type, int64_t n_out, int64_t n_in) {
   const StoredTensor& stored = find(name);
-  if (stored.dtype != "U8") fail_dtype(name, fmt::format("U8 ({} blocks)", dtype_name(type)));
+  std::string blocks = dtype_name(type);
+  if (gguf_) {
+    if (stored.type != type) fail_dtype(name, fmt::format("{} blocks", blocks));
+    return take_stored(name, {n_out, n_in}).data;
+  }
+  if (stored.dtype != "U8") fail_dtype(name, fmt::format("U8 ({} blocks)", blocks));
   check_shape(stored, {n_out, row_bytes(type, n_in)});
-  std::string& used = used_[name] = dtype_name(type);
-  for (char& c : used) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (char& c : blocks) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  used_[name] = blocks;
   return stored.data;
 }
 

@@ -1,5 +1,5 @@
-// The tensors of a checkpoint by name, whatever the number of files: model.safetensors, or
-// model.safetensors.index.json and its shards.
+// The tensors of a checkpoint by name, whatever the number of files: model.safetensors,
+// model.safetensors.index.json and its shards, or a GGUF file and its parts.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "checkpoint/gguf_metadata.h"
 #include "checkpoint/stored_tensor.h"
 #include "tensor/buffer.h"
 #include "tensor/view.h"
@@ -24,7 +25,9 @@ class WeightStore {
   // `folder`: a HF folder; model.safetensors is preferred to an index, as HF does. Files may be links to
   // anywhere. Error for: no safetensors file (naming what is there instead, checkpoint/model_folder.h), an
   // index that names a shard outside the folder, an absent shard, a tensor in two shards.
-  static WeightStore open(const std::string& folder);
+  // Or a GGUF file, which its first bytes tell, or the first of its parts. Error as parse_gguf(), and for a
+  // part that is missing or does not belong to the first.
+  static WeightStore open(const std::string& path);
 
   bool has(const std::string& name) const { return places_.count(name) != 0; }
   // A float tensor of exactly this shape; marks it as used. The data is aligned to its element: the map where
@@ -34,8 +37,11 @@ class WeightStore {
   TensorView take(const std::string& name, const std::vector<int64_t>& shape);
   // The same where it lies, aligned or not.
   TensorView take_unaligned(const std::string& name, const std::vector<int64_t>& shape);
-  // Rows of blocks (kernels/formats/blocks.h) of a matrix [n_out, n_in]: bytes of dtype U8 and shape [n_out,
-  // row_bytes(type, n_in)], not aligned. Errors as take().
+  // A tensor of exactly this shape in any type of ours, floats or blocks, where it lies and not aligned;
+  // marks it as used. Errors as take().
+  const StoredTensor& take_stored(const std::string& name, const std::vector<int64_t>& shape);
+  // Rows of blocks (kernels/formats/blocks.h) of a matrix [n_out, n_in], not aligned: of GGUF, or bytes of
+  // dtype U8 and shape [n_out, row_bytes(type, n_in)]. Errors as take().
   const void* take_blocks(const std::string& name, DType type, int64_t n_out, int64_t n_in);
   // A tensor that nobody needs, if it is there: not among unused_names().
   void ignore(const std::string& name);
@@ -48,15 +54,22 @@ class WeightStore {
   std::vector<std::string> unused_names() const;  // sorted: never taken
   // Tensors that the index places in a shard that does not have them, sorted.
   const std::vector<std::string>& stale_names() const { return stale_; }
-  int64_t total_bytes() const;   // of all tensors
-  int64_t copied_bytes() const;  // of the copies made by take()
-  const std::string& folder() const { return folder_; }
+  int64_t total_bytes() const;                           // of all tensors
+  int64_t copied_bytes() const;                          // of the copies made by take()
+  const std::string& folder() const { return folder_; }  // or the GGUF file
+  // The metadata of a GGUF file; null for a folder.
+  const GgufMetadata* gguf() const { return gguf_.get(); }
   // "F16" -> number of tensors of that type, for inspect; "Q8_0" of those taken as blocks.
   std::map<std::string, int64_t> dtype_counts() const;
 
  private:
   void add_file(const std::string& path);
+  // Adds the tensors of one GGUF file; returns its metadata.
+  GgufMetadata add_gguf(const std::string& path);
+  void open_gguf(const std::string& path);
+  void add(const MappedFile* file, std::map<std::string, StoredTensor> entries);
   void open_shards(const std::string& index_path);
+  void check_shape(const StoredTensor& tensor, const std::vector<int64_t>& shape) const;
   [[noreturn]] void fail_missing(const std::string& name) const;
   [[noreturn]] void fail_dtype(const std::string& name, const std::string& expected) const;
   // An Error that names it, where the tensors are those of a format of another program.
@@ -74,6 +87,7 @@ class WeightStore {
   std::map<std::string, std::string> used_;  // by name: the type as which it was taken
   std::vector<Buffer> copies_;
   std::vector<std::string> stale_;
+  std::unique_ptr<GgufMetadata> gguf_;
 };
 
 }  // namespace sepllm

@@ -35,6 +35,7 @@ void replay(const std::string& corpus, bool (*accepts)(std::string_view)) {
 }
 
 TEST(FuzzCorpus, Safetensors) { replay("safetensors", test::accepts_safetensors); }
+TEST(FuzzCorpus, Gguf) { replay("gguf", test::accepts_gguf); }
 TEST(FuzzCorpus, Config) { replay("config", test::accepts_config); }
 TEST(FuzzCorpus, Settings) { replay("settings", test::accepts_settings); }
 TEST(FuzzCorpus, TokenIndex) { replay("token_index", test::accepts_token_index); }

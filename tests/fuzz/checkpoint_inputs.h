@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "checkpoint/gguf.h"
 #include "checkpoint/safetensors.h"
 #include "model/config.h"
 
@@ -21,6 +22,30 @@ inline bool accepts_safetensors(std::string_view bytes) {
       for (int64_t i = 0; i < entry.bytes; ++i) sum += static_cast<unsigned char>(entry.data[i]);
     }
     return sum <= 255 * bytes.size();  // no byte belongs to two tensors
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// Bytes of all numbers and texts of a value, arrays within arrays included.
+inline uint64_t bytes_of(const GgufValue& value) {
+  if (value.type != GgufType::kArray) return value.bytes.size();
+  uint64_t total = 0;
+  for_elements(value, [&](const GgufValue& element) { total += bytes_of(element); });
+  return total;
+}
+
+// True if the bytes are a valid file; then all its metadata and tensor data have been read.
+inline bool accepts_gguf(std::string_view bytes) {
+  try {
+    const GgufContent content = parse_gguf(bytes, "fuzz.gguf");
+    uint64_t sum = 0;
+    for (const auto& [name, entry] : content.entries) {
+      for (int64_t i = 0; i < entry.bytes; ++i) sum += static_cast<unsigned char>(entry.data[i]);
+    }
+    uint64_t total = 0;
+    for (const auto& [key, value] : content.metadata.values()) total += bytes_of(value);
+    return sum <= 255 * bytes.size() && total <= bytes.size();
   } catch (const Error&) {
     return false;
   }

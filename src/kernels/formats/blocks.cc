@@ -3,8 +3,23 @@
 #include <algorithm>
 
 #include "kernels/formats/format.h"
+#include "kernels/formats/stored_format.h"
 
 namespace sepllm {
+namespace {
+
+void dequantize_stored(const StoredFormat& format, const void* from, int64_t n, float* to) {
+  const int64_t elements = block_elements(format.type), bytes = block_bytes(format.type);
+  const auto* block = static_cast<const char*>(from);
+  int64_t k = 0;
+  for (; k + elements <= n; k += elements, block += bytes) format.dequantize(block, to + k);
+  if (k == n) return;
+  float last[kMostGroups * kGroupElements];
+  format.dequantize(block, last);
+  std::copy_n(last, n - k, to + k);
+}
+
+}  // namespace
 
 void quantize_blocks(DType type, const float* from, int64_t n, void* to) {
   const BlockFormat& format = format_of(type);
@@ -18,6 +33,7 @@ void quantize_blocks(DType type, const float* from, int64_t n, void* to) {
 }
 
 void dequantize_blocks(DType type, const void* from, int64_t n, float* to) {
+  if (const StoredFormat* stored = stored_format(type)) return dequantize_stored(*stored, from, n, to);
   const int zero = format_of(type).panel.zero;
   for_groups(type, from, n, [&](int64_t g, const Quanta& quanta) {
     const float scale = to_float(quanta.scale);
@@ -27,10 +43,11 @@ void dequantize_blocks(DType type, const void* from, int64_t n, float* to) {
 }
 
 int64_t find_bad_block(DType type, const void* from, int64_t n_blocks) {
-  const BlockFormat& format = format_of(type);
+  const StoredFormat* stored = stored_format(type);
+  const auto is_finite = stored != nullptr ? stored->is_finite : format_of(type).is_finite;
   const auto* block = static_cast<const char*>(from);
   for (int64_t k = 0; k < n_blocks; ++k, block += block_bytes(type)) {
-    if (!format.is_finite(block)) return k;
+    if (!is_finite(block)) return k;
   }
   return -1;
 }
