@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/build_info.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/sign_of_life.h"
@@ -54,23 +55,30 @@ class FileWriter : public ByteWriter {
   throw Error(ErrorCode::kBadFile, message, {.file = file, .expected = expected, .got = got});
 }
 
-// The versions that this program reads.
-struct Versions {
-  int64_t oldest, newest;
-};
-
-// Throws for any other.
-void check_version(ErrorCode code, const std::string& file, const std::string& what, Versions known,
-                   int64_t got) {
+// Throws for a version that this program does not read. `writer`: the program that wrote it, if known.
+void check_version(ErrorCode code, const std::string& file, const std::string& what, StateVersions known,
+                   int64_t got, const std::string& writer) {
   if (got >= known.oldest && got <= known.newest) return;
   const std::string range = known.oldest == known.newest
                                 ? std::to_string(known.newest)
                                 : std::to_string(known.oldest) + " to " + std::to_string(known.newest);
+  const std::string of = writer.empty() ? "the version of sepllm that wrote it" : writer + " wrote it and";
   throw Error(code, what + " of " + (got < known.oldest ? "an older" : "a newer") + " version of sepllm",
               {.file = file,
                .expected = "version " + range,
                .got = std::to_string(got),
-               .hint = "only a program of that version can continue it"});
+               .hint = of + " can continue it"});
+}
+
+// "sepllm 0.1.0 (commit 123456789abc)"; empty where the header does not say it.
+std::string writer_of(const JsonObject& header) {
+  const Json* program = header.has("program") ? &header.at("program") : nullptr;
+  if (program == nullptr || !program->is_object()) return "";
+  const auto text = [&](const char* key) {
+    const auto at = program->find(key);
+    return at != program->end() && at->is_string() ? at->get<std::string>() : std::string("?");
+  };
+  return "sepllm " + text("version") + " (commit " + text("commit") + ")";
 }
 
 constexpr size_t kReadPiece = size_t{256} << 10;
@@ -101,6 +109,7 @@ void write_state_file(const std::string& path, Json header, const std::vector<St
     list.push_back({{"name", s.name}, {"bytes", counter.count()}});
     total += counter.count();
   }
+  header["program"] = {{"version", build_version()}, {"commit", build_commit()}};
   header["sections"] = std::move(list);
   const std::string text = json_text(header);
   total += kPreamble + text.size() + kHashBytes;
@@ -126,7 +135,7 @@ StateContent parse_state(std::string_view bytes, const std::string& file,
   }
   if (bytes.size() < kPreamble) refuse(file, "the state file is truncated", "", "");
   ByteReader in(bytes.substr(kMagic.size()), file, "header");
-  check_version(ErrorCode::kBadFile, file, "a state file", {kVersion, kVersion}, in.value<uint32_t>());
+  check_version(ErrorCode::kBadFile, file, "a state file", {kVersion, kVersion}, in.value<uint32_t>(), "");
   const auto header_bytes = in.value<uint32_t>();
   const auto total = in.value<uint64_t>();
   if (total != bytes.size()) {
@@ -157,9 +166,10 @@ StateContent parse_state(std::string_view bytes, const std::string& file,
   return content;
 }
 
-void require_version(const JsonObject& object, const std::string& what, int64_t oldest, int64_t newest) {
-  const int64_t got = object.has("version") ? object.integer("version", 0, INT64_MAX) : 1;
-  check_version(ErrorCode::kUnsupported, object.file(), what, {oldest, newest}, got);
+void require_version(const JsonObject& header, const JsonObject& part, const std::string& what,
+                     StateVersions known) {
+  const int64_t got = part.has("version") ? part.integer("version", 0, INT64_MAX) : 1;
+  check_version(ErrorCode::kUnsupported, header.file(), what, known, got, writer_of(header));
 }
 
 StateFile::StateFile(const std::string& path)

@@ -3,8 +3,8 @@
 //   8 bytes "SEPLLMST" | u32 version | u32 bytes of the header | u64 bytes of the file | header | sections |
 //   u64 hash of all before it
 //
-// The header is an object of the writer's, and in it "sections": [{"name": .., "bytes": ..}, ..] in order.
-// Numbers are little-endian.
+// The header is an object of the writer's, and in it "sections": [{"name": .., "bytes": ..}, ..] in order,
+// and "program", the version and commit of the program that wrote it. Numbers are little-endian.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct StateSection {
   std::function<void(ByteWriter&)> write;  // called twice: to count, to write; the same bytes both times
 };
 
-// Replaces the file at once or not at all (AtomicFile). `header` is an object without "sections". Error
-// (kIo).
+// Replaces the file at once or not at all (AtomicFile). `header` is an object without "sections" and
+// "program". Error (kIo).
 void write_state_file(const std::string& path, Json header, const std::vector<StateSection>& sections);
 
 // The parts of a state file in memory; the sections point into `bytes`. Error (kBadFile) for another kind of
@@ -35,10 +35,14 @@ struct StateContent {
   Json header;
   std::vector<std::pair<std::string, std::string_view>> sections;
 };
-// What a state holds has a version of its own: "version" in `object`, 1 where there is none. Error
-// (kUnsupported) that says whether an older or a newer program wrote it, unless it is from `oldest` to
-// `newest`.
-void require_version(const JsonObject& object, const std::string& what, int64_t oldest, int64_t newest);
+// What a state holds has a version of its own, which is not the program's.
+struct StateVersions {
+  int64_t oldest = 1, newest = 1;  // that this program reads
+};
+// "version" in `part` of the header (or the header itself), 1 where there is none. Error (kUnsupported) for a
+// version that is not `known`: whether an older or a newer program wrote it, and which one.
+void require_version(const JsonObject& header, const JsonObject& part, const std::string& what,
+                     StateVersions known);
 
 // `on_read`, if given, is told of each piece whose checksum has been made.
 StateContent parse_state(std::string_view bytes, const std::string& file,

@@ -112,7 +112,7 @@ void Conversation::load(const std::string& path) {
     throw Error(ErrorCode::kInvalidArgument, message, {.file = path, .expected = theirs, .got = own});
   };
   require("command", kCommand, "the state is of another command");
-  require_version(extra, "a conversation", kConversationVersion, kConversationVersion);
+  require_version(header, extra, "a conversation", {kConversationVersion, kConversationVersion});
   require("chat_format", settings_.chat.name(),
           "the state was saved with another " + option_name("chat-format"));
   require("chat_template", settings_.chat.fingerprint(), "the state was saved with another chat template");

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/build_info.h"
 #include "model/random_model.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/rewrite_state.h"
@@ -177,7 +178,9 @@ TEST_F(TakenBackConversation, OfAnotherVersionIsRefusedClearly) {
         header["extra"]["version"] = version;
       }
     });
-    test::expect_error([&] { there.load(file); }, ErrorCode::kUnsupported, {file, message});
+    test::expect_error(
+        [&] { there.load(file); }, ErrorCode::kUnsupported,
+        {file, message, "sepllm " + build_version() + " (commit ", "wrote it and can continue it"});
     EXPECT_TRUE(bits(there) == before);
     EXPECT_EQ(there.n_turns(), 1);
   }

@@ -86,7 +86,7 @@ Json Session::restore(const StateFile& file) {
     throw Error(ErrorCode::kBadFile, "the state file belongs to something else",
                 {.file = file.path(), .expected = kKind, .got = kind});
   }
-  require_version(header, "a state", 1, kSessionVersion);
+  require_version(header, header, "a state", {1, kSessionVersion});
   const Json own = identity();
   for (const auto& [key, what] :
        {std::pair{"model", "model: "}, {"policy", ""}, {"separators", "set of separators: "}})

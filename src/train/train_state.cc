@@ -54,7 +54,7 @@ TrainState parse_checkpoint_header(const Json& header, const std::string& file) 
     throw Error(ErrorCode::kBadFile, "not a training checkpoint",
                 {.file = file, .expected = kKind, .got = object.string_or("kind", "another state")});
   }
-  require_version(object, "a training checkpoint", 1, kCheckpointVersion);
+  require_version(object, object, "a training checkpoint", {1, kCheckpointVersion});
   TrainState state;
   state.step = object.integer("step", 0, INT64_MAX);
   const auto refuse = [&file](const char* key, const char* expected) {

@@ -141,9 +141,9 @@ TEST(CheckpointHeader, WrongTypesAreErrors) {
   }
   Json later = good;  // the first version had no version number
   later["version"] = 2;
-  test::expect_error(
-      [&] { parse_checkpoint_header(later, "f"); }, ErrorCode::kUnsupported,
-      {"f", "a training checkpoint of a newer version of sepllm", "expected version 1, got 2"});
+  test::expect_error([&] { parse_checkpoint_header(later, "f"); }, ErrorCode::kUnsupported,
+                     {"f", "a training checkpoint of a newer version of sepllm", "expected version 1, got 2",
+                      "the version of sepllm that wrote it can continue it"});
 }
 
 TEST(SpikeGuard, LeavesOutSpikesAndLearnsWhatStays) {
