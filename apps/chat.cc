@@ -57,14 +57,14 @@ class ChatCommand : public Command {
 
   int run() override {
     if (common_.json) throw Error(ErrorCode::kInvalidArgument, "chat has no --json output");
-    const Model model = common_.load(&policy_);
+    Model model = common_.load(&policy_);
     const Tokenizer& tokenizer = model.tokenizer_or_error();
     settings_.chat =
         format_.empty() ? ChatTemplate::of_model(tokenizer) : ChatTemplate::by_name(tokenizer, format_);
     settings_.clock = clock_now();
     settings_.policy = policy_.settings;
     check_cache_fits(model, settings_.policy, {.possible = model.config().max_positions}, memory_at_hand());
-    Runtime runtime(common_);
+    Runtime runtime(common_, &model.decoder);
     Conversation conversation(model, runtime.context(), settings_);
     if (input_is_terminal()) {
       print_note(fmt::format("chat format {}, policy {}; /help lists the commands", settings_.chat.name(),

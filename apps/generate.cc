@@ -38,8 +38,8 @@ class GenerateCommand : public Command {
   }
 
   int run() override {
-    const Model model = common_.load(&policy_);
-    Runtime runtime(common_);
+    Model model = common_.load(&policy_);
+    Runtime runtime(common_, &model.decoder);
     GenerateRequest wanted = request(model);
     const auto n_prompt = static_cast<int64_t>(wanted.prompt.size());
     policy_.settings = settings_for_text(model, policy_.settings, n_prompt);

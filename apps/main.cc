@@ -1,7 +1,9 @@
 // The program: chooses the command. It is the one place where failures become a line on standard error and an
 // exit code.
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <new>
 #include <string>
 #include <vector>
@@ -11,6 +13,8 @@
 #include "apps/shell/output.h"
 #include "base/check.h"
 #include "base/error.h"
+#include "base/log.h"
+#include "kernels/cpu_limit.h"
 
 namespace sepllm {
 namespace {
@@ -70,9 +74,24 @@ int fail(const std::string& message) {
   return 1;
 }
 
-int guarded_main(const std::vector<std::string>& arguments) {
+// SEPLLM_CPU. OpenBLAS has chosen its kernels before main() began, by a variable of its own: the program
+// begins again with that one set.
+void obey_cpu_limit(char** argv) {
+  const CpuLimit* limit = stated_cpu_limit();
+  if (limit == nullptr) return;
+  limit_cpu(*limit);
+  if (!cpu_reaches(*limit))
+    log_warning(fmt::format("SEPLLM_CPU={}: this processor has less than that", limit->name));
+  if (std::getenv("OPENBLAS_CORETYPE") != nullptr) return;
+  setenv("OPENBLAS_CORETYPE", limit->openblas, 1);
+  execv("/proc/self/exe", argv);
+  log_warning("OpenBLAS is not limited as SEPLLM_CPU says");
+}
+
+int guarded_main(const std::vector<std::string>& arguments, char** argv) {
   try {
     set_up_output();
+    obey_cpu_limit(argv);
     return dispatch(arguments);
   } catch (const OutputClosed&) {
     return 0;
@@ -90,4 +109,6 @@ int guarded_main(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace sepllm
 
-int main(int argc, char** argv) { return sepllm::guarded_main({argv + (argc > 0 ? 1 : 0), argv + argc}); }
+int main(int argc, char** argv) {
+  return sepllm::guarded_main({argv + (argc > 0 ? 1 : 0), argv + argc}, argv);
+}

@@ -70,9 +70,9 @@ class BenchSpeedCommand : public Command {
   }
 
   int run() override {
-    const Model model = common_.load(&policy_);
+    Model model = common_.load(&policy_);
     choose_separators(model);
-    Runtime runtime(common_);
+    Runtime runtime(common_, &model.decoder);
     const Context context = runtime.context();
     const InterruptGuard guard;
     check_memory(model);

@@ -10,6 +10,7 @@ Commands all_commands() {
   commands.push_back(make_tokenize_command());
   commands.push_back(make_inspect_command());
   commands.push_back(make_inspect_attention_command());
+  commands.push_back(make_inspect_cpu_command());
   commands.push_back(make_inspect_data_command());
   commands.push_back(make_inspect_samples_command());
   commands.push_back(make_bench_decode_command());

@@ -13,6 +13,7 @@ std::unique_ptr<Command> make_score_command();
 std::unique_ptr<Command> make_tokenize_command();
 std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_inspect_attention_command();
+std::unique_ptr<Command> make_inspect_cpu_command();
 std::unique_ptr<Command> make_inspect_data_command();
 std::unique_ptr<Command> make_inspect_samples_command();
 std::unique_ptr<Command> make_prepare_command();

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/file_kind.h"
 #include "base/utf8.h"
+#include "engine/walk_choice.h"
 #include "model/shapes.h"
 
 namespace sepllm {
@@ -81,6 +82,10 @@ Runtime::Runtime(const CommonOptions& options)
     : pool_(options.n_threads()),
       attention_(options.attention == "reference" ? AttentionImpl::kReference : AttentionImpl::kSimd),
       block_products_(options.exact ? BlockProducts::kExact : BlockProducts::kInteger) {}
+
+Runtime::Runtime(const CommonOptions& options, Decoder* decoder) : Runtime(options) {
+  if (decoder != nullptr) choose_walks(context(), decoder, walk_rules());
+}
 
 Context Runtime::context() {
   return {.pool = pool_, .arena = arena_, .attention = attention_, .block_products = block_products_};

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <set>
 
@@ -32,12 +33,19 @@ void write_all(int fd, std::string_view text) {
   }
 }
 
+// SEPLLM_LOG=debug shows also what helps to find the cause of something.
+bool wants_debug_lines() {
+  const char* level = std::getenv("SEPLLM_LOG");
+  return level != nullptr && std::string_view(level) == "debug";
+}
+
 }  // namespace
 
 void set_up_output() {
   std::signal(SIGPIPE, SIG_IGN);
   // A file may be read more than once: the same warning is not written twice.
   set_log_sink([said = std::set<std::string>()](LogLevel level, const std::string& message) mutable {
+    if (level == LogLevel::kDebug && !wants_debug_lines()) return;
     if (level == LogLevel::kWarning && !said.insert(message).second) return;
     print_note(level == LogLevel::kWarning ? "sepllm: warning: " + message : message);
   });

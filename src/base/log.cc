@@ -40,6 +40,7 @@ void HeldWarnings::release() {
 }
 
 LogSink set_log_sink(LogSink sink) { return std::exchange(state().sink, std::move(sink)); }
+void log_debug(const std::string& message) { HeldWarnings::take(LogLevel::kDebug, message); }
 void log_info(const std::string& message) { HeldWarnings::take(LogLevel::kInfo, message); }
 void log_warning(const std::string& message) { HeldWarnings::take(LogLevel::kWarning, message); }
 

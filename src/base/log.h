@@ -9,12 +9,13 @@
 
 namespace sepllm {
 
-enum class LogLevel { kInfo, kWarning };
+enum class LogLevel { kDebug, kInfo, kWarning };  // kDebug: for whoever looks for the cause of something
 using LogSink = std::function<void(LogLevel, const std::string&)>;
 
 // Replaces the sink (by default everything is dropped) and returns the old one. Must not be called while
 // other threads log.
 LogSink set_log_sink(LogSink sink);
+void log_debug(const std::string& message);
 void log_info(const std::string& message);
 void log_warning(const std::string& message);
 
@@ -30,6 +31,7 @@ class HeldWarnings {
   void release();
 
  private:
+  friend void log_debug(const std::string& message);
   friend void log_info(const std::string& message);
   friend void log_warning(const std::string& message);
   // Logs a line, or holds it back if the thread holds its lines.

@@ -6,8 +6,10 @@
 #include <atomic>
 #include <chrono>
 #include <climits>
+#include <vector>
 
 #include "base/check.h"
+#include "kernels/walk_rates.h"
 
 namespace sepllm {
 namespace {
@@ -15,6 +17,7 @@ namespace {
 constexpr int64_t kBlockWords = 256;  // sum_words takes at least this many
 constexpr int64_t kBlockBytes = kBlockWords * 4;
 constexpr int kRepeats = 5;
+constexpr int kRounds = 2;  // in which the walks take turns
 
 int64_t whole_blocks(int64_t bytes) {
   SEPLLM_CHECK(bytes >= 1 && bytes <= INT64_MAX - kBlockBytes);
@@ -48,13 +51,27 @@ ReadProbe::ReadProbe(const Context& ctx, int64_t bytes) : array_(whole_blocks(by
   });
 }
 
-double ReadProbe::measure(const Context& ctx) {
+Walk ReadProbe::walk_for(const Context& ctx) {
+  const auto known = walks_.find(ctx.pool.size());
+  if (known != walks_.end()) return known->second;
+  std::vector<WalkRate> rates;
+  for (const Walk& walk : candidate_walks()) rates.push_back({walk});
+  for (int i = 0; i < kRounds; ++i) {
+    for (WalkRate& rate : rates)
+      rate.bytes_per_second = std::max(rate.bytes_per_second, measure(ctx, rate.walk));
+  }
+  return walks_[ctx.pool.size()] = fastest_walk(rates).walk;
+}
+
+double ReadProbe::measure(const Context& ctx) { return measure(ctx, walk_for(ctx)); }
+
+double ReadProbe::measure(const Context& ctx, const Walk& walk) {
   const int64_t n = array_.bytes() / 4;
   std::atomic<uint32_t> sum{0};
   const double seconds = seconds_of([&] {
     ctx.pool.parallel_for(ctx.pool.size(), [&](int64_t t, int) {
       const Part part = part_of(n, t, ctx.pool.size());
-      sum += sum_words(array_.as<uint32_t>(), part.begin, part.end);
+      sum += sum_words(array_.as<uint32_t>(), part.begin, part.end, walk);
     });
   });
   const auto count = static_cast<uint64_t>(n);

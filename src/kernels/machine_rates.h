@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 
 #include "tensor/buffer.h"
 #include "tensor/context.h"
+#include "tensor/walk.h"
 
 namespace sepllm {
 
@@ -17,13 +19,19 @@ class ReadProbe {
   // Error (kOutOfRange) where there is not that much memory. bytes >= 1, rounded up to whole KiB.
   explicit ReadProbe(const Context& ctx, int64_t bytes = kDefaultBytes);
 
-  // Bytes per second of one sum over the array by all threads of the pool, each with 4 streams far apart.
+  // Bytes per second of one sum over the array by all threads of the pool, by walk_for(ctx).
   double measure(const Context& ctx);
+  // The fastest of candidate_walks() (kernels/walk_rates.h) for as many threads, measured when it is
+  // first asked for: a rate that other programs exceed by another walk would be no limit.
+  Walk walk_for(const Context& ctx);
 
   int64_t bytes() const { return array_.bytes(); }
 
  private:
+  double measure(const Context& ctx, const Walk& walk);
+
   Buffer array_;
+  std::map<int, Walk> walks_;  // by threads
 };
 
 // Bytes per second: the best of 5 read sums over `bytes` bytes of memory, with all threads of the pool.
@@ -34,7 +42,7 @@ double read_bandwidth(const Context& ctx, int64_t bytes = ReadProbe::kDefaultByt
 double sgemm_flops(const Context& ctx, int64_t n = 1024);
 
 // Vector kernel of ReadProbe: the sum (mod 2^32) of the 32-bit words [begin, end) of `words`, a multiple of
-// 256 words, read in 4 streams that begin a quarter of them apart.
-uint32_t sum_words(const uint32_t* words, int64_t begin, int64_t end);
+// 256 words, read by `walk`.
+uint32_t sum_words(const uint32_t* words, int64_t begin, int64_t end, const Walk& walk = {});
 
 }  // namespace sepllm

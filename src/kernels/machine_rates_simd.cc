@@ -10,23 +10,57 @@ namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-uint32_t SumWords(const uint32_t* words, int64_t begin, int64_t end) {
+template <int kStreams>
+uint32_t sum_streams(const uint32_t* words, int64_t n, int64_t ahead) {
   constexpr DU d;
-  const int64_t quarter = (end - begin) / 4;
-  const uint32_t* p = words + begin;
-  auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
-  for (int64_t i = 0; i < quarter; i += kLanes) {
-    s0 = hn::Add(s0, hn::LoadU(d, p + i));
-    s1 = hn::Add(s1, hn::LoadU(d, p + i + quarter));
-    s2 = hn::Add(s2, hn::LoadU(d, p + i + 2 * quarter));
-    s3 = hn::Add(s3, hn::LoadU(d, p + i + 3 * quarter));
+  constexpr int64_t kLine = 64 / sizeof(uint32_t);
+  constexpr int kSums =
+      kStreams == 1 ? 4 : 1;  // for each stream: a single one's additions would wait for each other
+  constexpr int64_t kStep = kSums * kLine;
+  const int64_t length = n / kStreams;
+  hn::Vec<DU> sums[kStreams][kSums];
+  for (auto& of_stream : sums) {
+    for (auto& sum : of_stream) sum = hn::Zero(d);
   }
-  // Lane by lane: the compiler's own sum across an AVX-512 vector is one of signed integers, which overflow.
-  HWY_ALIGN uint32_t lanes[kLanes];
-  hn::Store(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)), d, lanes);
+  for (int64_t i = 0; i < length; i += kStep) {
+    for (int s = 0; s < kStreams; ++s) {
+      const uint32_t* p = words + s * length + i;
+      if (ahead > 0) {
+        for (int64_t k = 0; k < kStep; k += kLine)
+          __builtin_prefetch(reinterpret_cast<const char*>(p + k) + ahead);
+      }
+      HWY_UNROLL(4)
+      for (int j = 0; j < kSums; ++j) {
+        for (int64_t k = 0; k < kLine; k += kLanes)
+          sums[s][j] = hn::Add(sums[s][j], hn::LoadU(d, p + j * kLine + k));
+      }
+    }
+  }
   uint32_t sum = 0;
-  for (const uint32_t lane : lanes) sum += lane;
+  for (const auto& of_stream : sums) {
+    for (const auto& part : of_stream) {
+      // Lane by lane: the compiler's own sum across an AVX-512 vector is one of signed integers, which
+      // overflow.
+      HWY_ALIGN uint32_t lanes[kLanes];
+      hn::Store(part, d, lanes);
+      for (const uint32_t lane : lanes) sum += lane;
+    }
+  }
   return sum;
+}
+
+uint32_t SumWords(const uint32_t* words, int64_t begin, int64_t end, const Walk& walk) {
+  const uint32_t* from = words + begin;
+  switch (walk.streams) {
+    case 1:
+      return sum_streams<1>(from, end - begin, walk.ahead);
+    case 2:
+      return sum_streams<2>(from, end - begin, walk.ahead);
+    case 8:
+      return sum_streams<8>(from, end - begin, walk.ahead);
+    default:
+      return sum_streams<4>(from, end - begin, walk.ahead);
+  }
 }
 
 }  // namespace
@@ -40,8 +74,8 @@ namespace {
 HWY_EXPORT(SumWords);
 }  // namespace
 
-uint32_t sum_words(const uint32_t* words, int64_t begin, int64_t end) {
-  return HWY_DYNAMIC_DISPATCH(SumWords)(words, begin, end);
+uint32_t sum_words(const uint32_t* words, int64_t begin, int64_t end, const Walk& walk) {
+  return HWY_DYNAMIC_DISPATCH(SumWords)(words, begin, end, walk);
 }
 
 }  // namespace sepllm

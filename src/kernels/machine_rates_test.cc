@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "kernels/kernel_test_support.h"
+#include "kernels/walk_rates.h"
 
 namespace sepllm {
 namespace {
@@ -18,7 +19,9 @@ TEST(MachineRates, SumsEveryWordOnce) {
       for (const int64_t n : {0, 256, 256 * 7}) {
         const uint32_t expected =
             std::accumulate(words.begin() + begin, words.begin() + begin + n, uint32_t{0});
-        EXPECT_EQ(sum_words(words.data(), begin, begin + n), expected) << begin << " " << n;
+        for (const Walk& walk : candidate_walks())
+          EXPECT_EQ(sum_words(words.data(), begin, begin + n, walk), expected)
+              << begin << " " << n << " " << walk.streams;
       }
     }
   });

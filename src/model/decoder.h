@@ -44,6 +44,8 @@ class Decoder {
 
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
+  // The matrices of products, to say how they are to be read (Weight::walk); nothing else of them may change.
+  std::vector<Weight*> multiplied_matrices() { return sepllm::multiplied_matrices(&weights_); }
   KvLayout kv_layout(DType type) const;
 
   // Final-norm hidden states [total tokens, hidden_size] of all sequences, one after the other, no padding;

@@ -284,6 +284,15 @@ WeightMemory weight_memory(const ModelWeights& weights) {
   return out;
 }
 
+std::vector<Weight*> multiplied_matrices(ModelWeights* weights) {
+  std::vector<Weight*> matrices;
+  const auto add = [&](Linear& linear) {
+    if (linear.weight.data != nullptr) matrices.push_back(&linear.weight);
+  };
+  for_each_tensor(Overloaded{add, [](Weight&) {}, [](Norm&) {}}, *weights);
+  return matrices;
+}
+
 int64_t multiplied_bytes(const ModelWeights& weights) {
   return weight_bytes(weights) - matrix_bytes(weights.position_embedding) -
          (weights.tied() ? 0 : matrix_bytes(weights.token_embedding));

@@ -106,6 +106,9 @@ int64_t parameter_count(const ModelWeights& weights);
 // Bytes of all weights as they lie in memory or in the mapped files, a tied head not counted twice.
 int64_t weight_bytes(const ModelWeights& weights);
 
+// The matrices that every token is multiplied with: those of the layers and the head.
+std::vector<Weight*> multiplied_matrices(ModelWeights* weights);
+
 // Bytes of the weights that every token is multiplied with: all but tables of embeddings that only give up a
 // row.
 int64_t multiplied_bytes(const ModelWeights& weights);

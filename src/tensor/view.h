@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "tensor/walk.h"
 
 namespace sepllm {
 
@@ -33,6 +34,7 @@ struct Weight {
   int64_t n_in = 0;
   int64_t row_stride = 0;   // elements between consecutive stored rows; block types: unused
   bool transposed = false;  // stored as [n_in, n_out] (GPT-2's Conv1D) instead of [n_out, n_in]
+  Walk walk{};              // of products with few rows; results do not depend on it
 };
 
 }  // namespace sepllm

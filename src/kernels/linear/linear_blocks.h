@@ -6,17 +6,17 @@
 
 #include "kernels/formats/format.h"
 #include "kernels/formats/quantized_rows.h"
+#include "tensor/walk.h"
 
 namespace sepllm {
 
-inline constexpr int kPanelStreams = 4;
-
-// Up to 4 panels, which lie far from each other (so that the processor's prefetchers follow them side by
-// side), times all rows: sums[s][r][o] += the product of output o of panel s with row r, o < 16.
+// Panels that are read at a time (Walk::streams), times all rows: sums[s][r][o] += the product of output o of
+// panel s with row r, o < 16.
 struct PanelRun {
   DType type;
+  int ahead;  // bytes of each panel that are fetched ahead, into the panel that follows; 0: none
   int n_streams = 0;
-  const char* panels[kPanelStreams] = {};
+  const char* panels[kMostStreams] = {};
   int64_t n_pairs;
   int64_t n_rows;
   float* sums;  // [n_streams, n_rows, 16], 64-byte aligned

@@ -10,8 +10,6 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kAhead = 2048;  // bytes of a panel that are fetched ahead
-
 SEPLLM_AVX2 inline __m256 half_scales(const char* at) {
   return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(at)));
 }
@@ -26,24 +24,24 @@ SEPLLM_AVX2 inline void add_block(__m256i dot, __m256 scale_x, __m256 scale_w, f
   _mm256_store_ps(sum, _mm256_fmadd_ps(scaled, scale_x, _mm256_load_ps(sum)));
 }
 
-// Fetches ahead, a line for each that is read: in a burst they would wait for each other. `first`: of a
-// pair's groups of rows.
-inline void fetch_ahead(bool first, const char* line) {
-  if (first) __builtin_prefetch(line + kAhead);
+// Fetches ahead, a line for each that is read: in a burst they would wait for each other. ahead == 0: not at
+// all.
+inline void fetch_ahead(int ahead, const char* line) {
+  if (ahead > 0) __builtin_prefetch(line + ahead);
 }
 
 // Bytes are widened to 16 bits, those of even inputs and those of odd ones: sums of two products of 8
 // unsigned and 8 signed bits would leave 16 bits.
 template <int kRows>
-SEPLLM_AVX2 inline void pair_product(BytePanel, const char* pair, bool first, const PairOfRows& x,
+SEPLLM_AVX2 inline void pair_product(BytePanel, const char* pair, int ahead, const PairOfRows& x,
                                      float* sums) {
-  fetch_ahead(first, pair + 16 * 64);
+  fetch_ahead(ahead, pair + 16 * 64);
   const __m256i low = _mm256_set1_epi16(255);
   for (int b = 0; b < 2; ++b) {
     __m256i dot[2][kRows];
     for (int r = 0; r < kRows; ++r) dot[0][r] = dot[1][r] = _mm256_set1_epi32(x.start(r, b));
     for (int j = 8 * b; j < 8 * b + 8; ++j) {
-      fetch_ahead(first, pair + 64 * j);
+      fetch_ahead(ahead, pair + 64 * j);
       __m256i even[kRows], odd[kRows];
       for (int r = 0; r < kRows; ++r) {
         const __m256i four = _mm256_set1_epi32(x.four_values(r, 4 * j));
@@ -70,15 +68,15 @@ SEPLLM_AVX2 inline void pair_product(BytePanel, const char* pair, bool first, co
 
 // 16 bits hold a block's sums of 8 x 2 products of 4 unsigned and 8 signed bits: 16 * 15 * 127 < 2^15.
 template <int kRows>
-SEPLLM_AVX2 inline void pair_product(NibblePanel, const char* pair, bool first, const PairOfRows& x,
+SEPLLM_AVX2 inline void pair_product(NibblePanel, const char* pair, int ahead, const PairOfRows& x,
                                      float* sums) {
-  fetch_ahead(first, pair + 8 * 64);
+  fetch_ahead(ahead, pair + 8 * 64);
   const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
   for (int h = 0; h < 2; ++h) {
     __m256i dot[2][kRows];
     for (int r = 0; r < kRows; ++r) dot[0][r] = dot[1][r] = _mm256_setzero_si256();
     for (int j = 0; j < 8; ++j) {
-      fetch_ahead(first && h == 0, pair + 64 * j);
+      fetch_ahead(h == 0 ? ahead : 0, pair + 64 * j);
       const __m256i w = load_half(pair + 64 * j + 32 * h);
       const __m256i w0 = _mm256_and_si256(w, low);
       const __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
@@ -101,10 +99,10 @@ SEPLLM_AVX2 inline void pair_product(NibblePanel, const char* pair, bool first, 
 }
 
 template <typename Panel, int kRows>
-SEPLLM_AVX2 inline void pair_of(const char* pair, const QuantizedRows& q, int64_t p, int64_t row,
+SEPLLM_AVX2 inline void pair_of(const char* pair, int ahead, const QuantizedRows& q, int64_t p, int64_t row,
                                 float* sums) {
   const PairOfRows x(q, row, p);
-  pair_product<kRows>(Panel(), pair, row == 0, x, sums);
+  pair_product<kRows>(Panel(), pair, row == 0 ? ahead : 0, x, sums);
 }
 
 template <typename Panel>
@@ -114,10 +112,10 @@ SEPLLM_AVX2 void run_pairs(const PanelRun& a, const QuantizedRows& q) {
     for (int s = 0; s < a.n_streams; ++s) {
       const char* pair = a.panels[s] + p * bytes;
       int64_t r = 0;
-      for (; r + 4 <= a.n_rows; r += 4) pair_of<Panel, 4>(pair, q, p, r, a.sum(s, r));
+      for (; r + 4 <= a.n_rows; r += 4) pair_of<Panel, 4>(pair, a.ahead, q, p, r, a.sum(s, r));
       const int64_t rest = a.n_rows - r;
-      if ((rest & 2) != 0) pair_of<Panel, 2>(pair, q, p, r, a.sum(s, r)), r += 2;
-      if ((rest & 1) != 0) pair_of<Panel, 1>(pair, q, p, r, a.sum(s, r));
+      if ((rest & 2) != 0) pair_of<Panel, 2>(pair, a.ahead, q, p, r, a.sum(s, r)), r += 2;
+      if ((rest & 1) != 0) pair_of<Panel, 1>(pair, a.ahead, q, p, r, a.sum(s, r));
     }
   }
 }

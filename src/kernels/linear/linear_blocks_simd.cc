@@ -29,7 +29,6 @@ void RunPanels(const PanelRun& run, const QuantizedRows& x) {
 
 // Registers for the sums: 32 with AVX-512, else 16.
 constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;
-constexpr int64_t kAhead = 2048;  // bytes of a panel that are fetched ahead
 
 // The values in the bits from kShift on of each word, less what stands for zero.
 template <typename Panel, int kShift>
@@ -74,22 +73,21 @@ struct BlockSums {
   }
 };
 
-// Fetches ahead, a line for each that is read: in a burst they would wait for each other. `first`: of a
-// pair's groups of rows.
-HWY_INLINE void fetch_ahead(bool first, const char* line) {
-  if (first) __builtin_prefetch(line + kAhead);
+// Fetches ahead, a line for each that is read: in a burst they would wait for each other. ahead == 0: not at all.
+HWY_INLINE void fetch_ahead(int ahead, const char* line) {
+  if (ahead > 0) __builtin_prefetch(line + ahead);
 }
 
 template <int kRows>
-HWY_INLINE void exact_product(BytePanel, const char* pair, bool first, const float* x, int64_t stride,
+HWY_INLINE void exact_product(BytePanel, const char* pair, int ahead, const float* x, int64_t stride,
                               float* sums) {
-  fetch_ahead(first, pair + 16 * 64);
+  fetch_ahead(ahead, pair + 16 * 64);
   for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
     for (int64_t b = 0; b < 2; ++b) {
       BlockSums<kRows> sum;
       sum.clear();
       for (int64_t j = 8 * b; j < 8 * b + 8; ++j) {
-        fetch_ahead(first && o == 0, pair + 64 * j);
+        fetch_ahead(o == 0 ? ahead : 0, pair + 64 * j);
         const VU w = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * j) + o);
         sum.add(weights_of<BytePanel, 0>(w), weights_of<BytePanel, 8>(w), weights_of<BytePanel, 16>(w),
                 weights_of<BytePanel, 24>(w), x + 4 * j, stride);
@@ -100,15 +98,15 @@ HWY_INLINE void exact_product(BytePanel, const char* pair, bool first, const flo
 }
 
 template <int kRows>
-HWY_INLINE void exact_product(NibblePanel, const char* pair, bool first, const float* x, int64_t stride,
+HWY_INLINE void exact_product(NibblePanel, const char* pair, int ahead, const float* x, int64_t stride,
                               float* sums) {
-  fetch_ahead(first, pair + 8 * 64);
+  fetch_ahead(ahead, pair + 8 * 64);
   for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
     BlockSums<kRows> low, high;
     low.clear();
     high.clear();
     for (int64_t j = 0; j < 8; ++j) {
-      fetch_ahead(first && o == 0, pair + 64 * j);
+      fetch_ahead(o == 0 ? ahead : 0, pair + 64 * j);
       const VU w = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * j) + o);
       low.add(weights_of<NibblePanel, 0>(w), weights_of<NibblePanel, 8>(w), weights_of<NibblePanel, 16>(w),
               weights_of<NibblePanel, 24>(w), x + 4 * j, stride);
@@ -130,12 +128,13 @@ void exact_pairs(const PanelRun& a, const float* x, int64_t stride) {
       const float* at = x + p * kPairElements;
       int64_t r = 0;
       for (; r + kMaxRows <= a.n_rows; r += kMaxRows)
-        exact_product<kMaxRows>(Panel(), pair, r == 0, at + r * stride, stride, a.sum(s, r));
+        exact_product<kMaxRows>(Panel(), pair, r == 0 ? a.ahead : 0, at + r * stride, stride, a.sum(s, r));
       if (kMaxRows > 2 && r + 2 <= a.n_rows) {
-        exact_product<2>(Panel(), pair, r == 0, at + r * stride, stride, a.sum(s, r));
+        exact_product<2>(Panel(), pair, r == 0 ? a.ahead : 0, at + r * stride, stride, a.sum(s, r));
         r += 2;
       }
-      if (r < a.n_rows) exact_product<1>(Panel(), pair, r == 0, at + r * stride, stride, a.sum(s, r));
+      if (r < a.n_rows)
+        exact_product<1>(Panel(), pair, r == 0 ? a.ahead : 0, at + r * stride, stride, a.sum(s, r));
     }
   }
 }

@@ -13,8 +13,6 @@
 namespace sepllm {
 namespace {
 
-constexpr int64_t kAhead = 2048;  // bytes of a panel that are fetched ahead
-
 SEPLLM_VNNI inline __m512 half_scales(const char* at) {
   return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(at)));
 }
@@ -29,46 +27,54 @@ SEPLLM_VNNI inline void add_block(__m512i dot, __m512 scale_x, __m512 scale_w, f
   _mm512_store_ps(sum, _mm512_fmadd_ps(scaled, scale_x, _mm512_load_ps(sum)));
 }
 
-// kFirst: of a pair's groups of rows. It fetches ahead, a line for each that it reads: in a burst they would
-// wait for each other. (The loops over lines stay loops: unrolled, GCC moves the fetches to their beginning,
-// and a row of q8_0 is read a fifth slower.)
-template <bool kFirst>
-inline void fetch_ahead(const char* line) {
-  if (kFirst) __builtin_prefetch(line + kAhead);
+// The lines of a pair's values, each fetched ahead where that is asked for: in a burst the fetches would wait
+// for each other. So the loop stays a loop then (unrolled, GCC moves the fetches to its beginning, and a row
+// of q8_0 is read a fifth slower); without them it is faster unrolled.
+template <bool kFetch, typename Fn>
+SEPLLM_VNNI inline __attribute__((always_inline)) void for_lines(const char* pair, int begin, int end,
+                                                                 int ahead, const Fn& fn) {
+  if constexpr (kFetch) {
+#pragma GCC unroll 1
+    for (int j = begin; j < end; ++j) {
+      __builtin_prefetch(pair + 64 * j + ahead);
+      fn(j);
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int j = begin; j < end; ++j) fn(j);
+  }
 }
 
-template <int kRows, bool kFirst>
-SEPLLM_VNNI inline void pair_product(BytePanel, const char* pair, const PairOfRows& x, float* sums) {
-  fetch_ahead<kFirst>(pair + 16 * 64);
+template <int kRows, bool kFetch>
+SEPLLM_VNNI inline void pair_product(BytePanel, const char* pair, int ahead, const PairOfRows& x,
+                                     float* sums) {
+  if (kFetch) __builtin_prefetch(pair + 16 * 64 + ahead);
   for (int b = 0; b < 2; ++b) {
     __m512i dot[kRows];
     for (int r = 0; r < kRows; ++r) dot[r] = _mm512_set1_epi32(x.start(r, b));
-#pragma GCC unroll 1
-    for (int j = 8 * b; j < 8 * b + 8; ++j) {
+    for_lines<kFetch>(pair, 8 * b, 8 * b + 8, ahead, [&](int j) SEPLLM_VNNI {
       const __m512i w = load_line(pair + 64 * j);
-      fetch_ahead<kFirst>(pair + 64 * j);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r)
         dot[r] = _mm512_dpbusd_epi32(dot[r], w, _mm512_set1_epi32(x.four_values(r, 4 * j)));
-    }
+    });
     const __m512 scale_w = half_scales(pair + 16 * 64 + 32 * b);
     for (int r = 0; r < kRows; ++r) add_block(dot[r], _mm512_set1_ps(x.scale(r, b)), scale_w, sums + 16 * r);
   }
 }
 
-template <int kRows, bool kFirst>
-SEPLLM_VNNI inline void pair_product(NibblePanel, const char* pair, const PairOfRows& x, float* sums) {
-  fetch_ahead<kFirst>(pair + 8 * 64);
+template <int kRows, bool kFetch>
+SEPLLM_VNNI inline void pair_product(NibblePanel, const char* pair, int ahead, const PairOfRows& x,
+                                     float* sums) {
+  if (kFetch) __builtin_prefetch(pair + 8 * 64 + ahead);
   const __m512i low = _mm512_set1_epi8(15);
   __m512i first[kRows], second[kRows];
   for (int r = 0; r < kRows; ++r) {
     first[r] = _mm512_set1_epi32(x.start(r, 0));
     second[r] = _mm512_set1_epi32(x.start(r, 1));
   }
-#pragma GCC unroll 1
-  for (int j = 0; j < 8; ++j) {
+  for_lines<kFetch>(pair, 0, 8, ahead, [&](int j) SEPLLM_VNNI {
     const __m512i w = load_line(pair + 64 * j);
-    fetch_ahead<kFirst>(pair + 64 * j);
     const __m512i w0 = _mm512_and_si512(w, low);
     const __m512i w1 = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
 #pragma GCC unroll 8
@@ -76,7 +82,7 @@ SEPLLM_VNNI inline void pair_product(NibblePanel, const char* pair, const PairOf
       first[r] = _mm512_dpbusd_epi32(first[r], w0, _mm512_set1_epi32(x.four_values(r, 4 * j)));
       second[r] = _mm512_dpbusd_epi32(second[r], w1, _mm512_set1_epi32(x.four_values(r, 32 + 4 * j)));
     }
-  }
+  });
   const __m512 scale0 = half_scales(pair + 8 * 64), scale1 = half_scales(pair + 8 * 64 + 32);
   for (int r = 0; r < kRows; ++r) {
     add_block(first[r], _mm512_set1_ps(x.scale(r, 0)), scale0, sums + 16 * r);
@@ -84,14 +90,15 @@ SEPLLM_VNNI inline void pair_product(NibblePanel, const char* pair, const PairOf
   }
 }
 
+// Only a pair's first group of rows fetches ahead.
 template <typename Panel, int kRows>
-SEPLLM_VNNI inline void pair_of(const char* pair, const QuantizedRows& q, int64_t p, int64_t row,
+SEPLLM_VNNI inline void pair_of(const char* pair, int ahead, const QuantizedRows& q, int64_t p, int64_t row,
                                 float* sums) {
   const PairOfRows x(q, row, p);
-  if (row == 0) {
-    pair_product<kRows, true>(Panel(), pair, x, sums);
+  if (row == 0 && ahead > 0) {
+    pair_product<kRows, true>(Panel(), pair, ahead, x, sums);
   } else {
-    pair_product<kRows, false>(Panel(), pair, x, sums);
+    pair_product<kRows, false>(Panel(), pair, 0, x, sums);
   }
 }
 
@@ -102,11 +109,11 @@ SEPLLM_VNNI void run_pairs(const PanelRun& a, const QuantizedRows& q) {
     for (int s = 0; s < a.n_streams; ++s) {
       const char* pair = a.panels[s] + p * bytes;
       int64_t r = 0;
-      for (; r + 8 <= a.n_rows; r += 8) pair_of<Panel, 8>(pair, q, p, r, a.sum(s, r));
+      for (; r + 8 <= a.n_rows; r += 8) pair_of<Panel, 8>(pair, a.ahead, q, p, r, a.sum(s, r));
       const int64_t rest = a.n_rows - r;
-      if ((rest & 4) != 0) pair_of<Panel, 4>(pair, q, p, r, a.sum(s, r)), r += 4;
-      if ((rest & 2) != 0) pair_of<Panel, 2>(pair, q, p, r, a.sum(s, r)), r += 2;
-      if ((rest & 1) != 0) pair_of<Panel, 1>(pair, q, p, r, a.sum(s, r));
+      if ((rest & 4) != 0) pair_of<Panel, 4>(pair, a.ahead, q, p, r, a.sum(s, r)), r += 4;
+      if ((rest & 2) != 0) pair_of<Panel, 2>(pair, a.ahead, q, p, r, a.sum(s, r)), r += 2;
+      if ((rest & 1) != 0) pair_of<Panel, 1>(pair, a.ahead, q, p, r, a.sum(s, r));
     }
   }
 }

@@ -10,17 +10,18 @@
 namespace sepllm {
 namespace {
 
-// Panels are read in four streams that begin a quarter of the matrix apart, as rows are.
-int64_t panel_quarter(const Weight& w) { return (n_panels(w.n_out) + kPanelStreams - 1) / kPanelStreams; }
+// Panels of a stream.
+int64_t stream_panels(const Weight& w) { return (n_panels(w.n_out) + w.walk.streams - 1) / w.walk.streams; }
 
 // What a part is cut into, and the bytes of W that belong to a unit.
 struct Units {
   int64_t count, bytes;
 };
 Units units_of(const Weight& w) {
-  if (is_block_type(w.type)) return {panel_quarter(w), kPanelStreams * panel_bytes(w.type, w.n_in)};
+  if (is_block_type(w.type)) return {stream_panels(w), w.walk.streams * panel_bytes(w.type, w.n_in)};
   if (w.transposed) return {(w.n_out + 63) / 64, 64 * w.n_in * dtype_size(w.type)};
-  return {(w.n_out + 3) / 4, 4 * w.n_in * dtype_size(w.type)};
+  const RowWalk walk(w);
+  return {walk.n_tiles, walk.tile_rows() * w.n_in * dtype_size(w.type)};
 }
 
 // Units [begin, end) of a part: a task.
@@ -102,13 +103,14 @@ void finish_panel(const LinearPart& part, int64_t panel, const float* sums, int6
 
 void run_block_piece(const Context& ctx, const Piece& piece, const Operands& x) {
   const Weight& w = *piece.part->w;
-  const int64_t quarter = panel_quarter(w), bytes = panel_bytes(w.type, w.n_in);
+  const int64_t length = stream_panels(w), bytes = panel_bytes(w.type, w.n_in);
   const int64_t n_rows = piece.part->y.n_rows;
-  alignas(64) float sums[kPanelStreams * kFewRows * kPanelOutputs];
-  PanelRun run{.type = w.type, .n_pairs = panel_pairs(w.n_in), .n_rows = n_rows, .sums = sums};
+  alignas(64) float sums[kMostStreams * kFewRows * kPanelOutputs];
+  PanelRun run{
+      .type = w.type, .ahead = w.walk.ahead, .n_pairs = panel_pairs(w.n_in), .n_rows = n_rows, .sums = sums};
   for (int64_t i = piece.begin; i < piece.end; ++i) {
     run.n_streams = 0;
-    for (int64_t panel = i; panel < n_panels(w.n_out); panel += quarter)
+    for (int64_t panel = i; panel < n_panels(w.n_out); panel += length)
       run.panels[run.n_streams++] = static_cast<const char*>(w.data) + panel * bytes;
     std::fill_n(sums, run.n_streams * n_rows * kPanelOutputs, 0.0F);
     if (ctx.block_products == BlockProducts::kExact) {
@@ -117,7 +119,7 @@ void run_block_piece(const Context& ctx, const Piece& piece, const Operands& x) 
       run_panels(run, x.rounded_for(w.type));
     }
     for (int64_t s = 0; s < run.n_streams; ++s)
-      finish_panel(*piece.part, i + s * quarter, run.sum(s, 0), n_rows);
+      finish_panel(*piece.part, i + s * length, run.sum(s, 0), n_rows);
   }
 }
 

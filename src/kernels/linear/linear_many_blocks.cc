@@ -171,6 +171,7 @@ void run_panel_rows(const LinearPart& part, const QuantizedRows& q, int64_t row,
   const int64_t block = row * q.n_blocks;
   alignas(64) float sums[kPanelRows * kPanelOutputs] = {};
   const PanelRun run{.type = w.type,
+                     .ahead = w.walk.ahead,
                      .n_streams = 1,
                      .panels = {static_cast<const char*>(w.data) + panel * panel_bytes(w.type, w.n_in)},
                      .n_pairs = panel_pairs(w.n_in),

@@ -14,87 +14,99 @@ namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Registers for 4 x kMaxRows sums: 32 with AVX-512, else 16.
+// Registers for sums of tiles of 4 rows of W: 32 with AVX-512, else 16.
 constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;
-constexpr int64_t kAhead = 2048;  // bytes of a stream that are fetched ahead
 
-// sums[s][r] = the dot product of stream s of W with row r of x. One accumulator each, so that a row's result
-// is the same whatever rows it is grouped with.
-template <typename T, int kRows>
-HWY_INLINE void dot_tile(const T* const (&w)[4], const float* const (&x)[kRows], int64_t n,
-                         float (&sums)[4][kRows]) {
-  VF acc[4][kRows];
-  HWY_UNROLL(4)
-  for (int s = 0; s < 4; ++s) {
+// sums[s][r] = the dot product of row s of a tile of W with row r of x. One accumulator each, so that a row's
+// result is the same whatever rows it is grouped with, and however W is walked over.
+template <typename T, int kTile, int kRows, bool kFetch>
+HWY_INLINE void dot_tile(const T* const (&w)[kTile], const float* const (&x)[kRows], int64_t n, int64_t ahead,
+                         float (&sums)[kTile][kRows]) {
+  VF acc[kTile][kRows];
+  HWY_UNROLL(8)
+  for (int s = 0; s < kTile; ++s) {
     HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) acc[s][r] = hn::Zero(DF());
   }
   const auto step = [&](int64_t at) HWY_ATTR {
-    const VF w0 = load(w[0] + at), w1 = load(w[1] + at), w2 = load(w[2] + at), w3 = load(w[3] + at);
+    VF tile[kTile];
+    HWY_UNROLL(8)
+    for (int s = 0; s < kTile; ++s) tile[s] = load(w[s] + at);
     HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) {
       const VF v = load(x[r] + at);
-      acc[0][r] = hn::MulAdd(w0, v, acc[0][r]);
-      acc[1][r] = hn::MulAdd(w1, v, acc[1][r]);
-      acc[2][r] = hn::MulAdd(w2, v, acc[2][r]);
-      acc[3][r] = hn::MulAdd(w3, v, acc[3][r]);
+      HWY_UNROLL(8)
+      for (int s = 0; s < kTile; ++s) acc[s][r] = hn::MulAdd(tile[s], v, acc[s][r]);
     }
   };
   int64_t i = 0;
   constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
   for (; i + kLine <= n; i += kLine) {
-    // Into the rows that come next where this one ends.
-    for (const T* stream : w) __builtin_prefetch(reinterpret_cast<const char*>(stream + i) + kAhead);
+    if constexpr (kFetch) {  // into the rows that come next where this one ends
+      for (const T* stream : w) __builtin_prefetch(reinterpret_cast<const char*>(stream + i) + ahead);
+    }
     HWY_UNROLL(4)
     for (int64_t k = 0; k < kLine; k += kLanes) step(i + k);
   }
   for (; i + kLanes <= n; i += kLanes) step(i);
   if (i < n) {
-    for (int s = 0; s < 4; ++s) {
+    for (int s = 0; s < kTile; ++s) {
       const VF tail = load_n(w[s] + i, n - i);
       for (int r = 0; r < kRows; ++r) acc[s][r] = hn::MulAdd(tail, load_n(x[r] + i, n - i), acc[s][r]);
     }
   }
-  for (int s = 0; s < 4; ++s) {
+  for (int s = 0; s < kTile; ++s) {
     for (int r = 0; r < kRows; ++r) sums[s][r] = reduce_sum(acc[s][r]);
   }
 }
 
-template <typename T, int kRows>
-void dots_of_rows(const FewRows& a, int64_t i, int64_t first_row) {
-  const int64_t quarter = a.quarter();
-  const T* w[4];
+template <typename T, int kTile, int kRows>
+void dots_of_rows(const FewRows& a, const RowWalk& walk, int64_t tile, int64_t first_row) {
+  int64_t outputs[kTile];
+  const T* w[kTile];
   const float* x[kRows];
-  for (int s = 0; s < 4; ++s) {
+  for (int s = 0; s < kTile; ++s) {
+    outputs[s] = walk.row(tile, s / walk.adjacent, s % walk.adjacent);
     // Beyond the last output: any valid row; its sum is not used.
-    const int64_t o = std::min(i + s * quarter, a.w.n_out - 1);
-    w[s] = static_cast<const T*>(a.w.data) + o * a.w.row_stride;
+    w[s] = static_cast<const T*>(a.w.data) + std::min(outputs[s], a.w.n_out - 1) * a.w.row_stride;
   }
   for (int r = 0; r < kRows; ++r) x[r] = a.x.row(first_row + r);
-  float sums[4][kRows];
-  dot_tile<T, kRows>(w, x, a.w.n_in, sums);
+  float sums[kTile][kRows];
+  if (a.w.walk.ahead > 0) {
+    dot_tile<T, kTile, kRows, true>(w, x, a.w.n_in, a.w.walk.ahead, sums);
+  } else {
+    dot_tile<T, kTile, kRows, false>(w, x, a.w.n_in, 0, sums);
+  }
   for (int r = 0; r < kRows; ++r) {
     float* y = a.y.row(first_row + r);
-    for (int s = 0; s < 4; ++s) {
-      const int64_t o = i + s * quarter;
-      if (o >= a.w.n_out) break;
+    for (int s = 0; s < kTile; ++s) {
+      const int64_t o = outputs[s];
+      if (o >= a.w.n_out) continue;
       const float sum = a.bias != nullptr ? sums[s][r] + a.bias[o] : sums[s][r];
       y[o] = a.accumulate ? y[o] + sum : sum;
     }
   }
 }
 
-template <typename T>
-void few_dots(const FewRows& a, int64_t begin, int64_t end) {
+template <typename T, int kTile>
+void few_dots(const FewRows& a, const RowWalk& walk, int64_t begin, int64_t end) {
+  constexpr int kMost = kMaxRows * 4 / kTile;
   for (int64_t i = begin; i < end; ++i) {
     int64_t r = 0;
-    for (; r + kMaxRows <= a.x.n_rows; r += kMaxRows) dots_of_rows<T, kMaxRows>(a, i, r);
-    if (kMaxRows > 2 && r + 2 <= a.x.n_rows) {
-      dots_of_rows<T, 2>(a, i, r);
+    for (; r + kMost <= a.x.n_rows; r += kMost) dots_of_rows<T, kTile, kMost>(a, walk, i, r);
+    if (kMost > 2 && r + 2 <= a.x.n_rows) {
+      dots_of_rows<T, kTile, 2>(a, walk, i, r);
       r += 2;
     }
-    if (r < a.x.n_rows) dots_of_rows<T, 1>(a, i, r);
+    if (kMost > 1 && r < a.x.n_rows) dots_of_rows<T, kTile, 1>(a, walk, i, r);
   }
+}
+
+template <typename T>
+void few_dots(const FewRows& a, int64_t begin, int64_t end) {
+  const RowWalk walk(a.w);
+  if (walk.tile_rows() == 4) return few_dots<T, 4>(a, walk, begin, end);
+  few_dots<T, 8>(a, walk, begin, end);
 }
 
 // sums[c] += the kRows rows of W at `w`, times x, for n columns.
