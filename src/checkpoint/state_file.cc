@@ -16,7 +16,7 @@ constexpr uint32_t kVersion = 1;
 constexpr uint64_t kPreamble = 8 + 4 + 4 + 8;
 constexpr uint64_t kHashBytes = 8;
 
-// Hashes what passes, and hands it on in large pieces.
+// Hashes the bytes that pass through, and hands them on in large pieces.
 class FileWriter : public ByteWriter {
  public:
   explicit FileWriter(AtomicFile* file) : file_(file) {}
@@ -83,7 +83,7 @@ std::string writer_of(const JsonObject& header) {
 
 constexpr size_t kReadPiece = size_t{256} << 10;
 
-// Calls fn(piece) for all of `bytes` in order.
+// Calls fn(piece) for all of `bytes`, in order.
 template <typename Fn>
 void by_pieces(std::string_view bytes, const Fn& fn) {
   for (size_t begin = 0; begin < bytes.size(); begin += kReadPiece) fn(bytes.substr(begin, kReadPiece));
@@ -129,7 +129,7 @@ void write_state_file(const std::string& path, Json header, const std::vector<St
 StateContent parse_state(std::string_view bytes, const std::string& file,
                          const std::function<void(std::string_view)>& on_read) {
   if (!bytes.starts_with(kMagic)) {
-    // An empty or cut file may still show what it was meant to be.
+    // An empty or cut file may still show that it was meant to be a state file.
     const bool begins = kMagic.starts_with(bytes) && !bytes.empty();
     refuse(file, begins ? "the state file is truncated" : "not a state file of this program", "", "");
   }

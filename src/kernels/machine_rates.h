@@ -1,4 +1,4 @@
-// What this machine can do at best, measured: the rates that benchmarks state their figures as shares of.
+// The best rates of this machine, measured: benchmarks state their figures as shares of them.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,13 @@
 
 namespace sepllm {
 
-// Reads an array of its own once per measurement. To be kept where figures and the rate beside them are
-// measured in turns, because what a machine shares with its neighbours changes from second to second.
+// Reads an array of its own once per measurement. Keep one when figures and rates are measured in turns,
+// because what a machine shares with its neighbours changes from second to second.
 class ReadProbe {
  public:
-  static constexpr int64_t kDefaultBytes = int64_t{1} << 30;  // far more than caches hold
+  static constexpr int64_t kDefaultBytes = int64_t{1} << 30;  // much more than caches hold
 
-  // Error (kOutOfRange) where there is not that much memory. bytes >= 1, rounded up to whole KiB.
+  // Error (kOutOfRange) if there is not that much memory. bytes >= 1, rounded up to whole KiB.
   explicit ReadProbe(const Context& ctx, int64_t bytes = kDefaultBytes);
 
   // Bytes per second of one sum over the array by all threads of the pool, by walk_for(ctx).
@@ -34,11 +34,11 @@ class ReadProbe {
   std::map<int, Walk> walks_;  // by threads
 };
 
-// Bytes per second: the best of 5 read sums over `bytes` bytes of memory, with all threads of the pool.
+// Bytes per second: the best of 5 sums over `bytes` bytes of memory, with all threads of the pool.
 double read_bandwidth(const Context& ctx, int64_t bytes = ReadProbe::kDefaultBytes);
 
-// Floating-point operations per second of OpenBLAS sgemm, n x n x n, in all threads of the pool together: a
-// single-threaded product on operands of its own in each at once, the best of 5 times that. n >= 1.
+// Floating-point operations per second of OpenBLAS sgemm, n x n x n, over all threads of the pool together:
+// each thread computes a single-threaded product of its own at the same time; the best of 5 repeats. n >= 1.
 double sgemm_flops(const Context& ctx, int64_t n = 1024);
 
 // Vector kernel of ReadProbe: the sum (mod 2^32) of the 32-bit words [begin, end) of `words`, a multiple of
