@@ -1,5 +1,5 @@
-// A checkpoint's matrices in another type than stored: for --weights, for the panels of stored blocks, and
-// for `sepllm quantize`.
+// Converts a checkpoint's matrices to another type than the stored one: for --weights, for the panels of
+// stored blocks, and for `sepllm quantize`.
 #pragma once
 
 #include <cstdint>
@@ -25,12 +25,13 @@ struct StoredMatrix {
 };
 
 // Rows whose weights are too small for the type that they were converted to: they lose digits that weights of
-// the usual size keep, or become 0. That is so where what the type's (or a block's scale's) range of
-// exponents costs is more than its rounding may cost the row's largest element.
+// the usual size keep, or become 0. A row counts as too small if the error from the limited exponents of the
+// type (or of a block's scale) is larger than the rounding error that the type allows for the row's largest
+// element.
 struct SmallRows {
-  int64_t n_rows = 0;   // looked at
-  int64_t n_small = 0;  // of them
-  // The first of them: "NAME, row R", its largest magnitude, and the type.
+  int64_t n_rows = 0;   // rows that were checked
+  int64_t n_small = 0;  // rows that were too small
+  // The first small row: "NAME, row R", its largest magnitude, and the type.
   std::string first{};
   double largest = 0.0;
   DType type = DType::kF32;
@@ -39,9 +40,9 @@ struct SmallRows {
   void warn(const std::string& source) const;
 };
 
-// All conversions go through f32 and round to nearest (blocks: quantize_blocks), but for blocks of the same
-// type, which are taken as they are. Error (kBadFile) naming tensor and row for NaN, infinite values or
-// scales; (kOutOfRange) for values that the type cannot hold; those that are too small are added to `small`.
+// All conversions go through f32 and round to nearest (blocks: quantize_blocks), except for blocks of the
+// same type, which are taken unchanged. Error (kBadFile) naming tensor and row for NaN, infinite values or
+// scales; (kOutOfRange) for values that the type cannot hold; rows that are too small are added to `small`.
 
 // The matrix as the kernels read it: rows of floats, or panels; its memory becomes owner's last element.
 Weight convert_matrix(const StoredMatrix& from, DType type, ThreadPool& pool, std::vector<Buffer>* owner,

@@ -1,4 +1,4 @@
-// The weights of one model, resolved by name from a checkpoint and checked against its config: all that the
+// The weights of one model, found by name in a checkpoint and checked against its config: everything that the
 // decoder reads of them.
 #pragma once
 
@@ -32,18 +32,18 @@ struct Linear {
 
 using LayerWeights = LayerParts<Norm, Linear>;
 
-// Matrices are views into the mapped checkpoint, aligned to their element, or of another type than stored and
-// then owned; norms and biases are f32 copies. Movable; the views live as long as the object.
+// Matrices are views into the mapped checkpoint, aligned to their element; those of another type than stored
+// are owned. Norms and biases are f32 copies. Movable; the views live as long as the object.
 struct ModelWeights {
   Weight token_embedding;     // [vocab_size, hidden_size]
   Weight position_embedding;  // [max_positions, hidden_size]; data null: no learned positions
   std::vector<LayerWeights> layers;
   Norm final_norm;
-  Linear head;  // [vocab_size, hidden_size]; the embedding itself where tied
+  Linear head;  // [vocab_size, hidden_size]; the embedding itself if tied
 
   WeightStore store;
   std::vector<Buffer> vectors;   // the f32 norms and biases
-  std::vector<Buffer> matrices;  // the matrices that are not as stored
+  std::vector<Buffer> matrices;  // the matrices whose type or place differs from the stored one
 
   // The head is the token embedding.
   bool tied() const { return head.weight.data == token_embedding.data; }
@@ -54,23 +54,23 @@ struct ModelWeights {
   ModelWeights& operator=(ModelWeights&&) = default;
 };
 
-// The type of the token embedding and the head where the linears have `type`: less than 8 bits are too few
-// for them, and they get q8_0.
+// The type of the token embedding and the head if the linears have `type`: less than 8 bits are too few for
+// them, so they get q8_0.
 DType table_type(DType type);
 
-// Bytes of a model's weights: in memory of their own (converted, copied or made), and where they lie in the
-// mapped files, whose pages the system can drop and read again.
+// Bytes of a model's weights: in memory of their own (converted, copied or generated), and in the mapped
+// files, whose pages the system can drop and read again.
 struct WeightMemory {
   int64_t owned = 0, mapped = 0;
 };
 
 struct WeightOptions {
-  // Of the linears' matrices; of the token embedding and the head: table_type(). None: as stored. Position
-  // embeddings, norms and biases stay what they are.
+  // The type of the linears' matrices; the token embedding and the head get table_type() of it. Nullopt: as
+  // stored. Position embeddings, norms and biases do not change.
   std::optional<DType> type{};
-  int n_threads = 1;  // that convert
-  // Matrices that are as stored stay where they are, also where that is not aligned to their element: to be
-  // copied, not to be run.
+  int n_threads = 1;  // threads for conversion
+  // Matrices that keep the stored type stay where they are, even if they are not aligned to their element:
+  // for copying, not for running.
   bool unaligned = false;
   // Called when config.json and the checkpoint's headers have been read, before memory is taken for a matrix;
   // an Error that it throws ends the loading.
@@ -80,18 +80,18 @@ struct WeightOptions {
 // Bytes of a matrix [n_out, n_in] in memory: rows, or panels of blocks.
 int64_t matrix_bytes(DType type, int64_t n_out, int64_t n_in);
 
-// What the weights have, as it is.
+// The memory of existing weights.
 WeightMemory weight_memory(const ModelWeights& weights);
 
 // Resolves every tensor of `spec` in a checkpoint, whose `names` are stored_names(store, spec). Error for: a
-// missing tensor (naming the nearest name that is there), another shape or dtype, NaN or infinite values in a
-// norm or bias; all before memory is taken for a matrix. One warning for tensors that the model does not have
+// missing tensor (naming the nearest existing name), another shape or dtype, NaN or infinite values in a norm
+// or bias; all before memory is taken for a matrix. One warning for tensors that the model does not have
 // (except `spec.ignored_suffixes`, and the stored head of a tied model), one for an index that places tensors
 // wrongly. Matrices of the wanted type are not read here: check_finite() does that. Others, f64 and stored
 // blocks, are converted into memory of the model's own, with the Errors and warnings of model/convert.h.
 ModelWeights load_weights(WeightStore store, const ModelSpec& spec, const StoredNames& names,
                           const WeightOptions& options = {});
-// The same from the checkpoint in `folder`. (Whether the model is tied is for the checkpoint to say:
+// The same from the checkpoint in `folder`. (The checkpoint decides whether the model is tied:
 // ModelWeights::tied().)
 ModelWeights load_weights(const std::string& folder, const ModelSpec& spec,
                           const WeightOptions& options = {});
@@ -100,10 +100,10 @@ ModelWeights load_weights(const std::string& folder, const ModelSpec& spec,
 // (kBadFile) naming the first tensor and index with a NaN or infinite value.
 void check_finite(const ModelWeights& weights);
 
-// Number of parameters, a tied head not counted twice.
+// Number of parameters; a tied head counts once.
 int64_t parameter_count(const ModelWeights& weights);
 
-// Bytes of all weights as they lie in memory or in the mapped files, a tied head not counted twice.
+// Bytes of all weights, in memory or in the mapped files; a tied head counts once.
 int64_t weight_bytes(const ModelWeights& weights);
 
 // The matrices that every token is multiplied with: those of the layers and the head.
