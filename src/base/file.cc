@@ -249,7 +249,7 @@ AtomicFolder::AtomicFolder(std::string path, bool replace) : target_(std::move(p
   std::error_code code;
   const bool may_be = is_folder(target_) && (replace_ || std::filesystem::is_empty(target_, code));
   if (file_exists(target_) && !may_be) {
-    throw Error(ErrorCode::kInvalidArgument, "is there already",
+    throw Error(ErrorCode::kInvalidArgument, "already exists",
                 {.file = target_, .expected = "a new folder, or an empty one"});
   }
   temporary_ = temporary_name(target_);

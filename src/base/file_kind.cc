@@ -81,7 +81,7 @@ constexpr std::array kMagics = {
 
 // Names in the order of FileKind.
 constexpr std::array kNames = {
-    "a file of a kind that is not known",                    // kUnknown
+    "a file of an unknown kind",                             // kUnknown
     "an empty file",                                         // kEmpty
     "a file that begins with zeros",                         // kZeros
     "a file packed by gzip",                                 // kGzip

@@ -181,7 +181,7 @@ TEST(AtomicFolder, TargetsWithContentAreErrors) {
     first.commit();
   }
   expect_error([&] { const AtomicFolder second(path); }, ErrorCode::kInvalidArgument,
-               {"out", "is there already"});
+               {"out", "already exists"});
   expect_error([&] { late.commit(); }, ErrorCode::kIo, {"out", "cannot make the folder"});
   expect_error([&] { const AtomicFolder below(path + "/f"); }, ErrorCode::kInvalidArgument, {"already"});
   expect_error([&] { const AtomicFolder below(path + "/f/g"); }, ErrorCode::kNotFound, {"out/f/g"});

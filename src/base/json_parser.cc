@@ -121,7 +121,7 @@ class JsonScanner {
       string();
       tell(handler_->key(string_));
       skip_blanks();
-      if (!take(':')) fail("expected ':' behind a key");
+      if (!take(':')) fail("expected ':' after a key");
       value();
       skip_blanks();
     }
@@ -175,7 +175,7 @@ class JsonScanner {
     const char* from = text_.data() + at_;
     const bool whole = text_.size() - at_ >= 4;
     if (!whole || std::from_chars(from, from + 4, code, 16).ptr != from + 4) {
-      fail("expected four hexadecimal digits behind \\u", at_ - 2);
+      fail("expected four hexadecimal digits after \\u", at_ - 2);
     }
     at_ += 4;
     return code;
@@ -214,13 +214,13 @@ class JsonScanner {
       return at_ > from;
     };
     if (!take('0') && !digits()) {
-      if (negative) fail("expected a digit behind '-'");
+      if (negative) fail("expected a digit after '-'");
       fail("expected a value", start);
     }
     bool integral = true;
     if (take('.')) {
       integral = false;
-      if (!digits()) fail("expected a digit behind '.'");
+      if (!digits()) fail("expected a digit after '.'");
     }
     if (take('e') || take('E')) {
       integral = false;
@@ -286,7 +286,7 @@ class JsonBuilder : public JsonEvents {
     if (rules_.refuse_duplicates) {
       throw Error(ErrorCode::kBadFile, "duplicate key in JSON", {.file = file_, .place = path()});
     }
-    note("the key comes twice, the last one counts");
+    note("the key occurs twice; the last one counts");
     return true;
   }
 

@@ -119,7 +119,7 @@ TEST(Json, WhatIsNoJsonLeadsToOneWarning) {
                 "f.json: a.limit[1]: Infinity is no number in JSON; read as Python's json does"});
   EXPECT_EQ(
       warnings(R"({"id": 1, "x": {"id": 2, "id": 3}, "n": NaN, "id": 4})"),
-      std::vector<std::string>{"f.json: x.id: the key comes twice, the last one counts (and 2 more such "
+      std::vector<std::string>{"f.json: x.id: the key occurs twice; the last one counts (and 2 more such "
                                "places); read as Python's json does"});
   JsonOddities oddities;
   EXPECT_EQ(warnings_of([&] { parse_json("[NaN, NaN]", "f", {}, &oddities); }), std::vector<std::string>());

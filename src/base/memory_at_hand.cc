@@ -75,7 +75,7 @@ MemoryAtHand memory_at_hand() {
   const std::optional<int64_t> bytes = parse_bytes(stated);
   if (bytes) return {.bytes = *bytes, .most = *bytes};
   throw Error(ErrorCode::kInvalidArgument, std::string("wrong value of ") + kVariable,
-              {.expected = "bytes, or a whole number with K, M, G or T behind it", .got = stated});
+              {.expected = "bytes, or a whole number with K, M, G or T after it", .got = stated});
 }
 
 }  // namespace sepllm

@@ -63,7 +63,7 @@ TEST(OutputPlace, WhatCannotBeWrittenIsAnError) {
     expect_error([&] { const OutputPlace place(folder.path(), kind); }, ErrorCode::kIo, {"is a folder"});
   }
   expect_error([&] { const OutputPlace place(folder.path(), OutputKind::kFolder); },
-               ErrorCode::kInvalidArgument, {"is there already"});
+               ErrorCode::kInvalidArgument, {"already exists"});
   // Nothing is left of an attempt that failed half-way.
   EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()), 1);
 }

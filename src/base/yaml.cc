@@ -55,7 +55,7 @@ class Converter {
       case YAML::NodeType::Map: {
         Json out = Json::object();
         for (const auto& member : node) {
-          if (!member.first.IsScalar()) refuse(member.first, "a key that is no plain word");
+          if (!member.first.IsScalar()) refuse(member.first, "a key that is not a plain word");
           const std::string& key = member.first.Scalar();
           if (out.contains(key)) refuse(member.first, fmt::format("the key '{}' comes twice", key));
           out[key] = convert(member.second, depth + 1);

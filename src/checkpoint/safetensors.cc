@@ -162,7 +162,7 @@ StoredTensor read_entry(const std::string& name, const Json& info, std::string_v
   if (!shape.is_array()) faults.fail(name, "wrong shape", "a list of integers");
   for (const Json& d : shape) entry.shape.push_back(non_negative(d, name, "shape", faults));
   const auto bytes = byte_count(*bits, entry.shape);
-  if (!bytes) faults.fail(name, "the shape's size overflows or is no whole number of bytes");
+  if (!bytes) faults.fail(name, "the shape's size overflows or is not a whole number of bytes");
 
   *range = read_offsets(info, name, static_cast<int64_t>(data.size()), faults);
   entry.bytes = range->end - range->begin;

@@ -139,7 +139,7 @@ TEST(Safetensors, RefusesBadEntries) {
   expect_refused(file_bytes(one_tensor("F32", "[1]", "[0]"), "1234"), {"wrong data_offsets"});
   expect_refused(file_bytes(one_tensor("F32", "[1]", "[0,-4]"), "1234"), {"wrong data_offsets"});
   expect_refused(file_bytes(one_tensor("F32", "[2]", "[0,4]"), "1234"), {"8 bytes by shape", "got 4"});
-  expect_refused(file_bytes(one_tensor("F4", "[3]", "[0,1]"), "1"), {"no whole number of bytes"});
+  expect_refused(file_bytes(one_tensor("F4", "[3]", "[0,1]"), "1"), {"not a whole number of bytes"});
 }
 
 TEST(Safetensors, RefusesOverflows) {

@@ -157,7 +157,7 @@ TEST_F(SessionRewind, ReachesNoFurtherBackThanItsMarks) {
     session.rewind(19);
     FAIL();
   } catch (const Error& e) {
-    EXPECT_STREQ(e.what(), "cannot go back so far (expected token 20 or later, got 19)");
+    EXPECT_STREQ(e.what(), "cannot go back that far (expected token 20 or later, got 19)");
   }
   EXPECT_EQ(session.cache().length(), 25);
   // A restored session reaches as far back as the saved one, or to where it was restored.

@@ -136,7 +136,7 @@ void Session::rewind(int64_t position, Replay replay) {
   SEPLLM_CHECK(position >= 0 && position <= cache_.length());
   const Marks::Mark* mark = marks_->before(position);
   if (mark == nullptr) {
-    throw Error(ErrorCode::kOutOfRange, "cannot go back so far",
+    throw Error(ErrorCode::kOutOfRange, "cannot go back that far",
                 {.expected = fmt::format("token {} or later", marks_->positions().front()),
                  .got = std::to_string(position)});
   }

@@ -166,14 +166,16 @@ class QuantizeFaults : public testing::Test {
 
 TEST_F(QuantizeFaults, TargetsThatAreThere) {
   expect_error([&] { quantize(model_, DType::kQ8_0, model_); }, ErrorCode::kInvalidArgument,
-               {model_, "is there already", "a new folder"});
+               {model_, "already exists", "a new folder"});
   expect_error([&] { quantize(model_, DType::kQ8_0, model_ + "/"); }, ErrorCode::kInvalidArgument,
-               {"is there already"});
+               {"already exists"});
   fs::create_directory_symlink(model_, out_);
-  expect_error([&] { quantize(model_, DType::kQ8_0, out_); }, ErrorCode::kInvalidArgument, {"there already"});
+  expect_error([&] { quantize(model_, DType::kQ8_0, out_); }, ErrorCode::kInvalidArgument,
+               {"already exists"});
   fs::remove(out_);
   folder_.write("q", "");
-  expect_error([&] { quantize(model_, DType::kQ8_0, out_); }, ErrorCode::kInvalidArgument, {"there already"});
+  expect_error([&] { quantize(model_, DType::kQ8_0, out_); }, ErrorCode::kInvalidArgument,
+               {"already exists"});
   fs::remove(out_);
   expect_error([&] { quantize(model_, DType::kQ8_0, folder_.file("absent/q")); }, ErrorCode::kNotFound,
                {"absent/q", "cannot make the folder"});

@@ -158,7 +158,7 @@ TEST_F(CliErrors, Quantize) {
   expect_failure(with_model("quantize", {"--type", "q8_0"}), {"no folder to write given", "--out"});
   expect_failure(with_model("quantize", {"--type", "q5_k", "--out", "o"}),
                  {"wrong value for --type", "q5_k"});
-  expect_failure(with_model("quantize", {"--type", "q8_0", "--out", model()}), {"is there already"});
+  expect_failure(with_model("quantize", {"--type", "q8_0", "--out", model()}), {"already exists"});
 }
 
 TEST_F(CliErrors, Tokenize) {

@@ -252,7 +252,7 @@ TEST_F(PrepareCommand, TrainsATokenizerThatPreparesText) {
   // The same on other threads, and a folder that is there stays.
   run_json(train + std::vector<std::string>{"--out", file("tok3"), text, "--threads", "3"});
   EXPECT_EQ(read_file(file("tok3") + "/tokenizer.json"), read_file(file("tok") + "/tokenizer.json"));
-  expect_failure(train + std::vector<std::string>{"--out", file("tok"), text}, {"is there already"});
+  expect_failure(train + std::vector<std::string>{"--out", file("tok"), text}, {"already exists"});
   expect_failure(train + std::vector<std::string>{"--out", file("tok4"), file("missing")}, {"missing"});
   EXPECT_FALSE(file_exists(file("tok4")));
   expect_failure(train + std::vector<std::string>{"--out", file("tok4"), text, "--eod", "1"}, {"--eod"});

@@ -66,7 +66,7 @@ std::string unpacker_of(FileKind kind) {
 std::string what_to_do(FileKind kind, const std::string& file, bool json) {
   const std::string unpacker = unpacker_of(kind);
   if (kind == FileKind::kGzip || kind == FileKind::kZstd)
-    return "it is packed more than once: unpack it before";
+    return "it is packed more than once: unpack it first";
   if (!unpacker.empty()) {
     return fmt::format("{} '{}' | sepllm prepare --format {} ... /dev/stdin", unpacker, file,
                        json ? "jsonl" : "text");

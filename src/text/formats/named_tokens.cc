@@ -42,7 +42,7 @@ class Merger {
   std::vector<AddedToken> run() {
     for (const NamedToken& named : config_.tokens) add(named);
     guessed_.warn("no file states an id: the next free ones are taken, as transformers does");
-    moved_.warn("the stated ids belong to other tokens and do not count");
+    moved_.warn("the stated ids belong to other tokens and are ignored");
     lost_.warn("without an id: read as plain text");
     return std::move(list_);
   }

@@ -144,7 +144,7 @@ class Parser {
     });
     if (piece.text.empty()) fail("empty piece", place);
     if (utf8_find_invalid(piece.text)) fail("piece is not valid UTF-8", place);
-    if (!seen_.insert(piece.text).second) fail("piece '" + piece.text + "' is there twice", place);
+    if (!seen_.insert(piece.text).second) fail("piece '" + piece.text + "' occurs twice", place);
     if (piece.type == Model::Type::kByte) byte_piece(piece.text, place);
     if (piece.type == Model::Type::kUnknown) ++n_unknown_;
     model_.pieces.push_back(std::move(piece));

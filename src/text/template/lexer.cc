@@ -349,7 +349,7 @@ class Lexer {
              static_cast<uint32_t>(std::stoi(std::string(1, digit), nullptr, 16));
     }
     const bool surrogate = code >= 0xD800 && code < 0xE000;
-    if (surrogate || code > 0x10FFFF) refuse(line, "an escape that is no character");
+    if (surrogate || code > 0x10FFFF) refuse(line, "an escape that is not a character");
     utf8_append(out, static_cast<char32_t>(code));
     return begin + n_digits;
   }

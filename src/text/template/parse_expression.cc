@@ -299,7 +299,7 @@ ExpressionPtr Parser::subscript(ExpressionPtr object) {
     if (name.type == Type::kName) {
       return checked(std::make_unique<AttributeExpression>(name.line, std::move(object), name.text));
     }
-    if (name.type != Type::kInteger) refuse("expected a name or number behind '.'");
+    if (name.type != Type::kInteger) refuse("expected a name or number after '.'");
     --at_;
     ExpressionPtr index = number_constant();
     return checked(std::make_unique<ItemExpression>(name.line, std::move(object), std::move(index)));

@@ -266,7 +266,7 @@ void Parser::signature(MacroStatement& macro) {
     if (skip_operator("=")) {
       parameter.fallback = expression();
     } else if (!macro.parameters.empty() && macro.parameters.back().fallback) {
-      refuse("a parameter without default behind one with default");
+      refuse("a parameter without default after one with default");
     }
     macro.parameters.push_back(std::move(parameter));
   }
