@@ -11,7 +11,7 @@
 namespace sepllm::test {
 namespace {
 
-constexpr float kTolerance = 1e-4F;
+constexpr float kChunkTolerance = 1e-4F;
 constexpr size_t kTokens = 112;  // GPT-2's positions end there
 const char* const kModels[] = {"llama_gqa", "llama_tied",       "neox_parallel", "neox_sequential",
                                "gpt2",      "falcon_7b",        "falcon_40b",    "falcon_11b",
@@ -56,15 +56,15 @@ bool has_pattern(const Policy& policy) {
   return policy.kind != PolicyKind::kSepStream && policy.positions == PositionMode::kOriginal;
 }
 
-struct Case {
+struct ChunkCase {
   std::string model;
   std::string policy;
   Json settings;
-  friend void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << c.policy; }
+  friend void PrintTo(const ChunkCase& c, std::ostream* out) { *out << c.model << " " << c.policy; }
 };
 
-std::vector<Case> cases() {
-  std::vector<Case> out;
+std::vector<ChunkCase> chunk_cases() {
+  std::vector<ChunkCase> out;
   for (const char* model : kModels) {
     for (const auto& [name, settings] : policies()) out.push_back({model, name, settings});
   }
@@ -79,7 +79,7 @@ std::vector<int32_t> text(size_t n, size_t skip = 0) {
 
 TokenSet separators_of(const Runner& runner) { return golden_separators({5, 11, 17}, runner.vocab_size()); }
 
-class Chunking : public testing::TestWithParam<Case> {
+class Chunking : public testing::TestWithParam<ChunkCase> {
  protected:
   Chunking()
       : runner_(golden_model(GetParam().model)),
@@ -101,10 +101,10 @@ class Chunking : public testing::TestWithParam<Case> {
 TEST_P(Chunking, WholeEqualsChunksEqualsTokens) {
   const Logits tokens = through_cache(1);
   for (const int64_t chunk : {7, 64, 1000}) {
-    EXPECT_LE(max_difference(through_cache(chunk), tokens), kTolerance) << "chunks of " << chunk;
+    EXPECT_LE(max_difference(through_cache(chunk), tokens), kChunkTolerance) << "chunks of " << chunk;
   }
   if (!has_pattern(policy_)) return;
-  EXPECT_LE(max_difference(runner_.whole(tokens_, policy_, separators_), tokens), kTolerance) << "whole";
+  EXPECT_LE(max_difference(runner_.whole(tokens_, policy_, separators_), tokens), kChunkTolerance) << "whole";
 }
 
 // Keys and values are rounded to half precision, 2^-11 of their size, or to int8, half of 1 / 127 of the
@@ -133,10 +133,10 @@ TEST_P(Chunking, MixedChunks) {
     at += n;
   }
   ASSERT_EQ(at, kTokens);
-  EXPECT_LE(max_difference(mixed, through_cache(1)), kTolerance);
+  EXPECT_LE(max_difference(mixed, through_cache(1)), kChunkTolerance);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Chunking, testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(All, Chunking, testing::ValuesIn(chunk_cases()),
                          [](const auto& info) { return info.param.model + "_" + info.param.policy; });
 
 // Sequences of all policies in one batch, each at its own length and pace, some under a pattern.
@@ -211,7 +211,7 @@ TEST_P(Batches, EachSequenceAsIfAlone) {
   for (Stream& s : streams_) {
     ASSERT_EQ(s.done, s.tokens.size());
     KvCache alone = runner_.cache(s.policy, separators_);
-    EXPECT_LE(max_difference(s.logits, runner_.chunked(s.tokens, alone, 1)), kTolerance)
+    EXPECT_LE(max_difference(s.logits, runner_.chunked(s.tokens, alone, 1)), kChunkTolerance)
         << policy_name(s.policy.kind) << (s.cache ? "" : " as a pattern");
     if (!s.cache) continue;
     EXPECT_EQ(s.cache->length(), alone.length());

@@ -19,14 +19,14 @@ using test::Rows;
 
 constexpr DType kKvTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kI8};
 
-struct Shape {
+struct HeadShape {
   int64_t n_heads, n_kv_heads, head_dim;
 };
 
 // The keys and values that spans point into, and the other arrays that they point to.
 struct Store {
   DType type;
-  Shape shape;
+  HeadShape shape;
   int64_t slot_stride = 0, head_stride = 0;
   std::deque<std::vector<char>> bytes;
   std::deque<std::vector<float>> scales;
@@ -34,7 +34,7 @@ struct Store {
   std::vector<KeySpan> spans;
   uint32_t seed = 100;
 
-  Store(DType t, const Shape& s) : type(t), shape(s) {}
+  Store(DType t, const HeadShape& s) : type(t), shape(s) {}
 
   // Adds n keys with some elements between rows and heads; the caller sets positions and places.
   KeySpan& add(int64_t n) {
@@ -88,7 +88,8 @@ struct Query {
 };
 
 // Compares the fast kernel with the reference, on every instruction set, with one and three threads.
-void check(const Shape& s, const std::vector<Query>& queries, bool alibi, bool second, double tolerance) {
+void check_queries(const HeadShape& s, const std::vector<Query>& queries, bool alibi, bool second,
+                   double tolerance) {
   SCOPED_TRACE(testing::Message() << s.n_heads << "/" << s.n_kv_heads << " heads of " << s.head_dim << " "
                                   << dtype_name(queries.front().store->type) << (alibi ? " alibi" : "")
                                   << (second ? " second query" : "") << " rows " << queries.front().n_rows);
@@ -166,13 +167,13 @@ Pattern sep_pattern(int64_t n_tokens, int64_t window, uint32_t seed) {
   return p;
 }
 
-constexpr Shape kShapes[] = {{1, 1, 1},  {2, 2, 8},   {3, 1, 20},  {4, 2, 64}, {6, 6, 33},
-                             {5, 1, 65}, {8, 2, 128}, {71, 1, 16}, {3, 3, 80}, {2, 1, 257}};
+constexpr HeadShape kHeadShapes[] = {{1, 1, 1},  {2, 2, 8},   {3, 1, 20},  {4, 2, 64}, {6, 6, 33},
+                                     {5, 1, 65}, {8, 2, 128}, {71, 1, 16}, {3, 3, 80}, {2, 1, 257}};
 
 // First the reference itself: against the pattern, pair by pair.
 TEST(Attention, ReferenceSeesWhatThePatternShows) {
   constexpr int64_t kTokens = 60;
-  const Shape s{1, 1, 4};
+  const HeadShape s{1, 1, 4};
   const Pattern p = sep_pattern(kTokens, 7, 3);
   Store store(DType::kF32, s);
   add_pattern(store, p, kTokens);
@@ -210,43 +211,43 @@ TEST(Attention, ReferenceSeesWhatThePatternShows) {
 }
 
 TEST(Attention, PromptsOfAllShapes) {
-  for (const Shape& s : kShapes) {
+  for (const HeadShape& s : kHeadShapes) {
     for (const DType type : kKvTypes) {
       Store store(type, s);
       add_pattern(store, sep_pattern(150, 37, 5), 150);
-      check(s, {{150, 0, &store}}, false, false, 5e-6);
+      check_queries(s, {{150, 0, &store}}, false, false, 5e-6);
     }
   }
 }
 
 TEST(Attention, DecodeOfAllShapes) {
-  for (const Shape& s : kShapes) {
+  for (const HeadShape& s : kHeadShapes) {
     for (const DType type : kKvTypes) {
       Store store(type, s);
       add_pattern(store, sep_pattern(700, 290, 6), 700);
       for (const int64_t n_rows : {1, 2, 5, 17})
-        check(s, {{n_rows, 700 - n_rows, &store}}, false, false, 5e-6);
+        check_queries(s, {{n_rows, 700 - n_rows, &store}}, false, false, 5e-6);
     }
   }
 }
 
 TEST(Attention, FullAttentionOverManyKeysIsSplit) {
-  const Shape s{4, 2, 40};
+  const HeadShape s{4, 2, 40};
   for (const int64_t n_rows : {1, 3, 16, 40}) {
     Store store(DType::kF32, s);
     store.add(2100);
-    check(s, {{n_rows, 2100 - n_rows, &store}}, false, false, 5e-6);
+    check_queries(s, {{n_rows, 2100 - n_rows, &store}}, false, false, 5e-6);
   }
 }
 
 TEST(Attention, DecodeOfAllHeadSizesAndLanes) {
   for (int64_t head_dim = 8; head_dim <= 256; head_dim += 8) {
     const int64_t lanes = 1 + head_dim / 8 % 8;
-    const Shape s{2 * lanes, 2, head_dim};
+    const HeadShape s{2 * lanes, 2, head_dim};
     for (const DType type : kKvTypes) {
       Store store(type, s);
       store.add(67);
-      check(s, {{1, 66, &store}}, false, false, 5e-6);
+      check_queries(s, {{1, 66, &store}}, false, false, 5e-6);
     }
   }
 }
@@ -256,29 +257,29 @@ TEST(Attention, DecodeOfAllLengths) {
   int64_t n = 1;
   for (int i = 0; n <= 5000; ++i) {
     const DType type = kKvTypes[i % 4];
-    const Shape s{i % 5 + 1, 1, i % 2 == 0 ? 16 : 24};
+    const HeadShape s{i % 5 + 1, 1, i % 2 == 0 ? 16 : 24};
     Store store(type, s);
     store.add(n);
-    check(s, {{1, n - 1, &store}}, i % 3 == 0, false, 5e-6);
+    check_queries(s, {{1, n - 1, &store}}, i % 3 == 0, false, 5e-6);
     n += n < 40 ? 1 : n % 97 + n / 8;
   }
 }
 
 TEST(Attention, AFewRowsSeeDifferentKeys) {
-  for (const Shape& s : {Shape{1, 1, 64}, Shape{2, 1, 40}, Shape{4, 2, 17}}) {
+  for (const HeadShape& s : {HeadShape{1, 1, 64}, HeadShape{2, 1, 40}, HeadShape{4, 2, 17}}) {
     for (const DType type : kKvTypes) {
       for (const int64_t n_rows : {2, 3, 4}) {
         Store store(type, s);
         add_pattern(store, sep_pattern(900, 3, 11), 900);  // the window is as short as the rows are many
         store.add(600).window = 550;
-        check(s, {{n_rows, 600 - n_rows, &store}}, true, false, 5e-6);
+        check_queries(s, {{n_rows, 600 - n_rows, &store}}, true, false, 5e-6);
       }
     }
   }
 }
 
 TEST(Attention, DecodeOfManySequencesOfDifferentLengths) {
-  const Shape s{8, 2, 64};
+  const HeadShape s{8, 2, 64};
   for (const DType type : kKvTypes) {
     std::deque<Store> stores;
     std::vector<Query> queries;
@@ -286,13 +287,13 @@ TEST(Attention, DecodeOfManySequencesOfDifferentLengths) {
       stores.emplace_back(type, s).add(n);
       queries.push_back({1, n - 1, &stores.back()});
     }
-    check(s, queries, false, false, 5e-6);
+    check_queries(s, queries, false, false, 5e-6);
   }
 }
 
 // A result does not depend on the other sequences of the batch.
 TEST(Attention, ASequenceAloneAndInABatch) {
-  const Shape s{4, 2, 32};
+  const HeadShape s{4, 2, 32};
   Store a(DType::kF16, s), b(DType::kF16, s);
   a.add(3000);
   b.add(700);
@@ -321,7 +322,7 @@ TEST(Attention, ASequenceAloneAndInABatch) {
 // Queries and outputs of a batch as [batch][head][token][dim], with gaps, compared with rows of all heads.
 TEST(Attention, BatchesHeadByHeadHaveTheBitsOfRows) {
   constexpr int64_t kBatches = 2, kGap = 3;
-  for (const Shape& s : {Shape{4, 2, 32}, Shape{6, 1, 20}, Shape{3, 3, 7}}) {
+  for (const HeadShape& s : {HeadShape{4, 2, 32}, HeadShape{6, 1, 20}, HeadShape{3, 3, 7}}) {
     for (const int64_t n_rows : {1, 4, 50}) {  // by both kernels
       for (const bool second : {false, true}) {
         Store store(DType::kF16, s);
@@ -371,7 +372,7 @@ TEST(Attention, BatchesHeadByHeadHaveTheBitsOfRows) {
 
 // A row that could not be quantised is noticed, but only by queries that see it.
 TEST(Attention, Int8RowsWithANanScaleAreSeen) {
-  const Shape s{2, 1, 16};
+  const HeadShape s{2, 1, 16};
   for (const bool keys : {true, false}) {
     Store store(DType::kI8, s);
     KeySpan& span = store.add(100);
@@ -397,19 +398,19 @@ TEST(Attention, Int8RowsWithANanScaleAreSeen) {
 }
 
 TEST(Attention, AlibiCountsPlacesFarFromTheOrigin) {
-  const Shape s{4, 4, 16};
+  const HeadShape s{4, 4, 16};
   for (const int64_t n_rows : {1, 90}) {
     Store store(DType::kF32, s);
     constexpr int64_t kFar = int64_t{1} << 33;
     KeySpan& span = store.add(600);
     span.first_position = kFar;
     span.first_encoded = kFar;
-    check(s, {{n_rows, kFar + 600 - n_rows, &store}}, true, false, 5e-6);
+    check_queries(s, {{n_rows, kFar + 600 - n_rows, &store}}, true, false, 5e-6);
   }
 }
 
 TEST(Attention, SecondQueriesAndPlaces) {
-  for (const Shape& s : {Shape{4, 2, 32}, Shape{2, 2, 7}, Shape{1, 1, 64}}) {
+  for (const HeadShape& s : {HeadShape{4, 2, 32}, HeadShape{2, 2, 7}, HeadShape{1, 1, 64}}) {
     for (const int64_t n_rows : {1, 4, 70}) {
       for (const bool alibi : {false, true}) {
         Store store(DType::kF16, s);
@@ -417,41 +418,41 @@ TEST(Attention, SecondQueriesAndPlaces) {
         KeySpan& initial = store.add(5);
         initial.second_query = true;
         initial.lag = 100;
-        check(s, {{n_rows, 300 - n_rows, &store}}, alibi, true, 5e-6);
-        check(s, {{n_rows, 300 - n_rows, &store}}, alibi, false, 5e-6);
+        check_queries(s, {{n_rows, 300 - n_rows, &store}}, alibi, true, 5e-6);
+        check_queries(s, {{n_rows, 300 - n_rows, &store}}, alibi, false, 5e-6);
       }
     }
   }
 }
 
 TEST(Attention, SequencesOfOneBatchKeepApart) {
-  const Shape s{6, 3, 24};
+  const HeadShape s{6, 3, 24};
   Store full(DType::kF32, s), sparse(DType::kBF16, s), small(DType::kF16, s);
   full.add(90);
   add_pattern(sparse, sep_pattern(1400, 600, 8), 1400);
   small.add(1);
-  check(s, {{64, 0, &full}, {1, 1399, &sparse}, {1, 0, &small}, {0, 5, &small}, {9, 700, &sparse}}, false,
-        false, 5e-6);
+  check_queries(s, {{64, 0, &full}, {1, 1399, &sparse}, {1, 0, &small}, {0, 5, &small}, {9, 700, &sparse}},
+                false, false, 5e-6);
 }
 
 TEST(Attention, RowsThatSeeNothingInSomeSpans) {
-  const Shape s{2, 2, 16};
+  const HeadShape s{2, 2, 16};
   Store store(DType::kF32, s);
   add_pattern(store, sep_pattern(80, 1, 9), 80);  // the band is only the query
   store.add(0);
   KeySpan& late = store.add(10);
   late.first_position = 75;
-  check(s, {{80, 0, &store}}, true, false, 5e-6);
+  check_queries(s, {{80, 0, &store}}, true, false, 5e-6);
 }
 
 TEST(Attention, LargeScoresDoNotOverflow) {
-  const Shape s{2, 2, 16};
+  const HeadShape s{2, 2, 16};
   for (const int64_t n_rows : {1, 40}) {
     Store store(DType::kF32, s);
     const KeySpan& span = store.add(300);
     auto* k = const_cast<float*>(static_cast<const float*>(span.k));
     for (int64_t i = 0; i < s.n_kv_heads * span.head_stride; ++i) k[i] *= 300.0F;
-    check(s, {{n_rows, 300 - n_rows, &store}}, false, false, 1e-3);
+    check_queries(s, {{n_rows, 300 - n_rows, &store}}, false, false, 1e-3);
   }
 }
 

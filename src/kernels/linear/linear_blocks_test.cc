@@ -11,21 +11,21 @@
 #include "kernels/formats/rows.h"
 #include "kernels/kernel_test_support.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/linear_test_support.h"
 #include "kernels/rowwise/elementwise.h"
 
 namespace sepllm {
 namespace {
 
 using test::BlockMatrix;
+using test::LinearShape;
 using test::Rows;
 
-struct Shape {
-  int64_t n_rows, n_in, n_out;
-};
-constexpr Shape kShapes[] = {{1, 1, 1},    {1, 33, 15},   {2, 64, 17},  {3, 172, 40},   {1, 2050, 130},
-                             {8, 172, 70}, {15, 65, 130}, {32, 96, 33}, {31, 2050, 40}, {1, 5632, 16}};
+constexpr LinearShape kBlockShapes[] = {{1, 1, 1},      {1, 33, 15},  {2, 64, 17},   {3, 172, 40},
+                                        {1, 2050, 130}, {8, 172, 70}, {15, 65, 130}, {32, 96, 33},
+                                        {31, 2050, 40}, {1, 5632, 16}};
 
-void check(const Shape& s, DType type, bool with_bias, bool accumulate) {
+void check_blocks(const LinearShape& s, DType type, bool with_bias, bool accumulate) {
   SCOPED_TRACE(testing::Message() << s.n_rows << "x" << s.n_in << "x" << s.n_out << " " << dtype_name(type)
                                   << (with_bias ? " bias" : "") << (accumulate ? " accumulate" : ""));
   const BlockMatrix w(type, s.n_out, s.n_in, 1);
@@ -54,12 +54,12 @@ void check(const Shape& s, DType type, bool with_bias, bool accumulate) {
 }
 
 TEST(LinearBlocks, AgreeWithTheDefinition) {
-  for (const Shape& s : kShapes) {
+  for (const LinearShape& s : kBlockShapes) {
     for (const DType type : kBlockTypes) {
-      check(s, type, false, false);
-      check(s, type, true, false);
-      check(s, type, true, true);
-      check(s, type, false, true);
+      check_blocks(s, type, false, false);
+      check_blocks(s, type, true, false);
+      check_blocks(s, type, true, true);
+      check_blocks(s, type, false, true);
     }
   }
 }

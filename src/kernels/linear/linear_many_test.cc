@@ -11,6 +11,7 @@
 #include "kernels/kernel_test_support.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_nll.h"
+#include "kernels/linear/linear_test_support.h"
 #include "kernels/rowwise/elementwise.h"
 #include "tests/support/weight_types.h"
 
@@ -18,18 +19,16 @@ namespace sepllm {
 namespace {
 
 using test::BlockMatrix;
+using test::LinearShape;
 using test::Rows;
 
-struct Shape {
-  int64_t n_rows, n_in, n_out;
-};
 // Around the fewest that are many, tiles of rows, chunks of inputs and pairs of panels; the last two: several
 // blocks of rows.
-constexpr Shape kShapes[] = {{17, 172, 40},   {25, 33, 17},  {33, 1, 1},     {33, 64, 15},
-                             {36, 33, 17},    {47, 172, 40}, {64, 512, 33},  {33, 545, 5},
-                             {47, 2050, 130}, {513, 64, 40}, {530, 172, 33}, {190, 5600, 17}};
+constexpr LinearShape kManyShapes[] = {{17, 172, 40},   {25, 33, 17},  {33, 1, 1},     {33, 64, 15},
+                                       {36, 33, 17},    {47, 172, 40}, {64, 512, 33},  {33, 545, 5},
+                                       {47, 2050, 130}, {513, 64, 40}, {530, 172, 33}, {190, 5600, 17}};
 
-void check(const Shape& s, DType type, bool with_bias, bool accumulate) {
+void check_many(const LinearShape& s, DType type, bool with_bias, bool accumulate) {
   SCOPED_TRACE(testing::Message() << s.n_rows << "x" << s.n_in << "x" << s.n_out << " " << dtype_name(type)
                                   << (with_bias ? " bias" : "") << (accumulate ? " accumulate" : ""));
   const BlockMatrix w(type, s.n_out, s.n_in, 1);
@@ -51,21 +50,21 @@ void check(const Shape& s, DType type, bool with_bias, bool accumulate) {
 }
 
 TEST(LinearManyRows, OfBlocksAgreeWithTheDefinition) {
-  for (const Shape& s : kShapes) {
+  for (const LinearShape& s : kManyShapes) {
     for (const DType type : kBlockTypes) {
-      check(s, type, false, false);
-      check(s, type, true, true);
+      check_many(s, type, false, false);
+      check_many(s, type, true, true);
     }
   }
   for (const DType type : kBlockTypes) {
-    check(kShapes[5], type, true, false);
-    check(kShapes[5], type, false, true);
+    check_many(kManyShapes[5], type, true, false);
+    check_many(kManyShapes[5], type, false, true);
   }
 }
 
 TEST(LinearManyRows, ExactProductsAgreeWithDoubles) {
-  for (const Shape& s :
-       {Shape{33, 1, 1}, Shape{47, 172, 40}, Shape{64, 33, 17}, Shape{40, 2050, 130}, Shape{530, 172, 33}}) {
+  for (const LinearShape& s : {LinearShape{33, 1, 1}, LinearShape{47, 172, 40}, LinearShape{64, 33, 17},
+                               LinearShape{40, 2050, 130}, LinearShape{530, 172, 33}}) {
     for (const DType type : kBlockTypes) {
       const BlockMatrix w(type, s.n_out, s.n_in, 1);
       Rows x(s.n_rows, s.n_in, 5, 1), bias(1, s.n_out), expected(s.n_rows, s.n_out, 7, 2);

@@ -7,25 +7,24 @@
 
 #include "kernels/kernel_test_support.h"
 #include "kernels/linear/linear_nll.h"
+#include "kernels/linear/linear_test_support.h"
 
 namespace sepllm {
 namespace {
 
+using test::LinearShape;
 using test::Rows;
 
-struct Shape {
-  int64_t n_rows, n_in, n_out;
-};
 // Few rows, many rows; below and above a vector, the four streams, and the tiles.
-constexpr Shape kShapes[] = {{1, 1, 1},     {1, 5, 3},      {1, 64, 7},   {2, 33, 65},   {3, 129, 258},
-                             {5, 31, 1},    {8, 70, 130},   {9, 17, 5},   {16, 64, 64},  {13, 1030, 131},
-                             {33, 2050, 9}, {513, 40, 260}, {49, 31, 33}, {64, 160, 560}};
+constexpr LinearShape kElementShapes[] = {
+    {1, 1, 1},  {1, 5, 3},    {1, 64, 7},      {2, 33, 65},   {3, 129, 258},  {5, 31, 1},   {8, 70, 130},
+    {9, 17, 5}, {16, 64, 64}, {13, 1030, 131}, {33, 2050, 9}, {513, 40, 260}, {49, 31, 33}, {64, 160, 560}};
 
-Weight weight(DType type, const void* data, const Shape& s, bool transposed, int64_t gap) {
+Weight weight(DType type, const void* data, const LinearShape& s, bool transposed, int64_t gap) {
   return {type, data, s.n_out, s.n_in, (transposed ? s.n_out : s.n_in) + gap, transposed};
 }
 
-void check(const Shape& s, DType type, bool transposed, bool with_bias, bool accumulate) {
+void check_elements(const LinearShape& s, DType type, bool transposed, bool with_bias, bool accumulate) {
   SCOPED_TRACE(testing::Message() << s.n_rows << "x" << s.n_in << "x" << s.n_out << " " << dtype_name(type)
                                   << (transposed ? " transposed" : "") << (with_bias ? " bias" : "")
                                   << (accumulate ? " accumulate" : ""));
@@ -51,20 +50,20 @@ void check(const Shape& s, DType type, bool transposed, bool with_bias, bool acc
 }
 
 TEST(Linear, AgreesWithTheDefinition) {
-  for (const Shape& s : kShapes) {
+  for (const LinearShape& s : kElementShapes) {
     for (const DType type : test::kAllTypes) {
       for (const bool transposed : {false, true}) {
-        check(s, type, transposed, false, false);
-        check(s, type, transposed, true, false);
-        check(s, type, transposed, true, true);
-        check(s, type, transposed, false, true);
+        check_elements(s, type, transposed, false, false);
+        check_elements(s, type, transposed, true, false);
+        check_elements(s, type, transposed, true, true);
+        check_elements(s, type, transposed, false, true);
       }
     }
   }
 }
 
 TEST(Linear, AFewRowsGiveTheBitsOfOneRow) {
-  const Shape s{7, 200, 50};
+  const LinearShape s{7, 200, 50};
   const auto stored = test::random_stored(DType::kBF16, s.n_in * s.n_out, 1);
   test::Threads t(2);
   for (const bool transposed : {false, true}) {
@@ -80,7 +79,7 @@ TEST(Linear, AFewRowsGiveTheBitsOfOneRow) {
 }
 
 TEST(Linear, OverwritesWhateverTheOutputHeld) {
-  const Shape s{12, 40, 24};
+  const LinearShape s{12, 40, 24};
   const auto stored = test::random_stored(DType::kF32, s.n_in * s.n_out, 1);
   const Weight w = weight(DType::kF32, stored.data(), s, false, 0);
   test::Threads t(1);
@@ -97,7 +96,7 @@ TEST(Linear, OverwritesWhateverTheOutputHeld) {
 
 // BLAS is called from several threads at once: of one pool, and of several pools.
 TEST(Linear, TwoPoolsAtOnce) {
-  const Shape s{96, 300, 400};
+  const LinearShape s{96, 300, 400};
   const auto stored = test::random_stored(DType::kF32, s.n_in * s.n_out, 1);
   const Weight w = weight(DType::kF32, stored.data(), s, false, 0);
   Rows x(s.n_rows, s.n_in), expected(s.n_rows, s.n_out);
@@ -131,8 +130,8 @@ TEST(Linear, NoRowsIsNothing) {
 // The losses of a head against the definition. Few and many rows; below and above a tile and a task of
 // outputs.
 TEST(Linear, LossesOfRowsAgreeWithTheDefinition) {
-  for (const Shape& s :
-       {Shape{1, 5, 1}, {7, 33, 300}, {33, 9, 1}, {40, 33, 257}, {33, 130, 2300}, {600, 20, 1100}}) {
+  for (const LinearShape& s :
+       {LinearShape{1, 5, 1}, {7, 33, 300}, {33, 9, 1}, {40, 33, 257}, {33, 130, 2300}, {600, 20, 1100}}) {
     for (const DType type : test::kAllTypes) {
       for (const bool transposed : {false, true}) {
         SCOPED_TRACE(testing::Message()
@@ -165,7 +164,7 @@ TEST(Linear, LossesOfRowsAgreeWithTheDefinition) {
 }
 
 TEST(Linear, LossesThatAreNoNumbersShow) {
-  constexpr Shape kShape{40, 8, 600};
+  constexpr LinearShape kShape{40, 8, 600};
   const auto stored = test::random_stored(DType::kF32, kShape.n_in * kShape.n_out, 1);
   const Weight w = weight(DType::kF32, stored.data(), kShape, false, 0);
   const std::vector<int32_t> targets(40, 3);

@@ -23,27 +23,27 @@ size_t place_of(uint64_t pair, size_t n_places) {
   return static_cast<size_t>((pair * 0x9E3779B97F4A7C15u) >> 20) & (n_places - 1);
 }
 
-struct Symbol {
-  int32_t id;
-  int64_t previous, next;  // -1: none
-};
-
-// A pair that may be merged, with the symbols that it had when it was found.
-struct Candidate {
-  float score;
-  int32_t merged, left_id, right_id;
-  int64_t left;
-};
-
-// Heap order: the best candidate comes first.
-bool worse(const Candidate& a, const Candidate& b) {
-  return a.score != b.score ? a.score < b.score : a.left > b.left;
-}
-
 }  // namespace
 
 // Working memory that is kept from word to word.
 struct ScoreBpe::Scratch {
+  struct Symbol {
+    int32_t id;
+    int64_t previous, next;  // -1: none
+  };
+
+  // A pair that may be merged, with the symbols that it had when it was found.
+  struct Candidate {
+    float score;
+    int32_t merged, left_id, right_id;
+    int64_t left;
+  };
+
+  // Heap order: the best candidate comes first.
+  static bool worse(const Candidate& a, const Candidate& b) {
+    return a.score != b.score ? a.score < b.score : a.left > b.left;
+  }
+
   std::vector<int32_t> ids;
   std::vector<Symbol> symbols;
   std::vector<Candidate> heap;
@@ -130,13 +130,13 @@ const ScoreBpe::Merge* ScoreBpe::find_merge(int32_t left, int32_t right) const {
 
 void ScoreBpe::push(Scratch& scratch, int64_t left) const {
   if (left < 0) return;
-  const Symbol& symbol = scratch.symbols[static_cast<size_t>(left)];
+  const Scratch::Symbol& symbol = scratch.symbols[static_cast<size_t>(left)];
   if (symbol.next < 0) return;
   const int32_t right_id = scratch.symbols[static_cast<size_t>(symbol.next)].id;
   const Merge* merge = find_merge(symbol.id, right_id);
   if (merge == nullptr) return;
   scratch.heap.push_back({merge->score, merge->merged, symbol.id, right_id, left});
-  std::push_heap(scratch.heap.begin(), scratch.heap.end(), worse);
+  std::push_heap(scratch.heap.begin(), scratch.heap.end(), Scratch::worse);
 }
 
 void ScoreBpe::encode(std::string_view text, const std::array<int32_t, 256>& byte_ids,
@@ -163,7 +163,7 @@ void ScoreBpe::encode(std::string_view text, const std::array<int32_t, 256>& byt
 
 void ScoreBpe::merge(Scratch& scratch, std::vector<int32_t>& out) const {
   const std::vector<int32_t>& ids = scratch.ids;
-  std::vector<Symbol>& symbols = scratch.symbols;
+  std::vector<Scratch::Symbol>& symbols = scratch.symbols;
   const auto n = static_cast<int64_t>(ids.size());
   symbols.clear();
   scratch.heap.clear();
@@ -172,13 +172,13 @@ void ScoreBpe::merge(Scratch& scratch, std::vector<int32_t>& out) const {
   }
   for (int64_t k = 0; k + 1 < n; ++k) push(scratch, k);
   while (!scratch.heap.empty()) {
-    std::pop_heap(scratch.heap.begin(), scratch.heap.end(), worse);
-    const Candidate best = scratch.heap.back();
+    std::pop_heap(scratch.heap.begin(), scratch.heap.end(), Scratch::worse);
+    const Scratch::Candidate best = scratch.heap.back();
     scratch.heap.pop_back();
-    Symbol& left = symbols[static_cast<size_t>(best.left)];
+    Scratch::Symbol& left = symbols[static_cast<size_t>(best.left)];
     // A candidate is stale after a neighbour has taken one of its halves: ids only change by growing.
     if (left.id != best.left_id || left.next < 0) continue;
-    Symbol& right = symbols[static_cast<size_t>(left.next)];
+    Scratch::Symbol& right = symbols[static_cast<size_t>(left.next)];
     if (right.id != best.right_id) continue;
     left.id = best.merged;
     left.next = right.next;

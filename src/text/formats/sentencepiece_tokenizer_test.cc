@@ -22,7 +22,7 @@ namespace {
 using Ids = std::vector<int32_t>;
 using Type = SentencePieceModel::Type;
 
-struct Piece {
+struct ModelPiece {
   std::string text;
   float score;
   Type type = Type::kNormal;
@@ -39,7 +39,7 @@ std::string flag_field(int number, uint64_t value) {
 std::string bytes_field(int number, const std::string& bytes) {
   return varint(static_cast<uint64_t>(number) << 3 | 2) + varint(bytes.size()) + bytes;
 }
-std::string piece_field(const Piece& piece) {
+std::string piece_field(const ModelPiece& piece) {
   std::string score(4, '\0');
   std::memcpy(score.data(), &piece.score, 4);
   return bytes_field(1, bytes_field(1, piece.text) + varint(2 << 3 | 5) + score +
@@ -48,16 +48,17 @@ std::string piece_field(const Piece& piece) {
 
 // A model file as SentencePiece's trainer writes it: specials, bytes, then `pieces` with a blank for each
 // blank mark.
-std::string model_file(const std::vector<Piece>& pieces, const std::string& normaliser, int algorithm = 2) {
-  std::vector<Piece> all = {
+std::string model_file(const std::vector<ModelPiece>& pieces, const std::string& normaliser,
+                       int algorithm = 2) {
+  std::vector<ModelPiece> all = {
       {"<unk>", 0, Type::kUnknown}, {"<s>", 0, Type::kControl}, {"</s>", 0, Type::kControl}};
   for (int byte = 0; byte < 256; ++byte) all.push_back({fmt::format("<0x{:02X}>", byte), 0, Type::kByte});
-  for (Piece piece : pieces) {
+  for (ModelPiece piece : pieces) {
     for (size_t at; (at = piece.text.find(' ')) != std::string::npos;) piece.text.replace(at, 1, "▁");
     all.push_back(piece);
   }
   std::string out;
-  for (const Piece& piece : all) out += piece_field(piece);
+  for (const ModelPiece& piece : all) out += piece_field(piece);
   out += bytes_field(2, flag_field(3, static_cast<uint64_t>(algorithm)) + flag_field(35, 1));
   return out + bytes_field(3, normaliser);
 }
@@ -65,8 +66,8 @@ std::string model_file(const std::vector<Piece>& pieces, const std::string& norm
 const std::string kPlain = bytes_field(1, "identity") + flag_field(3, 1) + flag_field(4, 0);
 const std::string kTidying = bytes_field(1, "identity") + flag_field(3, 1) + flag_field(4, 1);
 
-const std::vector<Piece> kSmall = {{" ", -9},  {"a", -8},  {"b", -7},   {"ab", -1},
-                                   {" a", -2}, {"ba", -1}, {"aba", -3}, {"é", -5}};
+const std::vector<ModelPiece> kSmallModel = {{" ", -9},  {"a", -8},  {"b", -7},   {"ab", -1},
+                                             {" a", -2}, {"ba", -1}, {"aba", -3}, {"é", -5}};
 
 std::unique_ptr<Tokenizer> load(const std::string& bytes) {
   return parse_sentencepiece(bytes, "tokenizer.model");
@@ -81,7 +82,7 @@ Ids encode_by_library(const std::string& file, const std::string& text) {
 }
 
 TEST(SentencePieceTokenizer, EncodesAndDecodes) {
-  const auto tokenizer = load(model_file(kSmall, kPlain));
+  const auto tokenizer = load(model_file(kSmallModel, kPlain));
   EXPECT_EQ(tokenizer->encode(""), Ids{});
   EXPECT_EQ(tokenizer->encode("aba"), (Ids{259, 265}));
   EXPECT_EQ(tokenizer->encode("a", {.add_special = true}), (Ids{1, 263}));
@@ -103,7 +104,7 @@ TEST(SentencePieceTokenizer, EncodesAndDecodes) {
 }
 
 TEST(SentencePieceTokenizer, SpecialStringsAreParsedOnlyWhereAsked) {
-  const auto tokenizer = load(model_file(kSmall, kPlain));
+  const auto tokenizer = load(model_file(kSmallModel, kPlain));
   EXPECT_EQ(tokenizer->encode("<s>ab</s>b<s>"), (Ids{1, 262, 2, 261, 1}));  // no blank behind a special
   EXPECT_EQ(tokenizer->encode("b<s>"), (Ids{259, 261, 1}));
   const Ids plain = tokenizer->encode("<s>", {.parse_special = false});
@@ -116,12 +117,12 @@ TEST(SentencePieceTokenizer, EqualsTheLibraryOnRandomModelsAndTexts) {
   const auto pick = [&](int n) { return static_cast<int>(rng() % static_cast<unsigned>(n)); };
   for (int round = 0; round < 30; ++round) {
     const std::string letters = round % 2 == 0 ? "abc" : "ab ";
-    std::vector<Piece> pieces = {{" ", -20}, {"a", -20}, {"b", -20}, {"c", -20}};
+    std::vector<ModelPiece> pieces = {{" ", -20}, {"a", -20}, {"b", -20}, {"c", -20}};
     for (int k = 0; k < 30; ++k) {
       std::string text;
       const int length = 2 + pick(4);
       for (int c = 0; c < length; ++c) text += letters[static_cast<size_t>(pick(3))];
-      const auto same = [&](const Piece& p) { return p.text == text; };
+      const auto same = [&](const ModelPiece& p) { return p.text == text; };
       if (std::none_of(pieces.begin(), pieces.end(), same)) {
         pieces.push_back({text, static_cast<float>(-pick(8))});
       }
@@ -141,7 +142,7 @@ TEST(SentencePieceTokenizer, EqualsTheLibraryOnRandomModelsAndTexts) {
 }
 
 TEST(SentencePieceTokenizer, UnigramModelsAreEncodedByTheLibrary) {
-  const std::string file = model_file(kSmall, kPlain, 1);
+  const std::string file = model_file(kSmallModel, kPlain, 1);
   const auto tokenizer = load(file);
   EXPECT_EQ(tokenizer->encode("abab a"), encode_by_library(file, "abab a"));
   EXPECT_EQ(tokenizer->decode(tokenizer->encode("abab a")), "abab a");
@@ -149,14 +150,14 @@ TEST(SentencePieceTokenizer, UnigramModelsAreEncodedByTheLibrary) {
 }
 
 TEST(SentencePieceTokenizer, LongWordsTakeNoQuadraticTime) {
-  const auto tokenizer = load(model_file(kSmall, kPlain));
+  const auto tokenizer = load(model_file(kSmallModel, kPlain));
   std::string word;
   for (int k = 0; k < 2'000'000; ++k) word += "ba";
   EXPECT_EQ(tokenizer->decode(tokenizer->encode(word)), word);
 }
 
 TEST(SentencePieceTokenizer, TellsItsFilesFromTiktoken) {
-  EXPECT_TRUE(looks_like_sentencepiece(model_file(kSmall, kPlain)));
+  EXPECT_TRUE(looks_like_sentencepiece(model_file(kSmallModel, kPlain)));
   EXPECT_FALSE(looks_like_sentencepiece("IQ== 0\nIg== 1\n"));
   EXPECT_FALSE(looks_like_sentencepiece(""));
   EXPECT_FALSE(looks_like_sentencepiece("\n"));
@@ -186,7 +187,7 @@ TEST(SentencePieceTokenizer, RefusesBadModels) {
 // For any byte changed and the file cut anywhere: an Error, or a tokenizer that works; nothing on stderr. The
 // library's own path is tested too (the second model).
 TEST(SentencePieceTokenizer, SurvivesEveryWrongByteAndEveryCut) {
-  for (const std::string& good : {model_file(kSmall, kPlain), model_file(kSmall, kTidying, 1)}) {
+  for (const std::string& good : {model_file(kSmallModel, kPlain), model_file(kSmallModel, kTidying, 1)}) {
     const auto attempt = [&](const std::string& bytes) {
       try {
         const auto tokenizer = load(bytes);
