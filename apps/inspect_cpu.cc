@@ -25,8 +25,9 @@ Json walk_json(const Walk& walk, double bytes_per_second) {
   return {{"streams", walk.streams}, {"ahead", walk.ahead}, {"bytes_per_second", bytes_per_second}};
 }
 
-std::string line(const std::string& label, const std::string& text) {
-  return fmt::format("  {:<18}{}\n", label, text);
+// A labelled line; labels are longer here than in `inspect`.
+std::string cpu_line(const std::string& label, const std::string& text) {
+  return fmt::format("  {:<20}{}\n", label, text);
 }
 
 class InspectCpuCommand : public Command {
@@ -87,25 +88,25 @@ class InspectCpuCommand : public Command {
 
   static std::string text(const Json& all) {
     std::string out = "Processor\n";
-    out += line("name", all["cpu_info"].get<std::string>());
-    out += line("instruction sets", all["instruction_sets"].get<std::string>());
-    out += line("limit", all["limit"].is_null() ? "none (SEPLLM_CPU)" : all["limit"].get<std::string>());
-    out += line("OpenBLAS kernels", all["openblas"].get<std::string>());
-    out += line("threads", json_text(all["n_threads"]));
+    out += cpu_line("name", all["cpu_info"].get<std::string>());
+    out += cpu_line("instruction sets", all["instruction_sets"].get<std::string>());
+    out += cpu_line("limit", all["limit"].is_null() ? "none (SEPLLM_CPU)" : all["limit"].get<std::string>());
+    out += cpu_line("OpenBLAS kernels", all["openblas"].get<std::string>());
+    out += cpu_line("threads", json_text(all["n_threads"]));
     if (all.contains("chosen")) {
       out += "\nHow this model's weights are read\n";
       if (all["chosen"].empty())
-        out += line("all types", walk_text({}) + " (too few bytes, or SEPLLM_WALKS=off)");
+        out += cpu_line("all types", walk_text({}) + " (too few bytes, or SEPLLM_WALKS=off)");
       for (const Json& row : all["chosen"]) {
-        out += line(row["type"].get<std::string>(),
-                    row_text(row) + (row["measured"].empty() ? ", remembered" : ", measured now:"));
-        for (const Json& tried : row["measured"]) out += line("", "  " + row_text(tried));
+        out += cpu_line(row["type"].get<std::string>(),
+                        row_text(row) + (row["measured"].empty() ? ", remembered" : ", measured now:"));
+        for (const Json& tried : row["measured"]) out += cpu_line("", "  " + row_text(tried));
       }
     }
     out += "\nRemembered\n";
     const std::string file = all["walk_file"].get<std::string>();
-    out += line("file", file.empty() ? "none: neither XDG_CACHE_HOME nor HOME is set" : file);
-    for (const Json& row : all["remembered"]) out += line(row["key"].get<std::string>(), row_text(row));
+    out += cpu_line("file", file.empty() ? "none: neither XDG_CACHE_HOME nor HOME is set" : file);
+    for (const Json& row : all["remembered"]) out += cpu_line(row["key"].get<std::string>(), row_text(row));
     return out;
   }
 

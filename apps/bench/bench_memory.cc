@@ -46,7 +46,8 @@ class BenchMemoryCommand : public Command {
       print_note("interrupted; there are no figures yet");
     } else {
       for (size_t i = 0; i < series.size(); ++i)
-        rows.push_back(row(static_cast<int>(i) + 1, probe.bytes(), series[i].values));
+        rows.push_back(row(static_cast<int>(i) + 1, probe,
+                           probe.walk_for({.pool = *pools[i], .arena = arena}), series[i].values));
     }
     if (common_.json) {
       print_json(rows);
@@ -57,11 +58,13 @@ class BenchMemoryCommand : public Command {
   }
 
  private:
-  static Json row(int n_threads, int64_t bytes, const std::vector<double>& rates) {
+  static Json row(int n_threads, const ReadProbe& probe, const Walk& walk, const std::vector<double>& rates) {
     return {{"program", provenance(n_threads)},
             {"cpu_info", cpu_name()},
             {"n_threads", n_threads},
-            {"bytes", bytes},
+            {"bytes", probe.bytes()},
+            {"streams", walk.streams},
+            {"ahead", walk.ahead},
             {"read_bandwidth", *std::max_element(rates.begin(), rates.end())},
             {"median", bench::median(rates)},
             {"stddev", spread(rates).deviation},
@@ -74,11 +77,12 @@ class BenchMemoryCommand : public Command {
     std::string out =
         fmt::format("{}, sums over {}, 4 streams per thread\n{:>8}{:>12}{:>12}{:>10}\n",
                     rows[0]["cpu_info"].get<std::string>(), human_bytes(rows[0]["bytes"].get<int64_t>()),
-                    "threads", "best GB/s", "median", "+-");
+                    "threads", "best GB/s", "median", "+-", "streams", "ahead");
     for (const Json& row : rows) {
-      out += fmt::format("{:>8}{:>12.2f}{:>12.2f}{:>10.2f}\n", row["n_threads"].get<int>(),
-                         row["read_bandwidth"].get<double>() * 1e-9, row["median"].get<double>() * 1e-9,
-                         row["stddev"].get<double>() * 1e-9);
+      out +=
+          fmt::format("{:>8}{:>12.2f}{:>12.2f}{:>10.2f}{:>10}{:>8}\n", row["n_threads"].get<int>(),
+                      row["read_bandwidth"].get<double>() * 1e-9, row["median"].get<double>() * 1e-9,
+                      row["stddev"].get<double>() * 1e-9, row["streams"].get<int>(), row["ahead"].get<int>());
     }
     return out;
   }

@@ -41,7 +41,7 @@ class BenchSpeedCommand : public Command {
     if (decode_) {
       run_options_.add_int("n", &n_, 1, kMaxBenchTokens,
                            "tokens in one repetition (for sep-stream whole cycles of compressions compare "
-                           "best: 477 tokens with its default options)");
+                           "best: 477 tokens unless its options are changed)");
     } else {
       run_options_.add(list_option("p", &prompts_, 1, kMaxBenchTokens, "lengths of the prompt"));
     }

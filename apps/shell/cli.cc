@@ -173,7 +173,14 @@ std::string help_markdown(const Commands& commands) {
       "than the memory is slow. `train` compares its plan, and\n`inspect` prints the figures. If the "
       "system's "
       "figures are wrong, the environment variable `SEPLLM_MEMORY` sets the\navailable memory, as in "
-      "`SEPLLM_MEMORY=24G`.\n";
+      "`SEPLLM_MEMORY=24G`.\n"
+      "\nThese environment variables are for measuring. `SEPLLM_CPU=avx2|avx512|vnni|amx` uses no "
+      "instruction set beyond "
+      "that one,\nin OpenBLAS too. `SEPLLM_WALKS=on|off|again`: commands that decode with a large model "
+      "measure once how "
+      "weights are read\nfastest on this machine (`inspect cpu` prints it), use a fixed way, or measure "
+      "anew; results do "
+      "not depend on it.\n`SEPLLM_LOG=debug` prints also lines that help to find a cause.\n";
   for (const auto& c : commands) {
     out += fmt::format("\n## sepllm {}\n\n{}\n\n```\nsepllm {} {}\n```\n", c->name(), c->summary(), c->name(),
                        c->usage());

@@ -66,8 +66,8 @@ std::vector<std::string> weight_type_names();
 class Runtime {
  public:
   explicit Runtime(const CommonOptions& options);
-  // And, where `decoder` is not null, the walks over its weights that are fast here (engine/walk_choice.h): for
-  // commands that decode.
+  // And, where `decoder` is not null, the walks over its weights that are fast here (engine/walk_choice.h):
+  // for commands that decode.
   Runtime(const CommonOptions& options, Decoder* decoder);
   Context context();
 

@@ -214,7 +214,7 @@ TEST_F(Train, WrongSettingsAndDataAreClearErrors) {
   refuse({"--set", "later_policy=full"}, {"later_policy_step"});
   // A setting that would do nothing.
   refuse({"--set", "n_kv_heads=1"}, {"n_kv_heads", "query heads"});
-  refuse({"--set", "family=llama", "--set", "rotary_pct=0.5"}, {"rotary_pct", "gpt_neox"});
+  refuse({"--set", "family=llama", "--set", "rotary_pct=0.5"}, {"rotary_pct", "llama rotates all"});
   refuse({"--set", "init_from=" + model()}, {"new models"});
   expect_failure({"train"}, {"--config"});
   expect_failure({"train", "--config", write("bad.yaml", "a: [1, 2")}, {"bad.yaml", "line"});

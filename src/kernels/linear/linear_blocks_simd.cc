@@ -73,7 +73,8 @@ struct BlockSums {
   }
 };
 
-// Fetches ahead, a line for each that is read: in a burst they would wait for each other. ahead == 0: not at all.
+// Fetches ahead, a line for each that is read: in a burst they would wait for each other. ahead == 0: not at
+// all.
 HWY_INLINE void fetch_ahead(int ahead, const char* line) {
   if (ahead > 0) __builtin_prefetch(line + ahead);
 }
