@@ -31,7 +31,7 @@ struct StoredBlocks {
 
 std::vector<DType> all_block_types() {
   std::vector<DType> types(std::begin(kBlockTypes), std::end(kBlockTypes));
-  types.insert(types.end(), std::begin(kStoredBlockTypes), std::end(kStoredBlockTypes));
+  for (const DType type : kStoredBlockTypes) types.push_back(type);
   return types;
 }
 
