@@ -18,22 +18,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from chat_messages import assistant, system, user
 from transformers import AutoTokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEMPLATES = REPOSITORY / "tests/golden/chat_templates"
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
-def system(text):
-    return {"role": "system", "content": text}
 
 
 ODD = "  \tZwölf größere\u00a0Bären, 字 と 🙂 \"quoted\" 'it's' \\n {{ x }} {% if %}\r\n\r\n\n end 1234567 \n"

@@ -10,6 +10,7 @@ import itertools
 import json
 import pathlib
 
+from chat_messages import assistant, system, user
 from transformers.utils import chat_template_utils
 
 FOLDER = pathlib.Path(__file__).parent.parent / "tests" / "golden" / "chat_templates"
@@ -39,18 +40,6 @@ TOOLS = [
         },
     }
 ]
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text):
-    return {"role": "assistant", "content": text}
-
-
-def system(text):
-    return {"role": "system", "content": text}
 
 
 ODD = "  \tZwölf größere\u00a0Bären, 字 と 🙂 \"quoted\" 'it's' \\n <|im_end|></s> {{ x }} {% if %}\r\n\r\n\n end \n"

@@ -112,10 +112,10 @@ TEST(GgufStore, PartsThatAreMissingOrOfAnotherModelAreErrors) {
   const std::string renamed = good.folder.write("m.gguf", good.first.bytes());
   test::expect_error([&] { WeightStore::open(renamed); }, ErrorCode::kBadFile,
                      {renamed, "one of 2 parts", "-00001-of-00002.gguf"});
-  const test::TemporaryFolder alone;
-  const std::string lonely = alone.write("m-00001-of-00002.gguf", good.first.bytes());
-  test::expect_error([&] { WeightStore::open(lonely); }, ErrorCode::kNotFound,
-                     {lonely, "part 2 of 2", "m-00002-of-00002.gguf"});
+  const test::TemporaryFolder only_one;
+  const std::string first_part = only_one.write("m-00001-of-00002.gguf", good.first.bytes());
+  test::expect_error([&] { WeightStore::open(first_part); }, ErrorCode::kNotFound,
+                     {first_part, "part 2 of 2", "m-00002-of-00002.gguf"});
 
   Parts order;
   order.second.keys[0].value = raw_bytes(uint16_t{0});
