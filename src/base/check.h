@@ -1,6 +1,9 @@
 // Checks of our own logic, also in release builds. A failure is a bug and throws CheckFailure; it never
 // aborts.
-#pragma once
+// Guarded by name: this header is precompiled, and GCC's `#pragma once` takes the precompiled copy for another file
+// where a compiler cache brings it from an earlier checkout.
+#ifndef SEPLLM_BASE_CHECK_H_
+#define SEPLLM_BASE_CHECK_H_
 
 #include <stdexcept>
 #include <string>
@@ -21,3 +24,5 @@ class CheckFailure : public std::logic_error {
 
 #define SEPLLM_CHECK(condition) \
   ((condition) ? static_cast<void>(0) : ::sepllm::check_failed(#condition, __FILE__, __LINE__))
+
+#endif  // SEPLLM_BASE_CHECK_H_

@@ -1,7 +1,10 @@
 // The one place that includes nlohmann's JSON library. Its exceptions are turned into JsonFault. All sources
 // must include it through this file, or the program would see two different definitions; a test looks for
 // other includes.
-#pragma once
+// Guarded by name: this header is precompiled, and GCC's `#pragma once` takes the precompiled copy for another file
+// where a compiler cache brings it from an earlier checkout.
+#ifndef SEPLLM_BASE_JSON_LIBRARY_H_
+#define SEPLLM_BASE_JSON_LIBRARY_H_
 
 #include "base/check.h"
 
@@ -20,3 +23,5 @@ class JsonFault : public CheckFailure {
 
 #define JSON_THROW_USER(exception) ::sepllm::json_library_failed((exception).what())
 #include <nlohmann/json.hpp>
+
+#endif  // SEPLLM_BASE_JSON_LIBRARY_H_
