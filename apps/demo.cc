@@ -3,7 +3,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <system_error>
+#include <vector>
 
 #include "apps/pages/demo_page.h"
 #include "apps/shell/commands.h"

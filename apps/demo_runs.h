@@ -1,6 +1,7 @@
 // The measurements of `demo`: the same text and prompt under every policy.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>

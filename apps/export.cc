@@ -1,6 +1,12 @@
 // sepllm export: turns a checkpoint of a training run into a model.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
 #include "apps/shell/output.h"

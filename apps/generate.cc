@@ -1,6 +1,12 @@
 // sepllm generate: continues a prompt.
 #include <fmt/format.h>
 
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"

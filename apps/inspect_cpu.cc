@@ -2,6 +2,11 @@
 #include <cblas.h>
 #include <fmt/format.h>
 
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
 #include "apps/shell/output.h"

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdlib>
+#include <exception>
 #include <new>
 #include <string>
 #include <vector>

@@ -5,6 +5,10 @@
 #include <fmt/ranges.h>
 
 #include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"

@@ -1,6 +1,11 @@
 // sepllm report: shows training runs as a page of curves.
 #include <fmt/format.h>
 
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "apps/pages/report_page.h"
 #include "apps/shell/commands.h"
 #include "apps/shell/output.h"

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
 
 #include "apps/shell/common.h"
 #include "apps/shell/output.h"

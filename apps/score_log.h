@@ -2,6 +2,7 @@
 // over a long text), and the NLL of each token.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>

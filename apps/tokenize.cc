@@ -1,6 +1,13 @@
 // sepllm tokenize: turns text into ids and pieces, or back.
 #include <fmt/format.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
 #include "apps/shell/output.h"

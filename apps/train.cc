@@ -1,9 +1,15 @@
 // sepllm train: trains a new model, or trains a model further, as a YAML file of settings says.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <csignal>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "apps/pages/report_page.h"
 #include "apps/shell/commands.h"

@@ -7,8 +7,11 @@
 #include <condition_variable>
 #include <csignal>
 #include <cstdlib>
+#include <exception>
+#include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 
 #include "apps/shell/output.h"

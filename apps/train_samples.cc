@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cstdint>
+#include <string>
+
 #include "base/error.h"
 #include "base/sign_of_life.h"
 #include "engine/generator.h"

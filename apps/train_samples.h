@@ -1,6 +1,7 @@
 // Sample texts by a model in training.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

@@ -4,7 +4,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <string>
+#include <system_error>
+#include <vector>
 
 #include "apps/line_notes.h"
 #include "apps/shell/common.h"

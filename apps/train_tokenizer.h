@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "text/corpus/bpe_trainer.h"
 #include "text/corpus/document_reader.h"

@@ -2,8 +2,14 @@
 // rate of matrix products in the same run.
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "apps/bench/bench_options.h"
 #include "apps/bench/data/separators.h"

@@ -2,7 +2,12 @@
 // machine reads memory in the same run.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "apps/bench/bench_options.h"
 #include "apps/bench/speed_case.h"

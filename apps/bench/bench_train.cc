@@ -2,10 +2,14 @@
 // same run.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "apps/bench/bench_options.h"
 #include "apps/bench/data/separators.h"

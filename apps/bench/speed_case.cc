@@ -1,6 +1,10 @@
 #include "apps/bench/speed_case.h"
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/check.h"

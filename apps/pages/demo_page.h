@@ -1,6 +1,7 @@
 // The page and the table of `demo`.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

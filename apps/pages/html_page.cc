@@ -1,5 +1,11 @@
 #include "apps/pages/html_page.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
 #include "apps/shell/provenance.h"
 #include "base/utf8.h"
 

@@ -1,6 +1,7 @@
 // The curves of training runs.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>

@@ -4,6 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstddef>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 

@@ -2,8 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
+#include <cstddef>
+#include <cstdint>
 #include <set>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "apps/shell/commands.h"
 #include "base/error.h"

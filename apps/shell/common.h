@@ -1,6 +1,7 @@
 // Shared by the subcommands: the options of a model, threads and memory for the engine, prompts and texts.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>

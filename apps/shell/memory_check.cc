@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <string>
 
 #include "apps/shell/figures.h"
 #include "apps/shell/memory_plan.h"

@@ -1,6 +1,7 @@
 #include "apps/shell/memory_plan.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "cache/kv_plan.h"
 

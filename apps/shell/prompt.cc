@@ -1,5 +1,9 @@
 #include "apps/shell/prompt.h"
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "apps/shell/common.h"
 #include "base/error.h"
 #include "text/token_ids.h"

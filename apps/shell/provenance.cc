@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <cstdint>
+#include <optional>
+#include <string>
+
 #include "base/build_info.h"
 #include "kernels/cpu_features.h"
 

@@ -1,6 +1,7 @@
 // Where a result comes from: the object "program" of JSON outputs, and the last line of pages.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 

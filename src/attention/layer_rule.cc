@@ -1,6 +1,8 @@
 #include "attention/layer_rule.h"
 
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 

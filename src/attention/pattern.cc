@@ -1,6 +1,9 @@
 #include "attention/pattern.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
 
 namespace sepllm {
 

@@ -1,7 +1,14 @@
 // Reads and prints a policy: the one place for flags, config.json, state files and requests.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "attention/policy.h"
 #include "base/check.h"

@@ -1,6 +1,8 @@
 #include "base/build_info.h"
 
+#include <cstddef>
 #include <fstream>
+#include <string>
 
 namespace sepllm {
 

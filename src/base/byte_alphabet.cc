@@ -1,5 +1,11 @@
 #include "base/byte_alphabet.h"
 
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
 #include "base/utf8.h"
 
 namespace sepllm {

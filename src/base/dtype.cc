@@ -1,7 +1,9 @@
 #include "base/dtype.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 
 namespace sepllm {
 

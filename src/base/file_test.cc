@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
+#include <iterator>
+#include <string>
 #include <thread>
 
 #include "tests/support/expect_error.h"

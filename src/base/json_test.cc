@@ -3,7 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -165,8 +171,8 @@ TEST(Json, TheLibraryThrowsOurType) {
   const Json list = Json::array({1});
   EXPECT_THROW(list.get<std::string>(), JsonFault);
   EXPECT_THROW(list.at("a"), JsonFault);
-  EXPECT_THROW(Json("\xff").dump(), JsonFault);
-  EXPECT_THROW(Json::parse("{"), CheckFailure);
+  EXPECT_THROW(std::string(Json("\xff").dump()), JsonFault);
+  EXPECT_THROW(Json(Json::parse("{")), CheckFailure);
 }
 
 TEST(Json, NullForALineThatWasCutOff) {

@@ -4,8 +4,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <ios>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"

@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <mutex>
+#include <string>
 #include <utility>
 
 namespace sepllm {

@@ -1,10 +1,13 @@
 #include "base/memory_at_hand.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/build_info.h"

@@ -5,7 +5,10 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <memory>
 #include <new>
+#include <string>
 #include <string_view>
 #include <utility>
 

@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
 #include "tests/support/expect_error.h"
 #include "tests/support/packed.h"
 #include "tests/support/support.h"

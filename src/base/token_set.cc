@@ -1,6 +1,9 @@
 #include "base/token_set.h"
 
 #include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
 
 #include "base/check.h"
 

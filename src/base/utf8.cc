@@ -1,6 +1,11 @@
 #include "base/utf8.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
 
 #include "base/check.h"
 

@@ -5,6 +5,10 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <system_error>
 
 #include "base/error.h"
 #include "base/options.h"

@@ -1,10 +1,13 @@
 #include "cache/kv_cache.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <iterator>
 #include <numeric>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 
@@ -16,6 +19,8 @@ int64_t padded_row_bytes(int64_t head_dim, DType type) {
   const int64_t bytes = head_dim * dtype_size(type);
   return bytes < 64 ? bytes : (bytes + 63) / 64 * 64;
 }
+// Elements from the beginning of a row to that of the next. (The type is never a block type.)
+int64_t row_elements(DType type, int64_t row_bytes) { return row_bytes / dtype_info(type).bytes; }
 
 }  // namespace
 
@@ -233,7 +238,7 @@ void KvCache::chunk_rows(int64_t layer, void** key_rows, void** value_rows, int6
     const SlotRef slot = entry_of(g, length_ + t);
     key_rows[t] = key_row(layer, 0, slot);
     value_rows[t] = value_row(layer, 0, slot);
-    head_strides[t] = part(layer, slot.band).capacity * (row_bytes_ / dtype_size(layout_.type));
+    head_strides[t] = part(layer, slot.band).capacity * row_elements(layout_.type, row_bytes_);
   }
 }
 
@@ -258,14 +263,14 @@ void KvCache::rows_written(int64_t layer) {
 std::span<const KeySpan> KvCache::spans(int64_t layer) {
   const Group& g = group_at(layer);
   layer_spans_ = g.spans;
-  const int64_t row_elements = row_bytes_ / dtype_size(layout_.type);
+  const int64_t elements = row_elements(layout_.type, row_bytes_);
   for (KeySpan& s : layer_spans_) {
     const bool band = s.kind == KeySpan::Kind::kBand;
     const SlotRef first{band, band ? g.slot_of(s.first_position) : 0};
     s.k = key_row(layer, 0, first);
     s.v = value_row(layer, 0, first);
-    s.slot_stride = row_elements;
-    s.head_stride = part(layer, band).capacity * row_elements;
+    s.slot_stride = elements;
+    s.head_stride = part(layer, band).capacity * elements;
     s.k_scales = key_scale(layer, 0, first);
     s.v_scales = value_scale(layer, 0, first);
     s.scale_head_stride = part(layer, band).capacity;

@@ -1,7 +1,10 @@
 // A cache as it would be at any depth of a stream, without the model having run that far: the plan is made by
 // the cache's own code from the tokens; keys and values are made up.
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <iterator>
+#include <vector>
 
 #include "base/check.h"
 #include "base/rng.h"

@@ -1,9 +1,12 @@
 // Memory of a KvCache: what a chunk needs is taken before it begins, so that a chunk never fails halfway.
 #include <algorithm>
 #include <cstring>
+#include <cstdint>
 #include <iterator>
 #include <new>
 #include <utility>
+#include <span>
+#include <string>
 
 #include "base/check.h"
 #include "base/error.h"

@@ -1,11 +1,12 @@
 // Memory of a cache: what a chunk needs is there before it begins, or nothing has changed; and copies.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <iterator>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/error.h"

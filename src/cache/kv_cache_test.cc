@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <set>
+#include <span>
+#include <vector>
 
 #include "base/check.h"
 #include "base/error.h"

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
+#include <cstdint>
 #include <utility>
 #include <vector>
 

@@ -2,7 +2,12 @@
 // counts, the plan of each group of layers, then the rows of each layer: per part and kv head the keys,
 // the values and their scales, oldest first, run by run of the ring.
 #include <algorithm>
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "cache/kv_cache.h"

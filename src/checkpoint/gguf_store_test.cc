@@ -1,7 +1,11 @@
 // GGUF files, whole and in parts, as a WeightStore.
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/file.h"
 #include "checkpoint/weight_store.h"

@@ -1,5 +1,8 @@
 #include "checkpoint/gguf_tensor_type.h"
 
+#include <cstddef>
+#include <cstdint>
+
 namespace sepllm {
 namespace {
 

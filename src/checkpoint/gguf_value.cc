@@ -3,7 +3,13 @@
 #include <fmt/format.h>
 
 #include <bit>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
 #include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
 
 #include "base/check.h"
 #include "base/error.h"

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "checkpoint/foreign_weights.h"
 #include "checkpoint/safetensors.h"

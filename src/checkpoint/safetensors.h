@@ -3,6 +3,7 @@
 // data_offsets}} padded with spaces, then the data, which the tensors cover without holes or overlaps.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <cstring>
-#include <functional>
+#include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "tests/support/expect_error.h"

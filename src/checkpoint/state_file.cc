@@ -1,7 +1,14 @@
 #include "checkpoint/state_file.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/build_info.h"
 #include "base/check.h"

@@ -4,9 +4,17 @@
 #include <fmt/ranges.h>
 
 #include <cctype>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "base/error.h"

@@ -1,6 +1,9 @@
 #include "checkpoint/weight_writer.h"
 
 #include <map>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "base/check.h"
 #include "checkpoint/safetensors.h"

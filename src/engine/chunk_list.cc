@@ -1,8 +1,9 @@
 #include "engine/chunk_list.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <iterator>
-#include <utility>
+#include <vector>
 
 #include "base/check.h"
 

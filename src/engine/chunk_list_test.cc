@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
-#include <numeric>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/rng.h"

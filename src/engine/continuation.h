@@ -2,7 +2,9 @@
 // strings, length). The same code serves one sequence (generate) and many (Scheduler).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>

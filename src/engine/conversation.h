@@ -5,6 +5,8 @@
 // goes back to the place where they differ.
 #pragma once
 
+#include <cstdint>
+#include <ctime>
 #include <functional>
 #include <optional>
 #include <string>

@@ -2,7 +2,11 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstdint>
 #include <ctime>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "engine/conversation.h"

@@ -2,6 +2,10 @@
 // template.
 #include <gtest/gtest.h>
 
+#include <ctime>
+#include <memory>
+#include <string>
+
 #include "base/error.h"
 #include "base/utf8.h"
 #include "engine/conversation.h"

@@ -3,6 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "base/build_info.h"
 #include "model/random_model.h"
 #include "tests/support/expect_error.h"

@@ -2,7 +2,10 @@
 // needed, so neither a text nor its ids are in memory as a whole.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 

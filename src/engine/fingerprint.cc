@@ -1,6 +1,8 @@
 #include "engine/fingerprint.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <string>
 
 #include "base/bytes.h"
 #include "kernels/formats/panels.h"

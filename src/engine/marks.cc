@@ -1,6 +1,11 @@
 #include "engine/marks.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 

@@ -1,6 +1,7 @@
 // A model as a user gives it: weights, tokenizer and separators.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>

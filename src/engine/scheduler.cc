@@ -3,7 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
 #include <new>
+#include <span>
 #include <utility>
 
 #include "base/check.h"

@@ -2,6 +2,7 @@
 // batching). Sequences enter and leave at any step; prompts are fed chunk by chunk between the others' steps.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>

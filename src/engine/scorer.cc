@@ -1,7 +1,12 @@
 #include "engine/scorer.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
 
 #include "base/check.h"
 #include "base/error.h"

@@ -1,6 +1,10 @@
 // Forks: the copy of a session continues as the session does, bit for bit, and the two are independent.
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <span>
+#include <vector>
+
 #include "engine/session_test_support.h"
 
 namespace sepllm {

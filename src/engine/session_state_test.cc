@@ -1,6 +1,15 @@
 // States: a session that was saved and restored continues as if nothing had happened, bit for bit.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "base/error.h"
 #include "engine/session_test_support.h"
 

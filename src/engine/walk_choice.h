@@ -1,6 +1,7 @@
 // Chooses how a model's weights are read where few rows are multiplied (decoding), by measuring.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <cstdlib>
-#include <string>
 #include <vector>
 
 #include "engine/session_test_support.h"

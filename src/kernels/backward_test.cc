@@ -1,8 +1,12 @@
 // The backward kernels of training against their definitions in double precision.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <numeric>
+#include <vector>
 
 #include "kernels/kernel_test_support.h"
 #include "kernels/linear/linear_backward.h"

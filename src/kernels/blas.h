@@ -1,7 +1,7 @@
 // OpenBLAS, set up for use by the kernels.
 #pragma once
 
-#include <cblas.h>
+#include <cblas.h>  // IWYU pragma: export
 
 namespace sepllm {
 

@@ -3,6 +3,8 @@
 #include <hwy/highway.h>
 
 #include <atomic>
+#include <cstdint>
+#include <string>
 #include <utility>
 
 #if defined(__x86_64__) && defined(__linux__)

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "kernels/kernel_test_support.h"
 
 namespace sepllm {

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 #include <hwy/highway.h>
 
+#include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "kernels/cpu_features.h"

@@ -2,6 +2,8 @@
 #define HWY_TARGET_INCLUDE "kernels/machine_rates_simd.cc"
 #include <hwy/foreach_target.h>  // must come first
 
+#include <cstdint>
+
 #include "kernels/machine_rates.h"
 #include "kernels/simd-inl.h"
 

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <numeric>
+#include <random>
+#include <vector>
 
 #include "kernels/kernel_test_support.h"
 #include "kernels/walk_rates.h"

@@ -1,5 +1,7 @@
 #include "kernels/walk_rates.h"
 
+#include <span>
+
 #include "base/check.h"
 
 namespace sepllm {

@@ -1,4 +1,8 @@
 // A tokenizer.json that every reader of the form understands: byte-level BPE without merges.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
 #include "base/byte_alphabet.h"
 #include "base/file.h"
 #include "base/json.h"

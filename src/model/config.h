@@ -2,6 +2,7 @@
 // knows nothing else of a family.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>

@@ -4,10 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <optional>
+#include <span>
+#include <string>
 #include <type_traits>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <string>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "model/weights.h"

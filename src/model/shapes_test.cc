@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "kernels/formats/panels.h"
 #include "kernels/formats/rows.h"

@@ -1,5 +1,7 @@
 #include "model/tensor_list.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "base/check.h"

@@ -2,6 +2,7 @@
 // loading, and for the generator of random models) and without (for code that counts or hashes weights).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -55,7 +56,7 @@ template <typename Visitor>
 void visit_model(const ModelSpec& spec, const StoredNames& stored, ModelWeights* out, Visitor& visitor) {
   const ModelConfig& c = spec.config;
   const std::string& prefix = stored.prefix;
-  const auto begin_layer = [&visitor](int64_t l) {
+  const auto begin_layer = [&](int64_t l) {
     if constexpr (requires { visitor.begin_layer(l); }) visitor.begin_layer(l);
   };
   visitor.table(out->token_embedding, stored.token_embedding, c.vocab_size, c.hidden_size);

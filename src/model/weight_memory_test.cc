@@ -1,6 +1,11 @@
 // What a load says that it will take, before it takes it.
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "base/file.h"
 #include "model/random_model.h"
 #include "model/shapes.h"

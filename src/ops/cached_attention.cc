@@ -1,6 +1,10 @@
 #include "ops/cached_attention.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <span>
 
 #include "base/check.h"
 #include "kernels/attention/attention.h"

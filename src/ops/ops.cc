@@ -1,7 +1,10 @@
 #include "ops/ops.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
+#include <span>
 
 #include "base/check.h"
 #include "kernels/formats/rows.h"

@@ -1,6 +1,7 @@
 #include "tensor/arena.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "base/check.h"
 

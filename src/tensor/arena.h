@@ -3,6 +3,7 @@
 // allocated is never touched: a block that is too large costs only addresses.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -1,6 +1,8 @@
 #include "tensor/tape.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 
 #include "base/check.h"
 

@@ -2,6 +2,7 @@
 // the gradients of activations and parameters lie. Everything lives in the arena of the pass.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <new>

@@ -1,6 +1,8 @@
 #include "text/blanks.h"
 
+#include <cstddef>
 #include <optional>
+#include <string_view>
 
 #include "base/utf8.h"
 

@@ -1,5 +1,8 @@
 #include "text/chat_formats.h"
 
+#include <string>
+#include <vector>
+
 namespace sepllm {
 namespace {
 

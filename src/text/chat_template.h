@@ -2,6 +2,7 @@
 // formats, which is a template too. See docs/CHAT-TEMPLATES.md.
 #pragma once
 
+#include <cstdint>
 #include <ctime>
 #include <memory>
 #include <string>

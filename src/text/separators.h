@@ -2,6 +2,7 @@
 // ids (docs/METHOD.md#separators).
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/token_set.h"

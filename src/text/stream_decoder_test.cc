@@ -1,6 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "base/utf8.h"
 #include "tests/support/fake_tokenizer.h"

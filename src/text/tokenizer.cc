@@ -1,5 +1,8 @@
 #include "text/tokenizer.h"
 
+#include <optional>
+#include <string>
+
 namespace sepllm {
 
 std::optional<std::string> Tokenizer::chat_template() const {

@@ -1,7 +1,12 @@
 // Published vectors of real tokenizers (skipped where the data folder is absent).
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "base/file.h"
 #include "base/json.h"

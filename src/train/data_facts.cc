@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cstdint>
+#include <string>
+
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"

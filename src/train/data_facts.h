@@ -2,6 +2,7 @@
 // other programs have no such note.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "text/tokenizer.h"

@@ -1,7 +1,10 @@
 // Gradients of a model whose layers differ in all that they may differ in, by finite differences.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "base/rng.h"

@@ -1,6 +1,8 @@
 #include "train/metrics.h"
 
 #include <cmath>
+#include <cstdint>
+#include <optional>
 
 namespace sepllm {
 

@@ -3,7 +3,10 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <cstdlib>
+#include <memory>
+#include <string>
 
 #include "base/error.h"
 #include "base/file.h"

@@ -1,6 +1,8 @@
 // Several ranks over MPI, if the program was started by mpirun or srun.
 #pragma once
 
+#include <memory>
+
 #include "train/transport.h"
 
 namespace sepllm {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <set>
+#include <string>
 
 #include "base/rng.h"
 #include "base/sign_of_life.h"

@@ -1,6 +1,9 @@
 // New models: the config.json for a training run's sizes, and initial weights.
 #pragma once
 
+#include <cstdint>
+#include <string>
+
 #include "base/json.h"
 #include "model/config.h"
 #include "train/parameters.h"

@@ -1,6 +1,9 @@
 #include "train/prepare.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/error.h"

@@ -2,6 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "model/random_model.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/support.h"

@@ -3,7 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
+#include <string>
+#include <vector>
 
 #include "tests/support/expect_error.h"
 #include "tests/support/support.h"

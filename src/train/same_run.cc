@@ -1,5 +1,8 @@
 #include "train/same_run.h"
 
+#include <cstdint>
+#include <string>
+
 #include "base/error.h"
 
 namespace sepllm {

@@ -1,6 +1,7 @@
 // Checks which settings of a run may change when it is continued.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "train/train_config.h"

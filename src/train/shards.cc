@@ -1,6 +1,9 @@
 #include "train/shards.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <span>
+#include <vector>
 
 namespace sepllm {
 

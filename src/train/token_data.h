@@ -2,6 +2,7 @@
 // small state that a checkpoint keeps.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>

@@ -1,6 +1,8 @@
 #include "train/train_plan.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace sepllm {

@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "base/file.h"
 #include "tests/support/expect_error.h"

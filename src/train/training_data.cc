@@ -1,5 +1,9 @@
 #include "train/training_data.h"
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
 namespace sepllm {
 
 TrainingData open_training_data(const TrainConfig& config, int64_t vocab_size) {

@@ -1,6 +1,7 @@
 // The samples of a training run, as its settings choose them.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "train/token_data.h"

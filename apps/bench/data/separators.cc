@@ -1,6 +1,10 @@
 #include "apps/bench/data/separators.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 

@@ -2,6 +2,9 @@
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
 
 #include "base/check.h"
 #include "kernels/attention/attention_task.h"

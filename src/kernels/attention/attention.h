@@ -2,6 +2,7 @@
 // they may come from KV caches, patterns (pattern_attention.h) or selections that depend on the data.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 

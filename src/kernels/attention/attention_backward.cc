@@ -1,7 +1,10 @@
 // The backward driver of attention. A task is one kv head of one sequence, or a part of its queries, and sums
 // its key gradients in its own memory, so sums are added in a fixed order.
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
+#include <span>
 
 #include "base/check.h"
 #include "base/sign_of_life.h"

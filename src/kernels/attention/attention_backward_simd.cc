@@ -7,7 +7,8 @@
 #include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // must come first
 
-#include <cmath>
+#include <algorithm>
+#include <cstdint>
 #include <numbers>
 
 #include "kernels/attention/attention_backward_task.h"

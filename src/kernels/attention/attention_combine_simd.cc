@@ -4,6 +4,7 @@
 #include <hwy/foreach_target.h>  // must come first
 
 #include <algorithm>
+#include <cstdint>
 
 #include "kernels/attention/attention_task.h"
 #include "kernels/simd-inl.h"

@@ -7,6 +7,7 @@
 #define HWY_TARGET_INCLUDE "kernels/attention/attention_few_simd.cc"
 #include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // must come first
+#include <cstdint>
 
 #include <algorithm>
 #include <type_traits>

@@ -5,7 +5,9 @@
 #include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // must come first
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <numbers>
 
 #include "kernels/attention/attention_block-inl.h"

@@ -15,6 +15,8 @@
 //   d_v_j += p_j d_out
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <iterator>
 #include <vector>

@@ -4,8 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
+#include <random>
 #include <set>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/attention/attention.h"

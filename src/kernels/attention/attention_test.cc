@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "attention/pattern.h"

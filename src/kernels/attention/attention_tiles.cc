@@ -1,6 +1,7 @@
 #include "kernels/attention/attention_tiles.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "base/check.h"
 

@@ -1,9 +1,11 @@
 #include "kernels/attention/pattern_plan.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <iterator>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "base/check.h"

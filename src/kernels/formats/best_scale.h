@@ -1,6 +1,7 @@
 // Shared by formats whose blocks have one f16 scale: rounding floats to integer multiples of it.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 #include "base/dtype.h"

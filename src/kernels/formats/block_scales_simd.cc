@@ -2,6 +2,9 @@
 #define HWY_TARGET_INCLUDE "kernels/formats/block_scales_simd.cc"
 #include <hwy/foreach_target.h>  // must come first
 
+#include <cstdint>
+#include <span>
+
 #include "kernels/formats/block_scales.h"
 #include "kernels/simd-inl.h"
 

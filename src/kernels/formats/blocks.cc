@@ -1,6 +1,7 @@
 #include "kernels/formats/blocks.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "kernels/formats/format.h"
 #include "kernels/formats/stored_format.h"

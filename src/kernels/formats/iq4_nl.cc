@@ -1,4 +1,6 @@
 // iq4_nl: element[k] = d * kLevels[nibble[k]]; the nibbles lie as in q4_0.
+#include <cstdint>
+
 #include "kernels/formats/stored_format.h"
 
 namespace sepllm {

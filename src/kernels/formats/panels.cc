@@ -1,6 +1,7 @@
 #include "kernels/formats/panels.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include "base/check.h"

@@ -1,6 +1,8 @@
 // q2_k: 16 groups of 16; element = (d * scale) * value - (m * minimum), with a scale and a minimum of 4 bits
 // of each group in one byte. 32 bytes hold 128 elements: two bits of each byte for 32 neighbours, from the
 // low ones up.
+#include <cstdint>
+
 #include "kernels/formats/stored_format.h"
 
 namespace sepllm {

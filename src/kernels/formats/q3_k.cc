@@ -1,6 +1,8 @@
 // q3_k: 16 groups of 16; element = (d * (scale - 32)) * (value - 4). The low two bits of values lie as in
 // q2_k; the third, of the elements of 32 g to 32 g + 31, is bit g of the 32 bytes `high`. The scales have 6
 // bits: the low four are the halves of bytes 0 to 7, the high two those of bytes 8 to 11.
+#include <cstdint>
+
 #include "kernels/formats/stored_format.h"
 
 namespace sepllm {

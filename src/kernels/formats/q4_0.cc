@@ -1,6 +1,8 @@
 // q4_0: element[k] = scale * (nibble[k] - 8); nibble k < 16 is the low half of nibbles[k], k >= 16 the high
 // half of nibbles[k - 16].
+#include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "kernels/formats/best_scale.h"
 #include "kernels/formats/format.h"

@@ -1,5 +1,7 @@
 // q4_1: element[k] = d * nibble[k] + m; nibble k < 16 is the low half of nibbles[k], k >= 16 the high half of
 // nibbles[k - 16].
+#include <cstdint>
+
 #include "kernels/formats/stored_format.h"
 
 namespace sepllm {

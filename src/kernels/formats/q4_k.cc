@@ -1,5 +1,7 @@
 // q4_k: 8 groups of 32; element = (d * scale) * nibble - (m * minimum), with a scale and a minimum of each
 // group (k_scales.h). Of 32 bytes, the low halves are one group and the high halves the next.
+#include <cstdint>
+
 #include "kernels/formats/k_scales.h"
 #include "kernels/formats/stored_format.h"
 

@@ -1,5 +1,7 @@
 // q5_1: element[k] = d * value[k] + m; the low four bits of a value are nibbles as in q4_0, the fifth is bit
 // k of `high`.
+#include <cstdint>
+
 #include "kernels/formats/stored_format.h"
 
 namespace sepllm {

@@ -1,4 +1,6 @@
 // q5_k: as q4_k, with a fifth bit of each value: of the 32 elements of group g, bit g of the 32 bytes `high`.
+#include <cstdint>
+
 #include "kernels/formats/k_scales.h"
 #include "kernels/formats/stored_format.h"
 

@@ -1,6 +1,8 @@
 // q6_k: 16 groups of 16; element = (d * scale) * (value - 32), with a scale of 8 bits of each group. 128
 // elements have 64 bytes of nibbles (the low four bits of elements 0 to 63, then, in the high halves, of 64
 // to 127) and 32 bytes of the high two bits, which lie as in q2_k.
+#include <cstdint>
+
 #include "kernels/formats/stored_format.h"
 
 namespace sepllm {

@@ -1,6 +1,8 @@
 // q8_0: element[k] = scale * values[k].
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "kernels/formats/best_scale.h"
 #include "kernels/formats/format.h"

@@ -1,5 +1,7 @@
 #include "kernels/formats/quantized_rows.h"
 
+#include <cstdint>
+
 #include "kernels/formats/panels.h"
 #include "kernels/parallel.h"
 

@@ -1,6 +1,8 @@
 #include "kernels/linear/linear.h"
 
-#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <span>
 
 #include "base/check.h"
 #include "kernels/linear/linear_few.h"

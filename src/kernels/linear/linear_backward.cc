@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <climits>
-#include <vector>
+#include <cstdint>
+#include <utility>
 
 #include "base/check.h"
 #include "kernels/blas.h"

@@ -1,3 +1,5 @@
+#include <cstdint>
+
 #include "base/check.h"
 #include "kernels/formats/format.h"
 #include "kernels/linear/linear_blocks.h"

@@ -1,9 +1,9 @@
 // Products of few rows with 8- and 4-bit weights, on every instruction set.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
+#include <cstdint>
 
 #include "kernels/formats/block_matrix_test_support.h"
 #include "kernels/formats/panels.h"

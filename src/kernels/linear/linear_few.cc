@@ -1,6 +1,9 @@
 #include "kernels/linear/linear_few.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "kernels/formats/panels.h"
 #include "kernels/formats/quantized_rows.h"

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <climits>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "base/check.h"
 #include "kernels/blas.h"

@@ -1,7 +1,9 @@
 #include "kernels/linear/linear_many_blocks.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "kernels/cpu_features.h"
 #include "kernels/formats/panels.h"

@@ -1,6 +1,8 @@
 #include "kernels/linear/linear_many_split.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <span>
 
 #include "kernels/cpu_features.h"
 #include "kernels/formats/element.h"

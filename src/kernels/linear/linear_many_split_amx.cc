@@ -2,6 +2,7 @@
 // the latency of a product needs; each tile that is loaded serves two products. The sums of a block are
 // scaled and added up by AVX-512 while the tiles make those of the next.
 #include <algorithm>
+#include <cstdint>
 
 #include "base/check.h"
 #include "kernels/linear/linear_many_split.h"

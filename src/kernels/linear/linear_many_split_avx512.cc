@@ -1,6 +1,7 @@
 // Floats as sums of bf16, in the order of AMX's tiles, and the sums of tiles into rows.
 #include <algorithm>
 
+#include <cstdint>
 #include "base/check.h"
 #include "kernels/formats/element.h"
 #include "kernels/formats/panels.h"

@@ -3,7 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <vector>
 
 #include "kernels/formats/block_matrix_test_support.h"
 #include "kernels/formats/blocks.h"

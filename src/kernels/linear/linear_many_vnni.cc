@@ -1,5 +1,6 @@
 // The tile product with VNNI, and what the AVX-512 kernels share around it.
 #include <algorithm>
+#include <cstdint>
 
 #include "base/check.h"
 #include "kernels/formats/panels.h"

@@ -1,6 +1,10 @@
 #include "kernels/linear/linear_nll.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "base/check.h"
 #include "kernels/formats/element.h"

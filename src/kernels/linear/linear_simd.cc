@@ -3,6 +3,7 @@
 #include <hwy/foreach_target.h>  // must come first
 
 #include <algorithm>
+#include <cstdint>
 
 #include "kernels/formats/element.h"
 #include "kernels/linear/linear_few.h"

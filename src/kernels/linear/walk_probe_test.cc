@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
 
 #include "kernels/formats/block_matrix_test_support.h"
 #include "kernels/kernel_test_support.h"

@@ -4,6 +4,8 @@
 //
 #include <hwy/contrib/math/math-inl.h>
 
+#include <cstdint>
+
 #include "base/check.h"
 #include "kernels/parallel.h"
 #include "kernels/rowwise/elementwise_backward.h"

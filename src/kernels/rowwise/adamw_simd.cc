@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "kernels/parallel.h"
 #include "kernels/rowwise/adamw.h"

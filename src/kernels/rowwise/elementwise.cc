@@ -1,5 +1,9 @@
 #include "kernels/rowwise/elementwise.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
 #include "base/check.h"
 #include "kernels/formats/element.h"
 #include "kernels/formats/panels.h"

@@ -4,8 +4,9 @@
 
 #include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
-#include <limits>
+#include <vector>
 
 #include "base/check.h"
 #include "kernels/formats/rows.h"

@@ -1,6 +1,8 @@
 // Normalisation of rows.
 #pragma once
 
+#include <cstdint>
+
 #include "tensor/context.h"
 #include "tensor/heads.h"
 #include "tensor/matrix.h"

@@ -1,5 +1,7 @@
 #include <cmath>
+#include <cstdint>
 #include <iterator>
+#include <span>
 
 #include "kernels/rowwise/rope.h"
 

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <cstdint>
+#include <string>
 
 #include "base/error.h"
 #include "model/families/common.h"

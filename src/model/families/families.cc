@@ -1,5 +1,7 @@
 // The registry of families. Each is defined in the file of its name, as family_NAME().
 #include <algorithm>
+#include <string>
+#include <vector>
 
 #include "base/check.h"
 #include "model/families/family.h"

@@ -2,6 +2,10 @@
 // embedding. Reference: HF modeling_gpt2.py.
 #include <fmt/format.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
 #include "model/families/common.h"
 #include "model/families/family.h"
 

@@ -2,6 +2,9 @@
 // matrix of [head][q, k, v]. Reference: HF modeling_gpt_neox.py.
 #include <fmt/format.h>
 
+#include <cstdint>
+#include <string>
+
 #include "model/families/common.h"
 #include "model/families/family.h"
 

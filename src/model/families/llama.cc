@@ -2,6 +2,9 @@
 // grouped queries. Reference: HF modeling_llama.py.
 #include <fmt/format.h>
 
+#include <cstdint>
+#include <string>
+
 #include "model/families/common.h"
 #include "model/families/family.h"
 

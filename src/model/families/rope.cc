@@ -4,7 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <iterator>
 #include <numbers>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/log.h"

@@ -1,7 +1,10 @@
 // The two merging loops of BPE.
 #include <algorithm>
 #include <climits>
+#include <cstddef>
+#include <cstdint>
 #include <map>
+#include <vector>
 
 #include "base/error.h"
 #include "text/bpe/bpe_model.h"

@@ -1,6 +1,9 @@
 #include "text/bpe/merge_table.h"
 
 #include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
 
 namespace sepllm {
 

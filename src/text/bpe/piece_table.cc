@@ -1,7 +1,12 @@
 #include "text/bpe/piece_table.h"
 
 #include <bit>
+#include <cstdint>
 #include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 

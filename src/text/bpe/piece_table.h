@@ -1,6 +1,7 @@
 // The vocabulary of a tokenizer: pieces by id and ids by piece.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>

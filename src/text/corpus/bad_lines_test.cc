@@ -1,6 +1,11 @@
 // What happens to lines without a valid text, for every way to treat them.
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "base/file.h"
 #include "base/json.h"
 #include "tests/support/expect_error.h"

@@ -1,5 +1,7 @@
 #include "text/corpus/block_work.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <utility>
 #include <vector>

@@ -2,6 +2,7 @@
 // file nor (where it may be cut) a document is in memory as a whole.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>

@@ -5,6 +5,9 @@
 #include <sys/stat.h>
 
 #include <functional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "base/file_kind.h"
 #include "base/json.h"

@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "base/file.h"
 #include "base/json.h"
 #include "tests/fuzz/document_inputs.h"

@@ -1,4 +1,7 @@
 // Writes a trained BPE as the files that the `tokenizers` library and transformers read.
+#include <cstddef>
+#include <string>
+
 #include "base/json.h"
 #include "text/corpus/bpe_trainer.h"
 

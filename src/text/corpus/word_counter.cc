@@ -1,7 +1,11 @@
 #include "text/corpus/word_counter.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "text/steps/word_scanners.h"

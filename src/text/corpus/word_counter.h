@@ -1,7 +1,9 @@
 // Counts the distinct words of a text: what training a BPE needs to know of it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <unordered_map>

@@ -2,9 +2,13 @@
 // tiktoken.
 #pragma once
 
+#include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "text/bpe/bpe_model.h"

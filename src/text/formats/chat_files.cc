@@ -1,7 +1,10 @@
 #include "text/formats/chat_files.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"

@@ -1,5 +1,14 @@
 #include "text/formats/gpt2_files.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "base/utf8.h"

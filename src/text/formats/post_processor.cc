@@ -1,6 +1,9 @@
 #include "text/formats/post_processor.h"
 
+#include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "text/steps/json_step.h"

@@ -1,6 +1,7 @@
 #include "text/formats/prefix_space.h"
 
 #include <functional>
+#include <utility>
 
 namespace sepllm {
 namespace {

@@ -2,9 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <cstring>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <unordered_set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/utf8.h"

@@ -1,5 +1,12 @@
 #include "text/formats/tokenizer_json.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
 #include "base/error.h"
 #include "text/formats/post_processor.h"
 #include "text/formats/prefix_space.h"

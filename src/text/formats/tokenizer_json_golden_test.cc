@@ -2,6 +2,11 @@
 // (tests/golden/tokenizers/cases.json, made by oracles/make_tokenizer_cases.py).
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"

@@ -1,7 +1,12 @@
 // Normalizers that look at each character separately: Lowercase, StripAccents, the parts of BertNormalizer,
 // Nmt, ByteLevel.
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
+#include <memory>
+#include <string>
+#include <string_view>
 
 #include "base/byte_alphabet.h"
 #include "base/utf8.h"

@@ -1,6 +1,8 @@
 #include "text/steps/code_point_set.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 namespace sepllm {
 namespace {

@@ -1,6 +1,10 @@
 #include "text/steps/json_step.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <initializer_list>
+#include <string>
 
 #include "base/error.h"
 #include "base/utf8.h"

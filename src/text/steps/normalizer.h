@@ -1,6 +1,7 @@
 // Normalizers of a tokenizer.json: changes that are made to a text before anything else.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>

@@ -1,6 +1,9 @@
 #include "text/steps/oniguruma.h"
 
-#include <optional>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "text/steps/regex_class.h"

@@ -1,5 +1,11 @@
 #include "text/steps/pre_tokenizer.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
 #include "base/byte_alphabet.h"
 #include "base/error.h"
 #include "text/steps/json_step.h"

@@ -2,6 +2,7 @@
 // step passes its pieces directly on to the next step, so no list of pieces exists.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>

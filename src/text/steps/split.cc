@@ -1,4 +1,10 @@
 // The splitting step: how matches and what lies between them become pieces.
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
 #include "base/error.h"
 #include "text/steps/pre_tokenizer.h"
 #include "text/steps/unicode_class.h"

@@ -1,5 +1,13 @@
 #include "text/steps/split_pattern.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
 #include "base/error.h"
 #include "text/steps/unicode_class.h"
 

@@ -1,6 +1,11 @@
 #include "text/steps/token_decoder.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "base/byte_alphabet.h"
 #include "base/error.h"

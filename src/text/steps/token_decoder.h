@@ -1,6 +1,7 @@
 // Decoders of a tokenizer.json: they turn a token's piece into its bytes.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>

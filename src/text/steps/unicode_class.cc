@@ -1,8 +1,13 @@
 #include "text/steps/unicode_class.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <initializer_list>
 #include <memory>
+#include <span>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace sepllm {
 namespace {

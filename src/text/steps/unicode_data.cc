@@ -2,6 +2,9 @@
 // and 8.0 (copyright Unicode, Inc., https://www.unicode.org/license.txt). Not to be edited.
 #include "text/steps/unicode_data.h"
 
+#include <cstdint>
+#include <span>
+
 namespace sepllm {
 
 // clang-format off

@@ -1,5 +1,9 @@
 #include "text/steps/word_scanners.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
 #include "text/steps/unicode_class.h"
 
 namespace sepllm {

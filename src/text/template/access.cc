@@ -1,5 +1,12 @@
 // Attributes, items, slices, and iteration over values, as far as Jinja's sandbox allows them.
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "text/template/characters.h"
 #include "text/template/compare.h"

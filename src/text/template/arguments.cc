@@ -1,5 +1,12 @@
 #include "text/template/arguments.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace sepllm::jinja {
 
 Parameters::Parameters(std::string function, const Arguments& arguments)

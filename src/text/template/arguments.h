@@ -1,6 +1,8 @@
 // The arguments of a call, and how a function reads them, by position or by name, as in Python.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>

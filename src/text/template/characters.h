@@ -1,6 +1,8 @@
 // Characters of texts as in Python's str: code points, white space, letter case.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -1,6 +1,14 @@
 #include "text/template/compare.h"
 
-#include <cstring>
+#include <string.h>  // memmem
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "text/template/loop.h"
 

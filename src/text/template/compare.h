@@ -1,6 +1,11 @@
 // Truth, equality, order and membership of values, as in Python.
 #pragma once
 
+#include <cstddef>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "text/template/value.h"
 
 namespace sepllm::jinja {

@@ -1,4 +1,8 @@
 // Evaluates each kind of expression.
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "text/template/compare.h"
 #include "text/template/interpreter.h"
 #include "text/template/python_form.h"

@@ -1,5 +1,11 @@
 // Filters over items: lengths, ends, order.
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "text/template/compare.h"
 #include "text/template/filters.h"

@@ -1,4 +1,11 @@
 // Filters whose results are texts.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "text/template/compare.h"
 #include "text/template/filters.h"
 #include "text/template/text_operations.h"

@@ -1,4 +1,9 @@
 // map, select, reject and similar ones: they apply a filter or test to each item.
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "text/template/compare.h"
 #include "text/template/filters.h"
 

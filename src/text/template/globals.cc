@@ -1,6 +1,13 @@
 // The functions that every template has: range, dict, namespace, and those that transformers adds.
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <ctime>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "text/template/compare.h"
 #include "text/template/interpreter.h"

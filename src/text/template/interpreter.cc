@@ -1,5 +1,12 @@
 #include "text/template/interpreter.h"
 
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "text/template/compare.h"
 #include "text/template/loop.h"
 #include "text/template/python_form.h"

@@ -1,6 +1,7 @@
 // Runs the tree of a template: variables, calls and output.
 #pragma once
 
+#include <cstdint>
 #include <ctime>
 #include <memory>
 #include <string>

@@ -2,6 +2,12 @@
 
 #include <array>
 #include <cctype>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/utf8.h"
 #include "text/template/characters.h"

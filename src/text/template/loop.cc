@@ -1,6 +1,13 @@
 #include "text/template/loop.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "text/template/callable.h"
 #include "text/template/compare.h"

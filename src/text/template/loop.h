@@ -1,9 +1,12 @@
 // The `loop` variable of a for statement: where it is among its items.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "text/template/value.h"

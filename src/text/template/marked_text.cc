@@ -1,6 +1,11 @@
 #include "text/template/marked_text.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace sepllm {
 

@@ -1,6 +1,11 @@
 // Methods of lists, dictionaries and loops, and the list of all methods.
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "text/template/compare.h"
 #include "text/template/interpreter.h"

@@ -1,7 +1,14 @@
 // The methods of Python's str that templates call.
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "text/template/characters.h"
 #include "text/template/compare.h"

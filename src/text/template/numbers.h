@@ -1,7 +1,9 @@
 // Arithmetic as in Python, except that integers beyond 64 bits are an error.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "text/template/value.h"
 

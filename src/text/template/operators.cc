@@ -1,5 +1,10 @@
 // The operators + - * / // % ** on texts, lists and numbers.
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "text/template/compare.h"
 #include "text/template/interpreter.h"

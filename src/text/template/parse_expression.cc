@@ -1,7 +1,12 @@
 // Parses the expressions of the grammar, in order of increasing precedence.
 #include <array>
-#include <charconv>
+#include <cstdint>
 #include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "text/template/parser.h"
 

@@ -1,6 +1,12 @@
 // Parses the statements of the grammar; also has the parser's functions for tokens.
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "text/template/parser.h"
 

@@ -1,6 +1,9 @@
 // Turns tokens into a tree: Jinja's grammar, without what only templates of several files use.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>

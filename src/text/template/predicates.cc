@@ -1,5 +1,7 @@
 // Tests, written as: value is name(arguments).
+#include <cstdint>
 #include <map>
+#include <string>
 
 #include "text/template/compare.h"
 #include "text/template/filters.h"

@@ -1,4 +1,10 @@
 // Runs each kind of statement.
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "text/template/compare.h"
 #include "text/template/interpreter.h"
 #include "text/template/loop.h"

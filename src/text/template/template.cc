@@ -1,5 +1,12 @@
 #include "text/template/template.h"
 
+#include <cstdint>
+#include <ctime>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "base/error.h"
 #include "base/utf8.h"
 #include "text/template/parser.h"

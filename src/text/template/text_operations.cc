@@ -1,7 +1,14 @@
 #include "text/template/text_operations.h"
 
+#include <string.h>  // memmem
+
 #include <algorithm>
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "text/template/compare.h"
 

@@ -1,6 +1,8 @@
 // Operations of methods and filters on texts; each byte keeps its origin.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string_view>
 #include <vector>
 

@@ -1,6 +1,12 @@
 #include "text/template/value.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "text/template/callable.h"
 

@@ -2,6 +2,7 @@
 // which transformers runs templates, so values cannot contain themselves.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
