@@ -1,17 +1,16 @@
-// Attention of a few lanes (rows times the heads of one kv head), as in decoding. It is bound by reading K
+// Attention of a few lanes (rows times the heads of one kv head), as in decoding. It is limited by reading K
 // and V, so they are read once for all lanes, element types are converted in registers, and the keys of a
-// tile are walked in four streams that begin a quarter of the tile apart: one stream keeps too few reads in
-// flight, and adjacent rows, being in one page, count as one.
+// tile are read in streams (attention_streams-inl.h).
 // Scores and weights lie in stream order: index 4 * i + s is key s * quarter + i of the tile.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention/attention_few_simd.cc"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // must come first
-#include <cstdint>
 
 #include <algorithm>
+#include <cstdint>
 #include <type_traits>
 
+#include "kernels/attention/attention_streams-inl.h"
 #include "kernels/attention/attention_task.h"
 #include "kernels/formats/element.h"
 #include "kernels/simd-inl.h"
@@ -23,9 +22,6 @@ namespace {
 
 constexpr int64_t kPad = 64;        // floats: at least two vectors of any instruction set
 constexpr int64_t kFewTile = 1024;  // keys whose scores are computed before their softmax
-constexpr int64_t kStreams = 4;
-constexpr int64_t kAheadBytes = 2048;  // how far ahead each stream is prefetched
-constexpr int64_t kLineBytes = 64;
 
 constexpr int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 constexpr int64_t kScoreStride = kFewTile + kPad;
@@ -63,80 +59,6 @@ struct FewState {
     if (!packed) return lane * stride + d;
     return (lane / kBlocks * stride + d / 4 * 4) * kBlocks + lane % kBlocks * 4 + d % 4;
   }
-};
-
-// Keys [key, key + n) of a span, for one kv head.
-template <typename T>
-struct FewTile {
-  const T* k;  // row `key`
-  const T* v;
-  int64_t stride;
-  int64_t key, n;
-  int64_t quarter;  // keys of a stream; the last stream may have fewer
-
-  bool first;             // the first tile of its task
-  const float* k_scales;  // for int8: the scales of its keys, else null
-  const float* v_scales;
-
-  int64_t n_scores() const { return kStreams * quarter; }
-};
-
-// One row of each stream of a tile. Beyond the last key, the last key is used again; its weight will be zero.
-template <typename T>
-struct Walk {
-  const T* row[kStreams];
-  const T* last;
-
-  Walk(const FewTile<T>& tile, const T* rows) : last(rows + (tile.n - 1) * tile.stride) {
-    for (int64_t s = 0; s < kStreams; ++s) row[s] = std::min(rows + s * tile.quarter * tile.stride, last);
-  }
-  void advance(int64_t stride) {
-    for (const T*& r : row) r = std::min(r + stride, last);
-  }
-};
-
-// Prefetching. We know the order in which rows are read further ahead than the machine guesses: the streams
-// of K, those of V, those of the next tile's K. Without this, multiplying and reading take turns more than
-// they overlap.
-template <typename T>
-class Prefetch {
- public:
-  // Used while `tile` is walked, for its K or V; if `n` of `next` is not 0, the rows `next_rows` follow.
-  Prefetch(const FewState& s, const FewTile<T>& tile, const FewTile<T>& next, const T* next_rows)
-      : next_(next, next_rows),
-        bytes_(s.head_dim * static_cast<int64_t>(sizeof(T))),
-        ahead_(std::max<int64_t>(1, kAheadBytes / bytes_)),
-        stride_(tile.stride),
-        next_stride_(next.stride),
-        left_(tile.quarter - ahead_),
-        has_next_(next.n > 0) {}
-
-  // Prefetches for the first steps, before which there is no other step.
-  void begin(const FewTile<T>& tile, const T* rows) const {
-    Walk<T> walk(tile, rows);
-    for (int64_t i = 0; i < std::min(ahead_, tile.quarter); ++i) {
-      for (const T* row : walk.row) fetch(row);
-      walk.advance(stride_);
-    }
-  }
-  // Called before the rows of a step are read.
-  HWY_INLINE void step(const Walk<T>& now) {
-    if (left_-- > 0) {
-      for (const T* row : now.row) fetch(row + ahead_ * stride_);
-    } else if (has_next_) {
-      for (const T* row : next_.row) fetch(row);
-      next_.advance(next_stride_);
-    }
-  }
-
- private:
-  HWY_INLINE void fetch(const T* row) const {
-    const auto* p = reinterpret_cast<const char*>(row);
-    for (int64_t b = 0; b < bytes_; b += kLineBytes) hwy::Prefetch(p + b);
-  }
-  Walk<T> next_;
-  int64_t bytes_, ahead_, stride_, next_stride_, left_;
-  bool has_next_;
 };
 
 #if HWY_TARGET != HWY_SCALAR
@@ -274,14 +196,14 @@ void score_tile_packed(const FewState& s, const float* query, const FewTile<T>& 
   const int64_t group_stride = kBlocks * s.stride;
   const int64_t n_groups = (s.n_lanes + kBlocks - 1) / kBlocks;
   const int64_t n = (s.head_dim + 3) / 4 * 4;
-  Walk<T> walk(tile, tile.k);
-  Prefetch<T> prefetch(s, tile, tile, tile.v);
+  StreamRows<T> rows(tile, tile.k);
+  StreamPrefetch<T> prefetch(s.head_dim, tile, tile, tile.v);
   if (tile.first) prefetch.begin(tile, tile.k);
   for (int64_t i = 0; i < tile.quarter; ++i) {
-    prefetch.step(walk);
+    prefetch.step(rows);
     const float* k[kStreams];
-    for (int64_t j = 0; j < kStreams; ++j) k[j] = floats_of(s, walk.row[j], s.keys + j * s.stride);
-    walk.advance(tile.stride);
+    for (int64_t j = 0; j < kStreams; ++j) k[j] = floats_of(s, rows.row[j], s.keys + j * s.stride);
+    rows.advance(tile.stride);
     float* to = s.scores + kStreams * i;
     int64_t g = 0;
     for (; g + 2 <= n_groups; g += 2) {
@@ -295,20 +217,20 @@ void score_tile_packed(const FewState& s, const float* query, const FewTile<T>& 
 
 template <typename T>
 void score_tile(const FewState& s, const float* query, const FewTile<T>& tile) {
-  Walk<T> walk(tile, tile.k);
-  Prefetch<T> prefetch(s, tile, tile, tile.v);
+  StreamRows<T> rows(tile, tile.k);
+  StreamPrefetch<T> prefetch(s.head_dim, tile, tile, tile.v);
   if (tile.first) prefetch.begin(tile, tile.k);
   for (int64_t i = 0; i < tile.quarter; ++i) {
-    prefetch.step(walk);
+    prefetch.step(rows);
     float* to = s.scores + kStreams * i;
     int64_t l = 0;
     for (; l + 2 <= s.n_lanes; l += 2) {
-      score_keys<2>(query + l * s.stride, s.stride, walk.row, s.head_dim, to + l * kScoreStride);
+      score_keys<2>(query + l * s.stride, s.stride, rows.row, s.head_dim, to + l * kScoreStride);
     }
     if (l < s.n_lanes) {
-      score_keys<1>(query + l * s.stride, s.stride, walk.row, s.head_dim, to + l * kScoreStride);
+      score_keys<1>(query + l * s.stride, s.stride, rows.row, s.head_dim, to + l * kScoreStride);
     }
-    walk.advance(tile.stride);
+    rows.advance(tile.stride);
   }
 }
 
@@ -404,27 +326,17 @@ HWY_INLINE void add_columns(const FewState& s, const float* weights, const T* co
   }
 }
 
-// Prefetches the scales of the next tile, one line for as many keys; called before step i.
-template <typename T>
-HWY_INLINE void prefetch_scales(const FewTile<T>& next, int64_t i) {
-  constexpr int64_t kKeys = kLineBytes / static_cast<int64_t>(sizeof(float));
-  const int64_t key = i * kStreams;
-  if (next.k_scales == nullptr || key % kKeys != 0 || key >= next.n) return;
-  hwy::Prefetch(next.k_scales + key);
-  hwy::Prefetch(next.v_scales + key);
-}
-
 template <typename T>
 void value_tile(const FewState& s, const FewTile<T>& tile, const FewTile<T>& next) {
-  Walk<T> walk(tile, tile.v);
-  Prefetch<T> prefetch(s, tile, next, next.k);
+  StreamRows<T> rows(tile, tile.v);
+  StreamPrefetch<T> prefetch(s.head_dim, tile, next, next.k);
   for (int64_t i = 0; i < tile.quarter; i += kValueKeys / kStreams) {
     prefetch_scales(next, i);
     const T* v[kValueKeys];
     for (int64_t j = 0; j < kValueKeys; j += kStreams) {
-      prefetch.step(walk);
-      std::copy_n(walk.row, kStreams, v + j);
-      walk.advance(tile.stride);
+      prefetch.step(rows);
+      std::copy_n(rows.row, kStreams, v + j);
+      rows.advance(tile.stride);
     }
     const float* weights = s.scores + kStreams * i;
     int64_t d = 0;
