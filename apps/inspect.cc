@@ -1,6 +1,14 @@
 // sepllm inspect: describes a model, which of its tokens are separators, and the memory that it will need.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/layer_lines.h"
 #include "apps/shell/commands.h"
 #include "apps/shell/common.h"
 #include "apps/shell/figures.h"
@@ -129,14 +137,14 @@ class InspectCommand : public Command {
     if (common_.json) {
       print_json(all);
     } else {
-      print(config_table(all) + tokenizer_table(all) + separator_table(all["separators"]) +
-            memory_table(all) + line("available", memory_text(at_hand)));
+      print(config_table(all, layer_lines(model.config())) + tokenizer_table(all) +
+            separator_table(all["separators"]) + memory_table(all) + line("available", memory_text(at_hand)));
     }
     return 0;
   }
 
  private:
-  static std::string config_table(const Json& all) {
+  static std::string config_table(const Json& all, const std::vector<std::string>& layers) {
     const Json& c = all["config"];
     const Json& w = all["weights"];
     const auto n = [&](const char* key) { return c[key].get<int64_t>(); };
@@ -145,6 +153,7 @@ class InspectCommand : public Command {
     out += line("family", s("family"));
     out += line("layers",
                 fmt::format("{}, {} blocks, hidden size {}", n("layers"), s("block"), n("hidden_size")));
+    for (const std::string& layer : layers) out += line("", layer);
     out += line("heads",
                 fmt::format("{}, {} for keys and values, {} wide", n("heads"), n("kv_heads"), n("head_dim")));
     out += line("MLP", fmt::format("{} wide, {}{}", n("intermediate_size"), s("activation"),

@@ -23,6 +23,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "kernels/machine_rates.h"
+#include "model/policy_effect.h"
 #include "model/shapes.h"
 #include "tensor/op_times.h"
 #include "train/learner.h"
@@ -234,6 +235,7 @@ class BenchTrainCommand : public Command {
     PolicySettings& settings = policy_.settings;
     finish_policy_options(&policy_.options, &settings, spec.config.policy, shape_);
     settings.policy.validate_layers(spec.config.n_layers, spec.config.own_windows());
+    warn_if_without_effect(settings.policy, spec.config, shape_);
     if (settings.policy.streaming()) {
       throw Error(ErrorCode::kInvalidArgument, "models are trained with a static policy",
                   {.place = "--policy",

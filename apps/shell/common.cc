@@ -13,6 +13,7 @@
 #include "base/file_kind.h"
 #include "base/utf8.h"
 #include "engine/walk_choice.h"
+#include "model/policy_effect.h"
 #include "model/shapes.h"
 
 namespace sepllm {
@@ -97,6 +98,7 @@ Context Runtime::context() {
 void PolicyOptions::finish(const ModelConfig& config, const std::string& model) {
   finish_policy_options(&options, &settings, config.policy, model + "/config.json");
   settings.policy.validate_layers(config.n_layers, config.own_windows());
+  warn_if_without_effect(settings.policy, config, model);
   if (settings.policy.rope_length > 0 && config.dynamic_rope() == nullptr) {
     throw Error(ErrorCode::kInvalidArgument, "--rope-length is for models of rope type dynamic",
                 {.file = model, .got = config.ropes.empty() ? "no rotary positions" : config.ropes[0].type});

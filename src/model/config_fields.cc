@@ -74,20 +74,26 @@ class Fields {
       const auto v = static_cast<int64_t>(value(c.layer(l)));
       if (v != usual) hashed += name + bytes_of(l) + bytes_of(v);
     }
-    list_.push_back({name, shown_of_layers(c, shown), std::move(hashed)});
+    list_.push_back({name, shown_of_layers(c, shown), std::move(hashed), /*of_layers=*/true});
   }
-  // One value where all layers have the same, else the list.
+  // The same with what is hashed, if anything is.
   template <typename Shown>
-  static Json shown_of_layers(const ModelConfig& c, const Shown& shown) {
-    Json all = Json::array();
-    for (const LayerSpec& layer : c.layers) all.push_back(Json(shown(layer)));
-    const bool alike = std::all_of(all.begin(), all.end(), [&](const Json& v) { return v == all.front(); });
-    return alike && !all.empty() ? all.front() : all;
+  void say_of_layers(const std::string& name, const ModelConfig& c, std::string hashed, const Shown& shown) {
+    list_.push_back({name, shown_of_layers(c, shown), std::move(hashed), /*of_layers=*/true});
   }
 
   std::vector<ConfigField> take() { return std::move(list_); }
 
  private:
+  // One value if all layers have the same, else the list.
+  template <typename Shown>
+  static Json shown_of_layers(const ModelConfig& c, const Shown& shown) {
+    Json all = Json::array();
+    for (const LayerSpec& layer : c.layers) all.push_back(Json(shown(layer)));
+    const bool equal = std::all_of(all.begin(), all.end(), [&](const Json& v) { return v == all.front(); });
+    return equal && !all.empty() ? all.front() : all;
+  }
+
   std::vector<ConfigField> list_;
 };
 
@@ -130,8 +136,7 @@ void layer_fields(const ModelConfig& c, Fields* fields) {
     const double scale = c.layer(l).attention_scale;
     if (scale != usual_scale) scales += bytes_of(l) + bytes_of(scale);
   }
-  fields->add_bytes("attention_scale",
-                    Fields::shown_of_layers(c, [](const LayerSpec& s) { return s.attention_scale; }), scales);
+  fields->say_of_layers("attention_scale", c, scales, [](const LayerSpec& s) { return s.attention_scale; });
   const auto plain = [&](const char* name, int64_t usual, auto member) {
     const auto value = [member](const LayerSpec& s) { return s.*member; };
     fields->add_of_layers(name, c, usual, value, value);
@@ -152,7 +157,7 @@ void layer_fields(const ModelConfig& c, Fields* fields) {
     }
     return out.empty() ? "none" : out;
   };
-  fields->say("biases", Fields::shown_of_layers(c, biases));
+  fields->say_of_layers("biases", c, {}, biases);
 }
 
 }  // namespace

@@ -16,9 +16,9 @@ struct ConfigField {
   std::string name;  // "NAME", or "GROUP.NAME" in a group of fields
   // The value; for a field of layers, a list if they differ. Nullopt: the model has nothing of the kind.
   std::optional<Json> shown{};
-  std::string
-      // the bytes that enter the hash; nullopt: nothing is computed with it, or it has its usual value
-      hashed{};
+  // The bytes that enter the hash; empty: nothing is computed with it, or it has its usual value.
+  std::string hashed{};
+  bool of_layers = false;  // each layer has a value of its own, though they may be equal
 };
 
 // Every field, in the order in which it is hashed. Whatever is hashed is shown. A field that was added after

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/weight_store.h"
+#include "model/policy_effect.h"
 #include "model/stored_names.h"
 #include "text/separators.h"
 #include "train/data_facts.h"
@@ -60,6 +61,12 @@ void check_model(const TrainConfig& c, TrainInputs* inputs) {
   if (c.later_policy_step > 0) c.later_policy.policy.validate_layers(model.n_layers, model.own_windows());
 }
 
+void warn_of_policies(const TrainConfig& c, const ModelConfig& model) {
+  const std::string source = c.init_from.empty() ? "the new model" : c.init_from;
+  warn_if_without_effect(c.policy.policy, model, source);
+  if (c.later_policy_step > 0) warn_if_without_effect(c.later_policy.policy, model, source);
+}
+
 // Finds an id outside the vocabulary now, not at the first validation.
 void check_held_out(const TrainConfig& c, TokenData* valid) {
   Sample sample;
@@ -95,6 +102,7 @@ TrainInputs open_train_inputs(const TrainConfig& config, Comm& comm) {
         parse_json(comm.broadcast(python_json_text(inputs.model_config)), "rank 0's config.json");
   comm.run_or_fail_together([&] {
     check_model(config, &inputs);
+    if (comm.is_root()) warn_of_policies(config, inputs.spec.config);
     // Checked before memory is taken for the parameters.
     if (comm.is_root() && !config.init_from.empty()) Parameters::open_weights(config.init_from, inputs.spec);
     TrainingData data = open_training_data(config, inputs.spec.config.vocab_size);

@@ -1,0 +1,42 @@
+#include "model/policy_effect.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "model/random_model.h"
+
+namespace sepllm {
+namespace {
+
+std::vector<std::string> warnings_of(const ModelConfig& config, PolicyKind kind) {
+  std::vector<std::string> lines;
+  LogSink old = set_log_sink([&](LogLevel, const std::string& text) { lines.push_back(text); });
+  Policy policy;
+  policy.kind = kind;
+  warn_if_without_effect(policy, config, "folder");
+  set_log_sink(std::move(old));
+  return lines;
+}
+
+TEST(PolicyEffect, AWarningSaysThatEveryLayerHasItsOwnWindow) {
+  ModelConfig c = parse_model_spec(random_model_config({.variant = "llama"}), "config.json").config;
+  EXPECT_TRUE(warnings_of(c, PolicyKind::kSep).empty());
+  for (LayerSpec& layer : c.layers) layer.window = 8;
+  for (const PolicyKind kind : {PolicyKind::kSep, PolicyKind::kSinkStream, PolicyKind::kFixed}) {
+    const std::vector<std::string> lines = warnings_of(c, kind);
+    ASSERT_EQ(lines.size(), 1U);
+    EXPECT_EQ(lines[0].rfind("folder: the policy " + std::string(policy_name(kind)) + " has no effect", 0),
+              0U)
+        << lines[0];
+  }
+  EXPECT_TRUE(warnings_of(c, PolicyKind::kFull).empty());
+  c.layers.back().window = 0;  // this layer follows the policy
+  EXPECT_TRUE(warnings_of(c, PolicyKind::kSep).empty());
+}
+
+}  // namespace
+}  // namespace sepllm
