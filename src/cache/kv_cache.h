@@ -1,5 +1,6 @@
-// The KV cache of one sequence: it holds only the keys that its policy can still see, in place. Its memory is
-// in kv_cache_room.cc, states of it in snapshot.cc, made-up contents in kv_cache_fill.cc.
+// The KV cache of one sequence: it holds only the keys that its policy can still see, in place. The code that
+// gives it memory is in kv_cache_room.cc, that of its saved states in snapshot.cc, and that of made-up
+// contents in kv_cache_fill.cc.
 // Each layer has two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
 // recent tokens, a ring). Under a static policy a token enters the band; when it falls out of the window it
 // is dropped, or moved to the compact part if the policy keeps it. Under sep-stream the two parts are the
@@ -28,8 +29,8 @@ struct KvLayout {
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
   DType type = DType::kF32;  // of keys and values; kI8 has an f32 scale for each row
-  // [n_layers], or empty if no layer has one: sliding windows of the model's own, which no policy changes; 0:
-  // the layer has none.
+  // [n_layers]: the model's own sliding windows, which no policy changes; 0: the layer has none. Empty if no
+  // layer has one.
   std::vector<int64_t> own_windows{};
   int64_t own_window(int64_t layer) const { return own_windows.empty() ? 0 : own_windows[layer]; }
 };
@@ -146,9 +147,11 @@ class KvCache {
 
   static constexpr int64_t kNoBound = int64_t{1} << 40;
 
-  // --- States, between two chunks (and their moves) --- Writes everything that the cache holds. If it is
-  // restored into a cache of the same layout, policy and separators, every later chunk gives the same bits as
-  // here: where the ring begins is part of the state, because kernels add in the order of the spans.
+  // --- States, between two chunks (and their moves) ---
+
+  // Writes everything that the cache holds. If it is restored into a cache of the same layout, policy and
+  // separators, every later chunk gives the same bits as here: where the ring begins is part of the state,
+  // because kernels add in the order of the spans.
   void save(ByteWriter& out) const;
   // Error (kBadFile), and the cache does not change, for bytes that are not such a state, or come from a
   // cache that took larger chunks than `max_chunk`. Memory is allocated only for rows that exist, a ring's
@@ -185,7 +188,7 @@ class KvCache {
   };
   struct Layer {
     Part compact, band;
-    // longer parts that make_room() has made and that are not used yet; capacity 0: none
+    // Longer parts that make_room() has made and that are not in use yet. Capacity 0: none.
     Part next_compact, next_band;
   };
   // The plan that layers with the same rule share.

@@ -1,5 +1,5 @@
-// A cache as it would be at any depth of a stream, without the model having run that far: the plan is made by
-// the cache's own code from the tokens; keys and values are made up.
+// Brings a cache to the state that it would have at any depth of a stream, without running the model that
+// far. The cache's own code makes the plan from the tokens; keys and values are made up.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -31,7 +31,7 @@ void write_element(DType type, float value, int64_t i, char* row) {
   }
 }
 
-// Rows of numbers uniform in (-1, 1).
+// Fills rows with numbers that are uniform in (-1, 1).
 std::vector<char> make_pool(const KvLayout& layout, int64_t row_bytes, uint64_t seed) {
   const Rng rng(seed);
   std::vector<char> pool(static_cast<size_t>(kPoolRows * row_bytes));
@@ -53,7 +53,8 @@ void KvCache::fill(int64_t depth, FunctionRef<int32_t(int64_t position)> token_a
   reserve(depth);
   std::vector<int32_t> tokens(kChunk);
   while (length_ < depth) {
-    // Only the last one: what leaves the window goes when the next chunk begins.
+    // The last chunk is only one token, because tokens that leave the window are dropped when the next chunk
+    // begins.
     const int64_t n = std::min({kChunk, std::max<int64_t>(1, depth - 1 - length_), max_chunk()});
     for (int64_t t = 0; t < n; ++t) tokens[t] = token_at(length_ + t);
     begin_chunk({tokens.data(), static_cast<size_t>(n)});

@@ -1,12 +1,13 @@
-// Memory of a KvCache: what a chunk needs is taken before it begins, so that a chunk never fails halfway.
+// The memory of a KvCache. Everything that a chunk needs is taken before the chunk begins, so that it never
+// fails halfway.
 #include <algorithm>
-#include <cstring>
 #include <cstdint>
+#include <cstring>
 #include <iterator>
 #include <new>
-#include <utility>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -28,7 +29,7 @@ void for_each_ring_run(int64_t capacity, int64_t start, int64_t n, const Fn& fn)
   }
 }
 
-// Lists that find no memory fail as buffers do.
+// Lists for which there is no memory fail with the same error as buffers.
 template <typename Fn>
 auto with_memory_errors(const Fn& fn) {
   try {
@@ -46,9 +47,9 @@ KvCache::Part KvCache::make_part(int64_t capacity, Memory memory) const {
           Buffer(rows * scale_bytes(), kWhat, memory), Buffer(rows * scale_bytes(), kWhat, memory), capacity};
 }
 
-// Fills a part that make_unwritten_part() made: with the `used` rows of another ring from the slot `start`
-// on, at the slots from `to_start` on (which wrap around only where both rings have the same size and start),
-// and zeros.
+// Fills a part that make_unwritten_part() made. The `used` rows of another ring, from its slot `start` on,
+// are copied to the slots from `to_start` on (which wrap around only if both rings have the same size and
+// start); all other slots get zeros.
 void KvCache::fill_part(const Part& from, int64_t used, int64_t start, const Part& to,
                         int64_t to_start) const {
   if (memory_ == Memory::kAddresses) return;
@@ -69,8 +70,8 @@ void KvCache::fill_part(const Part& from, int64_t used, int64_t start, const Par
   }
 }
 
-// Pages take memory when fill_part() writes them, one layer after the other: a cache that grows has the old
-// rows of one layer twice, not of all.
+// Pages take memory only when fill_part() writes them, one layer after the other. So a cache that grows holds
+// the old rows of only one layer twice.
 KvCache::Part KvCache::make_unwritten_part(int64_t capacity) const {
   return make_part(capacity, memory_ == Memory::kZeros ? Memory::kAnything : memory_);
 }
@@ -84,14 +85,13 @@ KvCache::Dropped KvCache::dropped(int64_t m, int64_t n_joining) const {
   return {old, std::min(n, m + n_joining) - old};
 }
 
-// A ring grows by halves, and not beyond `limit` slots, which is as many as it will ever need for such
-// chunks.
+// A ring grows by halves, but not beyond `limit` slots: it will never need more for such chunks.
 int64_t KvCache::grown_ring(const Group& g, int64_t n_slots, int64_t limit) const {
   if (n_slots <= g.ring_capacity) return g.ring_capacity;
   return std::max(n_slots, std::min(limit, g.ring_capacity + g.ring_capacity / 2));
 }
 
-// The compact part grows by halves too, and not beyond what the policy ever keeps there.
+// The compact part grows by halves too, but not beyond the most that the policy keeps there.
 int64_t KvCache::grown_compact(const Group& g, int64_t capacity, int64_t n_slots) const {
   if (n_slots <= capacity) return capacity;
   int64_t most = kUnlimited;
@@ -103,11 +103,11 @@ int64_t KvCache::grown_compact(const Group& g, int64_t capacity, int64_t n_slots
 KvCache::Room KvCache::static_room(const Group& g, std::span<const int32_t> tokens) const {
   const auto n = std::ssize(tokens);
   Room room;
-  // The band: without what no query of the chunk sees.
+  // The band, without the tokens that no query of the chunk sees.
   const int64_t evicted = std::clamp<int64_t>(length_ - g.rule.window - g.band_begin + 1, 0, g.band_size);
   room.ring = grown_ring(g, g.band_size - evicted + n,
                          g.rule.window < kUnlimited ? g.rule.window - 1 + n : kUnlimited);
-  // The compact part: with what leaves the window until the chunk's last query, and is kept.
+  // The compact part, with the tokens that leave the window before the chunk's last query and are kept.
   int64_t n_compact = std::ssize(g.compact_positions);
   room.compact = g.compact_capacity;
   for (int64_t j = std::max(g.promoted, g.band_begin); j <= length_ + n - 1 - g.rule.window; ++j) {
@@ -184,8 +184,8 @@ void KvCache::drop_next() {
   }
 }
 
-// Makes parts of this capacity for use_next(), where the group's have another one. All layers have such a
-// part, or none.
+// Makes parts of this capacity for use_next() if the parts of the group have another capacity. Either all
+// layers of the group get such a part, or none.
 void KvCache::make_next(Group& g, bool band, int64_t capacity) {
   const bool needed = capacity != (band ? g.ring_capacity : g.compact_capacity);
   const int64_t next = needed ? capacity : 0;

@@ -13,7 +13,7 @@ namespace {
 constexpr int32_t kOther = 0;
 constexpr int32_t kSeparator = 1;
 
-// A cache that plans a stream. Its rows are of one number: only how many slots there are counts.
+// A cache that plans a stream. Its rows have one number, because only the number of slots matters.
 class Stream {
  public:
   Stream(const KvLayout& layout, const Policy& policy, int64_t max_chunk, double share)
@@ -51,7 +51,7 @@ class Stream {
   std::vector<int32_t> tokens_;
 };
 
-// From where on every layer has its full window.
+// The length from which on every layer has its full window.
 int64_t settled(const KvLayout& layout, const Policy& policy, int64_t max_chunk) {
   int64_t out = policy.streaming() ? policy.capacity : 0;
   for (int64_t l = 0; l < layout.n_layers; ++l) {
@@ -66,7 +66,7 @@ int64_t settled(const KvLayout& layout, const Policy& policy, int64_t max_chunk)
 KvPlan plan_kv(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk,
                double separator_share) {
   SEPLLM_CHECK(tokens >= 0 && max_chunk >= 1 && separator_share >= 0 && separator_share <= 1);
-  // (Windows of many millions are planned as if there were none, which is never too little.)
+  // (Windows of many millions are planned as if there were no window, which never plans too little.)
   constexpr int64_t kLeast = int64_t{1} << 18, kMost = int64_t{1} << 24;
   const int64_t chunk = std::min(max_chunk, kLeast);
   const int64_t far = std::clamp(4 * std::min(settled(layout, policy, chunk), kMost), kLeast, kMost);

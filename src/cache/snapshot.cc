@@ -1,6 +1,7 @@
-// States of a KvCache: whole ones, to continue elsewhere, and marks, to return to. In order: the layout, the
-// counts, the plan of each group of layers, then the rows of each layer: per part and kv head the keys,
-// the values and their scales, oldest first, run by run of the ring.
+// States of a KvCache: whole ones, with which another cache can continue, and marks, to which the same cache
+// can return. They hold, in this order: the layout, the counts, the plan of each group of layers, and the
+// rows of each layer. The rows are the keys, the values and their scales for each part and kv head, the
+// oldest first, one run of the ring after the other.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +16,7 @@
 namespace sepllm {
 namespace {
 
-// Far beyond any stream; sums over it stay within int64.
+// Far beyond the length of any stream, and small enough for sums to stay within int64.
 constexpr int64_t kMaxPosition = int64_t{1} << 40;
 
 }  // namespace
@@ -86,7 +87,7 @@ std::vector<int64_t> KvCache::capacities() const {
   return out;
 }
 
-// Room as there was, where the numbers are possible ones. (A ring's is part of its state.)
+// Restores the room that there was, if the numbers are possible. (The room of a ring is part of its state.)
 void KvCache::set_capacities(std::span<const int64_t> capacities, std::vector<Group>* groups) const {
   constexpr int64_t kAhead = 4096;
   for (size_t k = 0; k < groups->size(); ++k) {
@@ -128,8 +129,8 @@ void KvCache::restore(ByteReader& in, int64_t max_chunk, std::span<const int64_t
 void KvCache::rewind(ByteReader& in, int64_t max_chunk) {
   SEPLLM_CHECK(in_flight_ == 0);
   State s = read_state(in, /*whole=*/false, max_chunk);
-  // A ring that has grown since is as long as it was: where it ends decides in which order kernels add. The
-  // compact part of a restored cache may have less room than there was.
+  // A ring that has grown since the mark gets its old length again, because the place where it ends decides
+  // in which order kernels add. The compact part of a restored cache may have less room than there was.
   struct NewPart {
     int64_t layer;
     bool band;
@@ -209,7 +210,7 @@ void KvCache::read_group(ByteReader& in, bool whole, int64_t max_chunk, const St
     in.list(std::span<int32_t>(g->compact_tokens));
   }
   if (!band_there) return;  // a prefix of the ring, which begins where it did
-  // The others grow theirs to this at most.
+  // The compact parts of the other policies grow at most to this size.
   const bool endless = appends_band(*g);
   const int64_t limit = stream ? policy_.capacity + s.excess + 1 : g->rule.window - 1 + max_chunk;
   if (!endless && ring_capacity > std::max(limit, g->band_size))
@@ -223,7 +224,7 @@ void KvCache::read_group(ByteReader& in, bool whole, int64_t max_chunk, const St
     g->band_tokens[g->slot_of(g->band_begin + k)] = in.value<int32_t>();
 }
 
-// What the plan of a chunk relies on.
+// Checks everything that the plan of a chunk relies on.
 void KvCache::check_group(const ByteReader& in, const State& s, const Group& g) const {
   const auto n_compact = std::ssize(g.compact_positions);
   const auto require = [&](bool holds) {

@@ -115,7 +115,7 @@ void Conversation::load(const std::string& path) {
     if (theirs == own) return;
     throw Error(ErrorCode::kInvalidArgument, message, {.file = path, .expected = theirs, .got = own});
   };
-  require("command", kCommand, "the state is of another command");
+  require("command", kCommand, "the state belongs to another command");
   require_version(header, extra, "a conversation", {kConversationVersion, kConversationVersion});
   require("chat_format", settings_.chat.name(),
           "the state was saved with another " + option_name("chat-format"));

@@ -45,9 +45,11 @@ class Session {
   std::span<const float> advance(
       std::span<const int32_t> tokens, FunctionRef<bool()> go_on = [] { return true; });
 
-  // --- Passes that several sessions share (Scheduler) --- Makes these tokens, at most next_chunk(), one
-  // sequence of a pass; they must stay where they are until entered(). Error as for Decoder::check, and then
-  // nothing has changed: the pass itself does not fail because of this session.
+  // --- Passes that several sessions share (Scheduler) ---
+
+  // Makes these tokens, at most next_chunk(), one sequence of a pass; they must stay where they are until
+  // entered(). Error as for Decoder::check, and then nothing has changed: the pass itself does not fail
+  // because of this session.
   Sequence prepare(std::span<const int32_t> tokens);
   // Call it after Decoder::forward with these tokens.
   void entered(std::span<const int32_t> tokens);
@@ -58,8 +60,10 @@ class Session {
   // `ctx` may be another one, for another thread. Error (kOutOfRange) if there is not enough memory.
   Session fork(const Context& ctx) const;
 
-  // --- States (session_state.cc) --- Writes everything that is needed to continue, completely or not at all.
-  // `extra`: data of the caller (an object). Error (kIo).
+  // --- States (session_state.cc) ---
+
+  // Writes everything that is needed to continue, completely or not at all. `extra`: data of the caller (an
+  // object). Error (kIo).
   void save(const std::string& path, const Json& extra = Json::object()) const;
   // Continues where the saved session was, with the same bits in every later result (if its tokens come in
   // chunks that end where they would have ended in the saved session), and returns `extra`. Error (kBadFile),
@@ -69,9 +73,11 @@ class Session {
   Json restore(const StateFile& file);
   Json restore(const std::string& path) { return restore(StateFile(path)); }
 
-  // --- Going back (session_state.cc) --- From now on the session remembers tokens and keeps marks of the
-  // cache, the first one here, so that rewind() can go back. Each mark costs a copy of what the cache holds
-  // (almost nothing for a cache that drops nothing).
+  // --- Going back (session_state.cc) ---
+
+  // From now on the session remembers tokens and keeps marks of the cache, the first one here, so that
+  // rewind() can go back. Each mark costs a copy of what the cache holds (almost nothing for a cache that
+  // drops nothing).
   void keep_marks(const MarkSettings& settings = {});
   bool keeps_marks() const { return marks_.has_value(); }
   // Sets a mark here, in addition to the periodic ones: rewind() to it is exact and needs no replay.

@@ -75,7 +75,7 @@ std::optional<DType> read_blocks(const JsonObject& config) {
 }
 
 void read_shared(const JsonObject& config, ModelConfig* c) {
-  // Tools write other things than strings here; it only informs.
+  // Some tools write something else than a string here; the value is only shown.
   for (const char* key : {"dtype", "torch_dtype"}) {
     if (c->stored_dtype.empty() && config.has(key) && config.at(key).is_string()) {
       c->stored_dtype = config.string(key);
@@ -84,9 +84,9 @@ void read_shared(const JsonObject& config, ModelConfig* c) {
   if (config.has("sepllm")) c->policy = config.object("sepllm").json();
 }
 
-// The end tokens that this file states replace those of config.json, as in transformers: instruct models end
-// their turns with others than their base models. A file that states none changes nothing (transformers then
-// never stops).
+// The end tokens that this file states replace those of config.json, as in transformers, because instruct
+// models end their turns with other tokens than their base models. A file that states none changes nothing
+// (transformers then never stops).
 void read_generation_config(const std::string& folder, ModelConfig* c) {
   const std::string path = folder + "/generation_config.json";
   if (!file_exists(path)) return;
@@ -102,7 +102,7 @@ void read_generation_config(const std::string& folder, ModelConfig* c) {
 ModelSpec parse_model_spec(const Json& json, const std::string& file) {
   const JsonObject config(json, file);
   const Family& family = family_of(config);
-  // A config that is refused is refused without warnings about its other parts.
+  // If a config is refused, there are no warnings about its other parts.
   HeldWarnings warnings;
   ModelSpec spec = family.parse(config);
   spec.config.family = family.name;

@@ -21,14 +21,16 @@
 namespace sepllm {
 namespace {
 
-// A panel's outputs at a time: the rows that pack_panel() takes, and a line of a transposed matrix.
+// As many outputs as a panel has are converted at a time: pack_panel() takes so many rows, and they are a
+// cache line of a transposed matrix.
 constexpr int64_t kRows = kPanelOutputs;
 
 [[noreturn]] void fail(const StoredMatrix& m, int64_t row, ErrorCode code, const std::string& message) {
   throw Error(code, message, {.file = m.file, .place = fmt::format("{}, row {}", m.name, row)});
 }
 
-// Of floats: the least normal magnitude, and the relative error of rounding (half a unit in the last place).
+// For float types: the smallest normal magnitude, and the relative error of rounding (half a unit in the last
+// place).
 struct FloatRange {
   double least_normal, rounding;
 };
@@ -37,7 +39,7 @@ FloatRange range_of(DType type) {
   return {0x1p-126, type == DType::kBF16 ? 0x1p-8 : 0x1p-24};
 }
 
-// Whether a row of floats, the largest of magnitude `largest`, lost digits as `to`.
+// Whether a row of floats, whose largest magnitude is `largest`, lost digits when it was converted to `to`.
 bool too_small_for_floats(DType type, const float* from, int64_t n, float largest, const char* to) {
   const FloatRange range = range_of(type);
   if (largest == 0 || largest >= range.least_normal) return false;
@@ -50,7 +52,7 @@ bool too_small_for_floats(DType type, const float* from, int64_t n, float larges
   return false;
 }
 
-// The same of blocks: their f16 scales are what may be too small.
+// The same for blocks, whose f16 scales may be too small.
 bool too_small_for_blocks(DType type, const float* from, int64_t n, float largest, const char* to) {
   const BlockFormat& format = format_of(type);
   const double levels = std::max(-format.low, format.high);
@@ -68,7 +70,7 @@ bool too_small_for_blocks(DType type, const float* from, int64_t n, float larges
   return small;
 }
 
-// Converts up to kRows rows at a time. One for each thread.
+// Converts up to kRows rows at a time. Each thread has one.
 class RowConverter {
  public:
   const SmallRows& small() const { return small_; }
@@ -147,7 +149,8 @@ class RowConverter {
     small_.type = type;
   }
 
-  // `stored_largest`: of the row before it became f32; 0 where it was no larger type.
+  // `stored_largest` is the largest magnitude of the row before it became f32, or 0 if its type was not
+  // larger.
   void write(const StoredMatrix& m, int64_t row, DType type, const float* from, double stored_largest,
              char* to) {
     float largest = 0;
@@ -205,7 +208,7 @@ void add(const std::vector<RowConverter>& converters, SmallRows* all) {
   all->type = first->small().type;
 }
 
-// fn(first row, number of rows, those rows in `type`) for all rows, kRows at a time.
+// Calls fn(first row, number of rows, these rows in `type`) for all rows, kRows at a time.
 template <typename Fn>
 void for_rows(const StoredMatrix& m, DType type, ThreadPool& pool, SmallRows* small, const Fn& fn) {
   std::vector<RowConverter> converters(static_cast<size_t>(pool.size()));

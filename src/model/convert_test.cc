@@ -260,7 +260,7 @@ TEST(Convert, RowsThatAreTooSmallAreCounted) {
   }
 }
 
-// A block or a few elements that are small beside the rest of their row lose nothing that counts.
+// A block or a few elements that are small compared with the rest of their row lose nothing that counts.
 TEST(Convert, SmallPartsOfARowAreNoLoss) {
   ThreadPool pool(1);
   for (const DType type : test::weight_types()) {

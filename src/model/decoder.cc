@@ -103,7 +103,7 @@ class Pass {
             .offset = static_cast<float>(config_.norm_offset)};
   }
 
-  // Buffers that every layer needs: one set for all, except with a tape.
+  // Buffers that every layer needs. All layers share one set, except with a tape.
   void allocate_layer() {
     normed_ = allocate(ctx_, n_tokens_, config_.hidden_size);
     qkv_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
@@ -143,8 +143,8 @@ class Pass {
     }
   }
 
-  // The angles for each rope of the model, by the policy's places and by the tokens' own positions, as far as
-  // layers need them.
+  // The angles for each rope of the model, both for the policy's places and for the tokens' own positions, as
+  // far as layers need them.
   void make_rotations() {
     const int64_t n_ropes = std::ssize(config_.ropes);
     rotations_ = ctx_.arena.allocate<Rotation>(2 * n_ropes);
@@ -373,7 +373,7 @@ class Pass {
 
   float scale(int64_t l) const { return static_cast<float>(config_.layer(l).attention_scale); }
 
-  // For sequences without a cache: they attend to themselves.
+  // Attention of the sequences without a cache, which attend to themselves.
   void attend_to_patterns(int64_t l) const {
     auto* list = ctx_.arena.allocate<PatternSequence>(static_cast<int64_t>(sequences_.size()));
     size_t n = 0;
@@ -394,8 +394,8 @@ class Pass {
                                .sequences = {list, n}});
   }
 
-  // For the others: they attend to what their caches keep, after the chunk's own keys and values have
-  // entered.
+  // Attention of the sequences with a cache. The chunk's own keys and values enter the cache first; then the
+  // queries attend to everything that it keeps.
   void attend_to_caches(int64_t l) const {
     if (cached_.empty()) return;
     const Rotation* r = rotation_of(l);

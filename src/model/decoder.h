@@ -30,8 +30,8 @@ struct Sequence {
 class AttentionProbe {
  public:
   virtual ~AttentionProbe() = default;
-  // q: [n, n_heads * head_dim], k: [n, n_kv_heads * head_dim]; valid during the call. `scale` multiplies q
-  // k^T.
+  // q: [n, n_heads * head_dim], k: [n, n_kv_heads * head_dim]; both are valid during the call. The scores are
+  // q k^T times `scale`.
   virtual void layer(int64_t layer, const Matrix& q, const Matrix& k, float scale) = 0;
 };
 
@@ -45,19 +45,20 @@ class Decoder {
 
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
-  // The matrices of products, to say how they are to be read (Weight::walk); nothing else of them may change.
+  // The matrices of products, for setting how they are read (Weight::walk); nothing else of them may be
+  // changed.
   std::vector<Weight*> multiplied_matrices() { return sepllm::multiplied_matrices(&weights_); }
   KvLayout kv_layout(DType type) const;
 
-  // Final-norm hidden states [total tokens, hidden_size] of all sequences, one after the other, no padding;
-  // they live in ctx.arena until the caller's Arena::Scope ends. Caches advance by their tokens. Error
-  // (kInvalidArgument, kOutOfRange) for token ids outside the vocabulary, learned positions beyond the limit
-  // and caches that cannot grow, before anything has changed; without scratch memory (kOutOfRange) the caches
-  // of the batch are unusable. One warning where rotary or ALiBi positions pass the limit. With a tape
-  // (training): sequences without caches; they, their patterns, the context and the decoder must live until
-  // the backward pass, which adds to the gradients of the parameters named to the tape by where they lie in
-  // weights(). `replay_layers`: the activations of a layer are recomputed in the backward pass instead of
-  // kept.
+  // Returns the hidden states after the final norm, [total tokens, hidden_size], of all sequences, one after
+  // the other and without padding; they live in ctx.arena until the caller's Arena::Scope ends. Caches
+  // advance by their tokens. Error (kInvalidArgument, kOutOfRange) for token ids outside the vocabulary,
+  // learned positions beyond the limit and caches that cannot grow, before anything has changed. Error
+  // (kOutOfRange) if there is no scratch memory; then the caches of the batch are unusable. One warning if
+  // rotary or ALiBi positions pass the limit. With a tape (training) the sequences must not have caches;
+  // they, their patterns, the context and the decoder must live until the backward pass, which adds to the
+  // gradients of the parameters that the tape knows by their addresses in weights(). With `replay_layers` the
+  // activations of a layer are recomputed in the backward pass instead of kept.
   Matrix forward(const Context& ctx, std::span<const Sequence> sequences, AttentionProbe* probe = nullptr,
                  bool replay_layers = false) const;
 
@@ -67,8 +68,8 @@ class Decoder {
 
   // logits[r] = head(hidden[r]): out is [n_rows, vocab_size].
   void logits(const Context& ctx, const Matrix& hidden, const Matrix& out) const;
-  // Natural-log NLL of target[r] after hidden[r], by blocks of rows (never all rows x vocabulary). out:
-  // [n_rows].
+  // The negative log likelihood, in nats, of target[r] after hidden[r], computed in blocks of rows, so that
+  // the logits of all rows never exist at once. out: [n_rows].
   void nll(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets, double* out) const;
   // The same with a tape: records where the gradient of sum_r factors[r] * nll[r] begins.
   void loss(const Context& ctx, const Matrix& hidden, std::span<const int32_t> targets, const float* factors,

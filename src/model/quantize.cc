@@ -35,7 +35,7 @@ struct Matrix {
   DType type;  // the wanted type
 };
 
-// Collects them by name; norms, biases and position embeddings do not change.
+// Collects these matrices by name; norms, biases and position embeddings do not change.
 class Planner {
  public:
   Planner(ModelWeights* slots, DType type, bool transposed)
@@ -157,7 +157,7 @@ class Quantizer {
   int64_t done_ = 0;
 };
 
-// `tied` is set if the file contradicts config.json: so that the two agree in the new folder.
+// `tied` is set if the file contradicts config.json, so that the two agree in the new folder.
 void write_config(const std::string& model, DType type, std::optional<bool> tied, const std::string& out) {
   const std::string path = model + "/config.json";
   Json config = read_json(path, uint64_t{16} << 20);

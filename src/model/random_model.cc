@@ -52,8 +52,8 @@ struct NamedTensor {
   Buffer data;  // of the model's dtype
 };
 
-// Draws each tensor from a stream of its own. Scales are such that activations stay near 1 and no part is
-// without effect: norms near 1, biases and norm biases small but not 0.
+// Draws each tensor from its own stream of random numbers. The scales keep activations near 1 and give every
+// part an effect: norms are near 1, biases and norm biases are small but not 0.
 class Generator {
  public:
   Generator(const RandomModelOptions& options, const ModelSpec& spec)

@@ -64,8 +64,8 @@ constexpr Shape kShapes[] = {
          "bos_token_id": 128000, "eos_token_id": 128001})"},
 };
 
-// n floats around 0, uniform in 16 bits, of standard deviation `deviation`; n a multiple of 4 or the end of a
-// row. The numbers of `rng` from `counter` on.
+// Draws n floats around 0, uniform in 16 bits, with the standard deviation `deviation`, from the numbers of
+// `rng` from `counter` on. n is a multiple of 4, or ends at the end of a row.
 void draw_row(const Rng& rng, uint64_t counter, int64_t n, float deviation, float* row) {
   const float unit = deviation * std::sqrt(3.0F) / 32768.0F;
   for (int64_t i = 0; i < n; i += 4, ++counter) {
@@ -76,16 +76,15 @@ void draw_row(const Rng& rng, uint64_t counter, int64_t n, float deviation, floa
   }
 }
 
-// How the bytes of a block type are drawn: each stored value is 1 + the sum of two uniform numbers of one bit
-// less, which stays in its byte or half byte, is symmetric around the value that means 0, and needs no test
-// of its parts.
+// How the bytes of a block type are drawn: each stored value is 1 + the sum of two uniform numbers with one
+// bit less. It always fits its byte or half byte and is symmetric around the value that means 0.
 struct DrawnBlocks {
   uint64_t mask, one;
   float deviation;  // of a stored value
 };
 DrawnBlocks drawn_blocks(DType type) {
   const PanelForm& form = format_of(type).panel;
-  // 1 in each value of 8 bytes.
+  // A 1 in each value of 8 bytes.
   const uint64_t one = ~uint64_t{0} / static_cast<uint64_t>(form.mask());
   // The variance of a number uniform in [0, n) is (n^2 - 1) / 12.
   const auto n = static_cast<float>(form.zero);
@@ -113,7 +112,7 @@ void draw_panel(DType type, const Rng& rng, uint64_t counter, int64_t n_rows, in
   }
 }
 
-// Makes each tensor from a stream of numbers of its own.
+// Makes each tensor from its own stream of random numbers.
 class Maker {
  public:
   Maker(ModelWeights* weights, double norm_offset, DType type, uint64_t seed, ThreadPool& pool)
@@ -146,7 +145,7 @@ class Maker {
     w_.matrices.emplace_back(matrix_bytes(type, n_out, n_in), "the model's weights");
     char* data = w_.matrices.back().as<char>();
     w.data = data;
-    // A task is a panel, or as many rows; each begins at a counter of its own.
+    // A task is a panel, or as many rows, and begins at its own counter.
     pool_.parallel_for(n_panels(n_out), [&](int64_t panel, int) {
       const int64_t begin = panel * kPanelOutputs;
       const int64_t n_rows = std::min(kPanelOutputs, n_out - begin);
@@ -190,7 +189,7 @@ class Maker {
   uint64_t n_tensors_ = 0;
 };
 
-// Adds up what Maker will make.
+// Adds up the memory of what Maker will make.
 class Counter {
  public:
   Counter(const ModelWeights& slots, DType type) : slots_(slots), type_(type) {}

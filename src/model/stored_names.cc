@@ -14,7 +14,7 @@
 namespace sepllm {
 namespace {
 
-// Whether both tensors hold the same numbers, in whatever float types (blocks: the same bytes).
+// Whether both tensors hold the same numbers, whatever their float types are (for blocks: the same bytes).
 bool same_values(const StoredTensor& a, const StoredTensor& b) {
   if (a.shape != b.shape) return false;
   if (a.dtype == b.dtype && std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes)) == 0) return true;
@@ -31,7 +31,7 @@ bool same_values(const StoredTensor& a, const StoredTensor& b) {
   return true;
 }
 
-// Told by the token embedding or, where that is not stored, by the final norm.
+// The prefix is recognised by the token embedding or, if that is not stored, by the final norm.
 std::string stored_prefix(const WeightStore& store, const ModelSpec& spec) {
   for (const std::string& name : {spec.names.token_embedding, spec.names.final_norm.weight()}) {
     if (store.has(spec.prefix + name)) return spec.prefix;

@@ -74,10 +74,11 @@ class Loader {
     slot = {vector(weight, n), vector(bias, n), n};
   }
 
-  // Of all tensors, those included that finish() will make.
+  // Of all tensors, including those that finish() will make.
   const WeightMemory& memory() const { return memory_; }
 
-  // Copies what is not aligned and converts what is not as stored, a matrix at a time.
+  // Copies matrices that are not aligned and converts those whose type or layout is not the stored one, one
+  // matrix at a time.
   void finish(int n_threads) {
     for (const Copy& c : copies_) *c.slot = as_weight(w_.store.take(c.name, c.shape), c.transposed);
     if (conversions_.empty()) return;
@@ -107,7 +108,7 @@ class Loader {
     bool transposed;
   };
 
-  // Kernels do not read f64. (What is only copied stays.)
+  // Kernels do not read f64. (Matrices that are only copied stay f64.)
   DType usable(DType stored) const {
     return stored == DType::kF64 && !options_.unaligned ? DType::kF32 : stored;
   }
@@ -174,7 +175,7 @@ std::string listed(const std::vector<std::string>& names) {
                      fmt::join(names.begin(), names.begin() + shown, ", "), names.size() > 3 ? ", ..." : "");
 }
 
-// What is left out, as transformers does: nothing that the model computes with is in doubt.
+// Tensors that are ignored, as in transformers: the model does not compute with any of them.
 void warn_of_spare_tensors(const WeightStore& store, const ModelSpec& spec) {
   std::vector<std::string> spare;
   for (const std::string& name : store.unused_names()) {
@@ -248,8 +249,8 @@ int64_t matrix_bytes(const Weight& w) {
   return w.data == nullptr ? 0 : matrix_bytes(w.type, w.n_out, w.n_in);
 }
 
-// The sum of matrix(Weight) and vector(number of elements) over all that the model has, a tied head not
-// twice.
+// The sum of matrix(Weight) and vector(number of elements) over everything that the model has; a tied head
+// counts once.
 template <typename Matrix, typename Vector>
 int64_t sum_of_all(const ModelWeights& weights, const Matrix& matrix, const Vector& vector) {
   int64_t total = 0;

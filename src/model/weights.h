@@ -32,8 +32,9 @@ struct Linear {
 
 using LayerWeights = LayerParts<Norm, Linear>;
 
-// Matrices are views into the mapped checkpoint, aligned to their element; those of another type than stored
-// are owned. Norms and biases are f32 copies. Movable; the views live as long as the object.
+// Matrices are views into the mapped checkpoint, aligned to their element; those that have another type than
+// the stored one are owned. Norms and biases are f32 copies. The object can be moved, and the views live as
+// long as it does.
 struct ModelWeights {
   Weight token_embedding;     // [vocab_size, hidden_size]
   Weight position_embedding;  // [max_positions, hidden_size]; data null: no learned positions
@@ -69,15 +70,15 @@ struct WeightOptions {
   // stored. Position embeddings, norms and biases do not change.
   std::optional<DType> type{};
   int n_threads = 1;  // threads for conversion
-  // Matrices that keep the stored type stay where they are, even if they are not aligned to their element:
-  // for copying, not for running.
+  // Matrices that keep the stored type stay where they are, even if they are not aligned to their element.
+  // Such weights can be copied, but the model cannot be run.
   bool unaligned = false;
   // Called when config.json and the checkpoint's headers have been read, before memory is taken for a matrix;
   // an Error that it throws ends the loading.
   std::function<void(const ModelConfig&, const WeightMemory&)> before_memory{};
 };
 
-// Bytes of a matrix [n_out, n_in] in memory: rows, or panels of blocks.
+// Bytes of a matrix [n_out, n_in] in memory, as rows or, for block types, as panels.
 int64_t matrix_bytes(DType type, int64_t n_out, int64_t n_in);
 
 // The memory of existing weights.
@@ -109,8 +110,8 @@ int64_t weight_bytes(const ModelWeights& weights);
 // The matrices that every token is multiplied with: those of the layers and the head.
 std::vector<Weight*> multiplied_matrices(ModelWeights* weights);
 
-// Bytes of the weights that every token is multiplied with: all but tables of embeddings that only give up a
-// row.
+// Bytes of the weights that every token is multiplied with: all except tables of embeddings, of which a token
+// needs only one row.
 int64_t multiplied_bytes(const ModelWeights& weights);
 
 }  // namespace sepllm

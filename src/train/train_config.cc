@@ -105,7 +105,7 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
                 "DIR");
   std::vector<std::string> names;
   for (const Family* family : families()) names.emplace_back(family->name);
-  o->add_choice("family", &c->family, names, "of a new model");
+  o->add_choice("family", &c->family, names, "family of a new model");
   o->add_choice("init", &c->init, {"pythia", "gpt2"}, "how a new model's weights are drawn");
   o->add_int("n_layers", &c->n_layers, 1, 10'000, "layers (needed by a new model)").default_value = {};
   o->add_int("hidden_size", &c->hidden_size, 1, 1 << 20,

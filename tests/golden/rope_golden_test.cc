@@ -55,21 +55,20 @@ TEST(RopeGolden, WhatIsNotReadIsSaidOnce) {
     return lines;
   };
   using Lines = std::vector<std::string>;
-  const std::string start = "config.json: rotary settings that are ignored, as transformers 5 does: ";
-  EXPECT_EQ(
-      warnings("gpt_neox", {{"partial_rotary_factor", 0.5}, {"rope_theta", 500}}),
-      (Lines{start + "rope_theta 500, partial_rotary_factor 0.5; in force are the base 10000 and 4 rotated "
-                     "dims of each head"}));
+  const std::string start = "config.json: these rotary settings are ignored, as in transformers 5: ";
+  EXPECT_EQ(warnings("gpt_neox", {{"partial_rotary_factor", 0.5}, {"rope_theta", 500}}),
+            (Lines{start + "rope_theta 500, partial_rotary_factor 0.5; the base 10000 and 4 rotated dims of "
+                           "each head are used"}));
   EXPECT_EQ(warnings("llama", {{"rope_theta", 500}, {"rope_scaling", {{"rope_theta", 100}}}}),
-            (Lines{start + "rope_theta 500; in force are the base 100 and 16 rotated dims of each head"}));
+            (Lines{start + "rope_theta 500; the base 100 and 16 rotated dims of each head are used"}));
   EXPECT_EQ(
       warnings("falcon", {{"partial_rotary_factor", 0.5}}),
-      (Lines{start + "a share of 0.5 of the head (this family rotates all of it); in force are the base "
-                     "10000 and 16 rotated dims of each head"}));
+      (Lines{start + "a share of 0.5 of the head (this family rotates all of it); the base 10000 and 16 "
+                     "rotated dims of each head are used"}));
   const Json both = {{"rope_scaling", {{"type", "linear"}, {"factor", 2}}},
                      {"rope_parameters", {{"rope_type", "default"}}}};
   EXPECT_EQ(warnings("llama", both),
-            (Lines{start + "rope_parameters; in force are the base 10000 and 16 rotated dims of each head"}));
+            (Lines{start + "rope_parameters; the base 10000 and 16 rotated dims of each head are used"}));
   // transformers 4 wrote the same value under both names.
   EXPECT_EQ(warnings("gpt_neox", {{"rotary_pct", 0.25},
                                   {"partial_rotary_factor", 0.25},

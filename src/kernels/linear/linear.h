@@ -10,21 +10,24 @@
 
 namespace sepllm {
 
-// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o]. x: [n, w.n_in], y: [n, w.n_out] (may be columns of a wider
-// row; must not overlap x); bias: [n_out] or null. `accumulate`: added to what y holds (a residual stream)
-// instead of written over it. Few rows: vector kernels that read the weights once, at the speed of memory.
-// Many rows: fixed tiles, converted to f32 in cache, through BLAS; or, where the CPU has AMX, tiles of bf16
-// parts in f32's quality (kernels/linear/linear_many_split.h). Block types: by ctx.block_products. The
-// result of a row does not depend on the number of threads, nor on the other rows up to kFewRows of them.
+// y[r, o] = sum_i x[r, i] * w[o, i] + bias[o]. x: [n, w.n_in]; y: [n, w.n_out], which may be columns of a
+// wider row and must not overlap x; bias: [n_out] or null. With `accumulate` the product is added to what y
+// holds (a residual stream); otherwise it replaces it. Few rows go through vector kernels that read the
+// weights once, at the speed of memory. Many rows go through BLAS, in fixed tiles of weights that are
+// converted to f32 in cache; or, where the CPU has AMX, through tiles of bf16 parts with the quality of f32
+// (kernels/linear/linear_many_split.h). Block types are multiplied as ctx.block_products says. The result of
+// a row does not depend on the number of threads; with up to kFewRows rows it does not depend on the other
+// rows either.
 void linear(const Context& ctx, const Matrix& x, const Weight& w, const float* bias, const Matrix& y,
             bool accumulate = false);
 
-// Up to this many rows are few: the vector kernels are faster than BLAS, which packs its operands. (Of block
-// types fewer are, where tiles of integers are faster yet and give the same bits.)
+// Up to this many rows count as few: for them the vector kernels are faster than BLAS, which first packs its
+// operands. (For block types the number is smaller where tiles of integers are faster still; they give the
+// same bits.)
 inline constexpr int64_t kFewRows = 32;
 
-// Several products of the same rows (queries, keys and values; gate and up): few rows are quantised once and
-// all outputs shared by the threads in one loop.
+// Several products of the same rows (queries, keys and values; gate and up). Few rows are quantised only
+// once, and the threads share the outputs of all parts in one loop.
 struct LinearPart {
   const Weight* w = nullptr;
   const float* bias = nullptr;  // or null
@@ -34,10 +37,11 @@ struct LinearPart {
 void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 
 // The products of block types by their definition, in the order of additions that every kernel keeps, so that
-// results agree bit by bit where there is a fused multiply-add: for each block b of 32 inputs, ascending, sum
-// = fma(scale_w * (start + sum_k byte * value), scale_x, sum), in f32 from the exact integer sum; then bias,
-// then what y held. x rounded as quantize_rows does. (The f16 scale comes first: its 11 bits times an integer
-// near 2^23 are exact, so that a kernel may convert and scale the integer in one fused instruction.)
+// results agree bit by bit where there is a fused multiply-add. For each block b of 32 inputs, in ascending
+// order, sum = fma(scale_w * (start + sum_k byte * value), scale_x, sum), in f32 from the exact integer sum;
+// then the bias is added, then what y held. x is rounded as quantize_rows does. (The f16 scale is multiplied
+// first: its 11 bits times an integer near 2^23 are exact, so a kernel may convert and scale the integer in
+// one fused instruction.)
 void linear_blocks_reference(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
                              const Matrix& y, bool accumulate = false);
 

@@ -15,8 +15,8 @@
 namespace sepllm {
 namespace {
 
-// Tiles of the products; they are fixed (see linear_many.cc), and large, because BLAS packs both operands
-// again for each.
+// Tiles of the products. Their sizes are fixed (see linear_many.cc), and they are large, because BLAS packs
+// both operands again for each tile.
 constexpr int64_t kRowTile = 1024;
 constexpr int64_t kInTile = 384;   // of dx
 constexpr int64_t kOutTile = 384;  // of the sum over outputs, and of dw
@@ -40,7 +40,7 @@ struct Tile {
   int64_t stride;
 };
 
-// The stored rows and columns of w from (row, column) on; converted into `scratch` unless f32.
+// The stored rows and columns of w from (row, column) on, converted into `scratch` unless they are f32.
 Tile weight_tile(const Weight& w, int64_t row, int64_t n_rows, int64_t column, int64_t n_columns,
                  float* scratch) {
   const void* from = element_at(w.type, w.data, row * w.row_stride + column);
@@ -112,7 +112,7 @@ void linear_backward_weight(const Context& ctx, const Matrix& x, const Matrix& d
   single_threaded_blas();
   if (dbias != nullptr) add_bias_gradient(ctx, dy, dbias);
   if (dw == nullptr) return;
-  // As stored: rows of `left` transposed times `right`.
+  // In the stored order: rows of `left` transposed, times `right`.
   const Matrix& left = w.transposed ? x : dy;
   const Matrix& right = w.transposed ? dy : x;
   const Weight rows{.type = DType::kF32,

@@ -12,12 +12,12 @@ namespace sepllm {
 // not depend on the number of threads.
 void linear_backward_input(const Context& ctx, const Matrix& dy, const Weight& w, const Matrix& dx);
 
-// dw += dy^T x, f32 in the order of `w` (n_out rows, or n_in if transposed) without gaps, and dbias[o] +=
-// sum_r dy[r, o]; either may be null. The same for any number of threads.
+// dw += dy^T x, in f32 and in the order of `w` (n_out rows, or n_in if it is transposed) without gaps, and
+// dbias[o] += sum_r dy[r, o]; either may be null. The bits do not depend on the number of threads.
 void linear_backward_weight(const Context& ctx, const Matrix& x, const Matrix& dy, const Weight& w, float* dw,
                             float* dbias);
 
-// Both computed directly from the definition, in double precision.
+// Both gradients, computed directly from the definition in double precision.
 void linear_backward_reference(const Matrix& x, const Matrix& dy, const Weight& w, const Matrix& dx,
                                float* dw, float* dbias);
 

@@ -1,4 +1,5 @@
-// Products of few rows with 8- and 4-bit weights: bound by reading the panels, each line once for all rows.
+// Products of few rows with 8- and 4-bit weights. They are limited by reading the panels, so each line is
+// read once for all rows.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@
 
 namespace sepllm {
 
-// Panels that are read at a time (Walk::streams), times all rows: sums[s][r][o] += the product of output o of
-// panel s with row r, o < 16.
+// The panels that are read at the same time (Walk::streams), multiplied with all rows: sums[s][r][o] += the
+// product of output o of panel s with row r, o < 16.
 struct PanelRun {
   DType type;
   int ahead;  // bytes of each panel that are fetched ahead, into the panel that follows; 0: none
@@ -46,9 +47,10 @@ struct PairOfRows {
   float scale(int64_t r, int64_t b) const { return scales[r * n_blocks + b]; }
 };
 
-// In integers, in the order of linear_blocks_reference.
+// Computes in integers and adds in the order of linear_blocks_reference.
 void run_panels(const PanelRun& run, const QuantizedRows& x);
-// Exactly: with each weight as f32. x: [n_rows, 64 n_pairs], rows `stride` apart, zeros beyond n_in.
+// Computes in f32, to which each weight is converted exactly. x: [n_rows, 64 n_pairs], rows `stride` floats
+// apart, zeros beyond n_in.
 void run_panels_exact(const PanelRun& run, const float* x, int64_t stride);
 
 // The kernels that run_panels chooses from: AVX-512 with VNNI (kernels/cpu_features.h), AVX2, and the

@@ -26,14 +26,14 @@ SEPLLM_AVX2 inline void add_block(__m256i dot, __m256 scale_x, __m256 scale_w, f
   _mm256_store_ps(sum, _mm256_fmadd_ps(scaled, scale_x, _mm256_load_ps(sum)));
 }
 
-// Fetches ahead, a line for each that is read: in a burst they would wait for each other. ahead == 0: not at
-// all.
+// Fetches ahead, one line for each line that is read, because the fetches of a burst would wait for each
+// other. With ahead == 0 nothing is fetched.
 inline void fetch_ahead(int ahead, const char* line) {
   if (ahead > 0) __builtin_prefetch(line + ahead);
 }
 
-// Bytes are widened to 16 bits, those of even inputs and those of odd ones: sums of two products of 8
-// unsigned and 8 signed bits would leave 16 bits.
+// Bytes are widened to 16 bits, those of even inputs and those of odd inputs separately, because sums of two
+// products of 8 unsigned and 8 signed bits would not fit 16 bits.
 template <int kRows>
 SEPLLM_AVX2 inline void pair_product(BytePanel, const char* pair, int ahead, const PairOfRows& x,
                                      float* sums) {

@@ -27,17 +27,17 @@ void RunPanels(const PanelRun& run, const QuantizedRows& x) {
 #endif
 }
 
-// The exact product: sums of a block from weights without their scale.
+// The exact product: the sums of a block are made from weights without their scale.
 
 // Registers for the sums: 32 with AVX-512, else 16.
 constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;
 
-// The values in the bits from kShift on of each word, less what stands for zero.
+// The values in the bits from kShift on of each word, minus the value that stands for zero.
 template <typename Panel, int kShift>
 HWY_INLINE VF weights_of(VU w) {
 #if HWY_TARGET == HWY_AVX3
   if constexpr (Panel::kForm.bits == 4 && Panel::kForm.zero == 8) {
-    // The instruction looks at the lowest 4 bits only.
+    // The instruction reads only the lowest 4 bits.
     const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
     return VF{_mm512_permutexvar_ps(hn::ShiftRight<kShift>(w).raw, values)};
   }
@@ -49,7 +49,7 @@ HWY_INLINE VF weights_of(VU w) {
                  hn::Set(DF(), 8388608.0F + Panel::kForm.zero));
 }
 
-// Two sums for each row, of even and of odd inputs: shorter chains of additions.
+// Two sums for each row, of even and of odd inputs, because shorter chains of additions are faster.
 template <int kRows>
 struct BlockSums {
   VF even[kRows], odd[kRows];
@@ -75,8 +75,8 @@ struct BlockSums {
   }
 };
 
-// Fetches ahead, a line for each that is read: in a burst they would wait for each other. ahead == 0: not at
-// all.
+// Fetches ahead, one line for each line that is read, because the fetches of a burst would wait for each
+// other. With ahead == 0 nothing is fetched.
 HWY_INLINE void fetch_ahead(int ahead, const char* line) {
   if (ahead > 0) __builtin_prefetch(line + ahead);
 }

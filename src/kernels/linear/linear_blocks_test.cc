@@ -126,7 +126,7 @@ TEST(LinearBlocks, NumbersThatAreNoneShow) {
   }
 }
 
-// Parts of every type side by side give what each gives alone.
+// Parts of every type next to each other give what each part gives by itself.
 TEST(LinearParts, MayMixTypesAndWidths) {
   constexpr int64_t kIn = 172;
   const BlockMatrix q8(DType::kQ8_0, 130, kIn, 1), q4(DType::kQ4_0, 40, kIn, 2),

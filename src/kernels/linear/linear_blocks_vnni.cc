@@ -29,9 +29,9 @@ SEPLLM_VNNI inline void add_block(__m512i dot, __m512 scale_x, __m512 scale_w, f
   _mm512_store_ps(sum, _mm512_fmadd_ps(scaled, scale_x, _mm512_load_ps(sum)));
 }
 
-// The lines of a pair's values, each fetched ahead where that is asked for: in a burst the fetches would wait
-// for each other. So the loop stays a loop then (unrolled, GCC moves the fetches to its beginning, and a row
-// of q8_0 is read a fifth slower); without them it is faster unrolled.
+// Reads the lines of a pair's values and, if asked to, fetches one line ahead for each, because the fetches
+// of a burst would wait for each other. With fetches the loop is not unrolled: GCC would move them to its
+// beginning, and a row of q8_0 would be read a fifth slower. Without fetches it is faster unrolled.
 template <bool kFetch, typename Fn>
 SEPLLM_VNNI inline __attribute__((always_inline)) void for_lines(const char* pair, int begin, int end,
                                                                  int ahead, const Fn& fn) {
@@ -92,7 +92,7 @@ SEPLLM_VNNI inline void pair_product(NibblePanel, const char* pair, int ahead, c
   }
 }
 
-// Only a pair's first group of rows fetches ahead.
+// Only the first group of rows of a pair fetches ahead.
 template <typename Panel, int kRows>
 SEPLLM_VNNI inline void pair_of(const char* pair, int ahead, const QuantizedRows& q, int64_t p, int64_t row,
                                 float* sums) {

@@ -16,7 +16,7 @@ namespace {
 // Panels of a stream.
 int64_t stream_panels(const Weight& w) { return (n_panels(w.n_out) + w.walk.streams - 1) / w.walk.streams; }
 
-// What a part is cut into, and the bytes of W that belong to a unit.
+// The units that a part is cut into, and the bytes of W that belong to one of them.
 struct Units {
   int64_t count, bytes;
 };
@@ -27,13 +27,13 @@ Units units_of(const Weight& w) {
   return {walk.n_tiles, walk.tile_rows() * w.n_in * dtype_size(w.type)};
 }
 
-// Units [begin, end) of a part: a task.
+// A task: the units [begin, end) of a part.
 struct Piece {
   const LinearPart* part;
   int64_t begin, end;
 };
 
-// A thread that is done early takes what is left in small pieces, so the first ones can be large.
+// The last pieces are small, for threads that are done early, so the first pieces can be large.
 constexpr int64_t kLeastPieceBytes = 32 * 1024;
 
 // Cuts the parts into pieces for n_threads threads, or only counts them (`pieces` null).
@@ -56,9 +56,9 @@ int64_t cut(std::span<const LinearPart> parts, int64_t n_threads, Piece* pieces)
   return n;
 }
 
-// The rows in the forms that block types need, made once for all parts.
+// The rows in the forms that block types need, which are made once for all parts.
 struct Operands {
-  // Rounded rows differ by the stored value that means 0: a form of panel has its own.
+  // Rounded rows depend on the stored value that means 0, which differs between the forms of panels.
   QuantizedRows rounded[kPanelKinds];
   Matrix padded;  // rows of whole pairs of blocks
 
@@ -91,7 +91,7 @@ Operands make_operands(const Context& ctx, const Matrix& x, std::span<const Line
   return made;
 }
 
-// A panel's sums into its columns of y.
+// Writes a panel's sums into its columns of y.
 void finish_panel(const LinearPart& part, int64_t panel, const float* sums, int64_t n_rows) {
   const int64_t first = panel * kPanelOutputs;
   const int64_t n = std::min(kPanelOutputs, part.w->n_out - first);

@@ -1,4 +1,5 @@
-// The products of few rows with weight matrices: bound by reading the weights, each element once.
+// The products of few rows with weight matrices. They are limited by reading the weights, so each element is
+// read once.
 #pragma once
 
 #include <cstdint>
@@ -11,18 +12,19 @@
 
 namespace sepllm {
 
-// Rows of a transposed matrix's products that are few.
+// Up to this many rows count as few in products with a transposed matrix.
 inline constexpr int64_t kMaxColumnRows = 8;
 
 inline bool rows_are_few(const Weight& w, int64_t n_rows) {
   return n_rows <= (w.transposed ? kMaxColumnRows : kFewRows);
 }
 
-// `linear` where rows_are_few for each part; operands are checked.
+// `linear` for parts that all have few rows (rows_are_few). The caller has checked the operands.
 void linear_few_rows(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 
-// How the rows of W, stored as [n_out, n_in], are read: tiles of at least 4 rows whose products are made at a
-// time (a single row's additions would wait for each other), from w.walk.streams places that are far apart.
+// The order in which the rows of W, stored as [n_out, n_in], are read: in tiles of at least 4 rows, whose
+// products are made at the same time (the additions of a single row would wait for each other), from
+// w.walk.streams places that are far apart.
 struct RowWalk {
   explicit RowWalk(const Weight& w) : streams(w.walk.streams), adjacent(streams < 4 ? 4 / streams : 1) {
     n_tiles = (w.n_out + tile_rows() - 1) / tile_rows();
@@ -44,11 +46,12 @@ struct FewRows {
   bool accumulate;
 };
 
-// Tiles [begin, end) of RowWalk(a.w). W not transposed. Any number of rows; W comes from memory once as long
-// as they are few.
+// Computes the tiles [begin, end) of RowWalk(a.w), where W is not transposed. Any number of rows is allowed;
+// if they are few, W comes from memory only once.
 void linear_few_dots(const FewRows& a, int64_t begin, int64_t end);
 
-// Outputs [begin, end), at most kColumnBlock of them, for at most kMaxColumnRows rows. W transposed.
+// Computes the outputs [begin, end), at most kColumnBlock of them, for at most kMaxColumnRows rows, where W
+// is transposed.
 inline constexpr int64_t kColumnBlock = 256;
 void linear_few_columns(const FewRows& a, int64_t begin, int64_t end);
 

@@ -19,17 +19,19 @@ namespace sepllm {
 namespace {
 
 // Tiles of the product through BLAS. They depend only on the shape, so that a result does not depend on the
-// number of threads. A converted tile of W (at most kMostOut x kTileIn floats) stays in L2 while all its rows
-// pass. BLAS packs the rows again for each tile of outputs: with 128 of them 16-bit weights take about 15 %
-// more time than with 512.
+// number of threads. A converted tile of W (at most kMostOut x kTileIn floats) stays in L2 while all rows are
+// multiplied with it. BLAS packs the rows again for each tile of outputs: with tiles of 128 outputs, 16-bit
+// weights take about 15 % more time than with tiles of 512.
 constexpr int64_t kRowTile = 512;
 constexpr int64_t kMostOut = 512;
 constexpr int64_t kLeastOut = 128;
 constexpr int64_t kTileIn = 1024;
-// Elements between the rows of converted panels: rows a power of two apart would share few sets of a cache.
+// Elements between the rows of converted panels. Rows at a distance of a power of two would share a few sets
+// of the cache.
 constexpr int64_t kApart = 16;
 
-// An even number of tiles, and some at all, for the threads to share; whole panels.
+// The outputs of a tile, in whole panels. The number of tiles is even and at least four, so that threads can
+// share them.
 int64_t tile_outputs(int64_t n_out) {
   const int64_t n_tiles = std::max<int64_t>(4, 2 * ((n_out + 2 * kMostOut - 1) / (2 * kMostOut)));
   return std::max(kLeastOut, n_panels((n_out + n_tiles - 1) / n_tiles) * kPanelOutputs);
@@ -42,8 +44,8 @@ struct Block {
   bool transposed;  // [inputs, outputs]
 };
 
-// Outputs [out, out + n_out) and inputs [in, in + n_in) of W, in the layout it is stored in; converted into
-// `scratch` unless f32.
+// The outputs [out, out + n_out) and inputs [in, in + n_in) of W, in the layout in which it is stored,
+// converted into `scratch` unless they are f32.
 Block weight_block(const Weight& w, int64_t out, int64_t n_out, int64_t in, int64_t n_in, float* scratch) {
   if (is_block_type(w.type)) {
     // Whole panels; `scratch` has room for them.

@@ -1,7 +1,10 @@
-// The tile product with AMX: integer sums of a block by the tile unit, scaled and added up by AVX-512. While
-// tiles are in use the second unit for 512-bit floats is not, so the vector part is the bound: two float
-// instructions and an integer one for each row, panel and block. Loads, products and stores of tiles are two
-// blocks ahead of it and stand between its instructions.
+// The tile product with AMX: the tile unit makes the integer sums of a block, and AVX-512 scales them and
+// adds them up. While tiles are in use, the second unit for 512-bit floats is not available, so the vector
+// part is the limit: two float instructions and an integer one for each row, panel and block. Loads, products
+// and stores of tiles run two blocks ahead of it and stand between its instructions.
+#include <cstdint>
+#include <type_traits>
+
 #include "base/check.h"
 #include "kernels/linear/linear_many_blocks.h"
 
@@ -11,7 +14,7 @@
 
 #include <utility>
 
-// Lambdas must be inlined: sums stay in registers only at constant indices.
+// Lambdas must be inlined, because sums stay in registers only if their indices are constants.
 #define SEPLLM_ALWAYS __attribute__((always_inline))
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,amx-tile,amx-int8")
@@ -38,7 +41,7 @@ HWY_INLINE void for_each(const Fn& fn) {
   (std::make_integer_sequence<int, kN>{});
 }
 
-// The sums of panel kPanel over a block, into tile 2 * kOdd + kPanel. The rows are in tile 7.
+// Writes the sums of panel kPanel over a block into tile 2 * kOdd + kPanel. The rows are in tile 7.
 template <int kOdd, int kPanel>
 HWY_INLINE void multiply(const WeightsRecord* w) {
   if constexpr (kPanel == 0) {
@@ -141,7 +144,7 @@ void run_tiles_amx(const TileRun& run) {
         sums[p][r] = run.first ? _mm512_setzero_ps() : _mm512_load_ps(to + (p * kTileRows + r) * 16);
       });
     });
-    // After the last block comes the next tile, after the last tile anything that can be read.
+    // The last block is followed by the next tile, and the last tile by anything that can be read.
     const RowsRecord* after = tile + 1 < run.n_tiles ? x + run.n_blocks : x;
     const WeightsRecord* w = run.weights;
     for (int64_t k = 0; k < run.n_blocks; k += 2, x += 2, w += 2) {

@@ -14,10 +14,10 @@
 namespace sepllm {
 namespace {
 
-// Blocks whose weights are in L1 at a time.
+// The number of blocks whose weights are in L1 at the same time.
 constexpr int64_t kChunkBlocks = 16;
-// A block of rows: at most so many tiles (sums of 66 KB) and so many bytes of L2, but not so few tiles that
-// the unpacking of weights counts.
+// The limits of a block of rows: at most so many tiles (whose sums take 66 KB) and so many bytes of L2, but
+// not so few tiles that the time for unpacking weights matters.
 constexpr int64_t kMostTiles = 43;
 constexpr int64_t kLeastTiles = 12;
 constexpr int64_t kRowsBytes = 1400 * 1024;
@@ -32,7 +32,8 @@ void nothing() {}
 constexpr Kernel kAmx{true, begin_tiles_amx, run_tiles_amx, end_tiles_amx};
 constexpr Kernel kVnniTiles{false, nothing, run_tiles_vnni, nothing};
 
-// Rows in tiles: blocks of rows; in them chunks of inputs; in them [tile, block of inputs].
+// Rows in tiles. The order is: blocks of rows; in each of them chunks of inputs; in each of these [tile,
+// block of inputs].
 class TiledRows {
  public:
   TiledRows(const Context& ctx, const Matrix& x)
@@ -53,7 +54,7 @@ class TiledRows {
   int64_t tiles_of(int64_t row_block) const {
     return std::min(block_tiles_, n_tiles_ - row_block * block_tiles_);
   }
-  // The records of a chunk of inputs that begins with block `first`, of all tiles of a block of rows.
+  // The records of a chunk of inputs that begins with block `first`, for all tiles of a block of rows.
   RowsRecord* chunk(int64_t row_block, int64_t first) const {
     return records_ + row_block * block_tiles_ * n_blocks_ + tiles_of(row_block) * first;
   }
@@ -92,13 +93,13 @@ class TiledRows {
   RowsRecord* records_;
 };
 
-// Scratch memory of a thread.
+// The scratch memory of a thread.
 struct Scratch {
   WeightsRecord* weights;  // [kChunkBlocks]
   float* sums;             // [block_tiles, kTileSums]
 };
 
-// Panels 2 * pair and 2 * pair + 1 of a part times a block of rows.
+// Multiplies the panels 2 * pair and 2 * pair + 1 of a part with a block of rows.
 void run_pair(const LinearPart& part, const TiledRows& rows, int64_t row_block, int64_t pair,
               const Kernel& kernel, const Scratch& scratch) {
   const Weight& w = *part.w;
@@ -119,7 +120,8 @@ void run_pair(const LinearPart& part, const TiledRows& rows, int64_t row_block, 
                 .first = first == 0,
                 .ahead = {},
                 .ahead_lines = 0};
-    // What follows in the panels: the next chunk, or (two panels on) the first one of the next pair.
+    // What is read next: the next chunk of these panels, or the first chunk of the next pair, two panels
+    // further.
     const int64_t lines = kChunkBlocks / 2 * pair_bytes(w.type) / 64;
     const int64_t done = (first + n) / 2 * pair_bytes(w.type);
     const bool more = first + n < rows.n_inputs();
@@ -148,7 +150,7 @@ void run_tiles(const Context& ctx, const Matrix& x, std::span<const LinearPart> 
                    [&](int64_t tile, int) { rows.fill(x, tile, zero); });
       filled_for = zero;
     }
-    // Small enough pieces for all threads to be done at about the same time.
+    // Pieces that are small enough for all threads to be done at about the same time.
     const int64_t n_pairs = panel_pairs_of(*part.w);
     const int64_t step = std::clamp<int64_t>(n_pairs * rows.n_row_blocks() / (8 * ctx.pool.size()), 1, 8);
     const int64_t n_steps = (n_pairs + step - 1) / step;
@@ -164,7 +166,8 @@ void run_tiles(const Context& ctx, const Matrix& x, std::span<const LinearPart> 
   }
 }
 
-// Anywhere else: the kernels of few rows, for as many rows as stay in L2 while all panels pass.
+// On all other processors: the kernels of few rows, for as many rows at a time as stay in L2 while all panels
+// are multiplied with them.
 constexpr int64_t kPanelRows = 64;
 
 void run_panel_rows(const LinearPart& part, const QuantizedRows& q, int64_t row, int64_t panel) {

@@ -1,7 +1,8 @@
 // Integer products of many rows with 8- and 4-bit weights: what the driver (linear_many_blocks.cc) and the
-// kernels (linear_many_amx.cc, linear_many_vnni.cc) share. The weights of two panels are brought into the
-// form that a kernel multiplies for a chunk of inputs at a time, which stays in L1 while all rows of a block
-// of rows pass; the rows lie in tiles that stay in L2 while all panels pass.
+// kernels (linear_many_amx.cc, linear_many_vnni.cc) share. The weights of two panels are converted, one chunk
+// of inputs at a time, to the form that a kernel multiplies. The chunk stays in L1 while it is multiplied
+// with all rows of a block of rows; these rows lie in tiles that stay in L2 while all panels are multiplied
+// with them.
 #pragma once
 
 #include <cstdint>
@@ -13,21 +14,22 @@
 
 namespace sepllm {
 
-// A tile: 12 rows times 2 panels, so that its sums (and what a kernel needs beside them) fit 32 registers.
+// A tile: 12 rows times 2 panels, so that its sums (and the other values that a kernel needs) fit 32
+// registers.
 inline constexpr int64_t kTileRows = 12;
 inline constexpr int64_t kTilePanels = 2;
 inline constexpr int64_t kTileOutputs = 16 * kTilePanels;
 inline constexpr int64_t kTileSums = kTileRows * kTileOutputs;
 
-// Records of one block of 32 inputs; records of a tile or a panel pair follow each other.
+// A record holds one block of 32 inputs; the records of a tile, or of a pair of panels, follow each other.
 struct RowsRecord {
   int8_t values[kTileRows][kGroupElements];
   float scales[16];  // of the rows
   int32_t starts[16];
 };
 struct WeightsRecord {
-  // Lines of a panel (kernels/formats/panels.h), one byte an element. AMX: signed. VNNI: unsigned, as in the
-  // panel.
+  // Lines of a panel (kernels/formats/panels.h), one byte for each element: signed for AMX, unsigned for
+  // VNNI, as in the panel.
   uint8_t values[kTilePanels][8][64];
   // Scale, and -kFloatBias times the scale: an integer sum s as the float kFloatBias + s, times the scale,
   // plus the offset, is scale * s, rounded once (a product of 13 bits and 2^22 is exact).
@@ -47,30 +49,31 @@ struct TileRun {
   int64_t n_blocks;              // even, at least 2
   float* sums;                   // 64-byte aligned
   bool first;                    // `sums` holds nothing yet
-  // What comes next of the two panels, fetched meanwhile: lines for each tile.
+  // What is needed next of the two panels, and is fetched during this run: so many lines for each tile.
   const char* ahead[kTilePanels];
   int64_t ahead_lines;
 };
 
-// Instructions that a kernel needs prepared in each thread that runs it (AMX's tile registers).
+// What a thread must call before and after it runs the AMX kernel, which needs its tile registers prepared.
 void begin_tiles_amx();
 void end_tiles_amx();
 void run_tiles_amx(const TileRun& run);
 void run_tiles_vnni(const TileRun& run);
 
-// Brings the blocks [first, first + n) of two panels (the second may be null: zeros) into records. Both even.
-// AVX-512, as what follows.
+// Converts the blocks [first, first + n) of two panels to records; the second panel may be null and then
+// counts as zeros. `first` and n are even. This function and finish_tiles need AVX-512.
 void unpack_panels(DType type, const char* const (&panels)[kTilePanels], int64_t first, int64_t n,
                    bool as_signed, WeightsRecord* to);
-// Sums of rows [row, row + n_rows) into the outputs [out, out + kTileOutputs) of `part` as far as it has
-// them.
+// Writes the sums of the rows [row, row + n_rows) into the outputs [out, out + kTileOutputs) of `part`, as
+// far as it has so many.
 void finish_tiles(const LinearPart& part, int64_t row, int64_t n_rows, int64_t out, const float* sums);
 
-// Whether so many rows pass faster through linear_many_blocks than through the kernels of few rows; either
-// way gives the same bits. With tiles of AMX the products of 9 rows are as fast and those of 24 twice as
-// fast, but the kernels of few rows read the weights faster: from memory 12 rows lose by tiles and 16 do not.
+// Whether linear_many_blocks is faster for so many rows than the kernels of few rows; both give the same
+// bits. With tiles of AMX the products of 9 rows are as fast, and those of 24 rows are twice as fast, but the
+// kernels of few rows read the weights faster: if the weights come from memory, 12 rows are slower with
+// tiles, and 16 rows are not.
 bool block_rows_are_many(int64_t n_rows);
-// The parts have block types and as many inputs as x has columns; at least one row.
+// All parts have block types and as many inputs as x has columns; x has at least one row.
 void linear_many_blocks(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 
 }  // namespace sepllm

@@ -16,7 +16,7 @@ namespace {
 
 using VU = hn::Vec<DU>;
 
-// (the kBits bits from kShift on of each word, less `zero`) * scale
+// (the kBits bits from kShift on of each word, minus `zero`) * scale
 template <int kBits, int kShift>
 HWY_INLINE VF weights(VU w, VF zero, VF scale) {
   const VU bits = hn::And(hn::ShiftRight<kShift>(w), hn::Set(DU(), (1U << kBits) - 1));

@@ -14,15 +14,16 @@
 namespace sepllm {
 namespace {
 
-// Blocks at a time: the rows of a group stay in L1 (24 KB) while the outputs of a task pass.
+// The number of blocks at a time: the rows of a group stay in L1 (24 KB) while they are multiplied for all
+// outputs of a task.
 constexpr int64_t kChunk = 4;
 // Pairs of panels between prefetches.
 constexpr int64_t kAtOnce = 4;
-// Rows of a pass and outputs of a task: its sums stay in L2 (1 MB at most). The split rows do not; they are
-// read once for a task and fetched ahead.
+// The rows of a pass and the outputs of a task. The sums of a task stay in L2 (1 MB at most). The split rows
+// do not; they are read once for each task and fetched ahead.
 constexpr int64_t kPassRows = 1024;
 constexpr int64_t kTaskPairs = 8;
-// Inputs of a pass: the split rows, three times their size, need not be larger than that.
+// The inputs of a pass. They limit the memory of the split rows, which take three times as much as the rows.
 constexpr int64_t kMostInputs = 4096;
 
 struct SplitRows {
@@ -50,7 +51,8 @@ SplitRows split_pass(const Context& ctx, const SplitOperand& x) {
   return rows;
 }
 
-// Fetches what share / n_shares of the weights of the blocks [first, first + n) of the outputs [out, end) is.
+// Fetches the share `share` of n_shares of the weights of the blocks [first, first + n) of the outputs [out,
+// end).
 void fetch_weights(const Weight& w, int64_t out, int64_t end, int64_t first, int64_t n, int64_t share,
                    int64_t n_shares) {
   const auto* data = static_cast<const char*>(w.data);
@@ -76,7 +78,7 @@ struct Scratch {
   float* sums;        // [group][pair]
 };
 
-// The outputs [out, end) of all rows of a pass.
+// Computes the outputs [out, end) of all rows of a pass.
 void run_task(const LinearPart& part, const SplitRows& rows, const Matrix& y, int64_t out, int64_t end,
               const Scratch& mine) {
   const Weight& w = *part.w;
@@ -91,7 +93,7 @@ void run_task(const LinearPart& part, const SplitRows& rows, const Matrix& y, in
       if (next < rows.n_blocks) {
         fetch_weights(w, out, end, next, std::min(kChunk, rows.n_blocks - next), g, rows.n_groups);
       }
-      // The rows that come next: another group, or the first one's next blocks.
+      // The rows that come next: those of another group, or the next blocks of the first group.
       const bool last = g + 1 == rows.n_groups;
       const int64_t n_ahead = !last ? n : std::min(kChunk, rows.n_blocks - next);
       const auto* ahead = reinterpret_cast<const char*>(last ? rows.at(0, next) : rows.at(g + 1, first));
@@ -118,7 +120,7 @@ void run_task(const LinearPart& part, const SplitRows& rows, const Matrix& y, in
   }
 }
 
-// The rows that tiles cannot make.
+// The rows that must not be multiplied by tiles.
 void run_other_rows(const Context& ctx, const SplitOperand& x, const LinearPart& part, const Matrix& y,
                     const bool* plain) {
   for (int64_t r = 0, end = 0; r < x.n_rows(); r = end) {
@@ -151,7 +153,7 @@ void run_pass(const Context& ctx, const SplitOperand& x, std::span<const LinearP
     const Weight& w = *part.w;
     if (w.n_out == 0) continue;
     const Matrix y = part.y.rows(first_row, x.n_rows());
-    // About as many tasks for each thread, and several.
+    // Several tasks for each thread, and about the same number for all.
     const int64_t n_pairs = (w.n_out + kSplitPair - 1) / kSplitPair, n_threads = ctx.pool.size();
     const int64_t shares =
         n_threads == 1 ? 1 : n_threads * std::max<int64_t>(2, n_pairs / (kTaskPairs * n_threads));

@@ -1,6 +1,6 @@
-// The product of tiles of bf16. Four tiles of sums (two of rows times two of outputs) are as many chains as
-// the latency of a product needs; each tile that is loaded serves two products. The sums of a block are
-// scaled and added up by AVX-512 while the tiles make those of the next.
+// The product of tiles of bf16. Four tiles of sums (two of rows times two of outputs) are as many independent
+// chains as the latency of a product needs, and each tile that is loaded serves two products. AVX-512 scales
+// the sums of a block and adds them up while the tiles make those of the next block.
 #include <algorithm>
 #include <cstdint>
 
@@ -46,7 +46,7 @@ HWY_INLINE void store_sums(Sums& to) {
   }
 }
 
-// Part kX of the rows into tiles 6 and 7, part kW of the weights into tiles 4 and 5.
+// Loads part kX of the rows into tiles 6 and 7, and part kW of the weights into tiles 4 and 5.
 template <int kRowTiles, int kX>
 HWY_INLINE void load_rows(const uint16_t* x) {
   _tile_loadd(6, x + 2 * kX * kSplitTile, 64);
@@ -58,8 +58,8 @@ HWY_INLINE void load_weights(const uint16_t* w) {
   _tile_loadd(5, w + (2 * kW + 1) * kSplitTile, 64);
 }
 
-// The sums += the rows in tiles 6 and 7 times the weights in tiles 4 and 5. The operand that the next product
-// replaces is used first.
+// Adds the rows in tiles 6 and 7 times the weights in tiles 4 and 5 to the sums. The operand that the next
+// product replaces is used first.
 template <int kRowTiles, bool kWeightsNext>
 HWY_INLINE void multiply_tiles() {
   _tile_dpbf16ps(0, 6, 4);
@@ -69,7 +69,8 @@ HWY_INLINE void multiply_tiles() {
   if constexpr (kRowTiles == 2) _tile_dpbf16ps(3, 7, 5);
 }
 
-// A block: all parts that count, in an order in which most products share an operand with the one before.
+// Multiplies a block: all products of parts that are not left out, in an order in which most of them share an
+// operand with the one before.
 template <int kRowTiles, int kParts>
 HWY_INLINE void multiply_block(const uint16_t* x, const uint16_t* w) {
   if constexpr (kParts == 3) {
@@ -124,14 +125,14 @@ void multiply_scaled(const uint16_t* x, const uint16_t* w, int64_t n_blocks, flo
   add_scaled<kRowTiles>(made[(n_blocks - 1) % 2], scales(n_blocks - 1), sums);
 }
 
-// 16 rows of a tile's sums added to those in memory.
+// Adds 16 rows of a tile's sums to those in memory.
 HWY_INLINE void add_tile(const float (&from)[16][16], float* to) {
 #pragma GCC unroll 16
   for (int r = 0; r < 16; ++r, to += 16)
     _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(from[r]), _mm512_load_ps(to)));
 }
 
-// The sums of a pair are added up while the tiles make those of the next.
+// The sums of a pair are added up while the tiles make those of the next pair.
 template <int kRowTiles, int kParts>
 void multiply_plain(const uint16_t* x, const SplitPairs& pairs, int64_t n_blocks, float* sums) {
   constexpr int kTiles = 2 * kRowTiles;

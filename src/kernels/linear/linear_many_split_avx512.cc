@@ -1,7 +1,8 @@
-// Floats as sums of bf16, in the order of AMX's tiles, and the sums of tiles into rows.
+// Splits floats into sums of bf16 numbers, in the order of AMX's tiles, and writes the sums of tiles into
+// rows.
 #include <algorithm>
-
 #include <cstdint>
+
 #include "base/check.h"
 #include "kernels/formats/element.h"
 #include "kernels/formats/panels.h"
@@ -36,7 +37,7 @@ HWY_INLINE __m512 load_floats(const void* from, int64_t i, int64_t n) {
   }
 }
 
-// The next part of `rest`, a bf16 in the upper half of each word; what is left of it stays in `rest`.
+// Takes the next part of `rest`, a bf16 in the upper half of each word; the remainder stays in `rest`.
 HWY_INLINE __m512i take_part(__m512* rest) {
   const __m512i part = _mm512_and_si512(_mm512_castps_si512(*rest), upper_half());
   *rest = _mm512_sub_ps(*rest, _mm512_castsi512_ps(part));
@@ -50,12 +51,12 @@ HWY_INLINE __m512i join(__m512i low, __m512i high) {
                                                     45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
   return _mm512_permutex2var_epi16(low, _mm512_load_si512(kOdd), high);
 }
-// The same, alternating: of each word, the upper half of `even` and then of `odd`.
+// The same halves, alternating: from each pair of words the upper half of `even` and then that of `odd`.
 HWY_INLINE __m512i interleave(__m512i even, __m512i odd) {
   return _mm512_ternarylogic_epi32(odd, upper_half(), _mm512_srli_epi32(even, 16), kMaskAndOr);
 }
 
-// A 16 x 16 matrix of words transposed, in place.
+// Transposes a 16 x 16 matrix of words in place.
 HWY_INLINE void transpose(__m512i (&m)[16]) {
   __m512i t[16];
 #pragma GCC unroll 8
@@ -87,7 +88,8 @@ HWY_INLINE void transpose(__m512i (&m)[16]) {
   }
 }
 
-// A panel of weights stored as rows: a block at `in`, of n_rows <= 16 outputs at `rows`.
+// Splits a panel of weights that are stored as rows: the block at input `in` of the n_rows <= 16 outputs at
+// `rows`.
 template <DType kType, int kParts>
 void split_panel_of_rows(const Weight& w, const char* rows, int64_t n_rows, int64_t in, uint16_t* to) {
   __m512i parts[kParts][16];
@@ -107,7 +109,8 @@ void split_panel_of_rows(const Weight& w, const char* rows, int64_t n_rows, int6
   }
 }
 
-// Stored as columns (transposed): inputs in, in + 1, .. of n outputs from `out` on.
+// Splits weights that are stored as columns (transposed): the inputs in, in + 1, ... of n outputs from `out`
+// on.
 template <DType kType, int kParts>
 void split_panel_of_columns(const Weight& w, int64_t out, int64_t n, int64_t in, uint16_t* to) {
   const char* data = static_cast<const char*>(w.data);
@@ -140,7 +143,7 @@ void split_plain(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_
   }
 }
 
-// Rows of x whose largest values, as bits without sign, are `most`.
+// Splits rows of x. Their largest values, as bits without the sign, are `most`.
 HWY_INLINE __mmask16 plain_rows(__m512i most) {
   const __m512i least = _mm512_set1_epi32((127 - 80) << 23), largest = _mm512_set1_epi32((127 + 112) << 23);
   return _mm512_testn_epi32_mask(most, most) |
@@ -152,7 +155,7 @@ HWY_INLINE __m512i magnitude(__m512 x) {
 }
 
 void split_stored_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain) {
-  // A few blocks of all rows at a time: whole pieces of memory are read and written.
+  // A few blocks of all rows are split at a time, so that whole pieces of memory are read and written.
   constexpr int64_t kBlocks = 4;
   alignas(64) int32_t most[kSplitGroup][16] = {};
   for (int64_t begin = 0; begin < n_blocks; begin += kBlocks) {
@@ -180,7 +183,7 @@ void split_stored_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* pl
   }
 }
 
-// The columns of x, 16 of them at a time: pairs of inputs are made as words and transposed.
+// Splits the columns of x, 16 of them at a time: pairs of inputs are put into words, which are transposed.
 void split_stored_columns(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain) {
   for (int64_t tile = 0; tile < 2; ++tile) {
     const int64_t first = tile * 16, n = x.n_cols - first;
@@ -212,8 +215,8 @@ void split_stored_columns(const Matrix& x, int64_t n_blocks, uint16_t* to, bool*
   }
 }
 
-// Bits kShift .. kShift + kBits - 1 of each word, less `zero`, as a float: in 2^23 + value the value is the
-// low bits.
+// The bits kShift to kShift + kBits - 1 of each word, minus `zero`, as floats. (The low bits of the float
+// 2^23 + value are the value.)
 template <int kBits, int kShift>
 HWY_INLINE __m512i stored_value(__m512i line, __m512 zero) {
   const __m512i bits =

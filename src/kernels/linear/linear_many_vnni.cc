@@ -1,4 +1,4 @@
-// The tile product with VNNI, and what the AVX-512 kernels share around it.
+// The tile product with VNNI, and the functions around it that all AVX-512 kernels share.
 #include <algorithm>
 #include <cstdint>
 
@@ -132,7 +132,7 @@ void unpack_panels(DType type, const char* const (&panels)[kTilePanels], int64_t
 }
 
 void finish_tiles(const LinearPart& part, int64_t row, int64_t n_rows, int64_t out, const float* sums) {
-  // Rows of y lie kilobytes apart and far from this core: their lines are asked for ahead of the stores.
+  // Rows of y lie kilobytes apart and far from this core, so their lines are requested before the stores.
   constexpr int64_t kAhead = 16;
   for (int64_t r = -kAhead; r < n_rows; ++r) {
     if (r + kAhead < n_rows) {

@@ -19,7 +19,7 @@
 namespace sepllm {
 namespace {
 
-// Fixed, so that a result does not depend on the number of threads.
+// These sizes are fixed, so that a result does not depend on the number of threads.
 constexpr int64_t kRowTile = 512;
 constexpr int64_t kTileOut = 256;   // logits of a tile: half a megabyte
 constexpr int64_t kTaskOut = 1024;  // outputs of a task
@@ -65,7 +65,7 @@ void by_tiles(const Context& ctx, const Matrix& x, const Weight& w, const float*
   }
 }
 
-// The outputs [out, out + n) of W; out a multiple of a panel.
+// The outputs [out, out + n) of W, where `out` is the first output of a panel.
 Weight outputs_of(const Weight& w, int64_t out, int64_t n) {
   Weight part = w;
   part.n_out = n;
@@ -75,8 +75,8 @@ Weight outputs_of(const Weight& w, int64_t out, int64_t n) {
   return part;
 }
 
-// 8- and 4-bit weights and products by tiles of bf16: they share the rounded or split rows, so that whole
-// parts of the outputs are made by all threads, and summed up by all.
+// For 8- and 4-bit weights, and for products by tiles of bf16. All outputs share the rounded or split rows,
+// so all threads together compute one large part of the outputs after the other, and then sum it up.
 void by_parts(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
               std::span<const int32_t> targets, double* out) {
   const Arena::Scope scope(ctx.arena);

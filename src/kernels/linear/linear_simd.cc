@@ -18,8 +18,8 @@ namespace {
 // Registers for sums of tiles of 4 rows of W: 32 with AVX-512, else 16.
 constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;
 
-// sums[s][r] = the dot product of row s of a tile of W with row r of x. One accumulator each, so that a row's
-// result is the same whatever rows it is grouped with, and however W is walked over.
+// sums[s][r] = the dot product of row s of a tile of W with row r of x. Each has one accumulator, so that the
+// result of a row does not depend on the rows that it is grouped with, nor on the walk over W.
 template <typename T, int kTile, int kRows, bool kFetch>
 HWY_INLINE void dot_tile(const T* const (&w)[kTile], const float* const (&x)[kRows], int64_t n, int64_t ahead,
                          float (&sums)[kTile][kRows]) {
@@ -68,7 +68,7 @@ void dots_of_rows(const FewRows& a, const RowWalk& walk, int64_t tile, int64_t f
   const float* x[kRows];
   for (int s = 0; s < kTile; ++s) {
     outputs[s] = walk.row(tile, s / walk.adjacent, s % walk.adjacent);
-    // Beyond the last output: any valid row; its sum is not used.
+    // Beyond the last output any valid row is read; its sum is not used.
     w[s] = static_cast<const T*>(a.w.data) + std::min(outputs[s], a.w.n_out - 1) * a.w.row_stride;
   }
   for (int r = 0; r < kRows; ++r) x[r] = a.x.row(first_row + r);
@@ -110,7 +110,7 @@ void few_dots(const FewRows& a, int64_t begin, int64_t end) {
   few_dots<T, 8>(a, walk, begin, end);
 }
 
-// sums[c] += the kRows rows of W at `w`, times x, for n columns.
+// Adds the kRows rows of W at `w`, times x, to sums[c], for n columns.
 template <typename T, int kRows>
 HWY_INLINE void add_scaled_rows(const T* w, int64_t stride, const float* x, int64_t n, float* sums) {
   VF factor[kRows];

@@ -21,7 +21,7 @@ int64_t bytes_of(const Weight& w) {
   return w.n_out * w.n_in * dtype_size(w.type);
 }
 
-// Reads the weights in order, round and round.
+// Reads the weights in order, and begins again at the end.
 class Reader {
  public:
   Reader(const Context& ctx, std::span<const Weight> weights) : ctx_(ctx), weights_(weights) {
@@ -34,7 +34,7 @@ class Reader {
     y_ = ctx.arena.allocate<float>(tallest);
     std::fill_n(x_, widest, 1.0F);
   }
-  // Products with the next weights by `walk`, of at least `bytes`; the bytes that were read.
+  // Multiplies with the next weights, at least `bytes` of them, by `walk`; returns how many bytes were read.
   int64_t read(const Walk& walk, int64_t bytes) {
     int64_t done = 0;
     while (done < bytes) {

@@ -96,8 +96,8 @@ TEST(Norm, OfHeadsIsThatOfRows) {
   });
 }
 
-// A large mean beside a small spread: one pass over squares would lose the variance.
-TEST(Norm, LayerNormKeepsASmallVarianceBesideALargeMean) {
+// A mean that is large compared with the spread: one pass over squares would lose the variance.
+TEST(Norm, LayerNormKeepsASmallVarianceNextToALargeMean) {
   constexpr int64_t kCols = 4000;
   Rows x(1, kCols), weight(1, kCols), y(1, kCols), expected(1, kCols);
   x.fill(1, 999.0F, 1001.0F);

@@ -90,7 +90,7 @@ double read_epsilon(const JsonObject& config, const char* key, double fallback) 
 
 void require_flag(const JsonObject& config, const char* key, bool fallback, bool required) {
   if (config.boolean_or(key, fallback) == required) return;
-  throw Error(ErrorCode::kUnsupported, "a variant that this program does not do",
+  throw Error(ErrorCode::kUnsupported, "this variant is not supported",
               {.file = config.file(),
                .place = config.path_of(key),
                .expected = required ? "true" : "false",

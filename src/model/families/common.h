@@ -13,7 +13,8 @@
 
 namespace sepllm {
 
-// A config beyond these limits is a mistake or an attack, not a model; products of any three fit into int64.
+// A config beyond these limits is a mistake or an attack, not a model. The product of any three of them fits
+// into int64.
 constexpr int64_t kMaxVocab = int64_t{1} << 24;
 constexpr int64_t kMaxHidden = int64_t{1} << 20;
 constexpr int64_t kMaxIntermediate = int64_t{1} << 22;
@@ -49,10 +50,10 @@ void read_token_ids(const JsonObject& config, std::optional<int32_t> default_bos
 // The ids under `key` that are within vocab_size: an id, a list, or none.
 std::vector<int32_t> read_id_list(const JsonObject& config, const char* key, int64_t vocab_size);
 
-// 1 / sqrt(head_dim), by which transformers scales scores if nothing else is said.
+// 1 / sqrt(head_dim), by which transformers scales scores unless the config says otherwise.
 double usual_attention_scale(int64_t head_dim);
 
-// Where a family's config.json has its rope settings at the top level, where transformers 5 reads them.
+// The names under which transformers 5 reads a family's rope settings at the top level of config.json.
 struct RopePlaces {
   const char* theta_key = "rope_theta";             // the base
   const char* share_key = "partial_rotary_factor";  // the share of the head that is rotated
@@ -61,15 +62,14 @@ struct RopePlaces {
   // say.
   bool rotates_share = false;
 };
-// The next of out->ropes; sets `position`. Needs head_dim and max_positions. The places where settings may
-// stand
+// Appends to out->ropes and sets `position`. Needs head_dim and max_positions. The places of the settings
 // (`rope_scaling`, `rope_parameters`, the top level), their order, the types and their formulas are those of
 // HF modeling_rope_utils.py (transformers 5.24), but in double. One warning names the settings of the file
-// that are not read, if they contradict those that are.
+// that are ignored, if they contradict those that are read.
 void read_rope(const JsonObject& config, const RopePlaces& places, ModelConfig* out);
 
-// Slopes of ALiBi (Press et al. 2021): powers of 2^(-8/n) for n heads, n a power of two; else those of the
-// next lower power of two n, then every other one of 2n.
+// Slopes of ALiBi (Press et al. 2021). For n heads, where n is a power of two, they are the powers of
+// 2^(-8/n). Otherwise they are those of the next lower power of two, m, followed by every other one of 2m.
 std::vector<double> alibi_slopes(int64_t n_heads);
 
 // A QKV row of [group][its query heads, key, value].
@@ -77,8 +77,8 @@ QkvLayout grouped_qkv(int64_t group);
 // A QKV row of all query heads, all key heads, all value heads.
 QkvLayout separate_qkv(int64_t n_heads, int64_t n_kv_heads);
 
-// n_layers equal layers. If `layer` leaves them open, the scale is the usual one, and the rope is the model's
-// first.
+// Sets n_layers equal layers. If `layer` has no scale, it gets the usual one; if it has no rope, it gets the
+// model's first.
 void set_layers(ModelConfig* config, LayerSpec layer);
 
 }  // namespace sepllm

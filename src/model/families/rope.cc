@@ -74,8 +74,8 @@ class RopeSettings {
   void warn(const RopeConfig& rope) const {
     if (not_read_.empty()) return;
     log_warning(
-        fmt::format("{}: rotary settings that are ignored, as transformers 5 does: {}; in force are the "
-                    "base {} and {} rotated dims of each head",
+        fmt::format("{}: these rotary settings are ignored, as in transformers 5: {}; the base {} and {} "
+                    "rotated dims of each head are used",
                     config_.file(), fmt::join(not_read_, ", "), rope.theta, rope.dim));
   }
 

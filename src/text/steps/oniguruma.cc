@@ -61,7 +61,7 @@ class Translator {
   }
 
   void put(const RegexClass& members, bool negated) {
-    out_ += in_class_ ? members.inside(negated, texts_) : members.alone(negated, texts_);
+    out_ += in_class_ ? members.inside_brackets(negated, texts_) : members.outside_brackets(negated, texts_);
   }
 
   void open_class() {
@@ -137,7 +137,7 @@ class Translator {
   }
 
   void word_boundary(bool negated) {
-    const std::string word = known_class("word").alone(false, texts_);
+    const std::string word = known_class("word").outside_brackets(false, texts_);
     const std::string before = "(?<=" + word + ")", not_before = "(?<!" + word + ")";
     const std::string after = "(?=" + word + ")", not_after = "(?!" + word + ")";
     out_ += negated ? "(?:" + before + after + "|" + not_before + not_after + ")"

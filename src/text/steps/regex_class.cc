@@ -233,7 +233,7 @@ const RegexClass* RegexClass::find_folded(const std::string& name) {
   return known.emplace(name, std::unique_ptr<RegexClass>(new RegexClass(*definition))).first->second.get();
 }
 
-std::string RegexClass::alone(bool negated, RegexTexts texts) const {
+std::string RegexClass::outside_brackets(bool negated, RegexTexts texts) const {
   const char* open = negated ? "[^" : "[";
   const CodePointSet extra = extra_ | only_alone_;
   if (texts == RegexTexts::kUndisputed) return open + native_ + items_of(extra) + "]";
@@ -243,7 +243,7 @@ std::string RegexClass::alone(bool negated, RegexTexts texts) const {
   return negated ? "(?:[^" + items + "]|" + excess + ")" : "(?:(?!" + excess + ")[" + items + "])";
 }
 
-std::string RegexClass::inside(bool negated, RegexTexts texts) const {
+std::string RegexClass::inside_brackets(bool negated, RegexTexts texts) const {
   const bool all = texts == RegexTexts::kAll;
   if (negated) {
     const bool one_property = native_.starts_with("\\p") && native_.find('\\', 1) == std::string::npos;

@@ -31,9 +31,9 @@ class RegexClass {
   static const RegexClass* find_posix(std::string_view name);
 
   // The class as a pattern that matches one character.
-  std::string alone(bool negated, RegexTexts texts) const;
+  std::string outside_brackets(bool negated, RegexTexts texts) const;
   // The class as it is written between the brackets of another class.
-  std::string inside(bool negated, RegexTexts texts) const;
+  std::string inside_brackets(bool negated, RegexTexts texts) const;
 
  private:
   struct Definition;
