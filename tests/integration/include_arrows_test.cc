@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
@@ -96,6 +97,64 @@ TEST(IncludeArrows, PointOneWayInTheSources) {
     }
   }
   EXPECT_GT(n_files, 50);
+}
+
+// --- Inside a folder ---
+
+// A folder inside `folder`, or a file directly in it together with its header: "linear", "blas".
+std::string unit_of(const fs::path& file, const fs::path& folder) {
+  const fs::path inside = file.lexically_relative(folder);
+  if (inside.has_parent_path()) return inside.begin()->string();
+  const std::string stem = inside.stem().string();
+  return stem.ends_with("-inl") ? stem.substr(0, stem.size() - 4) : stem;
+}
+
+using Units = std::map<std::string, std::set<std::string>>;  // a unit, and the others that it includes
+
+// The units that can reach themselves: if there are none, all arrows can be drawn downwards.
+std::vector<std::string> units_in_circles(const Units& units) {
+  std::vector<std::string> out;
+  for (const auto& [start, first] : units) {
+    std::set<std::string> seen;
+    std::vector<std::string> open(first.begin(), first.end());
+    while (!open.empty()) {
+      const std::string unit = open.back();
+      open.pop_back();
+      if (!seen.insert(unit).second || !units.contains(unit)) continue;
+      open.insert(open.end(), units.at(unit).begin(), units.at(unit).end());
+    }
+    if (seen.contains(start)) out.push_back(start);
+  }
+  return out;
+}
+
+// The folders inside these three have an order, too: none of them includes what lies above it.
+TEST(IncludeArrows, FoldersInsideAFolderFormNoCircles) {
+  const fs::path top = SEPLLM_SOURCE_DIR;
+  for (const auto& [folder, root] : {std::pair{"src/kernels", "src"}, {"src/text", "src"}, {"apps", ""}}) {
+    Units units;
+    for (const auto& entry : fs::recursive_directory_iterator(top / folder)) {
+      const std::string name = entry.path().filename().string();
+      const bool is_test = name.ends_with("_test.cc") || name.find("test_support") != std::string::npos;
+      if (!entry.is_regular_file() || !is_source(entry.path()) || is_test) continue;
+      const std::string from = unit_of(fs::relative(entry.path(), top), folder);
+      for (const std::string& file : included_files(sepllm::read_file(entry.path()))) {
+        const fs::path to = fs::path(root) / file;
+        if (!to.generic_string().starts_with(std::string(folder) + "/") || !fs::exists(top / to)) continue;
+        if (unit_of(to, folder) != from) units[from].insert(unit_of(to, folder));
+      }
+    }
+    EXPECT_GT(units.size(), 5U) << folder;
+    EXPECT_EQ(units_in_circles(units), std::vector<std::string>{}) << folder;
+  }
+}
+
+TEST(IncludeArrows, ACircleIsFound) {
+  EXPECT_EQ(units_in_circles({{"a", {"b"}}, {"b", {"c"}}, {"c", {"b", "d"}}}),
+            (std::vector<std::string>{"b", "c"}));
+  EXPECT_TRUE(units_in_circles({{"a", {"b", "c"}}, {"b", {"c"}}}).empty());
+  EXPECT_EQ(unit_of("src/kernels/linear/linear_few.h", "src/kernels"), "linear");
+  EXPECT_EQ(unit_of("src/kernels/simd-inl.h", "src/kernels"), "simd");
 }
 
 // A forward declaration is an arrow too: `struct X;` at the beginning of a line points to where X is defined.
