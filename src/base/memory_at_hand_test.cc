@@ -1,9 +1,9 @@
 #include "base/memory_at_hand.h"
 
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <cstdint>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>

@@ -1,7 +1,6 @@
 #include "checkpoint/weight_store.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>

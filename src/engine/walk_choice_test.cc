@@ -1,9 +1,9 @@
 #include "engine/walk_choice.h"
 
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <cstdint>
-#include <cstdlib>
 #include <vector>
 
 #include "engine/session_test_support.h"
