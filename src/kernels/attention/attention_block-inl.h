@@ -460,8 +460,8 @@ HWY_INLINE void add_rows_of_keys(const QueryTile& tile, const KeyBlock& block, i
       if (lo >= hi) continue;
       runs[n_runs++] = {s.*rows + lo * tile.stride, weights + (s.row + lo) * kGroupLanes + begin, hi - lo};
     }
-    tile_key_sums(runs, n_runs, tile.stride, tile.head_dim, size, factor + begin, tile.stride,
-                  to + lane * tile.stride, ahead);
+    tile_key_sums(std::span(runs, static_cast<size_t>(n_runs)), tile.stride, tile.head_dim, size,
+                  factor + begin, tile.stride, to + lane * tile.stride, ahead);
   });
 }
 

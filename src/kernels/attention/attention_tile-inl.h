@@ -14,6 +14,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <span>
 #include <utility>
 
 #include "kernels/prefetch.h"
@@ -178,15 +180,14 @@ constexpr auto key_sums_table(std::index_sequence<kV...>) {
 
 // For n_lanes in [1, kMostRows] queries. Rows of `to` are padded to whole vectors, and key rows may be read
 // up to a whole vector.
-inline void tile_key_sums(const KeyRun* runs, int64_t n_runs, int64_t stride, int64_t head_dim,
-                          int64_t n_lanes, const float* factor, int64_t to_stride, float* to,
-                          TilePrefetcher& ahead) {
+inline void tile_key_sums(std::span<const KeyRun> runs, int64_t stride, int64_t head_dim, int64_t n_lanes,
+                          const float* factor, int64_t to_stride, float* to, TilePrefetcher& ahead) {
   static constexpr auto kTable = key_sums_table(std::make_index_sequence<kMostDimVectors>());
   const int64_t n_vectors = (head_dim + kLanes - 1) / kLanes;
   for_even_parts(n_vectors, kMostDimVectors, [&](int64_t begin, int64_t size) {
     ahead.step();
     kTable[static_cast<size_t>(size - 1)][static_cast<size_t>(n_lanes - 1)](
-        runs, n_runs, stride, begin * kLanes, factor, to_stride, to);
+        runs.data(), std::ssize(runs), stride, begin * kLanes, factor, to_stride, to);
   });
 }
 
