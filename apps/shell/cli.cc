@@ -177,7 +177,7 @@ std::string help_markdown(const Commands& commands) {
       "system's "
       "figures are wrong, the environment variable `SEPLLM_MEMORY` sets the\navailable memory, as in "
       "`SEPLLM_MEMORY=24G`.\n"
-      "\nThese environment variables are for measuring. `SEPLLM_CPU=avx2|avx512|vnni|amx` uses no "
+      "\nThese environment variables are for measuring. `SEPLLM_CPU=avx2|avx512|vnni|bf16|amx` uses no "
       "instruction set beyond "
       "that one,\nin OpenBLAS too. `SEPLLM_WALKS=on|off|again`: commands that decode with a large model "
       "measure once how "

@@ -41,6 +41,8 @@ unsigned detect() {
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || !has_avx512(b)) return 0;
   unsigned found = bit(c, 11) ? kVnni : 0U;
   if (bit(d, 24) && may_use_tiles()) found |= (bit(d, 25) ? kAmxInt8 : 0U) | (bit(d, 22) ? kAmxBf16 : 0U);
+  const bool has_more_leaves = __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0;
+  if (has_more_leaves && bit(a, 5)) found |= kBf16;
   return found;
 }
 #else
@@ -62,7 +64,7 @@ std::string instruction_sets() {
   const int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
   std::string out = hwy::TargetName(targets & -targets);  // the best one is the lowest bit
   constexpr std::pair<CpuFeature, const char*> kNames[] = {
-      {kVnni, " VNNI"}, {kAmxInt8, " AMX_INT8"}, {kAmxBf16, " AMX_BF16"}};
+      {kVnni, " VNNI"}, {kBf16, " BF16"}, {kAmxInt8, " AMX_INT8"}, {kAmxBf16, " AMX_BF16"}};
   for (const auto& [feature, name] : kNames) {
     if ((cpu_features() & feature) != 0) out += name;
   }

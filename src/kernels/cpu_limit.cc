@@ -25,7 +25,8 @@ const std::vector<CpuLimit>& cpu_limits() {
       {"avx2", "Haswell", false, 0},
       {"avx512", "SkylakeX", true, 0},
       {"vnni", "SkylakeX", true, kVnni},
-      {"amx", "SapphireRapids", true, kVnni | kAmxInt8 | kAmxBf16},
+      {"bf16", "Cooperlake", true, kVnni | kBf16},
+      {"amx", "SapphireRapids", true, kVnni | kBf16 | kAmxInt8 | kAmxBf16},
   };
   return limits;
 }

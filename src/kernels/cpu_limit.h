@@ -14,7 +14,7 @@ struct CpuLimit {
   unsigned features;  // CpuFeature: what may be used beyond Highway's targets
 };
 
-// avx2, avx512 (without dot products of bytes), vnni, amx.
+// avx2, avx512 (without dot products), vnni, bf16 (VNNI and AVX512_BF16), amx.
 const std::vector<CpuLimit>& cpu_limits();
 // The one that SEPLLM_CPU names; nullptr where it is not set. Error (kInvalidArgument) for another name.
 const CpuLimit* stated_cpu_limit();

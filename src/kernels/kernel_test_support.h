@@ -45,7 +45,7 @@ void for_each_instruction_set(const Fn& fn) {
   allow_cpu_features(kAllCpuFeatures);
   const unsigned has = cpu_features();
   unsigned allowed = 0;
-  for (const CpuFeature feature : {kVnni, kAmxInt8, kAmxBf16}) {
+  for (const CpuFeature feature : {kVnni, kBf16, kAmxInt8, kAmxBf16}) {
     if ((has & feature) == 0) continue;
     allowed |= feature;
     SCOPED_TRACE(testing::Message() << "CPU features " << allowed);

@@ -137,7 +137,11 @@ void linear_many_rows(const Context& ctx, const Matrix& x, std::span<const Linea
     size_t end = end_of(i, [&](const LinearPart& p) { return in_integers(ctx, p); });
     if (end > i) {
       linear_many_blocks(ctx, x, parts.subspan(i, end - i));
-    } else if (end = end_of(i, [&](const LinearPart& p) { return by_split(ctx, *p.w, x.n_rows); }); end > i) {
+    } else if (const auto form = split_form(ctx, *parts[i].w, x.n_rows); form.has_value()) {
+      end = end_of(i, [&](const LinearPart& p) {
+        const auto other = split_form(ctx, *p.w, x.n_rows);
+        return !in_integers(ctx, p) && other.has_value() && other->row_parts == form->row_parts;
+      });
       linear_many_split(ctx, {x}, parts.subspan(i, end - i));
     } else {
       if (parts[i].w->n_out > 0) linear_through_blas(ctx, x, parts[i]);

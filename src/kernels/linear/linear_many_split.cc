@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/check.h"
 #include "kernels/cpu_features.h"
 #include "kernels/formats/element.h"
 #include "kernels/formats/panels.h"
@@ -14,9 +15,9 @@
 namespace sepllm {
 namespace {
 
-// The number of blocks at a time: the rows of a group stay in L1 (24 KB) while they are multiplied for all
-// outputs of a task.
-constexpr int64_t kChunk = 4;
+// The number of blocks at a time: the rows of a group stay in L1 (24 KB, rounded 16 KB) while they are
+// multiplied for all outputs of a task.
+int64_t chunk_of(SplitForm form) { return form.rounded() ? 8 : 4; }
 // Pairs of panels between prefetches.
 constexpr int64_t kAtOnce = 4;
 // The rows of a pass and the outputs of a task. The sums of a task stay in L2 (1 MB at most). The split rows
@@ -27,26 +28,27 @@ constexpr int64_t kTaskPairs = 8;
 constexpr int64_t kMostInputs = 4096;
 
 struct SplitRows {
+  SplitForm form;  // of the rows; that of the weights may differ from part to part
   int64_t n_blocks, n_groups;
   uint16_t* values;  // [group][block][part][tile of rows][row][input]
   bool* plain;       // [row]
 
   const uint16_t* at(int64_t group, int64_t block) const {
-    return values + (group * n_blocks + block) * kSplitRowsBlock;
+    return values + (group * n_blocks + block) * form.rows_block();
   }
 };
 
-SplitRows split_pass(const Context& ctx, const SplitOperand& x) {
+SplitRows split_pass(const Context& ctx, const SplitOperand& x, SplitForm form) {
   const int64_t n_groups = (x.n_rows() + kSplitGroup - 1) / kSplitGroup;
   const int64_t n_blocks = panel_pairs(x.n_in()) * 2;
-  const SplitRows rows{n_blocks, n_groups,
-                       ctx.arena.allocate<uint16_t>(n_groups * n_blocks * kSplitRowsBlock),
+  const SplitRows rows{form, n_blocks, n_groups,
+                       ctx.arena.allocate<uint16_t>(n_groups * n_blocks * form.rows_block()),
                        ctx.arena.allocate<bool>(n_groups * kSplitGroup)};
   std::fill_n(rows.plain, n_groups * kSplitGroup, true);  // also where no thread looks (ThreadPool::Idle)
   parallel_for(ctx, n_groups, x.n_rows() * x.n_in() * 2, [&](int64_t g, int) {
     const int64_t row = g * kSplitGroup;
-    split_rows(x.rows(row, std::min(kSplitGroup, x.n_rows() - row)), n_blocks,
-               rows.values + g * n_blocks * kSplitRowsBlock, rows.plain + row);
+    split_rows(x.rows(row, std::min(kSplitGroup, x.n_rows() - row)), n_blocks, form,
+               rows.values + g * n_blocks * form.rows_block(), rows.plain + row);
   });
   return rows;
 }
@@ -78,45 +80,52 @@ struct Scratch {
   float* sums;        // [group][pair]
 };
 
+// Whether products are made by tiles of AMX.
+bool by_tiles() { return (cpu_features() & kAmxBf16) != 0; }
+
+void multiply(SplitForm form, const uint16_t* rows, int64_t n_rows, const SplitPairs& pairs, int64_t n_blocks,
+              bool add, float* sums) {
+  if (by_tiles()) return multiply_split(form, rows, n_rows, pairs, n_blocks, add, sums);
+  multiply_rounded(rows, n_rows, pairs, n_blocks, add, sums);
+}
+
 // Computes the outputs [out, end) of all rows of a pass.
-void run_task(const LinearPart& part, const SplitRows& rows, const Matrix& y, int64_t out, int64_t end,
-              const Scratch& mine) {
+void run_task(const LinearPart& part, SplitForm form, const SplitRows& rows, const Matrix& y, int64_t out,
+              int64_t end, const Scratch& mine) {
   const Weight& w = *part.w;
+  const int64_t chunk = chunk_of(form);
   const int64_t n_pairs = (end - out + kSplitPair - 1) / kSplitPair;
-  const int64_t pair_values = kChunk * split_weights_block(w.type);
-  for (int64_t first = 0; first < rows.n_blocks; first += kChunk) {
-    const int64_t n = std::min(kChunk, rows.n_blocks - first);
+  const int64_t pair_values = chunk * form.weights_block(w.type);
+  for (int64_t first = 0; first < rows.n_blocks; first += chunk) {
+    const int64_t n = std::min(chunk, rows.n_blocks - first);
     for (int64_t p = 0; p < n_pairs; ++p)
-      split_weights(w, out + p * kSplitPair, first, n, mine.weights + p * pair_values);
+      split_weights(w, form, out + p * kSplitPair, first, n, mine.weights + p * pair_values);
     const int64_t next = first + n;
     for (int64_t g = 0; g < rows.n_groups; ++g) {
       if (next < rows.n_blocks) {
-        fetch_weights(w, out, end, next, std::min(kChunk, rows.n_blocks - next), g, rows.n_groups);
+        fetch_weights(w, out, end, next, std::min(chunk, rows.n_blocks - next), g, rows.n_groups);
       }
       // The rows that come next: those of another group, or the next blocks of the first group.
       const bool last = g + 1 == rows.n_groups;
-      const int64_t n_ahead = !last ? n : std::min(kChunk, rows.n_blocks - next);
+      const int64_t n_ahead = !last ? n : std::min(chunk, rows.n_blocks - next);
       const auto* ahead = reinterpret_cast<const char*>(last ? rows.at(0, next) : rows.at(g + 1, first));
-      const int64_t lines = n_ahead * kSplitRowsBlock * 2 / kCacheLine;
+      const int64_t lines = n_ahead * form.rows_block() * 2 / kCacheLine;
       for (int64_t p = 0; p < n_pairs; p += kAtOnce) {
         const int64_t n_here = std::min(kAtOnce, n_pairs - p);
         const int64_t line = lines * p / n_pairs;
         prefetch_row(ahead + line * kCacheLine, (lines * (p + n_here) / n_pairs - line) * kCacheLine);
-        multiply_split(w.type, rows.at(g, first), y.n_rows - g * kSplitGroup,
-                       {mine.weights + p * pair_values, n_here, pair_values}, n, /*add=*/first > 0,
-                       mine.sums + (g * n_pairs + p) * kSplitSums);
+        multiply(form, rows.at(g, first), y.n_rows - g * kSplitGroup,
+                 {mine.weights + p * pair_values, w.type, n_here, pair_values}, n, /*add=*/first > 0,
+                 mine.sums + (g * n_pairs + p) * kSplitSums);
       }
     }
   }
   for (int64_t g = 0; g < rows.n_groups; ++g) {
     const int64_t row = g * kSplitGroup;
     const Matrix group = y.rows(row, std::min(kSplitGroup, y.n_rows - row));
-    for (int64_t p = 0; p < n_pairs; ++p) {
-      const int64_t o = out + p * kSplitPair;
-      finish_split(mine.sums + (g * n_pairs + p) * kSplitSums, rows.plain + row,
-                   part.bias != nullptr ? part.bias + o : nullptr,
-                   group.columns(o, std::min(kSplitPair, end - o)), part.accumulate);
-    }
+    finish_split(mine.sums + g * n_pairs * kSplitSums, rows.plain + row,
+                 part.bias != nullptr ? part.bias + out : nullptr, group.columns(out, end - out),
+                 part.accumulate);
   }
 }
 
@@ -139,19 +148,30 @@ void run_other_rows(const Context& ctx, const SplitOperand& x, const LinearPart&
   }
 }
 
-void run_pass(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts,
-              int64_t first_row) {
+SplitForm form_of(const Context& ctx, const LinearPart& part, int64_t n_rows) {
+  const std::optional<SplitForm> form = split_form(ctx, *part.w, n_rows);
+  SEPLLM_CHECK(form.has_value());
+  return *form;
+}
+
+// `n_all`: the rows of all passes, by which the form was chosen.
+void run_pass(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts, int64_t first_row,
+              int64_t n_all) {
   const Arena::Scope scope(ctx.arena);
-  const SplitRows rows = split_pass(ctx, x);
+  const SplitRows rows = split_pass(ctx, x, form_of(ctx, parts[0], n_all));
   int64_t most_weights = 0;
-  for (const LinearPart& p : parts)
-    most_weights = std::max(most_weights, kTaskPairs * kChunk * split_weights_block(p.w->type));
+  for (const LinearPart& p : parts) {
+    const SplitForm form = form_of(ctx, p, n_all);
+    SEPLLM_CHECK(form.row_parts == rows.form.row_parts);
+    most_weights = std::max(most_weights, kTaskPairs * chunk_of(form) * form.weights_block(p.w->type));
+  }
   const int64_t n_sums = rows.n_groups * kTaskPairs * kSplitSums;
   const Scratch all{ctx.arena.allocate<uint16_t>(most_weights * ctx.pool.size()),
                     ctx.arena.allocate<float>(n_sums * ctx.pool.size())};
   for (const LinearPart& part : parts) {
     const Weight& w = *part.w;
     if (w.n_out == 0) continue;
+    const SplitForm form = form_of(ctx, part, n_all);
     const Matrix y = part.y.rows(first_row, x.n_rows());
     // Several tasks for each thread, and about the same number for all.
     const int64_t n_pairs = (w.n_out + kSplitPair - 1) / kSplitPair, n_threads = ctx.pool.size();
@@ -162,9 +182,10 @@ void run_pass(const Context& ctx, const SplitOperand& x, std::span<const LinearP
     parallel_for(ctx, (n_pairs + pairs - 1) / pairs, x.n_rows() * w.n_in * w.n_out / 4,
                  [&](int64_t task, int worker) {
                    const Scratch mine{all.weights + worker * most_weights, all.sums + worker * n_sums};
-                   begin_split_tiles();
-                   run_task(part, rows, y, task * step, std::min(w.n_out, (task + 1) * step), mine);
-                   end_split_tiles();
+                   const bool tiles = by_tiles();
+                   if (tiles) begin_split_tiles();
+                   run_task(part, form, rows, y, task * step, std::min(w.n_out, (task + 1) * step), mine);
+                   if (tiles) end_split_tiles();
                  });
     run_other_rows(ctx, x, part, y, rows.plain);
   }
@@ -175,7 +196,7 @@ void run_passes(const Context& ctx, const SplitOperand& x, std::span<const Linea
   const int64_t n_groups = (x.n_rows() + kSplitGroup - 1) / kSplitGroup;
   const int64_t pass = (n_groups + n_passes - 1) / n_passes * kSplitGroup;
   for (int64_t row = 0; row < x.n_rows(); row += pass)
-    run_pass(ctx, x.rows(row, std::min(pass, x.n_rows() - row)), parts, row);
+    run_pass(ctx, x.rows(row, std::min(pass, x.n_rows() - row)), parts, row, x.n_rows());
 }
 
 // The inputs [in, in + n) of W.
@@ -188,10 +209,17 @@ Weight inputs_of(const Weight& w, int64_t in, int64_t n) {
 
 }  // namespace
 
-bool by_split(const Context& ctx, const Weight& w, int64_t n_rows) {
-  if ((cpu_features() & kAmxBf16) == 0) return false;
-  if (is_block_type(w.type)) return ctx.block_products == BlockProducts::kExact;
-  return n_rows >= (w.type == DType::kF32 ? 512 : w.type == DType::kF16 ? 128 : 0);
+std::optional<SplitForm> split_form(const Context& ctx, const Weight& w, int64_t n_rows) {
+  if (ctx.float_products == FloatProducts::kBF16 && !is_block_type(w.type) && cpu_has_bf16_products())
+    return SplitForm{1, 1};
+  if (!by_tiles()) return {};
+  if (is_block_type(w.type)) {
+    if (ctx.block_products != BlockProducts::kExact) return {};
+    return SplitForm{3, 1};
+  }
+  if (w.type == DType::kBF16) return SplitForm{3, 1};
+  if (n_rows < (w.type == DType::kF32 ? 512 : 128)) return {};
+  return SplitForm{3, w.type == DType::kF32 ? 3 : 2};
 }
 
 void linear_many_split(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts) {

@@ -70,9 +70,14 @@ HWY_INLINE void multiply_tiles() {
 }
 
 // Multiplies a block: all products of parts that are not left out, in an order in which most of them share an
-// operand with the one before.
+// operand with the one before. kParts: those of the weights; 0: both operands are rounded.
 template <int kRowTiles, int kParts>
 HWY_INLINE void multiply_block(const uint16_t* x, const uint16_t* w) {
+  if constexpr (kParts == 0) {
+    load_weights<0>(w);
+    load_rows<kRowTiles, 0>(x);
+    return multiply_tiles<kRowTiles, false>();
+  }
   if constexpr (kParts == 3) {
     load_weights<2>(w);
     load_rows<kRowTiles, 0>(x);
@@ -112,13 +117,14 @@ HWY_INLINE void add_scaled(const Sums& from, const float* scales, float* to) {
 template <int kRowTiles>
 void multiply_scaled(const uint16_t* x, const uint16_t* w, int64_t n_blocks, float* sums) {
   constexpr int64_t kWeights = 2 * kSplitTile + 2 * kSplitPair;
+  constexpr int64_t kRows = SplitForm{3, 1}.rows_block();
   const auto scales = [&](int64_t k) {
     return reinterpret_cast<const float*>(w + k * kWeights + 2 * kSplitTile);
   };
   alignas(64) Sums made[2];
   for (int64_t k = 0; k < n_blocks; ++k) {
     zero_sums<kRowTiles>();
-    multiply_block<kRowTiles, 1>(x + k * kSplitRowsBlock, w + k * kWeights);
+    multiply_block<kRowTiles, 1>(x + k * kRows, w + k * kWeights);
     if (k > 0) add_scaled<kRowTiles>(made[(k - 1) % 2], scales(k - 1), sums);
     store_sums<kRowTiles>(made[k % 2]);
   }
@@ -136,13 +142,15 @@ HWY_INLINE void add_tile(const float (&from)[16][16], float* to) {
 template <int kRowTiles, int kParts>
 void multiply_plain(const uint16_t* x, const SplitPairs& pairs, int64_t n_blocks, float* sums) {
   constexpr int kTiles = 2 * kRowTiles;
+  constexpr SplitForm kForm = kParts == 0 ? SplitForm{1, 1} : SplitForm{3, kParts};
   alignas(64) Sums made[2];
   for (int64_t p = 0; p < pairs.n; ++p) {
     const uint16_t* w = pairs.weights + p * pairs.stride;
     int added = p == 0 ? kTiles : 0;
     zero_sums<kRowTiles>();
     for (int64_t k = 0; k < n_blocks; ++k) {
-      multiply_block<kRowTiles, kParts>(x + k * kSplitRowsBlock, w + k * kParts * 2 * kSplitTile);
+      multiply_block<kRowTiles, kParts>(x + k * kForm.rows_block(),
+                                        w + k * kForm.weight_parts * 2 * kSplitTile);
       if (added < kTiles) {
         add_tile(made[(p - 1) % 2][added], sums + (p - 1) * kSplitSums + added * 256);
         ++added;
@@ -157,13 +165,14 @@ void multiply_plain(const uint16_t* x, const SplitPairs& pairs, int64_t n_blocks
 }
 
 template <int kRowTiles>
-void multiply(DType type, const uint16_t* x, const SplitPairs& pairs, int64_t n_blocks, float* sums) {
-  if (is_block_type(type)) {
+void multiply(SplitForm form, const uint16_t* x, const SplitPairs& pairs, int64_t n_blocks, float* sums) {
+  if (form.rounded()) return multiply_plain<kRowTiles, 0>(x, pairs, n_blocks, sums);
+  if (is_block_type(pairs.type)) {
     for (int64_t p = 0; p < pairs.n; ++p)
       multiply_scaled<kRowTiles>(x, pairs.weights + p * pairs.stride, n_blocks, sums + p * kSplitSums);
     return;
   }
-  switch (split_parts(type)) {
+  switch (form.weight_parts) {
     case 3:
       return multiply_plain<kRowTiles, 3>(x, pairs, n_blocks, sums);
     case 2:
@@ -183,10 +192,10 @@ void begin_split_tiles() {
 }
 void end_split_tiles() { _tile_release(); }
 
-void multiply_split(DType type, const uint16_t* rows, int64_t n_rows, const SplitPairs& pairs,
+void multiply_split(SplitForm form, const uint16_t* rows, int64_t n_rows, const SplitPairs& pairs,
                     int64_t n_blocks, bool add, float* sums) {
   if (!add) std::fill_n(sums, pairs.n * kSplitSums, 0.0F);
-  (n_rows > 16 ? multiply<2> : multiply<1>)(type, rows, pairs, n_blocks, sums);
+  (n_rows > 16 ? multiply<2> : multiply<1>)(form, rows, pairs, n_blocks, sums);
 }
 
 }  // namespace sepllm
@@ -197,7 +206,7 @@ HWY_POP_ATTRIBUTES
 namespace sepllm {
 void begin_split_tiles() {}
 void end_split_tiles() {}
-void multiply_split(DType, const uint16_t*, int64_t, const SplitPairs&, int64_t, bool, float*) {
+void multiply_split(SplitForm, const uint16_t*, int64_t, const SplitPairs&, int64_t, bool, float*) {
   SEPLLM_CHECK(false);
 }
 }  // namespace sepllm

@@ -44,6 +44,17 @@ HWY_INLINE __m512i take_part(__m512* rest) {
   return part;
 }
 
+// The same, or what is rounded to the nearest bf16 (ties to even); then nothing is left to take.
+template <bool kRounded>
+HWY_INLINE __m512i take(__m512* rest) {
+  if constexpr (!kRounded) return take_part(rest);
+  const __m512i bits = _mm512_castps_si512(*rest);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(*rest, *rest, _CMP_UNORD_Q);
+  return _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x00400000));  // a quiet one
+}
+
 // The upper halves of the words of two registers, one after the other.
 HWY_INLINE __m512i join(__m512i low, __m512i high) {
   alignas(64) static constexpr uint16_t kOdd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
@@ -90,7 +101,7 @@ HWY_INLINE void transpose(__m512i (&m)[16]) {
 
 // Splits a panel of weights that are stored as rows: the block at input `in` of the n_rows <= 16 outputs at
 // `rows`.
-template <DType kType, int kParts>
+template <DType kType, int kParts, bool kRounded>
 void split_panel_of_rows(const Weight& w, const char* rows, int64_t n_rows, int64_t in, uint16_t* to) {
   __m512i parts[kParts][16];
   const int64_t n = w.n_in - in;
@@ -99,8 +110,8 @@ void split_panel_of_rows(const Weight& w, const char* rows, int64_t n_rows, int6
     const int64_t here = r < n_rows ? n : 0;
     __m512 low = load_floats<kType>(row, in, here), high = load_floats<kType>(row, in + 16, here - 16);
     for (int p = 0; p < kParts; ++p) {
-      const __m512i part = take_part(&low);
-      parts[p][r] = join(part, take_part(&high));
+      const __m512i part = take<kRounded>(&low);
+      parts[p][r] = join(part, take<kRounded>(&high));
     }
   }
   for (int p = 0; p < kParts; ++p, to += 2 * kSplitTile) {
@@ -111,7 +122,7 @@ void split_panel_of_rows(const Weight& w, const char* rows, int64_t n_rows, int6
 
 // Splits weights that are stored as columns (transposed): the inputs in, in + 1, ... of n outputs from `out`
 // on.
-template <DType kType, int kParts>
+template <DType kType, int kParts, bool kRounded>
 void split_panel_of_columns(const Weight& w, int64_t out, int64_t n, int64_t in, uint16_t* to) {
   const char* data = static_cast<const char*>(w.data);
   for (int64_t i = 0; i < kSplitBlock; i += 2, to += 32) {
@@ -120,13 +131,13 @@ void split_panel_of_columns(const Weight& w, int64_t out, int64_t n, int64_t in,
     };
     __m512 even = load(in + i), odd = load(in + i + 1);
     for (int p = 0; p < kParts; ++p) {
-      const __m512i part = take_part(&even);
-      _mm512_store_si512(to + p * 2 * kSplitTile, interleave(part, take_part(&odd)));
+      const __m512i part = take<kRounded>(&even);
+      _mm512_store_si512(to + p * 2 * kSplitTile, interleave(part, take<kRounded>(&odd)));
     }
   }
 }
 
-template <DType kType, int kParts>
+template <DType kType, int kParts, bool kRounded>
 void split_plain(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_t* to) {
   for (int64_t b = first; b < first + n; ++b, to += kParts * 2 * kSplitTile) {
     for (int64_t p = 0; p < 2; ++p) {
@@ -134,10 +145,10 @@ void split_plain(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_
       const int64_t n_out = std::clamp<int64_t>(w.n_out - begin, 0, kPanelOutputs);
       uint16_t* tile = to + p * kSplitTile;
       if (w.transposed) {
-        split_panel_of_columns<kType, kParts>(w, begin, n_out, b * kSplitBlock, tile);
+        split_panel_of_columns<kType, kParts, kRounded>(w, begin, n_out, b * kSplitBlock, tile);
       } else {
         const auto* rows = static_cast<const char*>(element_at(kType, w.data, begin * w.row_stride));
-        split_panel_of_rows<kType, kParts>(w, rows, n_out, b * kSplitBlock, tile);
+        split_panel_of_rows<kType, kParts, kRounded>(w, rows, n_out, b * kSplitBlock, tile);
       }
     }
   }
@@ -154,7 +165,9 @@ HWY_INLINE __m512i magnitude(__m512 x) {
   return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
 }
 
+template <int64_t kParts>
 void split_stored_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain) {
+  constexpr int64_t kRowsBlock = SplitForm{kParts, 1}.rows_block();
   // A few blocks of all rows are split at a time, so that whole pieces of memory are read and written.
   constexpr int64_t kBlocks = 4;
   alignas(64) int32_t most[kSplitGroup][16] = {};
@@ -164,14 +177,14 @@ void split_stored_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* pl
       const float* row = r < x.n_rows ? x.row(r) : x.data;
       const int64_t n_cols = r < x.n_rows ? x.n_cols : 0;
       __m512i largest = _mm512_load_si512(most[r]);
-      uint16_t* at = to + begin * kSplitRowsBlock + r * kSplitBlock;  // the second tile follows the first
-      for (int64_t i = begin * kSplitBlock; i < end * kSplitBlock; i += kSplitBlock, at += kSplitRowsBlock) {
+      uint16_t* at = to + begin * kRowsBlock + r * kSplitBlock;  // the second tile follows the first
+      for (int64_t i = begin * kSplitBlock; i < end * kSplitBlock; i += kSplitBlock, at += kRowsBlock) {
         __m512 low = load_floats<DType::kF32>(row, i, n_cols - i);
         __m512 high = load_floats<DType::kF32>(row, i + 16, n_cols - i - 16);
         largest = _mm512_max_epu32(largest, _mm512_max_epu32(magnitude(low), magnitude(high)));
-        for (int64_t p = 0; p < kSplitParts; ++p) {
-          const __m512i part = take_part(&low);
-          _mm512_store_si512(at + p * 2 * kSplitTile, join(part, take_part(&high)));
+        for (int64_t p = 0; p < kParts; ++p) {
+          const __m512i part = take<kParts == 1>(&low);
+          _mm512_store_si512(at + p * 2 * kSplitTile, join(part, take<kParts == 1>(&high)));
         }
       }
       _mm512_store_si512(most[r], largest);
@@ -179,18 +192,20 @@ void split_stored_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* pl
   }
   for (int64_t r = 0; r < kSplitGroup; ++r) {
     const auto largest = static_cast<int>(_mm512_reduce_max_epu32(_mm512_load_si512(most[r])));
-    plain[r] = (plain_rows(_mm512_set1_epi32(largest)) & 1U) != 0;
+    plain[r] = kParts == 1 || (plain_rows(_mm512_set1_epi32(largest)) & 1U) != 0;
   }
 }
 
 // Splits the columns of x, 16 of them at a time: pairs of inputs are put into words, which are transposed.
+template <int64_t kParts>
 void split_stored_columns(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain) {
+  constexpr int64_t kRowsBlock = SplitForm{kParts, 1}.rows_block();
   for (int64_t tile = 0; tile < 2; ++tile) {
     const int64_t first = tile * 16, n = x.n_cols - first;
     __m512i most = _mm512_setzero_si512();
     uint16_t* at = to + tile * kSplitTile;
-    for (int64_t block = 0; block < n_blocks; ++block, at += kSplitRowsBlock) {
-      __m512i parts[kSplitParts][16];
+    for (int64_t block = 0; block < n_blocks; ++block, at += kRowsBlock) {
+      __m512i parts[kParts][16];
       for (int64_t i = 0; i < 16; ++i) {
         const int64_t in = block * kSplitBlock + 2 * i;
         const auto load = [&](int64_t r) {
@@ -199,19 +214,19 @@ void split_stored_columns(const Matrix& x, int64_t n_blocks, uint16_t* to, bool*
         };
         __m512 even = load(in), odd = load(in + 1);
         most = _mm512_max_epu32(most, _mm512_max_epu32(magnitude(even), magnitude(odd)));
-        for (int64_t p = 0; p < kSplitParts; ++p) {
-          const __m512i part = take_part(&even);
-          parts[p][i] = interleave(part, take_part(&odd));
+        for (int64_t p = 0; p < kParts; ++p) {
+          const __m512i part = take<kParts == 1>(&even);
+          parts[p][i] = interleave(part, take<kParts == 1>(&odd));
         }
       }
-      for (int64_t p = 0; p < kSplitParts; ++p) {
+      for (int64_t p = 0; p < kParts; ++p) {
         transpose(parts[p]);
         for (int64_t r = 0; r < 16; ++r)
           _mm512_store_si512(at + p * 2 * kSplitTile + r * kSplitBlock, parts[p][r]);
       }
     }
     const __mmask16 rows = plain_rows(most);
-    for (int64_t r = 0; r < 16; ++r) plain[first + r] = (rows >> r & 1U) != 0;
+    for (int64_t r = 0; r < 16; ++r) plain[first + r] = kParts == 1 || (rows >> r & 1U) != 0;
   }
 }
 
@@ -240,7 +255,7 @@ HWY_INLINE void split_lines(const char* lines, __m512 zero, uint16_t* to) {
 template <typename Panel>
 void split_panels(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_t* to) {
   constexpr PanelForm kForm = Panel::kForm;
-  const int64_t step = split_weights_block(w.type);
+  const int64_t step = SplitForm{3, 1}.weights_block(w.type);
   const __m512 zero = _mm512_set1_ps(8388608.0F + kForm.zero);
   for (int64_t p = 0; p < 2; ++p) {
     const int64_t panel = out / kPanelOutputs + p;
@@ -266,29 +281,36 @@ void split_panels(const Weight& w, int64_t out, int64_t first, int64_t n, uint16
 
 }  // namespace
 
-void split_rows(const SplitOperand& x, int64_t n_blocks, uint16_t* to, bool* plain) {
-  (x.transposed ? split_stored_columns : split_stored_rows)(x.matrix, n_blocks, to, plain);
+void split_rows(const SplitOperand& x, int64_t n_blocks, SplitForm form, uint16_t* to, bool* plain) {
+  if (form.rounded())
+    return (x.transposed ? split_stored_columns<1> : split_stored_rows<1>)(x.matrix, n_blocks, to, plain);
+  (x.transposed ? split_stored_columns<3> : split_stored_rows<3>)(x.matrix, n_blocks, to, plain);
 }
 
-void split_weights(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_t* to) {
+void split_weights(const Weight& w, SplitForm form, int64_t out, int64_t first, int64_t n, uint16_t* to) {
   switch (w.type) {
     case DType::kF32:
-      return split_plain<DType::kF32, 3>(w, out, first, n, to);
+      return (form.rounded() ? split_plain<DType::kF32, 1, true>
+                             : split_plain<DType::kF32, 3, false>)(w, out, first, n, to);
     case DType::kF16:
-      return split_plain<DType::kF16, 2>(w, out, first, n, to);
+      return (form.rounded() ? split_plain<DType::kF16, 1, true>
+                             : split_plain<DType::kF16, 2, false>)(w, out, first, n, to);
     case DType::kBF16:
-      return split_plain<DType::kBF16, 1>(w, out, first, n, to);
+      return split_plain<DType::kBF16, 1, false>(w, out, first, n, to);
     default:
-      return with_panel(w.type, [&](auto form) { split_panels<decltype(form)>(w, out, first, n, to); });
+      return with_panel(w.type, [&](auto panel) { split_panels<decltype(panel)>(w, out, first, n, to); });
   }
 }
 
 void finish_split(const float* sums, const bool* plain, const float* bias, const Matrix& y, bool accumulate) {
+  // Row by row: whole pieces of memory are written, and few pages at a time.
   for (int64_t r = 0; r < y.n_rows; ++r) {
     if (!plain[r]) continue;
     float* row = y.row(r);
     for (int64_t o = 0; o < y.n_cols; o += kPanelOutputs) {
-      const float* from = sums + ((r / 16 * 2 + o / kPanelOutputs) * 16 + r % 16) * kPanelOutputs;
+      const int64_t panel = o / kPanelOutputs;
+      const float* from =
+          sums + panel / 2 * kSplitSums + ((r / 16 * 2 + panel % 2) * 16 + r % 16) * kPanelOutputs;
       const auto mask = static_cast<__mmask16>(y.n_cols - o >= 16 ? 0xFFFFU : (1U << (y.n_cols - o)) - 1U);
       __m512 sum = _mm512_load_ps(from);
       if (bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, bias + o));
@@ -304,8 +326,8 @@ HWY_POP_ATTRIBUTES
 #else  // not x86-64
 
 namespace sepllm {
-void split_rows(const SplitOperand&, int64_t, uint16_t*, bool*) { SEPLLM_CHECK(false); }
-void split_weights(const Weight&, int64_t, int64_t, int64_t, uint16_t*) { SEPLLM_CHECK(false); }
+void split_rows(const SplitOperand&, int64_t, SplitForm, uint16_t*, bool*) { SEPLLM_CHECK(false); }
+void split_weights(const Weight&, SplitForm, int64_t, int64_t, int64_t, uint16_t*) { SEPLLM_CHECK(false); }
 void finish_split(const float*, const bool*, const float*, const Matrix&, bool) { SEPLLM_CHECK(false); }
 }  // namespace sepllm
 
