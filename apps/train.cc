@@ -26,6 +26,7 @@
 #include "base/output_place.h"
 #include "base/process.h"
 #include "kernels/machine_rates.h"
+#include "train/compute.h"
 #include "train/export_model.h"
 #include "train/run_files.h"
 #include "train/trainer.h"
@@ -93,9 +94,19 @@ class TrainCommand : public Command {
                : parse_train_config(parse_json(comm.broadcast(json_text(settings)), config_), config_);
   }
 
+  // Of a run that continues; else null.
+  static Json settings_before(const TrainConfig& config, Comm& comm) {
+    Json before;
+    comm.run_or_fail_together([&] {
+      if (comm.is_root() && !checkpoint_steps(config.save).empty()) before = run_settings(config.save);
+    });
+    return parse_json(comm.broadcast(json_text(before)), facts_path(config.save));
+  }
+
   int train(Comm& comm) {
-    const TrainConfig config = read_config(comm);
+    TrainConfig config = read_config(comm);
     comm.set_timeout(static_cast<double>(config.rank_timeout));
+    settle_compute(&config, settings_before(config, comm), comm);
     const std::string model = model_path(config.save);
     const DType type = *weight_type(type_);
     // If something is in the way of the run's files or of the model, fail now and not after the training.
@@ -136,9 +147,10 @@ class TrainCommand : public Command {
     };
     Trainer trainer(config, pool, callbacks, comm);
     if (comm.is_root() && config.sample_interval > 0) sampler.emplace(trainer, pool);
-    callbacks.on_note(fmt::format("{} parameters, {} of {} steps to go, {} of memory",
+    callbacks.on_note(fmt::format("{} parameters, {} of {} steps to go, products in {}, {} of memory",
                                   trainer.learner().parameters().count(), config.train_steps - trainer.step(),
-                                  config.train_steps, human_bytes(trainer.plan().total())));
+                                  config.train_steps, compute_text(config),
+                                  human_bytes(trainer.plan().total())));
     if (comm.size() > 1) {
       callbacks.on_note(
           fmt::format("{} ranks, {} on each: parameters and gradients {}, its shard of the moments {}",

@@ -26,6 +26,7 @@
 #include "model/policy_effect.h"
 #include "model/shapes.h"
 #include "tensor/op_times.h"
+#include "train/compute.h"
 #include "train/learner.h"
 #include "train/new_model.h"
 
@@ -51,19 +52,15 @@ struct StepTimes {
 // Steps of one length: a model of its own, and always the same samples.
 class TrainCase {
  public:
-  struct Storage {
-    DType weights = DType::kF32, activations = DType::kF32;
-    bool replay = false;
-  };
-  TrainCase(const ModelSpec& spec, const PolicySettings& settings, const Storage& storage, int64_t tokens,
+  // `config`: compute and what belongs to it, settled, and activation_checkpointing.
+  TrainCase(const ModelSpec& spec, const PolicySettings& settings, const TrainConfig& config, int64_t tokens,
             int64_t batch, ThreadPool& pool)
       : tokens_(tokens), learner_(spec, pool) {
     initialise(&learner_.parameters(), spec, "gpt2", 1);
     TokenSet separators(spec.config.vocab_size);
     if (settings.policy.uses_separators()) separators.insert(kSeparator);
-    learner_.set_replay_layers(storage.replay);
-    learner_.set_activation_storage(storage.activations);
-    learner_.set_weight_storage(storage.weights);
+    learner_.set_replay_layers(config.activation_checkpointing);
+    apply_compute(config, &learner_);
     make_samples(settings, spec.config.vocab_size, batch);
     count_pairs(settings.policy, separators, spec.config.n_layers);
     learner_.set_patterns({settings.policy, std::move(separators)});
@@ -178,12 +175,15 @@ class BenchTrainCommand : public Command {
     run_options_.add_int("batch", &batch_, 1, 4096,
                          "samples in a step, which go through the model at the same time", "B");
     run_options_.add_flag(
-        "activation-checkpointing", &replay_,
+        "activation-checkpointing", &config_.activation_checkpointing,
         "recompute the activations of a layer in the backward pass instead of keeping them");
-    run_options_.add_choice("weight-storage", &weights_, {"f32", "bf16"},
-                            "what matrix products read: the f32 weights, or bf16 copies of them");
-    run_options_.add_choice("activation-storage", &activations_, {"f32", "bf16"},
-                            "type in which activations are kept for the backward pass");
+    run_options_.add_choice("compute", &config_.compute, {"auto", "f32", "bf16"},
+                            "precision of matrix products; auto: bf16 where the processor has them");
+    run_options_.add_choice(
+        "weight-storage", &config_.weight_storage, {"auto", "f32", "bf16"},
+        "what matrix products read: the f32 weights, or bf16 copies of them; auto: as compute");
+    run_options_.add_choice("activation-storage", &config_.activation_storage, {"auto", "f32", "bf16"},
+                            "type in which activations are kept for the backward pass; auto: as compute");
     run_options_.add_int(
         "repeats", &repeats_, 1, 10000,
         "steps after the first one, which does not count; every figure is the median over them");
@@ -205,6 +205,8 @@ class BenchTrainCommand : public Command {
 
   int run() override {
     const ModelSpec spec = checked_spec();
+    Comm only_this;
+    settle_compute(&config_, {}, only_this);
     Runtime runtime(common_);
     const Context context = runtime.context();
     const InterruptGuard guard;
@@ -255,9 +257,7 @@ class BenchTrainCommand : public Command {
   // Nullopt: interrupted.
   std::optional<Json> measure(const ModelSpec& spec, int64_t tokens, const Context& context,
                               const InterruptGuard& guard) const {
-    const TrainCase::Storage storage{
-        .weights = *weight_type(weights_), .activations = *weight_type(activations_), .replay = replay_};
-    TrainCase one(spec, policy_.settings, storage, tokens, batch_, context.pool);
+    TrainCase one(spec, policy_.settings, config_, tokens, batch_, context.pool);
     int64_t n_steps = 0;
     bench::Series series[] = {{[&] {
                                 if (n_steps++ == 1) one.forget_times();
@@ -274,9 +274,10 @@ class BenchTrainCommand : public Command {
                 {"policy_settings", policy_json(policy_.settings)},
                 {"tokens", tokens},
                 {"batch", batch_},
-                {"activation_checkpointing", replay_},
-                {"weight_storage", weights_},
-                {"activation_storage", activations_},
+                {"activation_checkpointing", config_.activation_checkpointing},
+                {"compute", compute_text(config_)},
+                {"weight_storage", config_.weight_storage},
+                {"activation_storage", config_.activation_storage},
                 {"threads", context.pool.size()},
                 {"program", provenance(context.pool.size())},
                 {"cpu_info", cpu_name()},
@@ -298,9 +299,10 @@ class BenchTrainCommand : public Command {
     if (rows.empty()) return "";
     const Json& first = rows[0];
     std::string out =
-        fmt::format("{}, {} parameters, batch {}, policy {}, {} thread{}, {}\n", shape_,
-                    first["parameters"].get<int64_t>(), batch_, first["policy"].get<std::string>(), threads,
-                    threads == 1 ? "" : "s", first["cpu_info"].get<std::string>());
+        fmt::format("{}, {} parameters, products in {}, batch {}, policy {}, {} thread{}, {}\n", shape_,
+                    first["parameters"].get<int64_t>(), first["compute"].get<std::string>(), batch_,
+                    first["policy"].get<std::string>(), threads, threads == 1 ? "" : "s",
+                    first["cpu_info"].get<std::string>());
     out += fmt::format("{:>8}{:>12}{:>11}{:>8}{:>12}{:>12}{:>10}{:>11}{:>12}\n", "tokens", "s/step",
                        "tokens/s", "kept", "dense TFLOP", "att. TFLOP", "of sgemm", "with att.", "memory");
     const auto number = [](const Json& row, const char* key) { return row[key].get<double>(); };
@@ -328,10 +330,11 @@ class BenchTrainCommand : public Command {
   OptionSet run_options_;
   PolicyOptions policy_;
   CommonOptions common_;
-  std::string shape_, weights_ = "f32", activations_ = "f32";
+  std::string shape_;
+  TrainConfig config_;  // only what a step depends on: precision, recomputed activations
   std::vector<int64_t> tokens_ = {1024};
   int64_t batch_ = 1, repeats_ = 3;
-  bool replay_ = false, breakdown_ = false;
+  bool breakdown_ = false;
 };
 
 }  // namespace

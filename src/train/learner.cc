@@ -107,7 +107,8 @@ Matrix Learner::forward(const Context& ctx, std::span<const Sample> samples) {
 }
 
 double Learner::accumulate(std::span<const Sample> samples, double factor, bool last) {
-  const Context ctx{.pool = pool_, .arena = arena_, .tape = &tape_, .times = times_};
+  const Context ctx{
+      .pool = pool_, .arena = arena_, .float_products = float_products_, .tape = &tape_, .times = times_};
   const Arena::Scope scope(arena_);
   // Row r of the batch predicts targets[r]: the sample's tokens, shifted by one.
   std::vector<int32_t> targets;
@@ -139,7 +140,7 @@ double Learner::accumulate(std::span<const Sample> samples, double factor, bool 
 }
 
 double Learner::evaluate(std::span<const Sample> samples) {
-  const Context ctx{.pool = pool_, .arena = arena_};
+  const Context ctx{.pool = pool_, .arena = arena_, .float_products = float_products_};
   const Arena::Scope scope(arena_);
   std::vector<int32_t> targets;
   for (const Sample& s : samples) targets.insert(targets.end(), s.tokens.begin() + 1, s.tokens.end());

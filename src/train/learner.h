@@ -49,6 +49,8 @@ class Learner {
   void set_patterns(TrainingPatterns patterns) { patterns_ = std::move(patterns); }
   // Activations of a layer are recomputed in the backward pass instead of kept.
   void set_replay_layers(bool replay) { replay_layers_ = replay; }
+  // How matrix products are computed; set to bf16 only where the processor has such products.
+  void set_float_products(FloatProducts products) { float_products_ = products; }
   // The type in which activations are kept: f32, or bf16 in half the memory (each layer computes in f32 in
   // both cases).
   void set_activation_storage(DType type);
@@ -128,6 +130,7 @@ class Learner {
   Tape tape_;
   TrainingPatterns patterns_;
   bool replay_layers_ = false;
+  FloatProducts float_products_ = FloatProducts::kF32;
   OpTimes* times_ = nullptr;
   Flops flops_;
   PassBytes pass_bytes_;

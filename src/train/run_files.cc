@@ -54,6 +54,8 @@ double median(std::vector<double> values) {
 // As JSON: unknown values become null.
 Json known(double value) { return std::isfinite(value) ? Json(value) : Json(); }
 
+constexpr uint64_t kMostFacts = uint64_t{1} << 24;  // bytes of run.json
+
 }  // namespace
 
 std::string metrics_path(const std::string& run) { return run + "/metrics.jsonl"; }
@@ -61,6 +63,12 @@ std::string samples_path(const std::string& run) { return run + "/samples.jsonl"
 std::string facts_path(const std::string& run) { return run + "/run.json"; }
 std::string model_path(const std::string& run) { return run + "/model"; }
 std::string report_path(const std::string& run) { return run + "/report.html"; }
+
+Json run_settings(const std::string& run) {
+  if (!is_regular_file(facts_path(run))) return {};
+  const Json facts = json_or_null(read_file(facts_path(run), kMostFacts));
+  return facts.is_object() && facts.contains("settings") ? facts["settings"] : Json();
+}
 
 RunRecord read_run(const std::string& folder) {
   const std::string path = metrics_path(folder);
@@ -90,7 +98,7 @@ RunRecord read_run(const std::string& folder) {
   });
   if (is_regular_file(facts_path(folder))) {
     const std::string file = facts_path(folder);
-    const Json facts = parse_json(read_file(file, uint64_t{1} << 24), file);
+    const Json facts = parse_json(read_file(file, kMostFacts), file);
     const JsonObject object(facts, file);
     run.parameters = object.integer_or("parameters", 0, 0, INT64_MAX);
     if (object.has("settings")) run.settings = object.object("settings").json();

@@ -16,6 +16,8 @@ std::string samples_path(const std::string& run);  // samples.jsonl: {"step": ..
 std::string facts_path(
     const std::string& run);  // run.json: {"settings": .., "parameters": .., "program": ..}
 std::string model_path(const std::string& run);  // the finished model
+// The settings in force, as run.json has them; null where there is no such file, or none that can be read.
+Json run_settings(const std::string& run);
 std::string report_path(const std::string& run);
 
 struct TextSample {

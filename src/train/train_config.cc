@@ -154,11 +154,17 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
              "seed of the weights and of the order of the samples; the held-out samples are always the same");
   o->add_flag("activation_checkpointing", &c->activation_checkpointing,
               "saves memory: a layer's activations are recomputed in the backward pass");
-  o->add_choice("activation_storage", &c->activation_storage, {"f32", "bf16"},
-                "type in which activations are kept for the backward pass; bf16 takes half the memory");
-  o->add_choice("weight_storage", &c->weight_storage, {"f32", "bf16"},
-                "what matrix products read: the f32 weights, or bf16 copies (faster with AMX, 2 bytes per "
-                "weight more); the weights that are trained and saved are always f32");
+  o->add_choice("compute", &c->compute, {"auto", "f32", "bf16"},
+                "precision of matrix products: f32, or operands rounded to bf16 with sums in f32 (mixed "
+                "precision; needs AMX or AVX512_BF16); auto: bf16 where the processor has one of them. "
+                "Weights that are trained, moments, norms, softmax and loss are f32 in any case");
+  o->add_choice("activation_storage", &c->activation_storage, {"auto", "f32", "bf16"},
+                "type in which activations are kept for the backward pass; bf16 takes half the memory; auto: "
+                "as compute");
+  o->add_choice(
+      "weight_storage", &c->weight_storage, {"auto", "f32", "bf16"},
+      "what matrix products read: the f32 weights, or bf16 copies (2 bytes per weight more); auto: as "
+      "compute; the weights that are trained and saved are always f32");
   o->add_int("threads", &c->threads, 0, 1024, "threads of each rank").default_note =
       "all cores, divided among the ranks of a machine";
   o->add_int("rank_timeout", &c->rank_timeout, 1, 1'000'000,

@@ -46,9 +46,10 @@ struct TrainConfig {
       6;  // a step is skipped whose gradient norm lies that many deviations above its mean; 0: none
   int64_t seed = 1;
   bool activation_checkpointing = false;
-  std::string activation_storage = "f32", weight_storage = "f32";  // or bf16
-  int64_t threads = 0;                                             // per rank
-  int64_t rank_timeout = 30;                                       // seconds
+  // auto, f32 or bf16; train/compute.h replaces auto by the value in force.
+  std::string compute = "auto", activation_storage = "auto", weight_storage = "auto";
+  int64_t threads = 0;        // per rank
+  int64_t rank_timeout = 30;  // seconds
 
   // The policy of attention; from later_policy_step on, later_policy.
   PolicySettings policy, later_policy;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "train/compute.h"
+
 namespace sepllm {
 namespace {
 
@@ -30,8 +32,7 @@ TrainPlan plan_training(const TrainConfig& config, const TrainInputs& inputs, in
   ThreadPool idle(ThreadPool::Idle{n_threads});
   Learner learner(inputs.spec, idle, nullptr, Memory::kAddresses);
   learner.set_replay_layers(config.activation_checkpointing);
-  learner.set_activation_storage(config.activation_type());
-  learner.set_weight_storage(config.weight_type());
+  apply_compute(config, &learner);
   TokenData& data = *inputs.data;
   const TokenData::Position position = data.position();
   const int64_t on_rank = (config.global_batch_size + n_ranks - 1) / n_ranks;

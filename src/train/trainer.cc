@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "train/compute.h"
 #include "train/new_model.h"
 #include "train/replica_check.h"
 #include "train/run_files.h"
@@ -81,8 +82,7 @@ void Trainer::make_learner() {
   learner_ = std::make_unique<Learner>(inputs_.spec, pool_, &comm_);
   learner_->reserve(plan_.pass);
   learner_->set_replay_layers(config_.activation_checkpointing);
-  learner_->set_activation_storage(config_.activation_type());
-  learner_->set_weight_storage(config_.weight_type());
+  apply_compute(config_, learner_.get());
   state_.model_config = inputs_.model_config;
   state_.data_fingerprint = inputs_.data->fingerprint();
   if (!comm_.is_root()) return;  // the other ranks get rank 0's parameters
@@ -158,10 +158,22 @@ void Trainer::resume() {
     // null in the file means NaN.
     if (state.progress.contains("loss")) loss_ = progress.number_or("loss", NAN);
     if (state.progress.contains("valid_loss")) valid_loss_ = progress.number_or("valid_loss", NAN);
+    note_other_products(state);
     state.model_config = state_.model_config;
     state_ = std::move(state);
     saved_step_ = state_.step;
   }
+}
+
+// The same steps on another processor, or with other products, have other bits.
+void Trainer::note_other_products(const TrainState& state) const {
+  const JsonObject progress(state.progress, checkpoint_path(config_.save, state.step), "progress");
+  const std::string before = progress.string_or("products", "f32"), now = compute_text(config_);
+  if (before != now && comm_.is_root())
+    callbacks_.on_note(fmt::format(
+        "the checkpoint was made with products in {}, this run continues in {}: its results are not the same "
+        "bits as those of an uninterrupted run",
+        before, now));
 }
 
 // Writes run.json: what the run is, for those who read the folder.
@@ -294,6 +306,7 @@ void Trainer::fill_state() {
   state_.progress = {{"guard", guard_.state()},
                      {"tokens", tokens_},
                      {"elapsed", elapsed()},
+                     {"products", compute_text(config_)},
                      {"dense_flops", learner_->flops().dense},
                      {"attention_flops", learner_->flops().attention}};
   if (loss_) state_.progress["loss"] = *loss_;

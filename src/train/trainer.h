@@ -67,6 +67,7 @@ class Trainer {
   void make_learner();
   void compare_replicas();
   void resume();
+  void note_other_products(const TrainState& state) const;
   std::unique_ptr<OpenCheckpoint> newest_checkpoint();
   void choose_patterns();
   StepMetrics one_step();

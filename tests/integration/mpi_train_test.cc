@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "base/file.h"
+#include "kernels/cpu_features.h"
 #include "tests/support/cli.h"
 #include "tests/support/shell_run.h"
 #include "train/token_file.h"
@@ -50,7 +51,7 @@ class MpiTrain : public RandomModelTest {
                         "\nvalid_share: 0.1\nseq_length: 24\nglobal_batch_size: 6\n"
                         "micro_batch_size: 2\ntrain_steps: 200\nlr: 3e-3\nmin_lr: 1e-3\n"
                         "policy: {policy: sep, init: 2, window: 6}\nsave_interval: 50\n"
-                        "eval_interval: 50\neval_samples: 9\nthreads: 1\n");
+                        "eval_interval: 50\neval_samples: 9\nthreads: 1\ncompute: f32\n");
   }
   static void write_tokens(const std::string& prefix, unsigned seed) {
     TokenFileWriter writer(prefix, 258);
@@ -406,6 +407,23 @@ TEST_F(MpiFault, ATerminatedRankStopsAllAfterASave) {
     const auto done = static_cast<int64_t>(trace(name).size());
     EXPECT_EQ(checkpoint_steps(in(name)), std::vector<int64_t>{done});
   }
+}
+
+// Ranks on processors with and without products of bf16 use none; who insists is refused.
+TEST_F(MpiTrain, RanksComputeInBf16OnlyTogether) {
+  if (!cpu_has_bf16_products()) GTEST_SKIP() << "this processor has no products of bf16";
+  const auto mixed = [&](const std::string& name, const std::string& compute) {
+    const Strings arguments = train(name, steps(2) + Strings{"--set", "compute=" + compute});
+    std::string first = mpirun(1, "-x SEPLLM_CPU=avx2") + SEPLLM_BINARY;
+    for (const std::string& a : arguments) first += " '" + a + "'";
+    return shell().run(first + " : -np 1 ", arguments);
+  };
+  EXPECT_EQ(mixed("auto", "auto"), 0) << shell().err();
+  EXPECT_EQ(parse_json(read_file(in("auto") + "/run.json"), "run.json")["settings"]["compute"], "f32");
+  EXPECT_NE(mixed("bf16", "bf16"), 0);
+  EXPECT_NE(shell().err().find("the same on all ranks"), std::string::npos) << shell().err();
+  run(2, "together", steps(4) + Strings{"--set", "compute=bf16"});
+  EXPECT_EQ(parse_json(read_file(in("together") + "/run.json"), "run.json")["settings"]["compute"], "bf16");
 }
 
 }  // namespace

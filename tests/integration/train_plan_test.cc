@@ -42,7 +42,8 @@ class TrainPlanTest : public RandomModelTest {
 
   // The losses of a small run; `more`: some of its settings.
   std::vector<double> losses(Strings more) const {
-    const Strings small = {"n_layers=2", "hidden_size=32", "seq_length=32", "lr=1e-2", "lr_decay_steps=120"};
+    const Strings small = {"compute=f32",   "n_layers=2", "hidden_size=32",
+                           "seq_length=32", "lr=1e-2",    "lr_decay_steps=120"};
     run_json(train(small + more));
     std::istringstream lines(read_file(run() + "/metrics.jsonl"));
     std::vector<double> out;

@@ -38,7 +38,7 @@ class TrainRun : public RandomModelTest {
                         "\nvalid_share: 0.1\nseq_length: 24\nglobal_batch_size: 4\n"
                         "micro_batch_size: 2\ntrain_steps: 30\nlr: 1e-2\nmin_lr: 1e-3\n"
                         "policy: {policy: sep, init: 2, window: 6}\nsave_interval: 7\n"
-                        "eval_interval: 10\neval_samples: 8\nthreads: 2\n");
+                        "eval_interval: 10\neval_samples: 8\nthreads: 2\ncompute: f32\n");
   }
   std::string in(const std::string& name) const { return folder_ + "/" + name; }
   Strings train(const std::string& run, const Strings& settings = {}) const {
