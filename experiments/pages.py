@@ -12,6 +12,7 @@ import e3_post_training
 import e4_streaming
 import e5_where
 import e6_prefix
+import mixed_precision
 
 
 def main():
@@ -22,7 +23,8 @@ def main():
              "e3": lambda a: e3_post_training.page(a.runs, a.to),
              "e4": lambda a: e4_streaming.page(a.runs, a.to, a.program, a.texts),
              "e5": lambda a: e5_where.page(a.runs, a.to, a.program, a.texts),
-             "e6": lambda a: e6_prefix.page(a.runs, a.to, a.program, a.texts)}
+             "e6": lambda a: e6_prefix.page(a.runs, a.to, a.program, a.texts),
+             "mixed": lambda a: mixed_precision.page(a.runs, a.to)}
     parser.add_argument("pages", nargs="+", choices=list(pages))
     args = parser.parse_args()
     for name in args.pages:

@@ -8,9 +8,11 @@
 #   e4     streams, one row for each family (a quarter of an hour; needs own and e1)
 #   e5     where attention goes (minutes; needs e1 and e4)
 #   e6     one prefix, many continuations (minutes; needs own and e1)
+#   mixed  training in bf16 compared with f32 (half an hour of two cores; needs AMX or AVX512_BF16)
 #   pages  rebuilds all pages from the runs that exist
 # All of them can be interrupted at any time and resume where they were; finished parts are not run again.
-# Text: $SEPLLM_TEXTS (default ../shared/data/text), with pg19/test/*.txt and tinyshakespeare/input.txt. Runs are kept
+# Text: $SEPLLM_TEXTS (default ../shared/data/text), with pg19/test/*.txt, tinyshakespeare/input.txt and
+# tinystories/tiny_stories.txt. Runs are kept
 # under $SEPLLM_RUNS (default build/experiments); $SEPLLM_JOBS of them run at the same time (default: one per core).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -151,12 +153,28 @@ e4() {
   all_ended
 }
 
+mixed() {
+  local text prefix compute seed
+  mkdir -p mixed
+  for text in tinyshakespeare/input.txt tinystories/tiny_stories.txt; do
+    prefix=mixed/$(dirname "$text")
+    if [[ ! -f $prefix.idx ]]; then "$program" prepare --tokenizer tokenizer --out "$prefix" "$texts/$text"; fi
+  done
+  for seed in 1 2 3; do
+    for compute in f32 bf16; do
+      start "$here/mixed.yaml" "mixed/shakespeare-$compute-$seed" seed=$seed compute=$compute data=mixed/tinyshakespeare
+      start "$here/mixed.yaml" "mixed/stories-$compute-$seed" seed=$seed compute=$compute data=mixed/tinystories
+    done
+  done
+  all_ended
+}
+
 pages() {
   python3 "$here/pages.py" --program "$program" --runs "$runs" --texts "$texts" --to "$repository/docs/results" "$@"
 }
 
 if (($# == 0)); then
-  sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 1
 fi
 # $SEPLLM: another program than that of this repository.
@@ -180,7 +198,7 @@ for what in "$@"; do
       own
       ;;
     ship) ship ;;
-    e1 | e2 | e3 | e4)
+    e1 | e2 | e3 | e4 | mixed)
       prepare
       "$what"
       pages "$what"
@@ -189,9 +207,9 @@ for what in "$@"; do
       prepare
       pages "$what"
       ;;
-    pages) pages e1 e2 e3 e4 e5 e6 ;;
+    pages) pages e1 e2 e3 e4 e5 e6 mixed ;;
     *)
-      echo "error: unknown experiment: $what (known: own ship e1 e2 e3 e4 e5 e6 pages)" >&2
+      echo "error: unknown experiment: $what (known: own ship e1 e2 e3 e4 e5 e6 mixed pages)" >&2
       exit 1
       ;;
   esac

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """A training step: this program compared with PyTorch, in one run on one machine, as one table.
 
-    pytorch_train.py [--only gpt2-124m:1024:1:full,...] [--threads 1,2] [--rounds 3] [--save F]
+    pytorch_train.py [--only gpt2-124m:1024:1:full,...] [--compute f32,bf16] [--threads 1,2] [--rounds 3] [--save F]
     pytorch_train.py --load F [F...]        prints one table of the rounds of several saved runs
 
 A measure is SHAPE:TOKENS:BATCH:POLICY with the shapes and policies (full, sep) of `sepllm bench train`. A step is
-forward, cross-entropy, backward, clipping of the gradient's norm and AdamW, in f32. Rounds take turns: one step of
+forward, cross-entropy, backward, clipping of the gradient's norm and AdamW. f32: both sides compute in it; bf16: our
+`--compute bf16` compared with PyTorch under torch.autocast("cpu", dtype=torch.bfloat16), what its users write for mixed
+precision. Rounds take turns: one step of
 PyTorch, and a run of `sepllm bench train` (the median of a few steps, after one that does not count, because a first
 step finds out how much memory it needs); figures are medians over the rounds.
 
@@ -107,10 +109,11 @@ def make_model(shape, n_tokens):
 class Torch:
     """Training of one shape by PyTorch."""
 
-    def __init__(self, shape, n_tokens, batch, threads):
+    def __init__(self, shape, n_tokens, batch, threads, compute):
         import torch
 
         self.torch = torch
+        self.is_mixed = compute == "bf16"
         torch.set_num_threads(threads)
         torch.manual_seed(1)
         self.model = make_model(shape, n_tokens)
@@ -143,35 +146,37 @@ class Torch:
     def step(self, mask):
         start = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
-        self.model(self.ids, self.targets, mask).backward()
+        with self.torch.autocast("cpu", dtype=self.torch.bfloat16, enabled=self.is_mixed):
+            loss = self.model(self.ids, self.targets, mask)
+        loss.backward()
         self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self.optimizer.step()
         return time.perf_counter() - start
 
 
-def our_step(args, shape, n_tokens, batch, policy, threads):
+def our_step(args, compute, shape, n_tokens, batch, policy, threads):
     command = [args.sepllm, "bench", "train", "--shape", shape, "--tokens", str(n_tokens), "--batch", str(batch),
-               "--threads", str(threads), "--policy", policy, "--repeats", str(args.repeats), "--json"]
+               "--threads", str(threads), "--policy", policy, "--repeats", str(args.repeats), "--compute", compute, "--json"]
     if policy == "sep":
         command += ["--init", str(INITIAL), "--window", str(WINDOW)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)[0]
 
 
-def measure(args, name, threads):
+def measure(args, name, threads, compute):
     shape, n_tokens, batch, policy = name.split(":")
     n_tokens, batch = int(n_tokens), int(batch)
-    peer = Torch(shape, n_tokens, batch, threads)
+    peer = Torch(shape, n_tokens, batch, threads, compute)
     masks = {"causal": None}
     if policy == "sep":
         masks["mask"] = peer.pattern()
-    row = {"name": name, "threads": threads, "adamw": peer.kind, "ours": [], "gemm_share": [], "kept": 0,
+    row = {"name": name, "threads": threads, "compute": compute, "adamw": peer.kind, "ours": [], "gemm_share": [], "kept": 0,
            "torch": {kind: [] for kind in masks}}
     for mask in masks.values():
         peer.step(mask)
     for _ in range(args.rounds):
         for kind, mask in masks.items():
             row["torch"][kind].append(peer.step(mask))
-        ours = our_step(args, shape, n_tokens, batch, policy, threads)
+        ours = our_step(args, compute, shape, n_tokens, batch, policy, threads)
         row["ours"].append(ours["seconds"])
         row["gemm_share"].append(ours["gemm_share"])
         row["kept"] = ours["kept"]
@@ -183,7 +188,7 @@ def merge(rows):
     """Rounds of the same measure as one row."""
     merged = {}
     for row in rows:
-        key = (row["name"], row["threads"])
+        key = (row["name"], row["threads"], row.setdefault("compute", "f32"))
         if key not in merged:
             merged[key] = row
             continue
@@ -197,13 +202,13 @@ def merge(rows):
 
 def print_table(results):
     print(f"{results[0]['hardware']}; torch {results[0]['version']}\n")
-    print("| shape | tokens | batch | policy | kept | threads | rounds | ours, s | tokens/s | of sgemm "
+    print("| shape | tokens | batch | policy | kept | compute | threads | rounds | ours, s | tokens/s | of sgemm "
           "| PyTorch causal, s | ratio | PyTorch mask, s | ratio | AdamW |")
-    print("|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|")
+    print("|---|---:|---:|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|")
     for row in merge([r for result in results for r in result["rows"]]):
         shape, n_tokens, batch, policy = row["name"].split(":")
         ours = statistics.median(row["ours"])
-        cells = [shape, n_tokens, batch, policy, f"{row['kept']:.3f}", row["threads"], len(row["ours"]), f"{ours:.3f}",
+        cells = [shape, n_tokens, batch, policy, f"{row['kept']:.3f}", row["compute"], row["threads"], len(row["ours"]), f"{ours:.3f}",
                  f"{int(n_tokens) * int(batch) / ours:.0f}", f"{statistics.median(row['gemm_share']):.2f}"]
         for kind in ("causal", "mask"):
             seconds = row["torch"].get(kind)
@@ -215,6 +220,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sepllm", default=str(REPOSITORY / "build/release/bin/sepllm"))
     parser.add_argument("--only", help="measures with commas between; default: " + ",".join(MEASURES))
+    parser.add_argument("--compute", default="f32,bf16")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3, help="our steps of a round; their median counts")
@@ -228,11 +234,12 @@ def main():
 
     rows = []
     for name in args.only.split(",") if args.only else MEASURES:
-        for threads in args.threads.split(","):
-            try:
-                rows.append(measure(args, name, int(threads)))
-            except subprocess.CalledProcessError:
-                sys.exit(f"sepllm failed on {name}")
+        for compute in args.compute.split(","):
+            for threads in args.threads.split(","):
+                try:
+                    rows.append(measure(args, name, int(threads), compute))
+                except subprocess.CalledProcessError:
+                    sys.exit(f"sepllm failed on {name}")
     result = {"hardware": hardware(), "version": torch.__version__, "rows": rows}
     if args.save:
         Path(args.save).write_text(json.dumps(result, indent=1))
