@@ -1,7 +1,7 @@
 // Checks of our own logic, also in release builds. A failure is a bug and throws CheckFailure; it never
 // aborts.
-// Guarded by name: this header is precompiled, and GCC's `#pragma once` takes the precompiled copy for another file
-// where a compiler cache brings it from an earlier checkout.
+// Guarded by name: this header is precompiled, and GCC's `#pragma once` takes the precompiled copy for
+// another file where a compiler cache brings it from an earlier checkout.
 #ifndef SEPLLM_BASE_CHECK_H_
 #define SEPLLM_BASE_CHECK_H_
 

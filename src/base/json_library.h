@@ -1,8 +1,8 @@
 // The one place that includes nlohmann's JSON library. Its exceptions are turned into JsonFault. All sources
 // must include it through this file, or the program would see two different definitions; a test looks for
 // other includes.
-// Guarded by name: this header is precompiled, and GCC's `#pragma once` takes the precompiled copy for another file
-// where a compiler cache brings it from an earlier checkout.
+// Guarded by name: this header is precompiled, and GCC's `#pragma once` takes the precompiled copy for
+// another file where a compiler cache brings it from an earlier checkout.
 #ifndef SEPLLM_BASE_JSON_LIBRARY_H_
 #define SEPLLM_BASE_JSON_LIBRARY_H_
 

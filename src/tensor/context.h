@@ -13,8 +13,8 @@ enum class AttentionImpl { kSimd, kReference };
 // bits in blocks of 32 (relative error about 4e-3), or exactly, from the weights as f32.
 enum class BlockProducts { kInteger, kExact };
 
-// How products of many rows with floating-point weights are computed: as f32, or with both operands rounded to
-// bf16 and sums in f32 (training in mixed precision). The second where the processor has such products
+// How products of many rows with floating-point weights are computed: as f32, or with both operands rounded
+// to bf16 and sums in f32 (training in mixed precision). The second where the processor has such products
 // (kernels/cpu_features.h: cpu_has_bf16_products); elsewhere it is the first.
 enum class FloatProducts { kF32, kBF16 };
 
