@@ -1,7 +1,6 @@
 // sepllm demo: runs one model under every policy and shows a table and a page.
 #include <fmt/format.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>

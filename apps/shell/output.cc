@@ -1,6 +1,7 @@
 #include "apps/shell/output.h"
 
 #include <fmt/format.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 #include "base/line_file.h"
 
 #include <fcntl.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <cerrno>

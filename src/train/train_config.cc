@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -100,7 +99,8 @@ void check(const TrainConfig& c, const std::string& file) {
     refuse(file, "valid_share", "either valid_data or a share of data is held out, not both");
 }
 
-void declare_train_options(OptionSet* o, TrainConfig* c) {
+// The model and the data.
+void declare_model_options(OptionSet* o, TrainConfig* c) {
   o->add_string("init_from", &c->init_from, "checkpoint (HF folder) to continue from; none: a new model",
                 "DIR");
   std::vector<std::string> names;
@@ -126,6 +126,10 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_flag("document_mask", &c->document_mask,
               "tokens see only their own document; initial tokens and the interval of 'fixed' count from its "
               "beginning");
+}
+
+// The optimiser, and how a step is computed.
+void declare_step_options(OptionSet* o, TrainConfig* c) {
   o->add_int("train_steps", &c->train_steps, 1, kMany, "number of steps (needed)").default_value = {};
   o->add_int("global_batch_size", &c->global_batch_size, 1, 1 << 24, "samples in a step (needed)")
       .default_value = {};
@@ -172,6 +176,10 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
              "rank counts as lost");
   o->add_int("later_policy_step", &c->later_policy_step, 0, kMany, "the step from which later_policy applies")
       .default_value = {};
+}
+
+// What a run writes, and when.
+void declare_output_options(OptionSet* o, TrainConfig* c) {
   o->add_string("save", &c->save, "folder of the run, for checkpoints, metrics and the model (needed)",
                 "DIR");
   o->add_int("save_interval", &c->save_interval, 1, kMany, "steps between checkpoints");
@@ -185,6 +193,12 @@ void declare_train_options(OptionSet* o, TrainConfig* c) {
   o->add_int("sample_tokens", &c->sample_tokens, 1, 1 << 20, "tokens in a sample of text");
   o->add_double("sample_temp", &c->sample_temp, 0, 100, "temperature of the samples of text; 0: greedy");
   o->add_string("sample_prompt", &c->sample_prompt, "prompt with which samples of text begin");
+}
+
+void declare_train_options(OptionSet* o, TrainConfig* c) {
+  declare_model_options(o, c);
+  declare_step_options(o, c);
+  declare_output_options(o, c);
 }
 
 struct IdleKeys {

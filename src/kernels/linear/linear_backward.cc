@@ -27,18 +27,19 @@ int blas_int(int64_t n) {
   return static_cast<int>(n);
 }
 
-// to (+)= op(a) op(b), [m, n] over k.
-void gemm(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, const float* a,
-          int64_t a_stride, const float* b, int64_t b_stride, float* to, int64_t to_stride) {
-  cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
-              b_transposed ? CblasTrans : CblasNoTrans, blas_int(m), blas_int(n), blas_int(k), 1.0F, a,
-              blas_int(a_stride), b, blas_int(b_stride), 1.0F, to, blas_int(to_stride));
-}
-
+// A matrix as BLAS takes it.
 struct Tile {
   const float* data;
   int64_t stride;
+  bool transposed = false;
 };
+
+// to += a b, where `to` is [m, n] and the sums run over k.
+void gemm(int64_t m, int64_t n, int64_t k, const Tile& a, const Tile& b, float* to, int64_t to_stride) {
+  const auto order = [](const Tile& tile) { return tile.transposed ? CblasTrans : CblasNoTrans; };
+  cblas_sgemm(CblasRowMajor, order(a), order(b), blas_int(m), blas_int(n), blas_int(k), 1.0F, a.data,
+              blas_int(a.stride), b.data, blas_int(b.stride), 1.0F, to, blas_int(to_stride));
+}
 
 // The stored rows and columns of w from (row, column) on, converted into `scratch` unless they are f32.
 Tile weight_tile(const Weight& w, int64_t row, int64_t n_rows, int64_t column, int64_t n_columns,
@@ -98,10 +99,10 @@ void linear_backward_input(const Context& ctx, const Matrix& dy, const Weight& w
     const int64_t step = converts ? kOutTile : w.n_out;
     for (int64_t out = 0; out < w.n_out; out += step) {
       const int64_t n_out = std::min(step, w.n_out - out);
-      const Tile tile = w.transposed ? weight_tile(w, in, n_in, out, n_out, own)
-                                     : weight_tile(w, out, n_out, in, n_in, own);
-      gemm(false, w.transposed, n_rows, n_in, n_out, dy.row(row) + out, dy.stride, tile.data, tile.stride,
-           dx.row(row) + in, dx.stride);
+      Tile tile = w.transposed ? weight_tile(w, in, n_in, out, n_out, own)
+                               : weight_tile(w, out, n_out, in, n_in, own);
+      tile.transposed = w.transposed;
+      gemm(n_rows, n_in, n_out, {dy.row(row) + out, dy.stride}, tile, dx.row(row) + in, dx.stride);
     }
   });
 }
@@ -131,8 +132,8 @@ void linear_backward_weight(const Context& ctx, const Matrix& x, const Matrix& d
     const int64_t row = task / column_tiles * kOutTile, n_rows = std::min(kOutTile, left.n_cols - row);
     const int64_t column = task % column_tiles * kRowTile;
     const int64_t n_columns = std::min(kRowTile, right.n_cols - column);
-    gemm(true, false, n_rows, n_columns, x.n_rows, left.data + row, left.stride, right.data + column,
-         right.stride, dw + row * right.n_cols + column, right.n_cols);
+    gemm(n_rows, n_columns, x.n_rows, {left.data + row, left.stride, /*transposed=*/true},
+         {right.data + column, right.stride}, dw + row * right.n_cols + column, right.n_cols);
   });
 }
 
