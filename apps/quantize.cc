@@ -16,6 +16,8 @@
 #include "apps/shell/output.h"
 #include "base/error.h"
 #include "base/output_place.h"
+#include "checkpoint/gguf.h"
+#include "engine/model_files.h"
 
 namespace sepllm {
 namespace {
@@ -23,10 +25,13 @@ namespace {
 class QuantizeCommand : public Command {
  public:
   QuantizeCommand() {
-    own_.add_string("model", &model_, "folder of the model: config.json, safetensors, tokenizer", "DIR");
+    own_.add_string("model", &model_,
+                    "the model: a folder (config.json, safetensors, tokenizer) or a GGUF file", "PATH");
     own_.add_choice("type", &type_, weight_type_names(),
                     "type of the matrices; with a type of 4 bits the token embedding and the head get q8_0");
-    own_.add_string("out", &out_, "the folder to write, which must be new or empty", "DIR");
+    own_.add_string(
+        "out", &out_,
+        "the folder to write, which must be new or empty; or a GGUF file, if the name ends in .gguf", "PATH");
     declare_threads_option(&own_, &threads_);
     own_.add_flag("json", &json_, "print exactly one JSON value on standard output");
   }
@@ -38,10 +43,10 @@ class QuantizeCommand : public Command {
   std::vector<OptionGroup> groups() override { return {{"Options", &own_}}; }
 
   int run() override {
-    require(model_, "no model given", "--model DIR");
+    require(model_, "no model given", "--model PATH");
     require(type_, "no type given", "--type " + types());
-    require(out_, "no folder to write given", "--out DIR");
-    const OutputPlace place(out_, OutputKind::kFolder);
+    require(out_, "no folder or file to write given", "--out PATH");
+    const OutputPlace place(out_, is_gguf_name(out_) ? OutputKind::kFile : OutputKind::kFolder);
     const auto start = std::chrono::steady_clock::now();
     const QuantizeReport report = quantize();
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
@@ -79,10 +84,13 @@ class QuantizeCommand : public Command {
     ThreadPool pool(threads_or_default(threads_));
     const InterruptGuard guard;
     Progress progress("quantizing", 100);
-    return quantize_model(model_, *weight_type(type_), out_, pool, [&](int64_t done, int64_t total) {
-      progress.show(total > 0 ? done * 100 / total : 100);
-      return !guard.interrupted();
-    });
+    const CopyOptions options{.type = weight_type(type_), .progress = [&](int64_t done, int64_t total) {
+                                progress.show(total > 0 ? done * 100 / total : 100);
+                                return !guard.interrupted();
+                              }};
+    if (is_gguf_name(out_)) return write_gguf_of(model_, options, "", out_, pool);
+    if (is_gguf_file(model_)) return write_folder_of(model_, options, out_, pool);
+    return quantize_model(model_, *options.type, out_, pool, options.progress);
   }
 
   OptionSet own_;

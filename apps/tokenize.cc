@@ -59,7 +59,7 @@ class TokenizeCommand : public Command {
   std::unique_ptr<Tokenizer> open() const {
     if (common_.model.empty() && common_.tokenizer.empty()) {
       throw Error(ErrorCode::kInvalidArgument, "no tokenizer given",
-                  {.expected = "--model DIR or --tokenizer FILE"});
+                  {.expected = "--model PATH or --tokenizer FILE"});
     }
     // llama2.c files need the size from the model; a folder with only a tokenizer has no config.json.
     const bool has_config = !common_.model.empty() &&

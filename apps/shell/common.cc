@@ -44,7 +44,8 @@ std::vector<std::string> weight_type_names() {
 
 void CommonOptions::declare(OptionSet* options, bool runs) {
   runs_model = runs;
-  options->add_string("model", &model, "folder of the model: config.json, safetensors, tokenizer", "DIR");
+  options->add_string("model", &model,
+                      "the model: a folder (config.json, safetensors, tokenizer) or a GGUF file", "PATH");
   options->add_string("tokenizer", &tokenizer, "tokenizer file or folder, if it is not in the model's folder",
                       "FILE");
   options->add_flag("json", &json, "print exactly one JSON value on standard output");
@@ -68,7 +69,7 @@ int CommonOptions::n_threads() const { return threads_or_default(threads); }
 Model CommonOptions::load(PolicyOptions* policy, const RunLength& length) const {
   if (model.empty() == shape.empty()) {
     throw Error(ErrorCode::kInvalidArgument, model.empty() ? "no model given" : "--model and --shape given",
-                {.expected = "--model DIR"});
+                {.expected = "--model PATH"});
   }
   const std::string& name = model.empty() ? shape : model;
   const auto before_memory = [&](const ModelConfig& config, const WeightMemory& memory) {
@@ -96,7 +97,7 @@ Context Runtime::context() {
 }
 
 void PolicyOptions::finish(const ModelConfig& config, const std::string& model) {
-  finish_policy_options(&options, &settings, config.policy, model + "/config.json");
+  finish_policy_options(&options, &settings, config.policy, config_path(model));
   settings.policy.validate_layers(config.n_layers, config.own_windows());
   warn_if_without_effect(settings.policy, config, model);
   if (settings.policy.rope_length > 0 && config.dynamic_rope() == nullptr) {

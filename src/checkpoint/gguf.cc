@@ -208,4 +208,10 @@ GgufContent parse_gguf(std::string_view bytes, const std::string& file) {
   return out;
 }
 
+bool is_gguf_file(const std::string& path) {
+  return is_regular_file(path) && file_kind_of(path) == FileKind::kGguf;
+}
+
+GgufFile::GgufFile(const std::string& path) : file_(path), content_(parse_gguf(file_.bytes(), path)) {}
+
 }  // namespace sepllm

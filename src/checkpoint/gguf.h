@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/file.h"
 #include "checkpoint/gguf_metadata.h"
 #include "checkpoint/stored_tensor.h"
 
@@ -26,5 +27,20 @@ struct GgufContent {
 // key or tensor and what was expected for every fault of the format; (kUnsupported) for another version or
 // order of bytes. Memory is taken for what the bytes hold, whatever they claim.
 GgufContent parse_gguf(std::string_view bytes, const std::string& file);
+
+// Whether there is a GGUF file of this name, told by its first bytes.
+bool is_gguf_file(const std::string& path);
+
+class GgufFile {
+ public:
+  // Maps and checks the file. Error as for parse_gguf() and MappedFile.
+  explicit GgufFile(const std::string& path);
+
+  const GgufMetadata& metadata() const { return content_.metadata; }
+
+ private:
+  MappedFile file_;
+  GgufContent content_;
+};
 
 }  // namespace sepllm

@@ -57,4 +57,11 @@ const GgufTensorType* gguf_tensor_type(uint32_t number) {
   return nullptr;
 }
 
+const GgufTensorType* gguf_tensor_type(DType type) {
+  for (const GgufTensorType& known : kTensorTypes) {
+    if (known.type == type) return &known;
+  }
+  return nullptr;
+}
+
 }  // namespace sepllm

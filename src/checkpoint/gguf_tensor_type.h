@@ -18,5 +18,7 @@ struct GgufTensorType {
 
 // Null for a number that no file may have: unknown, withdrawn, or of a type that files do not hold.
 const GgufTensorType* gguf_tensor_type(uint32_t number);
+// Null for a type of ours that GGUF does not have.
+const GgufTensorType* gguf_tensor_type(DType type);
 
 }  // namespace sepllm

@@ -61,7 +61,6 @@ constexpr std::array kFormats = {
     Format{"", ".msgpack", "weights of Flax", kFromOther},
     Format{"", ".onnx", "a model of ONNX", kFromOther},
     Format{"", ".npz", "weights as arrays of NumPy (MLX)", kFromOther},
-    Format{"", ".gguf", "a model in GGUF", "take the model's Hugging Face form"},
     Format{"", ".bin", "weights as a pickle of PyTorch", kFromTorch},
 };
 
@@ -110,7 +109,7 @@ void check_model_folder(const std::string& folder) {
   const FileKind kind = file_kind_of(folder);
   throw Error(ErrorCode::kInvalidArgument, "not a folder",
               {.file = folder,
-               .expected = "a folder with config.json and *.safetensors",
+               .expected = "a folder with config.json and *.safetensors, or a GGUF file",
                .got = kind == FileKind::kUnknown ? "" : file_kind_name(kind)});
 }
 
@@ -134,6 +133,12 @@ void refuse_model_folder(const std::string& folder, const std::string& lacks) {
   for (const std::string& name : names) {
     if (name.ends_with(".safetensors"))
       refuse("weights under another name", name, "rename them if they are the model's");
+  }
+  for (const std::string& name : names) {
+    if (name.ends_with(".gguf")) {
+      refuse("a model in GGUF is given by its file, not by its folder", name,
+             fmt::format("try {}/{}", folder, name));
+    }
   }
   if (std::find(names.begin(), names.end(), "model_index.json") != names.end())
     refuse("this is a pipeline of diffusers, not a language model", "model_index.json", "");

@@ -18,7 +18,6 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "base/file_kind.h"
 #include "base/json.h"
 #include "base/options.h"
 #include "checkpoint/foreign_weights.h"
@@ -80,7 +79,7 @@ std::map<std::string, std::string> read_index(const std::string& path) {
 WeightStore WeightStore::open(const std::string& path) {
   WeightStore store;
   store.folder_ = path;
-  if (is_regular_file(path) && file_kind_of(path) == FileKind::kGguf) {
+  if (is_gguf_file(path)) {
     store.open_gguf(path);
     return store;
   }

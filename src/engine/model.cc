@@ -88,8 +88,8 @@ PolicySettings settings_for_text(const Model& model, PolicySettings settings, in
 }
 
 Model load_model(const std::string& folder, const std::string& tokenizer_path, const WeightOptions& options) {
-  Model model{folder, folder + "/config.json", Decoder::load(folder, options), nullptr};
-  if (!tokenizer_path.empty() || !tokenizer_files(folder).empty()) {
+  Model model{folder, config_path(folder), Decoder::load(folder, options), nullptr};
+  if (!tokenizer_path.empty() || has_tokenizer(folder)) {
     take_tokenizer(&model, tokenizer_path.empty() ? folder : tokenizer_path);
   }
   return model;

@@ -14,9 +14,12 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/foreign_weights.h"
+#include "checkpoint/gguf.h"
 #include "checkpoint/model_folder.h"
+#include "checkpoint/weight_store.h"
 #include "model/families/common.h"
 #include "model/families/family.h"
+#include "model/gguf/spec.h"
 
 namespace sepllm {
 namespace {
@@ -113,12 +116,26 @@ ModelSpec parse_model_spec(const Json& json, const std::string& file) {
   return spec;
 }
 
+std::string config_path(const std::string& model) {
+  return is_regular_file(model) ? model : model + "/config.json";
+}
+
+Json read_config_json(const std::string& model) {
+  if (is_gguf_file(model)) return gguf_config(WeightStore::open(model));
+  check_model_folder(model);
+  const std::string path = config_path(model);
+  if (!file_exists(path)) refuse_model_folder(model, "config.json");
+  return read_json(path, kMaxConfigBytes);
+}
+
 ModelSpec read_model_spec(const std::string& folder) {
   HeldWarnings warnings;  // as above
-  check_model_folder(folder);
-  const std::string path = folder + "/config.json";
-  if (!file_exists(path)) refuse_model_folder(folder, "config.json");
-  ModelSpec spec = parse_model_spec(read_json(path, kMaxConfigBytes), path);
+  if (is_gguf_file(folder)) {
+    ModelSpec spec = read_gguf_spec(WeightStore::open(folder));
+    warnings.release();
+    return spec;
+  }
+  ModelSpec spec = parse_model_spec(read_config_json(folder), config_path(folder));
   read_generation_config(folder, &spec.config);
   warnings.release();
   return spec;

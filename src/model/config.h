@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "base/json.h"
 #include "kernels/rowwise/kinds.h"
 #include "model/layer_parts.h"
+#include "model/row_order.h"
 
 namespace sepllm {
 
@@ -163,14 +165,21 @@ struct ModelSpec {
   // The type of the layers' matrices if `sepllm quantize` has stored them as blocks: then they are [n_out,
   // row bytes] and never transposed, and the tables have table_type() (model/weights.h).
   std::optional<DType> blocks;
+  // Where the file has rows in another order than the family's checkpoints: by the name of the matrix or
+  // bias.
+  std::map<std::string, RowOrder> row_orders{};
   // Suffixes of tensors that are buffers and are ignored ("rotary_emb.inv_freq", "attn.bias", ...).
   std::vector<std::string> ignored_suffixes;
 };
 
-// Reads FOLDER/config.json (at most 16 MiB). Error naming file, key, expected and got for: an unknown
-// model_type (listing the known), 0 or absurd sizes, heads that do not divide, unknown activation or rope
-// type, wrong JSON types.
+// Reads FOLDER/config.json (at most 16 MiB), or the metadata of a GGUF file (model/gguf/spec.h). Error naming
+// file, key, expected and got for: an unknown model_type (listing the known), 0 or absurd sizes, heads that
+// do not divide, unknown activation or rope type, wrong JSON types.
 ModelSpec read_model_spec(const std::string& folder);
+// The config.json of a model: of FOLDER/config.json, or made of a GGUF file's metadata.
+Json read_config_json(const std::string& model);
+// Where that stands, for messages: FOLDER/config.json, or the GGUF file.
+std::string config_path(const std::string& model);
 // As above from parsed JSON; `file` is for messages.
 ModelSpec parse_model_spec(const Json& json, const std::string& file);
 

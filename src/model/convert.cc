@@ -70,6 +70,12 @@ bool too_small_for_blocks(DType type, const float* from, int64_t n, float larges
   return small;
 }
 
+// Where a row of the matrix lies in the file.
+const char* stored_row(const StoredMatrix& m, int64_t row) {
+  if (m.order) row = (*m.order)[static_cast<size_t>(row)];
+  return static_cast<const char*>(m.data) + row * row_bytes(m.type, m.n_in);
+}
+
 // Converts up to kRows rows at a time. Each thread has one.
 class RowConverter {
  public:
@@ -80,12 +86,15 @@ class RowConverter {
   // call.
   const char* rows(const StoredMatrix& m, DType type, int64_t first, int64_t n) {
     if (m.type == type && is_block_type(type)) {
-      const char* stored = static_cast<const char*>(m.data) + first * row_bytes(type, m.n_in);
+      const int64_t bytes = row_bytes(type, m.n_in);
+      if (m.order) bytes_.resize(static_cast<size_t>(n * bytes));
       for (int64_t r = 0; r < n; ++r) {
-        if (find_bad_block(type, stored + r * row_bytes(type, m.n_in), blocks_of_row(m.type, m.n_in)) >= 0)
+        const char* stored = stored_row(m, first + r);
+        if (find_bad_block(type, stored, blocks_of_row(m.type, m.n_in)) >= 0)
           fail(m, first + r, ErrorCode::kBadFile, "a block whose scale is NaN or infinite");
+        if (m.order) std::copy_n(stored, bytes, bytes_.data() + r * bytes);
       }
-      return stored;
+      return m.order ? bytes_.data() : stored_row(m, first);
     }
     read(m, first, n);
     bytes_.resize(static_cast<size_t>(n * row_bytes(type, m.n_in)));
@@ -103,7 +112,7 @@ class RowConverter {
     largest_.assign(static_cast<size_t>(n), 0.0);
     if (m.transposed) return read_columns(m, first, n);
     for (int64_t r = 0; r < n; ++r) {
-      const char* stored = static_cast<const char*>(m.data) + (first + r) * row_bytes(m.type, m.n_in);
+      const char* stored = stored_row(m, first + r);
       float* row = floats_.data() + r * m.n_in;
       if (!is_block_type(m.type)) {
         row_to_f32(m.type, stored, m.n_in, row);
@@ -251,7 +260,7 @@ Weight convert_matrix(const StoredMatrix& from, DType type, ThreadPool& pool, st
 }
 
 Buffer convert_to_rows(const StoredMatrix& from, DType type, ThreadPool& pool, SmallRows* small) {
-  SEPLLM_CHECK(!(from.transposed && is_block_type(from.type)));
+  SEPLLM_CHECK(!(from.transposed && (is_block_type(from.type) || from.order)));
   const int64_t bytes = row_bytes(type, from.n_in);
   Buffer out(from.n_out * bytes, "the converted weights");
   for_rows(from, type, pool, small, [&](int64_t first, int64_t n, const char* rows) {

@@ -8,6 +8,7 @@
 
 #include "base/dtype.h"
 #include "base/thread_pool.h"
+#include "model/row_order.h"
 #include "tensor/buffer.h"
 #include "tensor/view.h"
 
@@ -21,6 +22,7 @@ struct StoredMatrix {
   int64_t n_out = 0;
   int64_t n_in = 0;
   bool transposed = false;
+  RowOrder order{};            // of the rows in the file; not of transposed matrices
   std::string file{}, name{};  // for messages
 };
 

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "checkpoint/model_folder.h"
 #include "checkpoint/weight_store.h"
 #include "checkpoint/weight_writer.h"
 #include "model/convert.h"
@@ -162,13 +163,7 @@ void write_config(const std::string& model, DType type, std::optional<bool> tied
   const std::string path = model + "/config.json";
   Json config = read_json(path, uint64_t{16} << 20);
   if (tied) config["tie_word_embeddings"] = *tied;
-  if (is_block_type(type)) {
-    config["quantization_config"] = {
-        {"quant_method", "sepllm"}, {"type", dtype_name(type)}, {"block_size", block_elements(type)}};
-  } else {
-    const char* name = type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
-    config[config.contains("dtype") ? "dtype" : "torch_dtype"] = name;
-  }
+  set_weight_type(&config, type);
   write_file_atomically(out + "/config.json", python_json_text(config, 1) + "\n");
 }
 
@@ -196,8 +191,19 @@ void copy_companions(const std::string& model, const std::string& out) {
 
 }  // namespace
 
+void set_weight_type(Json* config, DType type) {
+  if (is_block_type(type)) {
+    (*config)["quantization_config"] = {
+        {"quant_method", "sepllm"}, {"type", dtype_name(type)}, {"block_size", block_elements(type)}};
+    return;
+  }
+  const char* name = type == DType::kF32 ? "float32" : type == DType::kF16 ? "float16" : "bfloat16";
+  (*config)[config->contains("dtype") ? "dtype" : "torch_dtype"] = name;
+}
+
 QuantizeReport quantize_model(const std::string& model, DType type, const std::string& out, ThreadPool& pool,
                               const std::function<bool(int64_t, int64_t)>& progress) {
+  check_model_folder(model);
   const ModelSpec spec = read_model_spec(model);
   if (spec.blocks) {
     throw Error(ErrorCode::kInvalidArgument, "the model is quantised already",

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/dtype.h"
+#include "base/json.h"
 #include "base/thread_pool.h"
 
 namespace sepllm {
@@ -18,6 +19,10 @@ struct QuantizeReport {
   int64_t bytes_before = 0;  // over all tensors
   int64_t bytes_after = 0;
 };
+
+// States in a config.json that the weights have this type: "torch_dtype", or "quantization_config" for
+// blocks.
+void set_weight_type(Json* config, DType type);
 
 // Reads the HF folder `model` and writes the folder `out` (new or empty; completely or not at all):
 // safetensors in the same shards, the matrices of the linears in `type`, the token embedding and the head in

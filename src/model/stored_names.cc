@@ -18,7 +18,7 @@ namespace {
 bool same_values(const StoredTensor& a, const StoredTensor& b) {
   if (a.shape != b.shape) return false;
   if (a.dtype == b.dtype && std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes)) == 0) return true;
-  if (!a.type || !b.type) return false;
+  if (!a.type || !b.type || is_block_type(*a.type) || is_block_type(*b.type)) return false;
   constexpr int64_t kPiece = 4096;
   std::vector<float> x(kPiece), y(kPiece);
   const int64_t n = a.bytes / dtype_size(*a.type);

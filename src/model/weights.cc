@@ -7,7 +7,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -59,7 +61,8 @@ class Loader {
       : w_(*weights),
         blocks_(spec.blocks),
         options_(options),
-        transposed_(spec.names.transposed_linears && !spec.blocks) {}
+        transposed_(spec.names.transposed_linears && !spec.blocks),
+        row_orders_(spec.row_orders) {}
 
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
     if (&slot == &w_.position_embedding) return matrix(slot, name, rows, columns, {{}, {}, false});
@@ -89,6 +92,11 @@ class Loader {
       w_.store.forget(c.from.name);
     }
     small.warn(w_.store.folder());
+    if (!converted_.empty()) {
+      log_info(fmt::format("{}: weights in {} are converted to {}; {} chooses another type",
+                           w_.store.folder(), fmt::join(converted_, ", "), dtype_name(converted_to_),
+                           option_name("weights")));
+    }
   }
 
  private:
@@ -108,13 +116,41 @@ class Loader {
     bool transposed;
   };
 
-  // Kernels do not read f64. (Matrices that are only copied stay f64.)
+  // Kernels do not read f64, nor blocks that are only stored: f16 keeps more digits than these have. (Matrices
+  // that are only copied keep their type.)
   DType usable(DType stored) const {
-    return stored == DType::kF64 && !options_.unaligned ? DType::kF32 : stored;
+    if (options_.unaligned || is_weight_type(stored)) return stored;
+    return stored == DType::kF64 ? DType::kF32 : DType::kF16;
+  }
+
+  // Of a matrix in a GGUF file, each of which has a type of its own.
+  void stored_matrix(Weight& slot, StoredMatrix from, std::optional<DType> wanted) {
+    const StoredTensor& stored = w_.store.take_stored(from.name, {from.n_out, from.n_in});
+    from.type = *stored.type;
+    from.data = stored.data;
+    from.file = stored.file;
+    from.order = row_order(from.name);
+    const DType type = wanted.value_or(usable(from.type));
+    const bool is_usable = !is_block_type(type) && !from.order;
+    if (type == from.type && (is_usable || options_.unaligned))
+      return as_stored(slot, from.name, {type, stored.shape, stored.data}, false);
+    if (!wanted && type != from.type) {
+      converted_.insert(stored.dtype);
+      converted_to_ = type;
+    }
+    convert(slot, std::move(from), type);
+  }
+
+  void convert(Weight& slot, StoredMatrix from, DType type) {
+    slot.n_out = from.n_out;
+    slot.n_in = from.n_in;
+    memory_.owned += matrix_bytes(type, from.n_out, from.n_in);
+    conversions_.push_back({&slot, std::move(from), type});
   }
 
   void matrix(Weight& slot, const std::string& name, int64_t n_out, int64_t n_in, const Types& types) {
     StoredMatrix from{.n_out = n_out, .n_in = n_in, .transposed = types.transposed, .name = name};
+    if (w_.store.gguf() != nullptr) return stored_matrix(slot, std::move(from), types.wanted);
     if (types.blocks) {
       from.type = *types.blocks;
       from.data = w_.store.take_blocks(name, from.type, n_out, n_in);
@@ -128,11 +164,8 @@ class Loader {
         return as_stored(slot, name, stored, types.transposed);
     }
     from.file = w_.store.tensor(name).file;
-    slot.n_out = n_out;
-    slot.n_in = n_in;
     const DType type = types.wanted.value_or(usable(from.type));
-    memory_.owned += matrix_bytes(type, n_out, n_in);
-    conversions_.push_back({&slot, std::move(from), type});
+    convert(slot, std::move(from), type);
   }
 
   void as_stored(Weight& slot, const std::string& name, const TensorView& stored, bool transposed) {
@@ -156,13 +189,25 @@ class Loader {
     memory_.owned += w_.vectors.back().bytes();
     float* out = w_.vectors.back().as<float>();
     row_to_f32(view.type, view.data, n, out);
+    if (const RowOrder order = row_order(name)) {
+      const std::vector<float> stored(out, out + n);
+      for (int64_t k = 0; k < n; ++k) out[k] = stored[static_cast<size_t>((*order)[static_cast<size_t>(k)])];
+    }
     return out;
+  }
+
+  RowOrder row_order(const std::string& name) const {
+    const auto it = row_orders_.find(name);
+    return it == row_orders_.end() ? nullptr : it->second;
   }
 
   ModelWeights& w_;
   std::optional<DType> blocks_;
   const WeightOptions& options_;
   bool transposed_;
+  const std::map<std::string, RowOrder>& row_orders_;
+  std::set<std::string> converted_;  // the file's names of types that no kernel reads
+  DType converted_to_ = DType::kF32;
   std::vector<Conversion> conversions_;
   std::vector<Copy> copies_;
   WeightMemory memory_;
@@ -237,7 +282,7 @@ void check_finite(const ModelWeights& weights) {
   for (const std::string& name : store.names()) {
     if (std::binary_search(unused.begin(), unused.end(), name)) continue;
     const StoredTensor& stored = store.tensor(name);
-    if (!stored.type) continue;  // blocks: take() let nothing else pass
+    if (!stored.type || is_block_type(*stored.type)) continue;  // blocks: take() let nothing else pass
     const int64_t bad = find_non_finite(*stored.type, stored.data, stored.bytes / dtype_size(*stored.type));
     if (bad >= 0) fail_non_finite(store, name, bad);
   }

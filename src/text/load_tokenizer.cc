@@ -10,7 +10,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/file_kind.h"
+#include "checkpoint/gguf.h"
 #include "text/formats/chat_files.h"
+#include "text/formats/gguf_tokenizer.h"
 #include "text/formats/gpt2_files.h"
 #include "text/formats/llama2c_tokenizer.h"
 #include "text/formats/sentencepiece_tokenizer.h"
@@ -84,6 +86,7 @@ std::string choose_file(const std::string& folder) {
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t config_vocab_size) {
+  if (is_gguf_file(path)) return gguf_tokenizer(GgufFile(path).metadata(), config_vocab_size);
   const std::string file = is_folder(path) ? choose_file(path) : path;
   try {
     return load_file(file, config_vocab_size);
@@ -98,21 +101,27 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t confi
 
 std::vector<StoredTokenizerFile> tokenizer_files(const std::string& path) {
   std::vector<StoredTokenizerFile> out;
+  if (is_gguf_file(path)) {
+    for (auto& [name, content] : gguf_tokenizer_files(GgufFile(path).metadata()))
+      out.push_back({path, name, std::move(content)});
+    return out;
+  }
   const bool whole = is_folder(path);
   const std::string folder = whole ? path : folder_of(path);
   const auto add = [&](const std::string& name) {
-    if (file_exists(folder + "/" + name)) out.push_back({folder + "/" + name, name});
+    if (file_exists(folder + "/" + name)) out.push_back({folder + "/" + name, name, {}});
   };
   const std::string lone = whole ? "" : std::filesystem::path(path).filename().string();
   if (whole) {
     add("tokenizer.json");
     add("tokenizer.model");
     if (const std::string found = find_llama2c(folder); !found.empty())
-      out.push_back({found, std::filesystem::path(found).filename()});
+      out.push_back({found, std::filesystem::path(found).filename(), {}});
   } else if (lone.ends_with(".bin")) {
-    out.push_back({path, lone.starts_with("tok") ? lone : "tokenizer.bin"});
+    out.push_back({path, lone.starts_with("tok") ? lone : "tokenizer.bin", {}});
   } else if (lone != "vocab.json" && lone != "merges.txt") {
-    out.push_back({path, is_json(read_file(path, kMaxTokenizerFile)) ? "tokenizer.json" : "tokenizer.model"});
+    const bool json = is_json(read_file(path, kMaxTokenizerFile));
+    out.push_back({path, json ? "tokenizer.json" : "tokenizer.model", {}});
   }
   if (whole || out.empty()) {
     add("vocab.json");
@@ -124,5 +133,11 @@ std::vector<StoredTokenizerFile> tokenizer_files(const std::string& path) {
   for (const std::string& name : chat_template_files(folder)) add(name);
   return out;
 }
+
+bool has_tokenizer(const std::string& path) {
+  return is_gguf_file(path) ? has_gguf_tokenizer(GgufFile(path).metadata()) : !tokenizer_files(path).empty();
+}
+
+std::string StoredTokenizerFile::read() const { return content ? *content : read_file(path); }
 
 }  // namespace sepllm

@@ -102,10 +102,15 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path, int64_t confi
 // A file of a tokenizer, and its name in a HF folder.
 struct StoredTokenizerFile {
   std::string path, name;
+  std::optional<std::string> content{};  // of a file that stands for a part of a GGUF file
+
+  std::string read() const;  // its bytes
 };
-// The files that load_tokenizer(path) reads, and those next to them that belong to the tokenizer; none for a
-// folder without a tokenizer.
+// The files that load_tokenizer(path) reads, and those next to them that belong to the tokenizer; for a GGUF
+// file those that a HF folder of the same model has. None where there is no tokenizer.
 std::vector<StoredTokenizerFile> tokenizer_files(const std::string& path);
+// Whether there are any.
+bool has_tokenizer(const std::string& path);
 
 // Turns tokens into text as they arrive, and never splits a character: bytes of an unfinished character are
 // held back. The joined outputs of push() and finish() equal utf8_sanitize(decode(all ids) without

@@ -48,7 +48,7 @@ void copy_tokenizer(const std::string& from, const std::string& folder) {
   for (const StoredTokenizerFile& file : tokenizer_files(from)) {
     const std::string path = folder + "/" + file.name;
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-    write_file_atomically(path, read_file(file.path));
+    write_file_atomically(path, file.read());
   }
 }
 

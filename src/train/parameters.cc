@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,8 +11,10 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/sign_of_life.h"
+#include "checkpoint/gguf.h"
 #include "checkpoint/weight_store.h"
 #include "kernels/formats/rows.h"
+#include "model/stored_rows.h"
 #include "model/tensor_list.h"
 
 namespace sepllm {
@@ -104,12 +107,36 @@ ModelWeights Parameters::open_weights(const std::string& folder, const ModelSpec
     throw Error(ErrorCode::kUnsupported, "quantised weights cannot be trained",
                 {.file = folder, .hint = "start from the checkpoint that they were made from"});
   }
-  return load_weights(folder, spec);  // checks every tensor
+  if (!is_gguf_file(folder)) return load_weights(folder, spec);  // checks every tensor
+  return load_weights(folder, read_model_spec(folder), {.unaligned = true});
 }
+
+namespace {
+
+// From a file of other names, types and orders than the family's.
+void load_converted(const std::string& file, const ModelWeights& weights, const ModelSpec& spec,
+                    const std::function<float*(size_t)>& place) {
+  const ModelSpec stored_spec = read_model_spec(file);
+  const auto from = list_tensors(stored_spec, stored_names(weights.store, stored_spec));
+  const auto to = list_tensors(spec, usual_names(spec));
+  SEPLLM_CHECK(from.size() == to.size());
+  ThreadPool pool(1);
+  for (size_t k = 0; k < from.size(); ++k) {
+    sign_of_life();
+    const StoredMatrix matrix = stored_matrix(weights.store, from[k], stored_spec.blocks);
+    const Buffer rows = arranged_rows(convert_to_rows(matrix, DType::kF32, pool), to[k], DType::kF32);
+    std::copy_n(rows.as<float>(), to[k].n_out * to[k].n_in, place(k));
+    weights.store.forget(from[k].name);
+  }
+}
+
+}  // namespace
 
 void Parameters::load(const std::string& folder, const ModelSpec& spec) {
   const ModelWeights weights = open_weights(folder, spec);
   const WeightStore& store = weights.store;
+  if (store.gguf() != nullptr)
+    return load_converted(folder, weights, spec, [this](size_t k) { return values(list_[k]); });
   const StoredNames usual = usual_names(spec), stored = stored_names(store, spec);
   SEPLLM_CHECK(stored.tied == usual.tied);
   for (const ParameterInfo& p : list_) {

@@ -8,9 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/log.h"
-#include "checkpoint/weight_store.h"
 #include "model/policy_effect.h"
 #include "model/stored_names.h"
 #include "text/separators.h"
@@ -23,12 +21,12 @@ namespace {
 
 Json read_model_config(const TrainConfig& c, const Tokenizer& tokenizer) {
   if (!c.init_from.empty()) {
-    const std::string path = c.init_from + "/config.json";
-    Json json = parse_json(read_file(path, uint64_t{1} << 24), path);
+    Json json = read_config_json(c.init_from);
     // From here on the config says what the checkpoint holds.
-    const ModelSpec spec = parse_model_spec(json, path);
-    const bool tied = stored_names(WeightStore::open(c.init_from), spec).tied;
-    if (tied != spec.config.tied_embeddings) json["tie_word_embeddings"] = tied;
+    const bool tied = read_checkpoint_spec(c.init_from).config.tied_embeddings;
+    const HeldWarnings said;  // by the line above
+    const bool stated = parse_model_spec(json, config_path(c.init_from)).config.tied_embeddings;
+    if (tied != stated) json["tie_word_embeddings"] = tied;
     return json;
   }
   const int64_t vocab = c.vocab_size > 0 ? c.vocab_size : (tokenizer.vocab_size() + 63) / 64 * 64;
@@ -49,7 +47,7 @@ void check_model(const TrainConfig& c, TrainInputs* inputs) {
   const Json& json = inputs->model_config;
   if (from.empty()) check_tokenizer(c, *inputs->tokenizer, json["vocab_size"].get<int64_t>());
   const HeldWarnings said;  // read_model_config() has logged them already, on one rank
-  inputs->spec = parse_model_spec(json, from.empty() ? "the new model" : from + "/config.json");
+  inputs->spec = parse_model_spec(json, from.empty() ? "the new model" : config_path(from));
   const ModelConfig& model = inputs->spec.config;
   check_tokenizer(c, *inputs->tokenizer, model.vocab_size);
   if (model.position == PositionType::kLearned && c.seq_length > model.max_positions) {

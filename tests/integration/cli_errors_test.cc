@@ -53,7 +53,7 @@ TEST(CliUsage, ValuesOutOfRangeNameTheRange) {
 }
 
 TEST_F(CliErrors, ModelsThatAreNotThere) {
-  expect_failure({"generate"}, {"no model given", "--model DIR"});
+  expect_failure({"generate"}, {"no model given", "--model PATH"});
   expect_failure({"generate", "--model", "/nonexistent/model"}, {"/nonexistent/model"});
   expect_failure({"generate", "--model", write("plain.txt", "text")}, {"plain.txt"});
   expect_failure({"generate", "--model", "a", "--shape", "llama-160m"}, {"--model and --shape given"});
@@ -155,7 +155,7 @@ TEST_F(CliErrors, OutputsThatCannotBeWritten) {
 TEST_F(CliErrors, Quantize) {
   expect_failure({"quantize", "--type", "q8_0", "--out", "o"}, {"no model given", "--model"});
   expect_failure(with_model("quantize", {"--out", "o"}), {"no type given", "q4_0"});
-  expect_failure(with_model("quantize", {"--type", "q8_0"}), {"no folder to write given", "--out"});
+  expect_failure(with_model("quantize", {"--type", "q8_0"}), {"no folder or file to write given", "--out"});
   expect_failure(with_model("quantize", {"--type", "q5_k", "--out", "o"}),
                  {"wrong value for --type", "q5_k"});
   expect_failure(with_model("quantize", {"--type", "q8_0", "--out", model()}), {"already exists"});
