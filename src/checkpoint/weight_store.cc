@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <cctype>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -95,6 +96,15 @@ WeightStore WeightStore::open(const std::string& path) {
   return store;
 }
 
+WeightStore WeightStore::of_gguf(std::string_view bytes, const std::string& name) {
+  WeightStore store;
+  store.folder_ = name;
+  GgufContent content = parse_gguf(bytes, name);
+  store.add(nullptr, std::move(content.entries));
+  store.gguf_ = std::make_unique<GgufMetadata>(std::move(content.metadata));
+  return store;
+}
+
 void WeightStore::add_file(const std::string& path) {
   files_.push_back(std::make_unique<MappedFile>(path));
   const MappedFile* file = files_.back().get();
@@ -129,7 +139,7 @@ void WeightStore::add(const MappedFile* file, std::map<std::string, StoredTensor
     const auto [it, inserted] = places_.emplace(name, Place{file, std::move(tensor)});
     if (!inserted) {
       throw Error(ErrorCode::kBadFile, "a tensor in two shards",
-                  {.file = file->path(), .place = name, .got = "also in " + it->second.file->path()});
+                  {.file = tensor.file, .place = name, .got = "also in " + it->second.tensor.file});
     }
   }
 }
@@ -247,6 +257,7 @@ void WeightStore::ignore(const std::string& name) {
 void WeightStore::forget(const std::string& name) const {
   SEPLLM_CHECK(has(name));
   const Place& place = places_.at(name);
+  if (place.file == nullptr) return;
   place.file->forget({place.tensor.data, static_cast<size_t>(place.tensor.bytes)});
 }
 

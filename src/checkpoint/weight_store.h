@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/file.h"
@@ -28,6 +29,8 @@ class WeightStore {
   // Or a GGUF file, which its first bytes tell, or the first of its parts. Error as parse_gguf(), and for a
   // part that is missing or does not belong to the first.
   static WeightStore open(const std::string& path);
+  // A GGUF file of one part whose bytes are in memory, where they stay. Error as parse_gguf(). (For fuzzing.)
+  static WeightStore of_gguf(std::string_view bytes, const std::string& name);
 
   bool has(const std::string& name) const { return places_.count(name) != 0; }
   // A float tensor of exactly this shape; marks it as used. The data is aligned to its element: the map where
@@ -67,6 +70,7 @@ class WeightStore {
   // Adds the tensors of one GGUF file; returns its metadata.
   GgufMetadata add_gguf(const std::string& path);
   void open_gguf(const std::string& path);
+  // `file`: null for bytes in memory.
   void add(const MappedFile* file, std::map<std::string, StoredTensor> entries);
   void open_shards(const std::string& index_path);
   void check_shape(const StoredTensor& tensor, const std::vector<int64_t>& shape) const;

@@ -168,6 +168,8 @@ struct ModelSpec {
   // Where the file has rows in another order than the family's checkpoints: by the name of the matrix or
   // bias.
   std::map<std::string, RowOrder> row_orders{};
+  // The weights of norms are larger in the file by this much. (GGUF's of Gemma)
+  double stored_norm_offset = 0;
   // Suffixes of tensors that are buffers and are ignored ("rotary_emb.inv_freq", "attn.bias", ...).
   std::vector<std::string> ignored_suffixes;
 };

@@ -77,8 +77,7 @@ class Copier {
     for (const std::string& name : order) {
       const size_t k = at_.at(name);
       const StoredMatrix from = source_.matrix(k);
-      const Buffer rows =
-          arranged_rows(convert_to_rows(from, types[k], pool_, &small_), targets_[k], types[k]);
+      const Buffer rows = moved_rows(from, source_.tensors[k], targets_[k], types[k], pool_, &small_);
       writer.write(rows.data());
       count(k, from.type, types[k], rows.bytes());
     }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/formats/rows.h"
 #include "model/tensor_list.h"
 #include "model/weights.h"
 
@@ -37,14 +38,14 @@ class Lister {
     vector(bias, n_out);
   }
   void norm(const Norm&, const std::string& weight, const std::string& bias, int64_t n) {
-    vector(weight, n);
+    vector(weight, n, static_cast<float>(spec_.stored_norm_offset));
     vector(bias, n);
   }
   std::vector<ModelTensor> take() { return std::move(list_); }
 
  private:
-  void vector(const std::string& name, int64_t n) {
-    if (!name.empty()) add({.name = name, .n_out = n, .n_in = 1});
+  void vector(const std::string& name, int64_t n, float offset = 0) {
+    if (!name.empty()) add({.name = name, .n_out = n, .n_in = 1, .offset = offset});
   }
   void add(ModelTensor tensor) {
     if (const auto order = spec_.row_orders.find(tensor.name); order != spec_.row_orders.end())
@@ -69,6 +70,14 @@ void transpose(const char* from, int64_t rows, int64_t columns, int64_t size, ch
     for (int64_t c = 0; c < columns; ++c)
       std::copy_n(from + (r * columns + c) * size, size, to + (c * rows + r) * size);
   }
+}
+
+// n floats and `by`, in `type`.
+Buffer shifted(const Buffer& floats, int64_t n, float by, DType type) {
+  for (int64_t i = 0; i < n; ++i) floats.as<float>()[i] += by;
+  Buffer out(n * dtype_size(type), "a tensor to write");
+  row_from_f32(type, floats.as<float>(), n, out.data());
+  return out;
 }
 
 }  // namespace
@@ -100,7 +109,11 @@ StoredMatrix stored_matrix(const WeightStore& store, const ModelTensor& tensor, 
   return out;
 }
 
-Buffer arranged_rows(Buffer rows, const ModelTensor& to, DType type) {
+Buffer moved_rows(const StoredMatrix& matrix, const ModelTensor& from, const ModelTensor& to, DType type,
+                  ThreadPool& pool, SmallRows* small) {
+  const float shift = to.offset - from.offset;
+  Buffer rows = convert_to_rows(matrix, shift == 0 ? type : DType::kF32, pool, small);
+  if (shift != 0) rows = shifted(rows, to.n_out, shift, type);
   const bool transposed = to.transposed && !is_block_type(type);
   if (!to.order && !transposed) return rows;
   Buffer out(rows.bytes(), "a tensor to write");

@@ -62,7 +62,8 @@ class Loader {
         blocks_(spec.blocks),
         options_(options),
         transposed_(spec.names.transposed_linears && !spec.blocks),
-        row_orders_(spec.row_orders) {}
+        row_orders_(spec.row_orders),
+        norm_offset_(static_cast<float>(spec.stored_norm_offset)) {}
 
   void table(Weight& slot, const std::string& name, int64_t rows, int64_t columns) {
     if (&slot == &w_.position_embedding) return matrix(slot, name, rows, columns, {{}, {}, false});
@@ -74,7 +75,7 @@ class Loader {
     slot.bias = vector(bias, n_out);
   }
   void norm(Norm& slot, const std::string& weight, const std::string& bias, int64_t n) {
-    slot = {vector(weight, n), vector(bias, n), n};
+    slot = {vector(weight, n, norm_offset_), vector(bias, n), n};
   }
 
   // Of all tensors, including those that finish() will make.
@@ -116,8 +117,8 @@ class Loader {
     bool transposed;
   };
 
-  // Kernels do not read f64, nor blocks that are only stored: f16 keeps more digits than these have. (Matrices
-  // that are only copied keep their type.)
+  // Kernels do not read f64, nor blocks that are only stored: f16 keeps more digits than these have.
+  // (Matrices that are only copied keep their type.)
   DType usable(DType stored) const {
     if (options_.unaligned || is_weight_type(stored)) return stored;
     return stored == DType::kF64 ? DType::kF32 : DType::kF16;
@@ -179,7 +180,7 @@ class Loader {
     }
   }
 
-  const float* vector(const std::string& name, int64_t n) {
+  const float* vector(const std::string& name, int64_t n, float offset = 0) {
     if (name.empty()) return nullptr;
     const TensorView view = w_.store.take_unaligned(name, {n});
     if (const int64_t bad = find_non_finite(view.type, view.data, n); bad >= 0) {
@@ -189,6 +190,7 @@ class Loader {
     memory_.owned += w_.vectors.back().bytes();
     float* out = w_.vectors.back().as<float>();
     row_to_f32(view.type, view.data, n, out);
+    for (int64_t k = 0; offset != 0 && k < n; ++k) out[k] -= offset;
     if (const RowOrder order = row_order(name)) {
       const std::vector<float> stored(out, out + n);
       for (int64_t k = 0; k < n; ++k) out[k] = stored[static_cast<size_t>((*order)[static_cast<size_t>(k)])];
@@ -206,6 +208,7 @@ class Loader {
   const WeightOptions& options_;
   bool transposed_;
   const std::map<std::string, RowOrder>& row_orders_;
+  float norm_offset_;                // ModelSpec::stored_norm_offset
   std::set<std::string> converted_;  // the file's names of types that no kernel reads
   DType converted_to_ = DType::kF32;
   std::vector<Conversion> conversions_;

@@ -124,7 +124,7 @@ void load_converted(const std::string& file, const ModelWeights& weights, const 
   for (size_t k = 0; k < from.size(); ++k) {
     sign_of_life();
     const StoredMatrix matrix = stored_matrix(weights.store, from[k], stored_spec.blocks);
-    const Buffer rows = arranged_rows(convert_to_rows(matrix, DType::kF32, pool), to[k], DType::kF32);
+    const Buffer rows = moved_rows(matrix, from[k], to[k], DType::kF32, pool);
     std::copy_n(rows.as<float>(), to[k].n_out * to[k].n_in, place(k));
     weights.store.forget(from[k].name);
   }

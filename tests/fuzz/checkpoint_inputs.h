@@ -5,11 +5,17 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/weight_store.h"
 #include "model/config.h"
+#include "model/gguf/spec.h"
+#include "model/stored_names.h"
+#include "model/weights.h"
+#include "text/formats/gguf_tokenizer.h"
 
 namespace sepllm::test {
 
@@ -46,6 +52,25 @@ inline bool accepts_gguf(std::string_view bytes) {
     uint64_t total = 0;
     for (const auto& [key, value] : content.metadata.values()) total += bytes_of(value);
     return sum <= 255 * bytes.size() && total <= bytes.size();
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// The whole way from a GGUF file to a model: its metadata become a config, its tensors weights, its tokenizer
+// tokenizes. True if all of it is valid.
+inline bool accepts_gguf_model(std::string_view bytes) {
+  try {
+    WeightStore store = WeightStore::of_gguf(bytes, "fuzz.gguf");
+    const GgufMetadata metadata = *store.gguf();
+    const ModelSpec spec = read_gguf_spec(store);
+    const StoredNames names = stored_names(store, spec);
+    const ModelWeights weights = load_weights(std::move(store), spec, names, {.type = DType::kF32});
+    if (has_gguf_tokenizer(metadata)) {
+      const auto tokenizer = gguf_tokenizer(metadata, spec.config.vocab_size);
+      tokenizer->decode(tokenizer->encode("A b, 12.\n<|end|>"));
+    }
+    return parameter_count(weights) > 0;
   } catch (const Error&) {
     return false;
   }

@@ -64,6 +64,21 @@ ModelSpec gguf_spec(const GgufArchitecture& architecture, ModelSpec spec);
 // The keys of rotary positions. Error (kUnsupported) for a scaling that has no keys.
 void gguf_write_rope(const ModelConfig& config, GgufTarget* target);
 
+// The members of config.json that architectures of Llama's form share, with the rope and its scaling.
+Json gguf_llama_form(const GgufKeys& keys, const char* model_type);
+// The keys of such a model. Error (kUnsupported) for another activation and for sliding windows.
+void gguf_write_llama_form(const ModelConfig& config, GgufTarget* target);
+void gguf_write_head_dim(const ModelConfig& config, GgufTarget* target);
+// GgufArchitecture::adapt for rows of q and k in pairs.
+void gguf_pair_queries_and_keys(ModelSpec* spec);
+
+// The smallest share of a head whose product with head_dim, rounded down, is `dim`.
+double gguf_rotated_share(int64_t dim, int64_t head_dim);
+// A tensor of n positive factors. Error (kBadFile) for another type or shape, and for other numbers.
+std::vector<float> gguf_factors(const WeightStore& store, const char* name, int64_t n);
+// The object with the scaling of positions in a config.json, which must be there.
+const Json& gguf_scaling_of(const Json& config);
+
 // "rope_scaling" of config.json from the keys rope.scaling.*; null if positions are not scaled. Error
 // (kUnsupported) for types and settings that config.json cannot express.
 Json gguf_rope_scaling(const GgufKeys& keys);

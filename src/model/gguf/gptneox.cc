@@ -1,23 +1,14 @@
 // GPT-NeoX and Pythia in GGUF: the fused QKV matrix lies as all queries, all keys, all values. (llama.cpp's
 // convert_hf_to_gguf.py, GPTNeoXModel.) The file does not name the activation; the models have "gelu".
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 
-#include "base/error.h"
 #include "model/families/common.h"
 #include "model/gguf/architecture.h"
 
 namespace sepllm {
 namespace {
-
-// The smallest share of a head whose product with head_dim, rounded down, is `dim`.
-double rotated_share(int64_t dim, int64_t head_dim) {
-  double share = static_cast<double>(dim) / static_cast<double>(head_dim);
-  while (static_cast<int64_t>(share * static_cast<double>(head_dim)) < dim)
-    share = std::nextafter(share, 2.0);
-  return share;
-}
 
 Json gptneox_config(const GgufKeys& keys, const WeightStore& store) {
   const int64_t n_heads = keys.size("attention.head_count", kMaxHeads);
@@ -31,7 +22,7 @@ Json gptneox_config(const GgufKeys& keys, const WeightStore& store) {
           {"max_position_embeddings", keys.size("context_length", kMaxPositions)},
           {"layer_norm_eps", keys.number("attention.layer_norm_epsilon")},
           {"rotary_emb_base", keys.number_or("rope.freq_base", 10000.0)},
-          {"rotary_pct", rotated_share(keys.size("rope.dimension_count", head_dim), head_dim)},
+          {"rotary_pct", gguf_rotated_share(keys.size("rope.dimension_count", head_dim), head_dim)},
           {"use_parallel_residual", keys.boolean_or("use_parallel_residual", true)},
           {"attention_bias", store.has("blk.0.attn_qkv.bias")},
           {"hidden_act", "gelu"}};

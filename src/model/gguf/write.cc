@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "base/check.h"
 #include "base/error.h"
 #include "model/gguf/architecture.h"
 
@@ -113,13 +112,8 @@ void gguf_write_rope(const ModelConfig& c, GgufTarget* target) {
   fields.u32(target->prefix + "rope.dimension_count", static_cast<uint32_t>(rope.dim));
   fields.f32(target->prefix + "rope.freq_base", static_cast<float>(rope.theta));
   if (rope.type == "default") return;
-  const Json* scaling = nullptr;
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const auto found = target->config.find(key);
-    if (found != target->config.end() && found->is_object() && !found->empty()) scaling = &*found;
-  }
-  SEPLLM_CHECK(scaling != nullptr);
-  write_scaling(rope, JsonObject(*scaling, target->file, "rope_scaling"), c.max_positions, target);
+  write_scaling(rope, JsonObject(gguf_scaling_of(target->config), target->file, "rope_scaling"),
+                c.max_positions, target);
 }
 
 }  // namespace sepllm

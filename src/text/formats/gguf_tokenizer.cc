@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -36,6 +37,7 @@ constexpr const char* kMergesKey = "tokenizer.ggml.merges";
 constexpr const char* kTemplateKey = "tokenizer.chat_template";
 constexpr const char* kBpeFile = "tokenizer.json";
 constexpr const char* kSentencePieceFile = "tokenizer.model";
+constexpr std::string_view kMarkedBlank = "\xE2\x96\x81";  // U+2581
 constexpr const char* kConfigFile = "tokenizer_config.json";
 // Far more than any tokenizer has.
 constexpr uint64_t kMostTokens = uint64_t{1} << 24, kMostMerges = uint64_t{1} << 24;
@@ -72,6 +74,13 @@ std::optional<int64_t> named_id(const GgufMetadata& m, const char* name, const V
   const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
   if (!m.has(key)) return std::nullopt;
   return m.integer(key, 0, vocabulary.size() - 1);
+}
+
+// A SentencePiece model has one unknown piece; some writers call it a control token.
+void mark_unknown(const GgufMetadata& m, Vocabulary* vocabulary) {
+  std::vector<Type>& types = vocabulary->types;
+  if (std::find(types.begin(), types.end(), Type::kUnknown) != types.end()) return;
+  if (const auto id = named_id(m, "unknown", *vocabulary)) types[static_cast<size_t>(*id)] = Type::kUnknown;
 }
 
 // The chat template, or the list of named ones (tokenizer.chat_template.NAME).
@@ -176,6 +185,19 @@ std::string float_field(uint64_t field, float value) {
   return varint(field << 3 | 5) + bytes;
 }
 
+// User-defined pieces stand in GGUF with blanks, in SentencePiece with the mark for them.
+std::string sentencepiece_text(std::string_view token, Type type) {
+  std::string out;
+  for (const char c : token) {
+    if (c == ' ' && type == Type::kUserDefined) {
+      out += kMarkedBlank;
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
 // The file of the SentencePiece model that the tokens were taken from: BPE with byte fallback, without a
 // normaliser. (Fields of sentencepiece_model.proto.)
 std::string sentencepiece_file(const GgufMetadata& m, const Vocabulary& vocabulary) {
@@ -185,7 +207,8 @@ std::string sentencepiece_file(const GgufMetadata& m, const Vocabulary& vocabula
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     if (!std::isfinite(scores[id]))
       m.fail(kScoresKey, "a score that is NaN or infinite", "", fmt::format("that of token {}", id));
-    out += bytes_field(1, bytes_field(1, vocabulary.tokens[id]) + float_field(2, scores[id]) +
+    out += bytes_field(1, bytes_field(1, sentencepiece_text(vocabulary.tokens[id], vocabulary.types[id])) +
+                              float_field(2, scores[id]) +
                               number_field(3, static_cast<uint64_t>(vocabulary.types[id])));
   }
   constexpr auto kBpe = static_cast<uint64_t>(SentencePieceModel::Algorithm::kBpe);
@@ -221,7 +244,8 @@ std::map<std::string, std::string> gguf_tokenizer_files(const GgufMetadata& m) {
   }
   const bool is_bpe = model == "gpt2";
   const GgufPreTokenizer* pre = is_bpe ? &pre_tokenizer_of(m) : nullptr;
-  const Vocabulary vocabulary = read_vocabulary(m);
+  Vocabulary vocabulary = read_vocabulary(m);
+  if (!is_bpe) mark_unknown(m, &vocabulary);
   const Json config = config_document(m, vocabulary, is_bpe, is_bpe ? pre->adds_bos : true);
   std::map<std::string, std::string> files;
   if (is_bpe) {

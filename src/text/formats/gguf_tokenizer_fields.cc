@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@ namespace sepllm {
 namespace {
 
 using Type = SentencePieceModel::Type;
+constexpr std::string_view kBlankInPieces = "\xE2\x96\x81";  // U+2581
 
 // What both kinds of tokenizers have.
 struct TokenLists {
@@ -44,6 +46,16 @@ struct TokenLists {
   void set_type(int64_t id, Type type) {
     if (id >= 0 && id < static_cast<int64_t>(types.size()))
       types[static_cast<size_t>(id)] = static_cast<int32_t>(type);
+  }
+  // User-defined pieces of SentencePiece have blanks in GGUF.
+  void unmark_blanks() {
+    for (size_t id = 0; id < tokens.size(); ++id) {
+      if (types[id] != static_cast<int32_t>(Type::kUserDefined)) continue;
+      std::string& token = tokens[id];
+      for (size_t at = token.find(kBlankInPieces); at != std::string::npos;
+           at = token.find(kBlankInPieces, at))
+        token.replace(at, kBlankInPieces.size(), " ");
+    }
   }
   void write(GgufFields* out) const {
     out->texts("tokenizer.ggml.tokens", tokens);
@@ -119,6 +131,7 @@ void add_sentencepiece(const std::string& bytes, const std::string& path, std::o
     scores[id] = model.pieces[id].score;
     lists.set_type(static_cast<int64_t>(id), model.pieces[id].type);
   }
+  lists.unmark_blanks();
   out->text("tokenizer.ggml.model", "llama");
   out->text("tokenizer.ggml.pre", "default");
   lists.write(out);
