@@ -70,8 +70,8 @@ struct WeightOptions {
   // stored. Position embeddings, norms and biases do not change.
   std::optional<DType> type{};
   int n_threads = 1;  // threads for conversion
-  // Matrices that keep the stored type stay where they are, even if they are not aligned to their element, are
-  // blocks, or have their rows in another order. Such weights can be copied, but the model cannot be run.
+  // Matrices that keep the stored type stay where they are, even if they are not aligned to their element,
+  // are blocks, or have their rows in another order. Such weights can be copied, but the model cannot be run.
   bool unaligned = false;
   // Called when config.json and the checkpoint's headers have been read, before memory is taken for a matrix;
   // an Error that it throws ends the loading.

@@ -198,8 +198,8 @@ std::string sentencepiece_text(std::string_view token, Type type) {
   return out;
 }
 
-// The file of the SentencePiece model that the tokens were taken from: BPE with byte fallback, without a
-// normaliser. (Fields of sentencepiece_model.proto.)
+// The file of the SentencePiece model that the tokens were taken from: BPE without a normaliser. (Fields of
+// sentencepiece_model.proto.)
 std::string sentencepiece_file(const GgufMetadata& m, const Vocabulary& vocabulary) {
   const std::vector<float> scores = m.floats(kScoresKey, kMostTokens);
   check_count(m, kScoresKey, "not as many scores as tokens", vocabulary.tokens.size(), scores.size());
@@ -212,7 +212,9 @@ std::string sentencepiece_file(const GgufMetadata& m, const Vocabulary& vocabula
                               number_field(3, static_cast<uint64_t>(vocabulary.types[id])));
   }
   constexpr auto kBpe = static_cast<uint64_t>(SentencePieceModel::Algorithm::kBpe);
-  out += bytes_field(2, number_field(3, kBpe) + number_field(35, 1));
+  const bool has_bytes =
+      std::find(vocabulary.types.begin(), vocabulary.types.end(), Type::kByte) != vocabulary.types.end();
+  out += bytes_field(2, number_field(3, kBpe) + number_field(35, has_bytes ? 1 : 0));
   const bool add_prefix = m.boolean_or("tokenizer.ggml.add_space_prefix", true);
   return out + bytes_field(3, number_field(3, add_prefix ? 1 : 0) + number_field(4, 0) + number_field(5, 1));
 }
