@@ -18,23 +18,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chat_messages import assistant, system, user
+from chat_messages import CONVERSATIONS, user
 from transformers import AutoTokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEMPLATES = REPOSITORY / "tests/golden/chat_templates"
-
-
-ODD = "  \tZwölf größere\u00a0Bären, 字 と 🙂 \"quoted\" 'it's' \\n {{ x }} {% if %}\r\n\r\n\n end 1234567 \n"
-CONVERSATIONS = [
-    [user("What is your name?")],
-    [system("Be brief."), user("Hello")],
-    [user("Hello"), assistant(" Hi there. "), user("How are you?\n"), assistant("Well."), user("Bye")],
-    [system(" Rules.\n"), user("a"), assistant("b"), user("c")],
-    [system(ODD), user(ODD), assistant(ODD), user(ODD)],
-    [user("")],
-    [user("1+1?"), assistant("<think>\nIt is two.\n</think>\n\n2"), user("Sure?")],
-]
 
 
 class Program:

@@ -49,6 +49,9 @@ def losses(logits, ids):
 
 def by_mask(model, ids, settings, separators):
     mask = additive(visible(ids, settings, separators))
+    if "sliding_attention" in (getattr(model.config, "layer_types", None) or []):  # these layers keep their own window
+        window = {"policy": "sink", "init": 0, "window": model.config.sliding_window}
+        mask = {"full_attention": mask, "sliding_attention": additive(visible(ids, window, []))}
     return losses(model(torch.tensor([ids]), attention_mask=mask, use_cache=False).logits[0], ids)
 
 

@@ -19,7 +19,7 @@ import llama_cpp
 import tokenizers
 import transformers
 
-from compare_chat_prompts import CONVERSATIONS
+from chat_messages import CONVERSATIONS
 from program import TEXTS, run, run_json
 
 
