@@ -37,6 +37,8 @@ MORE_TEXTS = {
     "prefix space behind added tokens": ["\nfoo<s>\nfoo<s> x<s>\tx<x>y</y>\u00a0z<l>\nw<r>\nv"],
     "prefix space behind a split": ["the\nthe the\tthethe"],
     "llama3": [NEWER],
+    "qwen2": [NEWER, *NEW_MARKS],
+    "tekken": [NEWER, "HelloWorld aBC//\n/x \u01c5\u02b0\u0301A\u0301b \u00c9t\u00c9"],
     "falcon": [NEWER, " \u2e43. ", "a\u2e43\u2e44b"],
     "punctuation Isolated": ["a\u2e43b\u2e44c\u16fed\u00a7\u20ac"],
     "individual digits": [NEWER],
@@ -65,6 +67,13 @@ ISOLATED = {"add_prefix_space": False, "trim_offsets": True}
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+TEKKEN = (  # Mistral NeMo and later
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -166,6 +175,15 @@ def tokenizers():
     yield "bytes without regex", document(model, pre_tokenizer=byte_level(regex=False), decoder=decoder)
     yield "llama3", bytes_with(split({"Regex": LLAMA3}, "Isolated"), byte_level(regex=False))
     yield "llama3 inverted", bytes_with(split({"Regex": LLAMA3}, "Removed", True), byte_level(regex=False))
+    yield "qwen2", bytes_with(
+        split({"Regex": QWEN2}, "Isolated"), byte_level(regex=False), normalizer={"type": "NFC"},
+        added=added_tokens(len(vocab), vocab),
+    )
+    tekken = bpe(vocab, merges[: len(merges) // 2], ignore_merges=True)
+    yield "tekken", document(
+        tekken, pre_tokenizer=sequence("pretokenizers", split({"Regex": TEKKEN}, "Isolated"), byte_level(regex=False)),
+        decoder=decoder,
+    )
     yield "falcon", bytes_with(
         {"type": "Punctuation", "behavior": "Contiguous"}, byte_level(),
         {"type": "Digits", "individual_digits": False}, split({"Regex": "[0-9][0-9][0-9]"}, "Isolated"),
@@ -222,6 +240,10 @@ def tokenizers():
     )
     prepend = sequence("normalizers", {"type": "Prepend", "prepend": "\u2581"}, mark)
     yield "llama2", document(fallback, prepend, None, llama2_decoder, added=added_tokens(len(base), base))
+    yield "gemma", document(
+        fallback, mark, split({"String": " "}, "MergedWithPrevious"),
+        sequence("decoders", back, {"type": "ByteFallback"}, {"type": "Fuse"}), added=added_tokens(len(base), base),
+    )
     for scheme in ("always", "first", "never"):
         for cut in (False, True):
             step = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": cut}
