@@ -100,8 +100,8 @@ void PolicyOptions::finish(const ModelConfig& config, const std::string& model) 
   finish_policy_options(&options, &settings, config.policy, config_path(model));
   settings.policy.validate_layers(config.n_layers, config.own_windows());
   warn_if_without_effect(settings.policy, config, model);
-  if (settings.policy.rope_length > 0 && config.dynamic_rope() == nullptr) {
-    throw Error(ErrorCode::kInvalidArgument, "--rope-length is for models of rope type dynamic",
+  if (settings.policy.rope_length > 0 && config.rope_by_length() == nullptr) {
+    throw Error(ErrorCode::kInvalidArgument, "--rope-length is for models of rope type dynamic or longrope",
                 {.file = model, .got = config.ropes.empty() ? "no rotary positions" : config.ropes[0].type});
   }
 }

@@ -30,9 +30,9 @@ struct Policy {
   int64_t capacity = 800;       // c
   int64_t interval = 8;         // k of the fixed policy
   PositionMode positions = PositionMode::kOriginal;
-  // The text length that rotary frequencies are computed for, where they depend on it (rope type "dynamic").
-  // 0: the length of the model's training, max_position_embeddings. Keys in a cache are rotated with these
-  // frequencies.
+  // The text length that rotary frequencies are computed for, where they depend on it (rope types "dynamic"
+  // and "longrope"). 0: the length of the model's training, max_position_embeddings. Keys in a cache are
+  // rotated with these frequencies.
   int64_t rope_length = 0;
   std::map<int64_t, int64_t>
       layer_window;  // layer (negative: from the end) -> window or kUnlimited; static policies only

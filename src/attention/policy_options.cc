@@ -168,7 +168,9 @@ void declare_policy_options(OptionSet* options, PolicySettings* settings) {
       .default_note = "original; cache under streaming policies";
   options
       ->add_int("rope-length", &p->rope_length, 0, kMaxSize,
-                "models of rope type dynamic: the text length for which rotary frequencies are computed", "T")
+                "models of rope type dynamic or longrope: the text length for which rotary frequencies are "
+                "computed",
+                "T")
       .default_note =
       "that of the whole text in score, of the prompt in generate, otherwise the trained length";
   options->add(

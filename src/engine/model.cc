@@ -76,14 +76,14 @@ std::vector<int32_t> Model::encode(const std::string& text, const std::string& b
 }
 
 PolicySettings settings_for_text(const Model& model, PolicySettings settings, int64_t n_tokens) {
-  const RopeConfig* rope = model.config().dynamic_rope();
+  const RopeConfig* rope = model.config().rope_by_length();
   if (rope == nullptr) return settings;
   Policy& policy = settings.policy;
   if (policy.rope_length == 0) policy.rope_length = n_tokens;
-  // With cache positions, no place beyond the slots is used.
-  if (policy.positions == PositionMode::kCache)
+  // With cache positions, no place beyond the slots is used. (Local layers keep positions of the text.)
+  if (policy.positions == PositionMode::kCache && !model.config().all_layers_local())
     policy.rope_length = std::min(policy.rope_length, policy.capacity + 1);
-  if (policy.rope_length <= rope->dynamic->trained_length) policy.rope_length = 0;
+  if (policy.rope_length <= rope->trained_length()) policy.rope_length = 0;
   return settings;
 }
 

@@ -38,8 +38,8 @@ struct Model {
 };
 
 // The settings for a text of `n_tokens`. If the model's rotary frequencies depend on the length of the text
-// (rope type "dynamic"), they are computed for this length, or for settings.policy.rope_length if it is
-// given.
+// (rope types "dynamic" and "longrope"), they are computed for this length, or for
+// settings.policy.rope_length if it is given.
 PolicySettings settings_for_text(const Model& model, PolicySettings settings, int64_t n_tokens);
 
 // If `tokenizer_path` is empty, the model's folder is used.

@@ -107,7 +107,12 @@ ModelSpec parse_model_spec(const Json& json, const std::string& file) {
   const Family& family = family_of(config);
   // If a config is refused, there are no warnings about its other parts.
   HeldWarnings warnings;
-  ModelSpec spec = family.parse(config);
+  const Json text = family.text_config == nullptr ? Json() : family.text_config(config);
+  ModelSpec spec = family.parse(text.is_null() ? config : JsonObject(text, file, "text_config"));
+  if (!text.is_null()) {
+    log_warning(fmt::format("{}: only the text model of this {} is read: its other parts are left out", file,
+                            config.string("model_type")));
+  }
   spec.config.family = family.name;
   read_shared(config, &spec.config);
   spec.blocks = read_blocks(config);
@@ -126,6 +131,13 @@ Json read_config_json(const std::string& model) {
   const std::string path = config_path(model);
   if (!file_exists(path)) refuse_model_folder(model, "config.json");
   return read_json(path, kMaxConfigBytes);
+}
+
+Json text_model_config(const Json& json, const std::string& file) {
+  const JsonObject config(json, file);
+  const Family& family = family_of(config);
+  const Json text = family.text_config == nullptr ? Json() : family.text_config(config);
+  return text.is_null() ? json : text;
 }
 
 ModelSpec read_model_spec(const std::string& folder) {
@@ -148,9 +160,17 @@ std::vector<int64_t> ModelConfig::own_windows() const {
   return any ? out : std::vector<int64_t>();
 }
 
-const RopeConfig* ModelConfig::dynamic_rope() const {
-  const auto it = std::find_if(ropes.begin(), ropes.end(), [](const RopeConfig& r) { return r.dynamic; });
-  return it == ropes.end() ? nullptr : &*it;
+bool ModelConfig::all_layers_local() const {
+  return std::all_of(layers.begin(), layers.end(), [](const LayerSpec& layer) { return layer.window > 0; });
+}
+
+const RopeConfig* ModelConfig::rope_by_length() const {
+  const RopeConfig* found = nullptr;
+  for (const RopeConfig& rope : ropes) {
+    if (!rope.by_length()) continue;
+    if (found == nullptr || rope.trained_length() < found->trained_length()) found = &rope;
+  }
+  return found;
 }
 
 std::vector<std::string> known_families() {

@@ -44,11 +44,11 @@ struct RopeConfig {
   RopePairing pairing = RopePairing::kHalf;
   int64_t dim = 0;  // number of leading dims of each head that are rotated
   double theta = 10000.0;
-  std::string type = "default";  // HF rope_type: "default", "linear", "dynamic", "yarn", "llama3"
+  std::string type = "default";  // HF rope_type: "default", "linear", "dynamic", "yarn", "longrope", "llama3"
   // [dim / 2], radians per position, with any scaling applied (HF rope_parameters, rope_scaling); for
-  // "dynamic": those for texts within the trained length.
+  // "dynamic" and "longrope": those for texts within the trained length.
   std::vector<double> inv_freq;
-  // The factor of the rotated dims of queries and keys (yarn's attention factor).
+  // The factor of the rotated dims of queries and keys (the attention factor of yarn and longrope).
   double attention_factor = 1.0;
 
   // Type "dynamic" (NTK-aware scaling by the length of the text): the base grows with the length beyond the
@@ -60,8 +60,19 @@ struct RopeConfig {
   };
   std::optional<Dynamic> dynamic{};
 
+  // Type "longrope" (Ding et al. 2024): texts longer than the trained length have other frequencies.
+  struct Long {
+    int64_t trained_length = 0;  // original_max_position_embeddings
+    std::vector<double> inv_freq;
+  };
+  std::optional<Long> longrope{};
+
+  // Whether the frequencies depend on the length of the text.
+  bool by_length() const { return dynamic || longrope; }
+  // Up to which length they do not; only where by_length().
+  int64_t trained_length() const { return dynamic ? dynamic->trained_length : longrope->trained_length; }
   // out[dim / 2] = the frequencies for a text of `length` tokens, as transformers computes them when it sees
-  // the whole text in one pass. They depend on the length only for "dynamic".
+  // the whole text in one pass.
   void frequencies(int64_t length, double* out) const;
 };
 
@@ -85,7 +96,7 @@ struct LayerSpec {
 };
 
 struct ModelConfig {
-  std::string family;      // "llama", "gpt_neox", "gpt2", "falcon" (HF model_type)
+  std::string family;      // Family::name: "llama", "gpt_neox", ...
   int64_t vocab_size = 0;  // rows of the embedding
   int64_t hidden_size = 0;
   int64_t n_layers = 0;
@@ -126,10 +137,13 @@ struct ModelConfig {
   const RopeConfig* rope_of(int64_t l) const {
     return layer(l).rope == LayerSpec::kNoRope ? nullptr : &ropes[static_cast<size_t>(layer(l).rope)];
   }
+  // Whether every layer has a sliding window of its own: then a policy has no effect.
+  bool all_layers_local() const;
   // The layers' own sliding windows, as KvLayout and Policy take them.
   std::vector<int64_t> own_windows() const;
-  // The rope whose frequencies depend on the length of the text; null if there is none.
-  const RopeConfig* dynamic_rope() const;
+  // The rope whose frequencies depend on the length of the text (of several, that with the smallest trained
+  // length); null if there is none.
+  const RopeConfig* rope_by_length() const;
 };
 
 // What a tensor's name begins with, without ".weight" or ".bias".
@@ -161,6 +175,8 @@ struct ModelSpec {
   // Names (but the head's) are without the base model's prefix ("model.", "gpt_neox.", "transformer."): some
   // checkpoints have it and some do not.
   std::string prefix;
+  // Prefixes that some checkpoints have instead: multimodal models put their text model into a larger one.
+  std::vector<std::string> other_prefixes;
   TensorNames names;
   // The type of the layers' matrices if `sepllm quantize` has stored them as blocks: then they are [n_out,
   // row bytes] and never transposed, and the tables have table_type() (model/weights.h).
@@ -170,8 +186,9 @@ struct ModelSpec {
   std::map<std::string, RowOrder> row_orders{};
   // The weights of norms are larger in the file by this much. (GGUF's of Gemma)
   double stored_norm_offset = 0;
-  // Suffixes of tensors that are buffers and are ignored ("rotary_emb.inv_freq", "attn.bias", ...).
-  std::vector<std::string> ignored_suffixes;
+  // Suffixes of tensors that are buffers and are ignored ("rotary_emb.inv_freq", "attn.bias", ...), and what
+  // the names of tensors of parts begin with that are left out knowingly ("vision_tower.").
+  std::vector<std::string> ignored_suffixes, ignored_prefixes;
 };
 
 // Reads FOLDER/config.json (at most 16 MiB), or the metadata of a GGUF file (model/gguf/spec.h). Error naming
@@ -184,6 +201,10 @@ Json read_config_json(const std::string& model);
 std::string config_path(const std::string& model);
 // As above from parsed JSON; `file` is for messages.
 ModelSpec parse_model_spec(const Json& json, const std::string& file);
+
+// The config.json of what is read of a model: the same, or for a multimodal model the one that its text model
+// would have by itself. New checkpoints (a trained model) get this one.
+Json text_model_config(const Json& json, const std::string& file);
 
 // The known families: HF model_type names.
 std::vector<std::string> known_families();

@@ -100,7 +100,7 @@ class Fields {
 // Of ropes[k]. The first is hashed as it always was, the others with their names.
 void rope_fields(const RopeConfig& rope, const std::string& group, bool is_first, Fields* fields) {
   // (A new member must be named here: then decide below whether it is hashed.)
-  const auto& [pairing, dim, theta, type, inv_freq, attention_factor, dynamic] = rope;
+  const auto& [pairing, dim, theta, type, inv_freq, attention_factor, dynamic, longrope] = rope;
   const auto named = [&](const std::string& name, std::string hashed) {
     return is_first ? std::move(hashed) : group + name + std::move(hashed);
   };
@@ -115,6 +115,11 @@ void rope_fields(const RopeConfig& rope, const std::string& group, bool is_first
   if (attention_factor != 1.0) {
     fields->add_bytes(group + "attention_factor", Json(attention_factor),
                       named("attention_factor", bytes_of(attention_factor)));
+  }
+  if (longrope) {
+    fields->add_bytes(group + "longrope",
+                      Json{{"trained_length", longrope->trained_length}, {"inv_freq", longrope->inv_freq}},
+                      named("longrope", bytes_of(longrope->trained_length) + bytes_of(longrope->inv_freq)));
   }
   if (!dynamic) return;
   fields->add_bytes(group + "dynamic",

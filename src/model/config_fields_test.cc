@@ -82,6 +82,10 @@ TEST(ConfigFields, EveryChangeIsHashedAndShown) {
        [](ModelConfig& c) {
          c.ropes[0].dynamic = {2, 512, 14};
        }},
+      {"rope.longrope",
+       [](ModelConfig& c) {
+         c.ropes[0].longrope = {512, c.ropes[0].inv_freq};
+       }},
   };
   const ModelConfig plain = fields_config("llama");
   std::set<uint64_t> hashes = {hash_of(plain)};

@@ -160,10 +160,13 @@ TEST(Config, RopeForms) {
   EXPECT_EQ(
       parse("llama", {{"rope_theta", 7.0}, {"rope_parameters", {{"rope_theta", 9.0}}}}).ropes.at(0).theta,
       9.0);
-  expect_refused("llama", {{"rope_scaling", {{"type", "longrope"}, {"factor", 2}}}}, ErrorCode::kUnsupported,
-                 {"rope_scaling.type", "default, linear, dynamic, yarn, llama3", "longrope"});
+  expect_refused("llama", {{"rope_scaling", {{"type", "proportional"}}}}, ErrorCode::kUnsupported,
+                 {"rope_scaling.type", "default, linear, dynamic, yarn, longrope, llama3", "proportional"});
+  expect_refused("llama",
+                 {{"rope_scaling", {{"type", "longrope"}, {"short_factor", {1}}, {"long_factor", {1}}}}},
+                 ErrorCode::kBadFile, {"rope_scaling.short_factor", "8 positive numbers", "1 elements"});
   expect_refused("llama", {{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}},
-                 ErrorCode::kUnsupported, {"rope_parameters.full_attention", "per layer"});
+                 ErrorCode::kUnsupported, {"rope_parameters.full_attention", "types of layers"});
   expect_refused("llama", {{"rope_scaling", {{"type", "linear"}}}}, ErrorCode::kNotFound,
                  {"rope_scaling.factor"});
   expect_refused("llama", {{"rope_scaling", {{"type", "linear"}, {"factor", 0}}}}, ErrorCode::kBadFile,

@@ -26,7 +26,8 @@ using Kind = ModelTensor::Kind;
 
 // A model to be read, all of whose tensors have been found and checked.
 struct Source {
-  explicit Source(const std::string& model) : config(read_config_json(model)), spec(read_model_spec(model)) {
+  explicit Source(const std::string& model)
+      : config(text_model_config(read_config_json(model), config_path(model))), spec(read_model_spec(model)) {
     WeightStore opened = WeightStore::open(model);
     names = stored_names(opened, spec);
     weights = load_weights(std::move(opened), spec, names, {.unaligned = true});

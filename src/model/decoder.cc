@@ -173,16 +173,16 @@ class Pass {
     slopes_ = slopes;
   }
 
-  // How the tokens of a text of this length are rotated; only the type "dynamic" depends on the length.
+  // How the tokens of a text of this length are rotated.
   ops::RopeSpec rope_of(const RopeConfig& rope, int64_t length) const {
-    if (!rope.dynamic) return {rope.inv_freq, rope.pairing, rope.attention_factor};
+    if (!rope.by_length()) return {rope.inv_freq, rope.pairing, rope.attention_factor};
     auto* inv_freq = ctx_.arena.allocate<double>(std::ssize(rope.inv_freq));
     rope.frequencies(length, inv_freq);
     return {{inv_freq, rope.inv_freq.size()}, rope.pairing, rope.attention_factor};
   }
 
   RopeTables tables(const RopeConfig& rope, const int64_t* places) const {
-    if (!rope.dynamic)
+    if (!rope.by_length())
       return ops::rope_tables(ctx_, rope_of(rope, 0), {places, static_cast<size_t>(n_tokens_)});
     const int64_t n_freq = std::ssize(rope.inv_freq);
     auto* cos = ctx_.arena.allocate<float>(n_tokens_ * n_freq);
@@ -211,7 +211,7 @@ class Pass {
   }
 
   void end_chunks() const {
-    if (config_.dynamic_rope() == nullptr) return ops::end_chunks(ctx_, layer_ropes(0), cached_);
+    if (config_.rope_by_length() == nullptr) return ops::end_chunks(ctx_, layer_ropes(0), cached_);
     for (const ops::CachedRows& rows : cached_)
       ops::end_chunks(ctx_, layer_ropes(rows.cache->policy().rope_length), {&rows, 1});
   }
@@ -497,8 +497,12 @@ void Decoder::check(std::span<const Sequence> sequences) const {
 }
 
 void Decoder::check_place(int64_t place, int64_t text_length) const {
-  const bool adapts = config_.dynamic_rope() != nullptr;
-  const int64_t limit = adapts ? std::max(config_.max_positions, text_length) : config_.max_positions;
+  const RopeConfig* rope = config_.rope_by_length();
+  int64_t limit = config_.max_positions;
+  if (rope != nullptr && rope->dynamic) limit = std::max(limit, text_length);
+  // (Longer texts than the trained length have frequencies that reach to the end.)
+  if (rope != nullptr && rope->longrope && text_length <= rope->trained_length())
+    limit = std::min(limit, rope->trained_length());
   if (place < limit) return;
   if (config_.position == PositionType::kLearned) {
     throw Error(ErrorCode::kOutOfRange, "the model's learned positions end here",
@@ -508,12 +512,13 @@ void Decoder::check_place(int64_t place, int64_t text_length) const {
                                      option_name("positions"), option_name("capacity"))});
   }
   if (!warned_of_limit_.exchange(true)) {
-    log_warning(adapts ? fmt::format("positions go beyond the {} that the rotary frequencies are made for "
-                                     "({}): predictions may degrade",
-                                     limit, option_name("rope-length"))
-                       : fmt::format("positions go beyond the {} that the model was trained for: its "
-                                     "predictions may degrade",
-                                     limit));
+    log_warning(rope != nullptr
+                    ? fmt::format("positions go beyond the {} that the rotary frequencies are made for "
+                                  "({}): predictions may degrade",
+                                  limit, option_name("rope-length"))
+                    : fmt::format("positions go beyond the {} that the model was trained for: its "
+                                  "predictions may degrade",
+                                  limit));
   }
 }
 

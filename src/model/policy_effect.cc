@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <string>
 
 #include "base/log.h"
@@ -10,9 +9,7 @@
 namespace sepllm {
 
 void warn_if_without_effect(const Policy& policy, const ModelConfig& config, const std::string& source) {
-  if (policy.kind == PolicyKind::kFull) return;
-  const auto is_local = [](const LayerSpec& layer) { return layer.window > 0; };
-  if (!std::all_of(config.layers.begin(), config.layers.end(), is_local)) return;
+  if (policy.kind == PolicyKind::kFull || !config.all_layers_local()) return;
   log_warning(fmt::format(
       "{}: the policy {} has no effect, because every layer of this model has a sliding window of "
       "its own",

@@ -35,6 +35,9 @@ bool same_values(const StoredTensor& a, const StoredTensor& b) {
 std::string stored_prefix(const WeightStore& store, const ModelSpec& spec) {
   for (const std::string& name : {spec.names.token_embedding, spec.names.final_norm.weight()}) {
     if (store.has(spec.prefix + name)) return spec.prefix;
+    for (const std::string& prefix : spec.other_prefixes) {
+      if (store.has(prefix + name)) return prefix;
+    }
     if (store.has(name)) return "";
   }
   return spec.prefix;

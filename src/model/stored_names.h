@@ -10,7 +10,7 @@
 namespace sepllm {
 
 struct StoredNames {
-  std::string prefix;  // spec.prefix ("model.", "transformer.", ...) or ""
+  std::string prefix;  // spec.prefix ("model.", "transformer.", ...), one of spec.other_prefixes, or ""
   // full name, like `head`; both are the same name if only one of the two is stored
   std::string token_embedding;
   std::string head;

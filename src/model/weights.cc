@@ -230,7 +230,9 @@ void warn_of_spare_tensors(const WeightStore& store, const ModelSpec& spec) {
     // The dot stands for the start of a name without a prefix.
     const bool ignored =
         std::any_of(spec.ignored_suffixes.begin(), spec.ignored_suffixes.end(),
-                    [&](const std::string& suffix) { return ("." + name).ends_with(suffix); });
+                    [&](const std::string& suffix) { return ("." + name).ends_with(suffix); }) ||
+        std::any_of(spec.ignored_prefixes.begin(), spec.ignored_prefixes.end(),
+                    [&](const std::string& prefix) { return name.starts_with(prefix); });
     if (!ignored) spare.push_back(name);
   }
   if (!spare.empty()) {

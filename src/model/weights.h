@@ -87,9 +87,10 @@ WeightMemory weight_memory(const ModelWeights& weights);
 // Resolves every tensor of `spec` in a checkpoint, whose `names` are stored_names(store, spec). Error for: a
 // missing tensor (naming the nearest existing name), another shape or dtype, NaN or infinite values in a norm
 // or bias; all before memory is taken for a matrix. One warning for tensors that the model does not have
-// (except `spec.ignored_suffixes`, and the stored head of a tied model), one for an index that places tensors
-// wrongly. Matrices of the wanted type are not read here: check_finite() does that. Others, f64 and stored
-// blocks, are converted into memory of the model's own, with the Errors and warnings of model/convert.h.
+// (except `spec.ignored_suffixes` and `ignored_prefixes`, and the stored head of a tied model), one for an
+// index that places tensors wrongly. Matrices of the wanted type are not read here: check_finite() does that.
+// Others, f64 and stored blocks, are converted into memory of the model's own, with the Errors and warnings
+// of model/convert.h.
 ModelWeights load_weights(WeightStore store, const ModelSpec& spec, const StoredNames& names,
                           const WeightOptions& options = {});
 // The same from the checkpoint in `folder`. (The checkpoint decides whether the model is tied:

@@ -21,8 +21,8 @@ namespace {
 
 Json read_model_config(const TrainConfig& c, const Tokenizer& tokenizer) {
   if (!c.init_from.empty()) {
-    Json json = read_config_json(c.init_from);
-    // From here on the config says what the checkpoint holds.
+    // From here on the config says what the checkpoint holds, and what is read of it.
+    Json json = text_model_config(read_config_json(c.init_from), config_path(c.init_from));
     const bool tied = read_checkpoint_spec(c.init_from).config.tied_embeddings;
     const HeldWarnings said;  // by the line above
     const bool stated = parse_model_spec(json, config_path(c.init_from)).config.tied_embeddings;

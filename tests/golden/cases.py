@@ -59,6 +59,15 @@ def falcon(**changes):
     return transformers.FalconConfig(**_common(**settings))
 
 
+def after_llama(config_class, **changes):
+    """A small model of a family that came after Llama."""
+    settings = dict(vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+                    num_key_value_heads=1, max_position_embeddings=128, rms_norm_eps=1e-5,
+                    rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    settings.update(changes)
+    return config_class(**_common(**settings))
+
+
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
           "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
@@ -110,6 +119,32 @@ def gpt2_buffers():
     return {f"h.{i}.attn.bias": torch.tril(torch.ones(1, 1, 4, 4)) for i in range(3)}
 
 
+def old_gemma(config):
+    """As Gemma 3's config.json: a pattern of layers, the two bases at the top level."""
+    new = config.pop("rope_parameters")
+    config["rope_theta"] = new["full_attention"].pop("rope_theta")
+    config["rope_local_base_freq"] = new["sliding_attention"]["rope_theta"]
+    config["rope_scaling"] = new["full_attention"] if new["full_attention"]["rope_type"] != "default" else None
+    config["sliding_window_pattern"] = 2
+    config["torch_dtype"] = config.pop("dtype")
+    config.pop("layer_types")
+
+
+def old_phi(config):
+    """As Phi-3's config.json: rope_scaling with the older key "type"."""
+    old_rope(config)
+    if config["rope_scaling"]:
+        config["rope_scaling"]["type"] = config["rope_scaling"].pop("rope_type")
+
+
+def old_qwen(config):
+    """As Qwen2.5's config.json: no layer_types, a window that is not used."""
+    old_rope(config)
+    config.pop("rope_scaling")
+    config.pop("layer_types")
+    config["sliding_window"] = 32
+
+
 def llama_buffers():
     frequencies = torch.tensor([1.0, 0.1, 0.01, 0.001])
     return {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": frequencies.clone() for i in range(3)}
@@ -121,6 +156,11 @@ YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max
         "beta_fast": 16.0, "mscale": 1.5, "mscale_all_dim": 0.5}
 PLAIN_YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 3.0}
+
+
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0, 1.1, 1.3, 1.6],
+            "long_factor": [1.0, 2.0, 4.0, 7.0]}
+GEMMA = dict(num_hidden_layers=4, head_dim=12, sliding_window=14, query_pre_attn_scalar=9)
 
 
 def another_head(name):
@@ -177,6 +217,44 @@ CASES = [
     Case("gpt2_no_scale", gpt2(vocab_size=64, n_embd=16, n_head=2, scale_attn_weights=False)),
     Case("falcon_only_head", falcon(vocab_size=64, hidden_size=16, num_attention_heads=2, ffn_hidden_size=24),
          edit_tensors=only_the_head),
+    Case("mistral", after_llama(transformers.MistralConfig, sliding_window=20, head_dim=12)),
+    Case("mistral_full", after_llama(transformers.MistralConfig, sliding_window=None), edit_config=old_rope),
+    Case("qwen2", after_llama(transformers.Qwen2Config, tie_word_embeddings=True), edit_config=old_qwen),
+    Case("qwen2_windows", after_llama(transformers.Qwen2Config, use_sliding_window=True, sliding_window=13,
+                                      max_window_layers=2, num_key_value_heads=2,
+                                      rope_parameters=dict(PLAIN_YARN))),
+    Case("qwen3", after_llama(transformers.Qwen3Config, head_dim=12, tie_word_embeddings=True)),
+    Case("qwen3_windows", after_llama(transformers.Qwen3Config, head_dim=8, attention_bias=True,
+                                      use_sliding_window=True, sliding_window=17,
+                                      layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
+    Case("gemma3", after_llama(transformers.Gemma3TextConfig, **GEMMA, vocab_size=96,
+                               layer_types=["sliding_attention", "full_attention", "full_attention",
+                                            "sliding_attention"],
+                               rope_parameters={
+                                   "full_attention": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+                                                      "original_max_position_embeddings": 32},
+                                   "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}})),
+    Case("gemma3_old", after_llama(transformers.Gemma3TextConfig, **GEMMA, sliding_window_pattern=2,
+                                   rope_parameters={
+                                       "full_attention": {"rope_type": "linear", "rope_theta": 10000.0,
+                                                          "factor": 8.0},
+                                       "sliding_attention": {"rope_type": "default", "rope_theta": 500.0}}),
+         edit_config=old_gemma),
+    Case("phi3", after_llama(transformers.Phi3Config, original_max_position_embeddings=80,
+                             rope_parameters=dict(LONGROPE)), edit_config=old_phi),
+    Case("phi3_short", after_llama(transformers.Phi3Config, original_max_position_embeddings=100,
+                                   max_position_embeddings=400, hidden_size=24, num_attention_heads=3,
+                                   num_key_value_heads=3,
+                                   rope_parameters={**LONGROPE, "partial_rotary_factor": 0.75, "short_factor":
+                                                    [1.0, 1.1, 1.3], "long_factor": [1.0, 2.0, 4.0]})),
+    Case("phi3_windows", after_llama(transformers.Phi3Config, sliding_window=25)),
+    Case("smollm3", after_llama(transformers.SmolLM3Config, vocab_size=96, no_rope_layers=[1, 0, 1], tie_word_embeddings=True)),
+    Case("smollm3_windows", after_llama(transformers.SmolLM3Config, no_rope_layer_interval=2,
+                                        use_sliding_window=True, sliding_window=15, attention_bias=True,
+                                        mlp_bias=True)),
+    Case("olmo2", after_llama(transformers.Olmo2Config, num_attention_heads=4, num_key_value_heads=2)),
+    Case("olmo2_bias", after_llama(transformers.Olmo2Config, attention_bias=True, num_key_value_heads=2,
+                                   tie_word_embeddings=True, rope_parameters=dict(LLAMA3))),
 ]
 
 
@@ -187,6 +265,7 @@ def _randomise(model, seed):
     """Weights of a scale at which attention is neither uniform nor one-hot and logits differ by units, yet rounding
     in float32 stays far below 1e-4; with norms and biases that are no identities."""
     linear_std = 0.16 if model.config.model_type == "llama" else 0.2
+    offset = 1.0 if model.config.model_type == "gemma3_text" else 0.0  # norms multiply by 1 + their weights
     generator = torch.Generator().manual_seed(seed)
     draw = lambda tensor, std: torch.randn(tensor.shape, generator=generator) * std
     for name, parameter in sorted(model.named_parameters()):
@@ -195,12 +274,13 @@ def _randomise(model, seed):
             parameter.data = 1.0 + draw(parameter, 0.2)
             if name in FINAL_NORMS:  # signs: else a model with tied embeddings says its last token again and again
                 parameter.data *= torch.sign(draw(parameter, 1.0))
+            parameter.data -= offset
         elif parameter.ndim == 1:
             parameter.data = draw(parameter, 0.2)
         elif "wpe" in name:
             parameter.data = draw(parameter, 0.4)
         elif "embed" in name or "wte" in name or "head" in name:
-            parameter.data = draw(parameter, 0.4)
+            parameter.data = draw(parameter, 0.4 if offset == 0 else 0.25)
         else:
             parameter.data = draw(parameter, linear_std)
 

@@ -28,23 +28,35 @@ ROWS = [0, 1, 2, 5, 9, 14, 20, 33, 50, 64, 81, 95]
 SMALLEST_GAP = 1e-3  # between the two best logits at every greedy step: far above the tolerance of the comparison
 
 
-def policies(index):
-    """Settings in the names of the program's options; a little different from case to case."""
+def policies(index, windows):
+    """Settings in the names of the program's options; a little different from case to case. `windows`: the layers'
+    own; only layers without one can be given another."""
     a = 2 + index % 3
+    free = [layer for layer, own in enumerate(windows) if own == 0]
+    layered = {"layer-window": "0=full,-1=full" if len(free) == len(windows) else f"{free[0]}=full"} if free else {}
     return {
         "full": {"policy": "full"},
         "sep": {"policy": "sep", "init": a, "window": 8 + index % 9},
         "sink": {"policy": "sink", "init": a, "window": 16 - index % 7},
         "fixed": {"policy": "fixed", "init": 2 + (index + 1) % 3, "window": 8 + index % 5, "interval": 3 + index % 4},
-        "layered": {"policy": "sep", "init": a, "window": 8 + index % 3, "layer-window": "0=full,-1=full"},
+        "layered": {"policy": "sep", "init": a, "window": 8 + index % 3, **layered},
     }
+
+
+def within(window, mask):
+    """What a layer with its own window of so many tokens sees (0: none): that window, and nothing of the policy."""
+    if window == 0:
+        return mask
+    i, j = torch.arange(len(mask))[:, None], torch.arange(len(mask))[None, :]
+    return (j <= i) & (i - j < window)
 
 
 def visible(settings, ids, layer, layers):
     """Section 2: bool [T, T], row = query i, column = key j."""
     total = len(ids)
     kind = settings["policy"]
-    whole = kind == "full" or ("layer-window" in settings and layer in (0, layers - 1))
+    named = [int(entry.split("=")[0]) % layers for entry in settings.get("layer-window", "").split(",") if entry]
+    whole = kind == "full" or layer in named
     mask = torch.zeros(total, total, dtype=torch.bool)
     for i in range(total):
         for j in range(i + 1):
@@ -119,15 +131,16 @@ class HuggingFace:
         return self.usual(torch.tensor([ids]), use_cache=False).logits[0]
 
 
-def masks_for(settings, ids, layers):
-    return [visible(settings, ids, layer, layers) for layer in range(layers)]
+def masks_for(settings, ids, windows):
+    """One for each layer; `windows`: the layers' own."""
+    return [within(own, visible(settings, ids, layer, len(windows))) for layer, own in enumerate(windows)]
 
 
-def greedy(logits_of, settings, prompt, layers):
+def greedy(logits_of, settings, prompt, windows):
     """64 tokens, the whole sequence computed again for each; also the smallest gap between the best two logits."""
     ids, gap = list(prompt), float("inf")
     for _ in range(NEW_TOKENS):
-        best = torch.topk(logits_of(ids, masks_for(settings, ids, layers))[-1], 2)
+        best = torch.topk(logits_of(ids, masks_for(settings, ids, windows))[-1], 2)
         gap = min(gap, (best.values[0] - best.values[1]).item())
         if gap < SMALLEST_GAP:
             return None, gap
@@ -164,16 +177,17 @@ def attempt(case, index, seed, folder):
     save_case(case, seed, folder)
     hf, plain = HuggingFace(folder), PlainModel(folder)
     hf.slopes = plain.slopes
-    layers = hf.layers
+    windows = plain.windows
+    assert len(windows) == hf.layers
     ids = random_ids(seed, case.config.vocab_size)
-    settings = policies(index)
-    all_masks = {name: masks_for(s, ids, layers) for name, s in settings.items()}
+    settings = policies(index, windows)
+    all_masks = {name: masks_for(s, ids, windows) for name, s in settings.items()}
     # For ALiBi the plain model is the oracle (transformers rounds the bias); else transformers.
     logits_of = plain.logits if hf.alibi else hf.logits
     difference = check_oracles(hf, plain, ids, all_masks)
     tensors = {"ids": torch.tensor(ids, dtype=torch.int32), "rows": torch.tensor(ROWS, dtype=torch.int32)}
     for name, s in settings.items():
-        tokens, gap = greedy(logits_of, s, ids[:PROMPT], layers)
+        tokens, gap = greedy(logits_of, s, ids[:PROMPT], windows)
         if tokens is None or len(set(tokens)) < 8:
             return None
         s["smallest_gap"] = round(gap, 6)

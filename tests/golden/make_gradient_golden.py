@@ -76,7 +76,7 @@ def make(case):
     out = {}
     for name, settings in policies.items():
         model = Trainable(folder)
-        masks = masks_for(settings, ids, model.config.get("num_hidden_layers", model.config.get("n_layer")))
+        masks = masks_for(settings, ids, model.windows)
         model.loss(ids, masks).backward()
         for tensor, row in gradient_rows(model).items():
             out[f"{name}/{tensor}"] = row.float().contiguous()

@@ -49,7 +49,7 @@ def rope_frequencies(dim, theta, scaling):
     """Radians per position of each rotated pair; `scaling` as in HF's rope_scaling / rope_parameters, or {}."""
     frequencies = torch.tensor([theta ** (-2.0 * i / dim) for i in range(dim // 2)], dtype=torch.float64)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind in ("default", "dynamic", "yarn"):  # of the last two: what they begin with
+    if kind in ("default", "dynamic", "yarn", "longrope"):  # of the last three: what they begin with
         return frequencies
     if kind == "linear":
         return frequencies / scaling["factor"]
@@ -66,6 +66,46 @@ def rope_frequencies(dim, theta, scaling):
             blend = (turns - low) / (high - low)
             scaled.append((1 - blend) * f / scaling["factor"] + blend * f)
     return torch.tensor(scaled, dtype=torch.float64)
+
+
+class Rotary:
+    """One rope: radians per position of each rotated pair for a text of some length, and what cos and sin are
+    multiplied by. `scaling`: as in HF's rope_scaling / rope_parameters, or {}."""
+
+    def __init__(self, dim, theta, scaling, config):
+        self.frequencies, self.factor = rope_frequencies(dim, theta, scaling), 1.0
+        self.stretch = None  # dynamic: function(length of the text) -> by how much the frequencies shrink
+        self.long = None  # longrope: (trained length, the frequencies of longer texts)
+        kind = scaling.get("rope_type", scaling.get("type", "default"))
+        if kind == "yarn":
+            self.frequencies, self.factor = yarn(self.frequencies, dim, theta, scaling)
+        if kind == "dynamic":
+            trained, factor = config["max_position_embeddings"], scaling["factor"]
+            numbers = torch.arange(dim // 2).double()
+            base = lambda n: theta * (factor * n / trained - (factor - 1)) ** (dim / (dim - 2))
+            self.stretch = lambda n: (base(max(n, trained)) / theta) ** (-2 * numbers / dim)
+        if kind == "longrope":
+            trained = config.get("original_max_position_embeddings", scaling.get("original_max_position_embeddings"))
+            divide = lambda key: self.frequencies / torch.tensor(scaling[key], dtype=torch.float64)
+            self.long = trained, divide("long_factor")
+            grown = scaling.get("factor") or config["max_position_embeddings"] / trained
+            if grown > 1:
+                self.factor = math.sqrt(1 + math.log(grown) / math.log(trained))
+            self.factor = scaling.get("attention_factor") or self.factor
+            self.frequencies = divide("short_factor")
+
+    def angles(self, positions, length=0):
+        """[positions, pairs]; `length`: of the whole text."""
+        frequencies = self.frequencies
+        if self.stretch is not None:
+            frequencies = frequencies * self.stretch(length)
+        if self.long is not None and length > self.long[0]:
+            frequencies = self.long[1]
+        return torch.as_tensor(positions, dtype=torch.float64)[:, None] * frequencies
+
+    def turn(self, x, positions, length=0):
+        """x: [n, heads, d], one position for each of the n."""
+        return rotate(x, self.angles(positions, length)[:, None, :], self.factor)
 
 
 def alibi_slopes(heads):
@@ -92,14 +132,18 @@ class PlainModel:
             self.config = json.load(f)
         self.tensors = read_tensors(folder)
         self.family = self.config["model_type"]
-        self.frequencies = None  # rotary
+        self.rotaries = None  # rotary: a Rotary for each layer, or None for a layer that does not rotate
         self.slopes = None  # ALiBi
         self.position_table = None  # learned
         self.rms = False
-        self.rotation_factor = 1.0  # of yarn
-        self.stretch = None  # dynamic: function(length of the text) -> by how much the frequencies shrink
+        self.windows = None  # each layer's own sliding window in tokens, the query's own included; 0: none
+        self.norm_offset = 0.0  # norms multiply by their weights plus this
+        self.embedding_scale = 1.0
+        self.row_norms = False  # norms of queries and keys are of all heads together, not of each head
         self.layer_scales = None  # of the scores in each layer; None: 1 / sqrt(head_dim)
         getattr(self, "_load_" + self.family)()
+        self.windows = self.windows or [0] * len(self.layers)
+        self.rotaries = self.rotaries or [None] * len(self.layers)
 
     # -- loading: each family fills the same fields ---------------------------------------------------------------
 
@@ -127,15 +171,8 @@ class PlainModel:
     def _set_rotary(self, theta_key, share=False):
         theta, scaling, partial = self._rope_settings(theta_key)
         dim = int(self.head_dim * (partial if share else 1))
-        self.frequencies = rope_frequencies(dim, theta, scaling)
-        kind = scaling.get("rope_type", scaling.get("type", "default"))
-        if kind == "yarn":
-            self.frequencies, self.rotation_factor = yarn(self.frequencies, dim, theta, scaling)
-        if kind == "dynamic":
-            trained, factor = self.config["max_position_embeddings"], scaling["factor"]
-            numbers = torch.arange(dim // 2).double()
-            base = lambda n: theta * (factor * n / trained - (factor - 1)) ** (dim / (dim - 2))
-            self.stretch = lambda n: (base(max(n, trained)) / theta) ** (-2 * numbers / dim)
+        layers = self.config.get("num_hidden_layers", self.config.get("n_layer"))
+        self.rotaries = [Rotary(dim, theta, scaling, self.config)] * layers
 
     def _set_tables(self, embedding, head, tied):
         """The checkpoint counts more than the config: of tied tables one may be missing, and two that differ are both
@@ -166,26 +203,85 @@ class PlainModel:
 
         return run
 
-    def _load_llama(self):
+    def _load_llama(self, norms=("input_layernorm", "post_attention_layernorm", None, None), fused=False,
+                    activation=torch.nn.functional.silu):
+        """Also the families after it. norms: the names of the norms before attention, before the MLP, after attention,
+        after the MLP, or None; fused: one matrix for queries, keys and values, and one for gate and up."""
         c, p = self.config, "model."
         self.hidden, self.heads = c["hidden_size"], c["num_attention_heads"]
-        self.kv_heads = c.get("num_key_value_heads", self.heads)
+        self.kv_heads = c.get("num_key_value_heads") or self.heads
         self.head_dim = c.get("head_dim") or self.hidden // self.heads
         self.eps, self.rms, self.block = c["rms_norm_eps"], True, "sequential"
-        self._set_rotary("rope_theta")
+        self._set_rotary("rope_theta", share=fused)
         self._set_tables("model.embed_tokens.weight", "lm_head.weight", c.get("tie_word_embeddings", False))
         self.final_norm = self._norm(p, "norm")
         self.layers = []
         for i in range(c["num_hidden_layers"]):
             l = f"layers.{i}."
-            gate, up, down = (self._linear(p, l + f"mlp.{n}_proj") for n in ("gate", "up", "down"))
-            self.layers.append({
-                "norm1": self._norm(p, l + "input_layernorm"),
-                "norm2": self._norm(p, l + "post_attention_layernorm"),
-                "qkv": {k: self._linear(p, l + f"self_attn.{k}_proj") for k in "qkv"},
-                "out": self._linear(p, l + "self_attn.o_proj"),
-                "mlp": self._mlp(up, down, torch.nn.functional.silu, gate),
-            })
+            down = self._linear(p, l + "mlp.down_proj")
+            if fused:
+                both, _ = self._linear(p, l + "mlp.gate_up_proj")
+                gate, up = (both[: len(both) // 2], None), (both[len(both) // 2 :], None)
+                order = lambda kind, h: {"q": 0, "k": self.heads, "v": self.heads + self.kv_heads}[kind] + h
+                qkv = self._split(self._linear(p, l + "self_attn.qkv_proj"), order)
+            else:
+                gate, up = (self._linear(p, l + f"mlp.{n}_proj") for n in ("gate", "up"))
+                qkv = {k: self._linear(p, l + f"self_attn.{k}_proj") for k in "qkv"}
+            layer = {"qkv": qkv, "out": self._linear(p, l + "self_attn.o_proj"),
+                     "mlp": self._mlp(up, down, activation, gate)}
+            for slot, name in zip(("norm1", "norm2", "post1", "post2"), norms):
+                layer[slot] = self._norm(p, l + name) if name else None
+            for kind in "qk":
+                own = self._norm(p, l + f"self_attn.{kind}_norm")
+                layer[kind + "_norm"] = None if own[0] is None else own
+            self.layers.append(layer)
+
+    def _load_mistral(self):
+        self._load_llama()
+        self.windows = [self.config["sliding_window"] or 0] * len(self.layers)
+
+    def _load_qwen2(self):
+        self._load_llama()
+        c = self.config
+        if c["use_sliding_window"]:
+            types = c.get("layer_types") or ["sliding_attention" if i >= c["max_window_layers"] else "full_attention"
+                                             for i in range(len(self.layers))]
+            self.windows = [c["sliding_window"] if t == "sliding_attention" else 0 for t in types]
+
+    _load_qwen3 = _load_qwen2
+
+    def _load_gemma3_text(self):
+        c = self.config
+        self.norm_offset, self.embedding_scale = 1.0, math.sqrt(c["hidden_size"])
+        norms = ("input_layernorm", "pre_feedforward_layernorm", "post_attention_layernorm",
+                 "post_feedforward_layernorm")
+        self._load_llama(norms, activation=lambda x: torch.nn.functional.gelu(x, approximate="tanh"))
+        count, pattern = len(self.layers), c.get("sliding_window_pattern", 6)
+        is_local = [(i + 1) % pattern != 0 for i in range(count)]
+        if "layer_types" in c:
+            is_local = [t == "sliding_attention" for t in c["layer_types"]]
+        self.windows = [c["sliding_window"] if local else 0 for local in is_local]
+        self.layer_scales = [c["query_pre_attn_scalar"] ** -0.5] * count
+        new = c.get("rope_parameters") or {
+            "full_attention": {**(c.get("rope_scaling") or {}), "rope_theta": c["rope_theta"]},
+            "sliding_attention": {"rope_theta": c["rope_local_base_freq"]}}
+        ropes = {kind: Rotary(self.head_dim, own["rope_theta"], own, c) for kind, own in new.items()}
+        self.rotaries = [ropes["sliding_attention" if local else "full_attention"] for local in is_local]
+
+    def _load_phi3(self):
+        self._load_llama(fused=True)
+        self.windows = [self.config.get("sliding_window") or 0] * len(self.layers)
+
+    def _load_smollm3(self):
+        self._load_llama()
+        c = self.config
+        self.rotaries = [r if c["no_rope_layers"][i] else None for i, r in enumerate(self.rotaries)]
+        local = [c["use_sliding_window"] and t == "sliding_attention" for t in c["layer_types"]]
+        self.windows = [c["sliding_window"] if own else 0 for own in local]
+
+    def _load_olmo2(self):
+        self.row_norms = True
+        self._load_llama((None, None, "post_attention_layernorm", "post_feedforward_layernorm"))
 
     def _load_gpt_neox(self):
         c, p = self.config, "gpt_neox."
@@ -285,25 +381,24 @@ class PlainModel:
         weight, bias = norm
         if not self.rms:
             x = x - x.mean(-1, keepdim=True)
-        y = x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.eps) * weight
+        y = x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.eps) * (weight + self.norm_offset)
         return y if bias is None else y + bias
 
     def _heads_of(self, layer, kind, x):
         count = self.heads if kind == "q" else self.kv_heads
-        return self._apply(layer["qkv"][kind], x).view(x.shape[0], count, self.head_dim)
-
-    def _angles(self, positions, length=0):
-        """`length`: of the whole text."""
-        frequencies = self.frequencies if self.stretch is None else self.frequencies * self.stretch(length)
-        return torch.as_tensor(positions, dtype=torch.float64)[:, None] * frequencies
+        y, norm = self._apply(layer["qkv"][kind], x), layer.get(kind + "_norm")
+        if norm is not None and self.row_norms:
+            y = self._normalise(norm, y)
+        y = y.view(x.shape[0], count, self.head_dim)
+        return self._normalise(norm, y) if norm is not None and not self.row_norms else y
 
     def _run_layer(self, layer, x, attend):
         """attend(normalised x) -> [rows, heads * head_dim]."""
-        normalised = self._normalise(layer["norm1"], x)
-        attention = self._apply(layer["out"], attend(normalised))
+        maybe = lambda slot, y: y if layer.get(slot) is None else self._normalise(layer[slot], y)
+        attention = maybe("post1", self._apply(layer["out"], attend(maybe("norm1", x))))
         if self.block == "sequential":
             x = x + attention
-            return x + layer["mlp"](self._normalise(layer["norm2"], x))
+            return x + maybe("post2", layer["mlp"](maybe("norm2", x)))
         return x + attention + layer["mlp"](self._normalise(layer["norm2"], x))
 
     def _attend(self, layer, q, k, v, visible, distance_bias=None):
@@ -322,7 +417,7 @@ class PlainModel:
         """ids: list of T; visible: a [T, T] bool mask per layer; positions are those of the text. With alibi_as_hf
         the bias is rounded to bf16 as transformers rounds it. Returns [T, vocab]."""
         total = len(ids)
-        x = self.embedding[torch.tensor(ids)]
+        x = self.embedding[torch.tensor(ids)] * self.embedding_scale
         if self.position_table is not None:
             x = x + self.position_table[:total]
         bias = None
@@ -336,22 +431,21 @@ class PlainModel:
 
             def attend(y):
                 q, k, v = (self._heads_of(layer, kind, y) for kind in "qkv")
-                if self.frequencies is not None:
-                    angles = self._angles(range(total), total)[:, None, :]
-                    q, k = rotate(q, angles, self.rotation_factor), rotate(k, angles, self.rotation_factor)
+                rotary = self.rotaries[index]
+                if rotary is not None:
+                    q, k = rotary.turn(q, range(total), total), rotary.turn(k, range(total), total)
                 return self._attend(index, q, k, v, mask, bias)
 
             x = self._run_layer(layer, x, attend)
         return self._normalise(self.final_norm, x) @ self.head.T
 
-    def step(self, token, memory, key_positions, query_position):
+    def step(self, token, memory, key_positions, query_position, text_position):
         """One token against cached slots. memory: per layer a list of (k, v) in slot order, k not rotated;
         key_positions: position of each slot. Appends the token's own (k, v) to each list of memory; returns its
-        logits [vocab]."""
-        x = self.embedding[token][None]
+        logits [vocab]. Layers with their own window cut their lists to it, whatever the slots of the others are."""
+        x = self.embedding[token][None] * self.embedding_scale
         if self.position_table is not None:
             x = x + self.position_table[query_position]
-        positions = list(key_positions) + [query_position]
         for index, (layer, slots) in enumerate(zip(self.layers, memory)):
 
             def attend(y):
@@ -360,11 +454,16 @@ class PlainModel:
                 keys = torch.stack([s[0] for s in slots])
                 values = torch.stack([s[1] for s in slots])
                 bias = None
-                if self.frequencies is not None:
-                    q = rotate(q, self._angles([query_position])[:, None, :], self.rotation_factor)
-                    keys = rotate(keys, self._angles(positions)[:, None, :], self.rotation_factor)
+                places = list(key_positions) + [query_position]
+                if self.windows[index]:  # its own window, at text positions
+                    del slots[: -self.windows[index]]
+                    keys, values = keys[-self.windows[index] :], values[-self.windows[index] :]
+                    places = list(range(text_position + 1 - len(slots), text_position + 1))
+                rotary = self.rotaries[index]
+                if rotary is not None:
+                    q, keys = rotary.turn(q, places[-1:]), rotary.turn(keys, places)
                 if self.slopes is not None:
-                    distance = torch.tensor(positions, dtype=torch.float64) - query_position
+                    distance = torch.tensor(places, dtype=torch.float64) - query_position
                     bias = self.slopes[:, None, None] * distance
                 return self._attend(index, q, keys, values, torch.ones(1, len(slots), dtype=torch.bool), bias)
 

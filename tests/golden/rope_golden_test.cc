@@ -26,7 +26,7 @@ TEST(RopeGolden, EverySettingIsReadWhereTransformersReadsIt) {
       }
       continue;
     }
-    const RopeConfig rope = parse_model_spec(config, "config.json").config.ropes.at(0);
+    const RopeConfig rope = parse_model_spec(config, "config.json").config.ropes.at(c.value("rope", 0U));
     const auto expected = c["inv_freq"].get<std::vector<double>>();
     ASSERT_EQ(rope.inv_freq.size(), expected.size()) << shown;
     std::vector<double> got(expected.size());

@@ -29,14 +29,14 @@ import os
 import torch
 from safetensors.torch import save_file
 
-from make_golden import HERE, HuggingFace
+from make_golden import HERE, HuggingFace, within
 from plain_models import PlainModel
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)
 
 SEPARATORS = (5, 11, 17)
-MODELS = ("llama_gqa", "neox_parallel", "gpt2", "falcon_7b", "falcon_rw", "neox_rope_yarn")
+MODELS = ("llama_gqa", "neox_parallel", "gpt2", "falcon_7b", "falcon_rw", "neox_rope_yarn", "gemma3", "smollm3")
 SMALL = {"init": 2, "seps": 3, "window": 5, "capacity": 16}
 SETTINGS = {  # in the names of the program's options
     "sep": {"policy": "sep-stream", **SMALL, "positions": "cache"},
@@ -126,11 +126,11 @@ def run_model(model, settings, ids):
     out = []
     for t, token in enumerate(ids):
         keys, query = positions_of(settings, stream.slots, t)
-        out.append(model.step(token, memory, keys, query))
+        out.append(model.step(token, memory, keys, query, t))
         keep = stream.append(lambda p: ids[p] in SEPARATORS)
         if keep is not None:
-            memory = [[slots[k] for k in keep] for slots in memory]
-        assert all(len(slots) == len(stream.slots) for slots in memory)
+            memory = [slots if own else [slots[k] for k in keep] for slots, own in zip(memory, model.windows)]
+        assert all(own or len(slots) == len(stream.slots) for slots, own in zip(memory, model.windows))
     return torch.stack(out)
 
 
@@ -181,11 +181,11 @@ def check_model(model, folder, ids, logits, runs):
     hf.slopes = model.slopes
 
     def compare(name, mask, count):
-        masks = [mask[:count, :count]] * hf.layers
+        masks = [within(own, mask[:count, :count]) for own in model.windows]
         part = ids[:count]
         for whole in (hf.logits(part, masks).double(), model.logits(part, masks)):
             difference = (logits[name][:count] - whole).abs().max().item()
-            assert difference < 2e-5, (name, difference)
+            assert difference < 5e-5, (name, difference)
 
     full = torch.tril(torch.ones(len(ids), len(ids), dtype=torch.bool))
     for name in logits:  # nothing is dropped before the (c + 1)st token

@@ -64,7 +64,7 @@ TEST_F(DynamicRope, TheLengthMayBeStated) {
   // Within the trained length nothing changes.
   EXPECT_EQ(nll({"--ids", ids(40), "--rope-length", "80"}), nll({"--ids", ids(40)}));
   expect_failure({"score", "--model", golden_model("llama_mha"), "--ids", text, "--rope-length", "200"},
-                 {"--rope-length is for models of rope type dynamic", "default"});
+                 {"--rope-length is for models of rope type dynamic or longrope", "default"});
 }
 
 // A text that continues beyond the stated length is reported once.

@@ -57,7 +57,7 @@ double usual_attention_scale(int64_t head_dim);
 struct RopePlaces {
   const char* theta_key = "rope_theta";             // the base
   const char* share_key = "partial_rotary_factor";  // the share of the head that is rotated
-  double share = 1.0;                               // if nothing says otherwise
+  double theta = 10000.0, share = 1.0;              // if nothing says otherwise
   // Whether the family rotates a share of the head; if not, the whole head is rotated, whatever the settings
   // say.
   bool rotates_share = false;
@@ -67,6 +67,10 @@ struct RopePlaces {
 // HF modeling_rope_utils.py (transformers 5.24), but in double. One warning names the settings of the file
 // that are ignored, if they contradict those that are read.
 void read_rope(const JsonObject& config, const RopePlaces& places, ModelConfig* out);
+// The same from the settings that a config has for one type of its layers; `theta`: the base, if they do not
+// say it. These families rotate the whole head.
+void read_rope_of_layers(const JsonObject& config, const JsonObject& settings, double theta,
+                         ModelConfig* out);
 
 // Slopes of ALiBi (Press et al. 2021). For n heads, where n is a power of two, they are the powers of
 // 2^(-8/n). Otherwise they are those of the next lower power of two, m, followed by every other one of 2m.

@@ -10,7 +10,14 @@
   FAMILY(gpt_neox)              \
   FAMILY(llama)                 \
   FAMILY(gpt2)                  \
-  FAMILY(falcon)
+  FAMILY(falcon)                \
+  FAMILY(mistral)               \
+  FAMILY(qwen2)                 \
+  FAMILY(qwen3)                 \
+  FAMILY(gemma3)                \
+  FAMILY(phi3)                  \
+  FAMILY(smollm3)               \
+  FAMILY(olmo2)
 
 namespace sepllm {
 

@@ -34,6 +34,9 @@ struct Family {
   const char* architecture;              // HF "architectures"
   std::vector<const char*> model_types;  // HF "model_type"; new models get the first one
   ModelSpec (*parse)(const JsonObject& config);
+  // For families with multimodal models: the config.json that the text model of such a model would have by
+  // itself, which parse() then gets; null for other configs. Null pointer: the family has no such models.
+  Json (*text_config)(const JsonObject& config) = nullptr;
 
   // Members of a new model's config.json, except for those that every family has (model_type, vocab_size,
   // token ids, tie_word_embeddings, torch_dtype).

@@ -19,7 +19,7 @@
 namespace sepllm {
 namespace {
 
-constexpr const char* kKnownTypes[] = {"default", "linear", "dynamic", "yarn", "llama3"};
+constexpr const char* kKnownTypes[] = {"default", "linear", "dynamic", "yarn", "longrope", "llama3"};
 
 double positive(const JsonObject& object, const char* key) {
   const double value = object.number(key);
@@ -37,9 +37,15 @@ class RopeSettings {
  public:
   RopeSettings(const JsonObject& config, const RopePlaces& places) : config_(config), object_(config) {
     find_object();
-    theta_ = setting("rope_theta", places.theta_key, {"rope_theta", "rotary_emb_base"}, 10000.0);
+    theta_ = setting("rope_theta", places.theta_key, {"rope_theta", "rotary_emb_base"}, places.theta);
     share_ = setting("partial_rotary_factor", places.share_key, {"partial_rotary_factor", "rotary_pct"},
                      places.share);
+  }
+  // Those of one type of layers: `object` has them all.
+  RopeSettings(const JsonObject& config, const JsonObject& object, double theta)
+      : config_(config), object_(object), has_object_(true), of_layer_type_(true) {
+    theta_ = positive_or(object, "rope_theta", theta);
+    share_ = positive_or(object, "partial_rotary_factor", 1);
   }
 
   std::string type() const {
@@ -64,10 +70,10 @@ class RopeSettings {
   // The object of the parameters of a type that is not the default.
   const JsonObject& object() const { return object_; }
 
-  // Of the types that are relative to it; the top level counts most, as in HF.
+  // Of the types that are relative to it; the top level counts most, as in HF (but not for types of layers).
   double trained_length(int64_t max_positions) const {
     const char* key = "original_max_position_embeddings";
-    if (config_.has(key)) return positive(config_, key);
+    if (config_.has(key) && !of_layer_type_) return positive(config_, key);
     return object_.has(key) ? positive(object_, key) : static_cast<double>(max_positions);
   }
 
@@ -88,7 +94,7 @@ class RopeSettings {
       if (object.json().empty()) continue;
       for (const auto& [name, value] : object.json().items()) {
         if (!value.is_object()) continue;
-        throw Error(ErrorCode::kUnsupported, "rope parameters per layer type are not supported",
+        throw Error(ErrorCode::kUnsupported, "this family has no rope parameters for single types of layers",
                     {.file = config_.file(), .place = object.path_of(name.c_str())});
       }
       if (!has_object_) {
@@ -117,7 +123,7 @@ class RopeSettings {
 
   const JsonObject& config_;
   JsonObject object_;
-  bool has_object_ = false;
+  bool has_object_ = false, of_layer_type_ = false;
   double theta_ = 0, share_ = 0;
   std::vector<std::string> not_read_;
 };
@@ -186,6 +192,38 @@ void apply_yarn(const RopeSettings& settings, int64_t max_positions, int64_t rot
   rope->attention_factor = yarn_attention_factor(object, factor);
 }
 
+// [n] positive numbers.
+std::vector<double> read_factors(const JsonObject& object, const char* key, size_t n) {
+  const Json& list = object.at(key);
+  const auto is_factor = [](const Json& f) { return f.is_number() && f.get<double>() > 0; };
+  if (!list.is_array() || list.size() != n || !std::all_of(list.begin(), list.end(), is_factor)) {
+    refuse_value(object, key, fmt::format("a list of {} positive numbers", n),
+                 list.is_array() ? fmt::format("{} elements", list.size()) : json_text(list));
+  }
+  return list.get<std::vector<double>>();
+}
+
+// LongRoPE (Ding et al. 2024): every frequency has a divisor of its own, and another one in longer texts.
+void apply_longrope(const RopeSettings& settings, int64_t max_positions, RopeConfig* rope) {
+  const JsonObject& object = settings.object();
+  const double trained = settings.trained_length(max_positions);
+  const double factor =
+      object.has("factor") ? positive(object, "factor") : static_cast<double>(max_positions) / trained;
+  if (object.has("attention_factor")) {
+    rope->attention_factor = object.number("attention_factor");
+  } else if (factor > 1) {
+    rope->attention_factor = std::sqrt(1 + std::log(factor) / std::log(trained));
+  }
+  const size_t n = rope->inv_freq.size();
+  const std::vector<double> short_ones = read_factors(object, "short_factor", n);
+  const std::vector<double> long_ones = read_factors(object, "long_factor", n);
+  rope->longrope = {static_cast<int64_t>(trained), rope->inv_freq};
+  for (size_t i = 0; i < n; ++i) {
+    rope->inv_freq[i] /= short_ones[i];
+    rope->longrope->inv_freq[i] /= long_ones[i];
+  }
+}
+
 void apply_type(const RopeSettings& settings, int64_t max_positions, int64_t rotated, RopeConfig* rope) {
   if (rope->type == "linear") {
     const double factor = positive(settings.object(), "factor");
@@ -194,6 +232,8 @@ void apply_type(const RopeSettings& settings, int64_t max_positions, int64_t rot
     apply_llama3(settings, max_positions, rope);
   } else if (rope->type == "yarn") {
     apply_yarn(settings, max_positions, rotated, rope);
+  } else if (rope->type == "longrope") {
+    apply_longrope(settings, max_positions, rope);
   } else if (rope->type == "dynamic") {
     rope->dynamic = {positive(settings.object(), "factor"), max_positions, rotated - 2};
   }
@@ -212,10 +252,7 @@ int64_t rotated_dims(const JsonObject& config, const std::string& type, int64_t 
                .got = fmt::format("{} of {}", rotated, head_dim)});
 }
 
-}  // namespace
-
-void read_rope(const JsonObject& config, const RopePlaces& places, ModelConfig* out) {
-  RopeSettings settings(config, places);
+void add_rope(RopeSettings settings, const JsonObject& config, const RopePlaces& places, ModelConfig* out) {
   RopeConfig& rope = out->ropes.emplace_back();
   out->position = PositionType::kRope;
   rope.type = settings.type();
@@ -245,8 +282,20 @@ void read_rope(const JsonObject& config, const RopePlaces& places, ModelConfig* 
   settings.warn(rope);
 }
 
+}  // namespace
+
+void read_rope(const JsonObject& config, const RopePlaces& places, ModelConfig* out) {
+  add_rope(RopeSettings(config, places), config, places, out);
+}
+
+void read_rope_of_layers(const JsonObject& config, const JsonObject& settings, double theta,
+                         ModelConfig* out) {
+  add_rope(RopeSettings(config, settings, theta), config, {}, out);
+}
+
 void RopeConfig::frequencies(int64_t length, double* out) const {
-  std::copy(inv_freq.begin(), inv_freq.end(), out);
+  const bool is_long = longrope && length > longrope->trained_length;
+  std::copy_n(is_long ? longrope->inv_freq.data() : inv_freq.data(), inv_freq.size(), out);
   if (!dynamic || length <= dynamic->trained_length) return;
   const double share = static_cast<double>(length) / static_cast<double>(dynamic->trained_length);
   const double stretch = dynamic->factor * share - (dynamic->factor - 1);
