@@ -13,6 +13,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/file.h"
@@ -33,7 +34,7 @@ using test::expect_error;
 using test::TemporaryFolder;
 
 // Variants of families for which GGUF has no form.
-const std::set<std::string> kOnlyFolders = {"falcon-rw"};
+const std::set<std::string> kOnlyFolders = {"falcon-rw", "gemma3", "mistral", "qwen2-windows", "smollm3"};
 
 std::string random_model(const TemporaryFolder& folder, const std::string& variant) {
   write_random_model(folder.file(variant), {.variant = variant});
@@ -138,6 +139,34 @@ TEST(CopyModel, WhatGgufCannotSayIsRefused) {
                      {.extra_config = {{"rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2.0}}}}});
   expect_error([&] { to_gguf(folder.file("dynamic"), out); }, ErrorCode::kUnsupported, {"rope type dynamic"});
   EXPECT_FALSE(file_exists(out));
+}
+
+// Windows and layers without rope for which the format has no keys, and the patterns that it takes for
+// granted.
+TEST(CopyModel, PatternsOfLayers) {
+  const TemporaryFolder folder;
+  const std::string out = folder.file("model.gguf");
+  const auto refused = [&](const std::string& variant, const char* part) {
+    expect_error([&] { to_gguf(random_model(folder, variant), out); }, ErrorCode::kUnsupported, {part});
+  };
+  refused("gemma3", "query_pre_attn_scalar");
+  refused("smollm3", "every fourth");
+  refused("mistral", "sliding window");
+  refused("qwen2-windows", "sliding window");
+  const Json gemma = {{"sliding_window_pattern", 6}, {"query_pre_attn_scalar", 32}};
+  const std::pair<const char*, Json> known[] = {{"gemma3", gemma},
+                                                {"smollm3", {{"no_rope_layer_interval", 4}}},
+                                                {"mistral", {{"sliding_window", nullptr}}}};
+  for (const auto& [variant, config] : known) {
+    const std::string model = folder.file(std::string(variant) + "-known");
+    write_random_model(model, {.variant = variant, .n_layers = 7, .extra_config = config});
+    to_gguf(model, out);
+    EXPECT_LE(test::max_difference(copied_logits(out), copied_logits(model)), 1e-5F) << variant;
+    const std::string back = model + "-back";
+    to_folder(out, back);
+    EXPECT_LE(test::max_difference(copied_logits(back), copied_logits(model)), 1e-5F) << variant;
+    fs::remove(out);
+  }
 }
 
 TEST(CopyModel, ScaledPositionsSurvive) {

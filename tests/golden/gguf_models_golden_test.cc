@@ -71,7 +71,8 @@ TEST_P(GgufModelGolden, WeightsAndLogitsAreThoseOfTheFolder) {
 
 INSTANTIATE_TEST_SUITE_P(Files, GgufModelGolden,
                          testing::Values("llama_gqa", "llama_bias", "llama_rope_llama3_new", "neox_parallel",
-                                         "gpt2", "falcon_7b", "falcon_11b", "falcon_40b"),
+                                         "gpt2", "qwen2", "qwen3", "olmo2", "phi3", "falcon_7b", "falcon_11b",
+                                         "falcon_40b"),
                          [](const auto& file) { return std::string(file.param); });
 
 // Matrices of nine types of blocks, and Llama 3.1's scaling of positions, which the file has as rope_freqs.
@@ -87,6 +88,17 @@ TEST(GgufModels, BlocksOfManyTypesGiveTheLogitsOfTheirNumbers) {
   EXPECT_LE(difference(DType::kF32), 1e-4F);
   // Converted to what the kernels read: to f16, which has more digits than the blocks.
   EXPECT_LE(difference({}), 0.02F);
+}
+
+// What their files do not say is as llama.cpp has it: every sixth layer of Gemma 3 is global, the others have
+// a window and a rope of their own; every fourth layer of SmolLM 3 does not rotate.
+TEST(GgufModels, PatternsOfLayersThatAreTakenForGranted) {
+  for (const char* name : {"gemma3", "smollm3"}) {
+    const GoldenFile golden(golden_folder() + "/gguf_models/" + name + ".safetensors");
+    Runner runner(gguf_model_file(name));
+    const Logits logits = runner.whole(golden.ints("ids"), Policy{}, TokenSet(runner.vocab_size()));
+    EXPECT_LE(max_difference(logits, golden.floats("logits")), 1e-4F) << name;
+  }
 }
 
 }  // namespace

@@ -94,6 +94,63 @@ def write_llama(w, config, tensors):
         yield "rope_freqs.weight", llama3_factors(config)
 
 
+LLAMA_NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+               "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+               "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+               "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+
+
+def write_newer(names=LLAMA_NAMES, changes={}, keys=lambda w, config: None, extra=lambda config: []):
+    """Families that came after Llama: not permuted, if `changes` does not say so."""
+
+    def write(w, config, tensors):
+        rope = config.get("rope_parameters") or {"rope_theta": config["rope_theta"]}
+        w.add_context_length(config["max_position_embeddings"])
+        w.add_embedding_length(config["hidden_size"])
+        w.add_block_count(config["num_hidden_layers"])
+        w.add_feed_forward_length(config["intermediate_size"])
+        w.add_head_count(config["num_attention_heads"])
+        w.add_head_count_kv(config["num_key_value_heads"])
+        w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        w.add_rope_freq_base(rope.get("full_attention", rope)["rope_theta"])
+        if config.get("head_dim"):
+            w.add_key_length(config["head_dim"])
+            w.add_value_length(config["head_dim"])
+        keys(w, config)
+        bound = {part: (lambda x, change=change: change(x, config)) for part, change in changes.items()}
+        for name, value in renamed(tensors, "model.", "embed_tokens", "norm", "lm_head", names, bound):
+            if name == "output_norm.weight" and "attn_norm" in bound:
+                value = bound["attn_norm"](value)
+            yield name, value
+        yield from extra(config)
+
+    return write
+
+
+AFTER = {**LLAMA_NAMES, "post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
+         "post_feedforward_layernorm": "post_ffw_norm"}
+FUSED = {**LLAMA_NAMES, "self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
+PLUS_ONE = {n: lambda x, config: x + 1 for n in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm",
+                                                 "attn_q_norm", "attn_k_norm")}
+PAIRS = {"attn_q": lambda x, config: pairs(x, config["num_attention_heads"]),
+         "attn_k": lambda x, config: pairs(x, config["num_key_value_heads"])}
+
+
+def phi3_keys(w, config):
+    """Phi3MiniModel.set_gguf_parameters and generate_extra_tensors"""
+    trained = config["original_max_position_embeddings"]
+    scale = config["max_position_embeddings"] / trained
+    w.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
+    w.add_rope_scaling_orig_ctx_len(trained)
+    w.add_sliding_window(config["sliding_window"] or 0)
+    w.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(trained)))
+
+
+def phi3_factors(config):
+    for kind in ("long", "short"):
+        yield f"rope_factors_{kind}.weight", np.array(config["rope_scaling"][f"{kind}_factor"], dtype=np.float32)
+
+
 def write_neox(w, config, tensors):
     heads, dim = config["num_attention_heads"], config["hidden_size"] // config["num_attention_heads"]
     w.add_context_length(config["max_position_embeddings"])
@@ -169,8 +226,12 @@ def renamed(tensors, prefix, embedding, norm, head, names, changes):
 
 
 WRITERS = {"llama": ("llama", write_llama), "gpt_neox": ("gptneox", write_neox), "gpt2": ("gpt2", write_gpt2),
-           "falcon": ("falcon", write_falcon)}
-CASES = ["llama_gqa", "llama_bias", "llama_rope_llama3_new", "neox_parallel", "gpt2", "falcon_7b", "falcon_11b", "falcon_40b"]
+           "falcon": ("falcon", write_falcon), "qwen2": ("qwen2", write_newer()), "qwen3": ("qwen3", write_newer()),
+           "olmo2": ("olmo2", write_newer(AFTER)), "phi3": ("phi3", write_newer(FUSED, keys=phi3_keys, extra=phi3_factors)),
+           "smollm3": ("smollm3", write_newer(changes=PAIRS)),
+           "gemma3_text": ("gemma3", write_newer(AFTER, PLUS_ONE, lambda w, c: w.add_sliding_window(c["sliding_window"])))}
+CASES = ["llama_gqa", "llama_bias", "llama_rope_llama3_new", "neox_parallel", "gpt2", "falcon_7b", "falcon_11b", "falcon_40b", "qwen2",
+         "qwen3", "olmo2", "phi3"]
 
 
 def write_file(path, architecture, vocab_size, metadata, tensors):
@@ -232,6 +293,38 @@ def random_blocks(name, rows, columns, rng):
     return blocks.reshape(rows, -1)
 
 
+def make_new(name, config):
+    """A model for which no golden checkpoint has the pattern of layers that GGUF takes for granted."""
+    torch.manual_seed(len(name))
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for parameter in model.parameters():
+        matrix = parameter.dim() == 2
+        mean = 0.0 if matrix or name == "gemma3" else 1.0
+        parameter.copy_(mean + torch.randn_like(parameter) * (0.3 if matrix else 0.1))
+    tensors = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight" or not config.tie_word_embeddings}
+    settings = config.to_dict()
+    architecture, writer = WRITERS[settings["model_type"]]
+    write_file(os.path.join(OUT, name + ".gguf"), architecture, settings["vocab_size"],
+               lambda w: writer(w, settings, tensors), [])
+    ids = torch.randint(0, config.vocab_size, (48,))
+    logits = model(ids[None], use_cache=False).logits[0]
+    print(name, "logits std", logits.std().item())
+    save_file({"ids": ids.int(), "logits": logits.contiguous()}, os.path.join(OUT, name + ".safetensors"))
+
+
+SMALL = dict(vocab_size=64, hidden_size=16, intermediate_size=24, num_attention_heads=2, num_key_value_heads=1,
+             max_position_embeddings=128, bos_token_id=None, eos_token_id=None, pad_token_id=None)
+
+
+def make_new_models():
+    make_new("gemma3", transformers.Gemma3TextConfig(
+        **SMALL, num_hidden_layers=7, head_dim=12, query_pre_attn_scalar=12, sliding_window=14,
+        rope_parameters={"full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
+                         "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}))
+    make_new("smollm3", transformers.SmolLM3Config(
+        **SMALL, num_hidden_layers=5, rope_parameters={"rope_type": "default", "rope_theta": 5000000.0}))
+
+
 def make_blocks():
     config = dict(num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, hidden_size=256,
                   num_hidden_layers=1, intermediate_size=256, rms_norm_eps=1e-5, vocab_size=80, head_dim=64,
@@ -267,6 +360,7 @@ def main():
     for case in CASES:
         make_case(case)
     make_blocks()
+    make_new_models()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@
 namespace sepllm {
 
 // Each is defined in its own file; the order is that of messages.
-#define SEPLLM_GGUF_ARCHITECTURES(X) X(llama) X(gptneox) X(gpt2) X(falcon)
+#define SEPLLM_GGUF_ARCHITECTURES(X) \
+  X(llama) X(qwen2) X(qwen3) X(gemma3) X(phi3) X(smollm3) X(olmo2) X(gptneox) X(gpt2) X(falcon)
 
 #define SEPLLM_GGUF_DECLARE(NAME) const GgufArchitecture& gguf_##NAME();
 SEPLLM_GGUF_ARCHITECTURES(SEPLLM_GGUF_DECLARE)
@@ -76,6 +77,7 @@ TensorNames gguf_names(const TensorNames& usual) {
 
 ModelSpec gguf_spec(const GgufArchitecture& architecture, ModelSpec spec) {
   spec.prefix.clear();
+  spec.other_prefixes.clear();
   spec.names = gguf_names(spec.names);
   spec.ignored_suffixes = {std::string(".") + kGgufRopeFactors};
   if (architecture.adapt != nullptr) architecture.adapt(&spec);

@@ -86,7 +86,7 @@ Json llama_config(const GgufKeys& keys, const WeightStore& store) {
 
 const GgufArchitecture& gguf_llama() {
   static const GgufArchitecture kArchitecture = {
-      "llama", {"llama"}, llama_config, gguf_pair_queries_and_keys, gguf_write_llama_form};
+      "llama", {"llama", "mistral"}, llama_config, gguf_pair_queries_and_keys, gguf_write_llama_form};
   return kArchitecture;
 }
 
