@@ -36,6 +36,13 @@ void replay(const std::string& corpus, bool (*accepts)(std::string_view)) {
 
 TEST(FuzzCorpus, Safetensors) { replay("safetensors", test::accepts_safetensors); }
 TEST(FuzzCorpus, Gguf) { replay("gguf", test::accepts_gguf); }
+// Those that are whole models.
+TEST(FuzzCorpus, GgufModels) {
+  for (const char* name : {"valid_model_bpe", "valid_model_sentencepiece"}) {
+    const std::string path = std::string(SEPLLM_SOURCE_DIR) + "/tests/fuzz/corpus/gguf/" + name;
+    EXPECT_TRUE(test::accepts_gguf_model(read_file(path))) << name;
+  }
+}
 TEST(FuzzCorpus, Config) { replay("config", test::accepts_config); }
 TEST(FuzzCorpus, Settings) { replay("settings", test::accepts_settings); }
 TEST(FuzzCorpus, TokenIndex) { replay("token_index", test::accepts_token_index); }
