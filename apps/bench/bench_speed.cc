@@ -76,7 +76,7 @@ class BenchSpeedCommand : public Command {
 
   int run() override {
     Model model = common_.load(&policy_);
-    choose_separators(model);
+    choose_separators(model, &policy_);
     Runtime runtime(common_, &model.decoder);
     const Context context = runtime.context();
     const InterruptGuard guard;
@@ -97,12 +97,6 @@ class BenchSpeedCommand : public Command {
   }
 
  private:
-  // A shape has no tokenizer that could tell separators, so one id serves as a separator.
-  void choose_separators(const Model& model) {
-    const bool chosen = policy_.options.was_set("separators");
-    if (!chosen && model.tokenizer == nullptr) policy_.settings.separators = "ids:1";
-  }
-
   std::vector<int64_t> lengths() const { return decode_ ? std::vector<int64_t>{n_} : prompts_; }
 
   // Error if the caches do not fit, before memory is touched: the system may kill a program that asks for

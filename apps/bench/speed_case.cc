@@ -11,6 +11,11 @@
 
 namespace sepllm {
 
+void choose_separators(const Model& model, PolicyOptions* policy) {
+  if (!policy->options.was_set("separators") && model.tokenizer == nullptr)
+    policy->settings.separators = "ids:1";
+}
+
 MadeUpTokens::MadeUpTokens(const TokenSet& separators, int64_t vocab_size, double share) : share_(share) {
   for (int64_t id = 0; id < vocab_size; ++id) {
     const auto token = static_cast<int32_t>(id);

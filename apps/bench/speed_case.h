@@ -6,12 +6,16 @@
 #include <string>
 #include <vector>
 
+#include "apps/shell/common.h"
 #include "base/rng.h"
 #include "base/token_set.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
 
 namespace sepllm {
+
+// A shape has no tokenizer that could tell separators: unless they were chosen, one id serves as a separator.
+void choose_separators(const Model& model, PolicyOptions* policy);
 
 // A made-up stream in which a given share of the tokens are separators.
 class MadeUpTokens {

@@ -15,6 +15,7 @@ Commands all_commands() {
   commands.push_back(make_inspect_samples_command());
   commands.push_back(make_bench_decode_command());
   commands.push_back(make_bench_prefill_command());
+  commands.push_back(make_bench_batch_command());
   commands.push_back(make_bench_memory_command());
   commands.push_back(make_bench_attention_command());
   commands.push_back(make_bench_train_command());

@@ -21,6 +21,7 @@ std::unique_ptr<Command> make_bench_attention_command();
 std::unique_ptr<Command> make_quantize_command();
 std::unique_ptr<Command> make_bench_decode_command();
 std::unique_ptr<Command> make_bench_prefill_command();
+std::unique_ptr<Command> make_bench_batch_command();
 std::unique_ptr<Command> make_bench_memory_command();
 std::unique_ptr<Command> make_bench_train_command();
 std::unique_ptr<Command> make_train_command();

@@ -412,6 +412,46 @@ TEST_F(BenchSpeed, StreamsAtAnyDepthHoldWhatTheyAlwaysHold) {
   }
 }
 
+TEST_F(BenchSpeed, BatchRowsHaveTheFieldsOfLlamaBatchedBenchAndMore) {
+  const Json rows =
+      run_json({"bench", "batch", "--model", model(), "--read-mib", "1", "-r",   "1",   "-b",        "1,3",
+                "-d",    "0,300", "-p",      "20",    "-n",         "5", "--kv", "f16", "--threads", "2"});
+  ASSERT_EQ(rows.size(), 4U);
+  for (size_t i = 0; i < 4; ++i) {
+    const Json& row = rows[i];
+    const int64_t b = i % 2 == 0 ? 1 : 3, depth = i < 2 ? 0 : 300;
+    EXPECT_EQ(row["b"], b);
+    EXPECT_EQ(row["pp"], 20);
+    EXPECT_EQ(row["tg"], 5);
+    EXPECT_EQ(row["n_kv"], b * (depth + 25));
+    EXPECT_NEAR(number(row, "s_pp") * number(row, "t_pp"), static_cast<double>(20 * b), 1e-6);
+    EXPECT_NEAR(number(row, "s_tg") * number(row, "t_tg"), static_cast<double>(5 * b), 1e-6);
+    EXPECT_NEAR(number(row, "s") * number(row, "t"), static_cast<double>(25 * b), 1e-6);
+    constexpr int64_t kSlot = 3 * 2 * 2 * 16 * 2;
+    EXPECT_EQ(row["kv_bytes"], b * (depth + 25) * kSlot);
+    // The 20 tokens of the prompt see depth + 10.5 keys in the mean, the 5 others depth + 23.
+    EXPECT_DOUBLE_EQ(number(row, "mean_keys"), static_cast<double>(depth) + 13);
+  }
+  expect_failure({"bench", "batch", "--model", model(), "-b", "0"}, {"wrong value for -b"});
+  const ProgramResult table =
+      run_sepllm({"bench", "batch", "--model", model(), "--read-mib", "1", "-r", "1", "-b", "2", "-n", "2"});
+  EXPECT_EQ(table.exit_code, 0) << table.err;
+  EXPECT_NE(table.out.find("per seq."), std::string::npos) << table.out;
+}
+
+// Each sequence of a batch keeps what it would keep by itself.
+TEST_F(BenchSpeed, SequencesOfABatchKeepWhatThePolicySays) {
+  const std::vector<std::string> stream = {"-d", "3000000", "--policy", "sep-stream", "--window",
+                                           "12", "--seps",  "8",        "--capacity", "40",
+                                           "-n", "17",      "--kv",     "q8"};
+  const Json one = bench("decode", stream);
+  const Json many = run_json(std::vector<std::string>{"bench", "batch", "--model", model(), "-b", "4", "-r",
+                                                      "1", "--read-mib", "1"} +
+                             stream);
+  EXPECT_EQ(many[0]["mean_keys"], one[0]["mean_keys"]);
+  EXPECT_EQ(many[0]["kv_bytes"].get<int64_t>(), 4 * one[0]["kv_bytes"].get<int64_t>());
+}
+
 TEST_F(BenchSpeed, SeparatorsHaveTheShareAskedFor) {
   const auto mean_keys = [](const char* share) {
     const Json rows = bench("decode", {"-d", "20000", "--policy", "sep", "--window", "8", "-n", "1",
