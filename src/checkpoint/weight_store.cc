@@ -136,11 +136,12 @@ void WeightStore::open_gguf(const std::string& path) {
 
 void WeightStore::add(const MappedFile* file, std::map<std::string, StoredTensor> entries) {
   for (auto& [name, tensor] : entries) {
-    const auto [it, inserted] = places_.emplace(name, Place{file, std::move(tensor)});
+    const auto [it, inserted] = places_.try_emplace(name);
     if (!inserted) {
       throw Error(ErrorCode::kBadFile, "a tensor in two shards",
                   {.file = tensor.file, .place = name, .got = "also in " + it->second.tensor.file});
     }
+    it->second = Place{file, std::move(tensor)};
   }
 }
 

@@ -251,7 +251,7 @@ class MpiFault : public MpiTrain {
 TEST_F(MpiFault, ARankKilledWhileItSends) {
   const Strings settings = steps(12) + Strings{"--set", "save_interval=4"};
   run(3, "whole", settings);
-  // The numbers of messages: rank 0 sends 40 (the others 30) before the first step, and each step two to each
+  // The numbers of messages: rank 0 sends 52 (the others 42) before the first step, and each step two to each
   // of 15 buckets for the sum of the gradients, 4 for other sums, 30 with new weights, 2 before the next; the
   // others 30 in each save. The finished steps and checkpoints show that the kill came there.
   struct Kill {
@@ -259,12 +259,12 @@ TEST_F(MpiFault, ARankKilledWhileItSends) {
     size_t steps;
     std::vector<int64_t> checkpoints;
   };
-  std::vector<Kill> kills = {{0, 40 + 66 + 15, 1, {}},                  // in the second step's reduction
-                             {2, 30 + 66 + 15, 1, {}},                  //
-                             {1, 30 + 2 * 66 + 34 + 15, 2, {}},         // new weights of the third
-                             {1, 30 + 7 * 66 + 64 + 30 + 15, 8, {4}}};  // in the second save
+  std::vector<Kill> kills = {{0, 52 + 66 + 15, 1, {}},                  // in the second step's reduction
+                             {2, 42 + 66 + 15, 1, {}},                  //
+                             {1, 42 + 2 * 66 + 34 + 15, 2, {}},         // new weights of the third
+                             {1, 42 + 7 * 66 + 64 + 30 + 15, 8, {4}}};  // in the second save
   if (long_tests())
-    kills.insert(kills.end(), {{0, 3, 0, {}}, {1, 10, 0, {}}, {0, 40 + 9 * 66 + 10, 9, {4, 8}}});
+    kills.insert(kills.end(), {{0, 3, 0, {}}, {1, 10, 0, {}}, {0, 52 + 9 * 66 + 10, 9, {4, 8}}});
   for (const Kill& kill : kills) {
     SCOPED_TRACE(std::to_string(kill.rank) + ", message " + std::to_string(kill.message));
     std::filesystem::remove_all(in("broken"));
