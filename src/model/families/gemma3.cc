@@ -151,7 +151,7 @@ Json gemma3_text_config(const JsonObject& config) {
 }
 
 Json new_gemma3(const NewModelSizes& s) {
-  Json config = new_llama_form(s);
+  Json config = new_llama_form_without_padding(s);
   config.erase("hidden_act");
   config["hidden_activation"] = "gelu_pytorch_tanh";
   config["head_dim"] = s.hidden_size / s.n_heads;

@@ -103,6 +103,12 @@ Json new_llama_form(const NewModelSizes& s) {
           {"rope_theta", s.rope_theta}};
 }
 
+Json new_llama_form_without_padding(const NewModelSizes& s) {
+  Json config = new_llama_form(s);
+  config["pad_token_id"] = nullptr;
+  return config;
+}
+
 std::optional<std::vector<bool>> read_layer_types(const JsonObject& config, int64_t n_layers) {
   const char* key = "layer_types";
   if (!config.has(key)) return std::nullopt;

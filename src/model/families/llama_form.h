@@ -39,6 +39,9 @@ void set_llama_names(ModelSpec* spec, LayerNames (*names)(int64_t layer));
 
 // The members of a new model's config.json that have the same names in all these families.
 Json new_llama_form(const NewModelSizes& sizes);
+// The same with `pad_token_id` null, for families whose class in transformers has an id as its default, which
+// a small vocabulary does not have.
+Json new_llama_form_without_padding(const NewModelSizes& sizes);
 
 // `layer_types`: for each layer whether it is "sliding_attention" (true) or "full_attention"; nullopt where
 // the key is absent or null. Error for another length or another type.

@@ -40,7 +40,7 @@ const Family& family_olmo2() {
       .architecture = "Olmo2ForCausalLM",
       .model_types = {"olmo2"},
       .parse = parse_olmo2,
-      .new_config = new_llama_form,
+      .new_config = new_llama_form_without_padding,
       .unused_settings = {{"rotary_pct", "olmo2 rotates all of each head"}},
       .variants = {{"olmo2", tiny_olmo2}},
   };

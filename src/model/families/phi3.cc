@@ -48,7 +48,7 @@ ModelSpec parse_phi3(const JsonObject& config) {
 }
 
 Json new_phi3(const NewModelSizes& s) {
-  Json config = new_llama_form(s);
+  Json config = new_llama_form_without_padding(s);
   config[kTrainedLength] = s.max_positions;
   return config;
 }

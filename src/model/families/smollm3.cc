@@ -66,7 +66,7 @@ const Family& family_smollm3() {
       .architecture = "SmolLM3ForCausalLM",
       .model_types = {"smollm3"},
       .parse = parse_smollm3,
-      .new_config = new_llama_form,
+      .new_config = new_llama_form_without_padding,
       .unused_settings = {{"rotary_pct", "smollm3 rotates all of each head"}},
       .variants = {{"smollm3", tiny_smollm3}},
   };
