@@ -173,17 +173,21 @@ bool is_printable(char32_t c) {
 
 namespace {
 
+// `steps`: the cost of asking whether one character is dropped.
 template <typename Dropped>
-Stripped strip_where(std::string_view text, Sides sides, const Dropped& dropped) {
+Stripped strip_where(std::string_view text, Sides sides, int64_t steps, Budget& budget,
+                     const Dropped& dropped) {
   Stripped out{0, text.size()};
   size_t length;
   while (sides != Sides::kRight && out.begin < out.end && dropped(code_point_at(text, out.begin, length))) {
+    budget.step(steps);
     out.begin += length;
   }
   while (sides != Sides::kLeft && out.end > out.begin) {
     size_t last = out.end - 1;
     while (last > out.begin && (static_cast<unsigned char>(text[last]) & 0xC0) == 0x80) --last;
     if (!dropped(code_point_at(text, last, length))) break;
+    budget.step(steps);
     out.end = last;
   }
   return out;
@@ -192,20 +196,19 @@ Stripped strip_where(std::string_view text, Sides sides, const Dropped& dropped)
 }  // namespace
 
 Stripped strip(std::string_view text, Sides sides, Budget& budget) {
-  const Stripped out = strip_where(text, sides, is_space);
-  budget.read((text.size() - (out.end - out.begin)) * 8);
-  return out;
+  return strip_where(text, sides, 1, budget, is_space);
 }
 
 Stripped strip(std::string_view text, std::string_view characters, Sides sides, Budget& budget) {
+  budget.make(characters.size() * sizeof(char32_t));
   std::u32string set;
   for (size_t at = 0, length = 0; at < characters.size(); at += length) {
     set += code_point_at(characters, at, length);
   }
-  const Stripped out =
-      strip_where(text, sides, [&](char32_t c) { return set.find(c) != std::u32string::npos; });
-  budget.step(static_cast<int64_t>((text.size() - (out.end - out.begin) + 2) * (set.size() + 8) / 16));
-  return out;
+  const auto steps = static_cast<int64_t>(1 + set.size() / 16);
+  budget.step(2 * steps);
+  return strip_where(text, sides, steps, budget,
+                     [&](char32_t c) { return set.find(c) != std::u32string::npos; });
 }
 
 MarkedText with_case(const MarkedText& text, LetterCase letter_case, Budget& budget) {

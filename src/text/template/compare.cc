@@ -152,7 +152,7 @@ void set_key(std::vector<std::pair<Value, Value>>& items, Value key, Value value
 
 size_t find_text(std::string_view text, std::string_view part, size_t from, Budget& budget) {
   if (from > text.size()) return std::string::npos;
-  budget.read(text.size() - from + part.size());
+  budget.read(kSearchCost * (text.size() - from + part.size()));
   if (part.empty()) return from;
   const void* hit = memmem(text.data() + from, text.size() - from, part.data(), part.size());
   if (hit == nullptr) return std::string::npos;

@@ -128,6 +128,8 @@ TEST(Template, EndsWhatDoesNotEndWithinASecond) {
   refuses(alike + forever + "{{ b in a }}{{ a.find(b) }}" + ends, {"more than"});
   refuses(alike + "{{ a.rfind('b' ~ b[:-1]) }}" + forever + ends, {"more than"});
   refuses(alike + forever + "{{ a[5] }}" + ends, {"more than"});
+  refuses(alike + "{{ (' ' * 1000000).strip(a ~ ' ') }}", {"more than"});
+  refuses("{{ (' ' * 1000000) | trim }}", {"more than"});
 }
 
 TEST(Template, LimitsTheOutput) {

@@ -97,7 +97,7 @@ size_t next_match(Interpreter& run, std::string_view text, std::string_view part
   const size_t at =
       hit == nullptr ? std::string::npos : static_cast<size_t>(static_cast<const char*>(hit) - text.data());
   run.budget().step();
-  run.budget().read(std::min(at, text.size()) - from + part.size());
+  run.budget().read(kSearchCost * (std::min(at, text.size()) - from + part.size()));
   return at;
 }
 
