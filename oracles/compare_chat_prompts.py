@@ -2,11 +2,11 @@
 """Compares the prompts of `sepllm tokenize --messages` with transformers' apply_chat_template: text and ids.
 
 For each model folder (a tokenizer of transformers, with a chat template or without) the model's own template, and the
-templates of tests/golden/chat_templates with this tokenizer, over conversations with and without system message, of
+templates of tests/golden/chat_templates (or of another folder) with this tokenizer, over conversations with and without system message, of
 several turns, with odd characters. Both must be equal byte for byte and id for id. Then special tokens in what the
 user writes: none of them may become one.
 
-    compare_chat_prompts.py FOLDER... [--program build/release/bin/sepllm]
+    compare_chat_prompts.py FOLDER... [--templates DIR] [--program build/release/bin/sepllm]
 
 Exit code 1 if anything differs. Needs: transformers.
 """
@@ -89,12 +89,13 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("folders", nargs="+", type=Path)
     arguments.add_argument("--program", type=Path, default=REPOSITORY / "build/release/bin/sepllm")
+    arguments.add_argument("--templates", type=Path, default=TEMPLATES)
     options = arguments.parse_args()
     wrong = compared = 0
     for folder in options.folders:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         program = Program(options.program, folder)
-        templates = ([None] if tokenizer.chat_template else []) + sorted(TEMPLATES.glob("*.jinja"))
+        templates = ([None] if tokenizer.chat_template else []) + sorted(options.templates.glob("*.jinja"))
         for template in templates:
             label = f"{folder.name}, {template.name if template else 'its own template'}"
             wrong += compare(program, tokenizer, template, label)
