@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "engine/conversation.h"
+#include "engine/sampling_defaults.h"
 #include "text/blanks.h"
 
 namespace sepllm {
@@ -47,8 +48,7 @@ class ChatCommand : public Command {
     own_.add_int("n", &settings_.max_new_tokens, 1, INT64_MAX, "maximum number of tokens in an answer");
     own_.add_strings("stop", &settings_.stops, "end an answer before this string; may be given several times",
                      "TEXT");
-    settings_.sampling.temperature = 0.8;
-    declare_sampling_options(&sampling_options_, &settings_.sampling);
+    declare_sampling();
     common_.declare(&common_options_, true);
   }
   std::string name() const override { return "chat"; }
@@ -67,16 +67,16 @@ class ChatCommand : public Command {
     if (common_.json) throw Error(ErrorCode::kInvalidArgument, "chat has no --json output");
     Model model = common_.load(&policy_);
     const Tokenizer& tokenizer = model.tokenizer_or_error();
-    settings_.chat =
-        format_.empty() ? ChatTemplate::of_model(tokenizer) : ChatTemplate::by_name(tokenizer, format_);
+    settings_.chat = choose_chat_template(tokenizer);
+    settings_.sampling = choose_sampling();
     settings_.clock = clock_now();
     settings_.policy = policy_.settings;
     check_cache_fits(model, settings_.policy, {.possible = model.config().max_positions}, memory_at_hand());
     Runtime runtime(common_, &model.decoder);
     Conversation conversation(model, runtime.context(), settings_);
     if (input_is_terminal()) {
-      print_note(fmt::format("chat format {}, policy {}; /help lists the commands", settings_.chat.name(),
-                             policy_name(policy_.settings.policy.kind)));
+      print_note(fmt::format("chat format {}, policy {}, {}; /help lists the commands", settings_.chat.name(),
+                             policy_name(policy_.settings.policy.kind), sampling_text(settings_.sampling)));
     }
     while (const std::optional<std::string> line = read_line()) {
       if (line->empty()) continue;
@@ -92,6 +92,33 @@ class ChatCommand : public Command {
   }
 
  private:
+  void declare_sampling() {
+    given_ = chat_sampling();
+    declare_sampling_options(&sampling_options_, &given_);
+    for (Option& option : sampling_options_.options()) {
+      if (option.name == "seed") continue;
+      option.default_note = option.name == "repeat-last-n"
+                                ? option.default_text() + "; the model's own penalty: -1"
+                                : "the model's own; " + option.default_text() + " if it states none";
+    }
+  }
+
+  ChatTemplate choose_chat_template(const Tokenizer& tokenizer) const {
+    if (!format_.empty()) return ChatTemplate::by_name(tokenizer, format_);
+    ChatTemplate out = ChatTemplate::of_model(tokenizer);
+    if (tokenizer.chat_templates().empty()) {
+      print_note(
+          fmt::format("the model has no chat template: turns have the format {}; {} {} chooses another",
+                      out.name(), option_name("chat-format"), joined_format_names()));
+    }
+    return out;
+  }
+
+  // What the model states, unless an option says otherwise.
+  SamplingSettings choose_sampling() const {
+    return with_given_sampling(sampling_options_, given_, sampling_defaults(common_.model).settings);
+  }
+
   static std::optional<std::string> read_line() {
     if (input_is_terminal()) print("> ");
     std::string line;
@@ -205,6 +232,7 @@ class ChatCommand : public Command {
 
   OptionSet own_, sampling_options_, common_options_;
   PolicyOptions policy_;
+  SamplingSettings given_;  // by options
   ConversationSettings settings_;
   CommonOptions common_;
   std::string format_;

@@ -15,6 +15,7 @@
 #include "apps/shell/memory_plan.h"
 #include "apps/shell/output.h"
 #include "base/error.h"
+#include "engine/sampling_defaults.h"
 #include "model/config_fields.h"
 #include "text/chat_template.h"
 
@@ -71,6 +72,20 @@ Json chat_json(const Model& model) {
   } catch (const Error& error) {
     return "cannot be run: " + with_dashes(error.marked_text());
   }
+}
+
+// How `chat` samples without options.
+Json sampling_json(const std::string& folder) {
+  const SamplingDefaults own = sampling_defaults(folder);
+  const SamplingSettings& s = own.settings;
+  return {{"from", own.file.empty() ? Json() : Json(own.file)},
+          {"text", sampling_text(s)},
+          {"temp", s.temperature},
+          {"top-k", s.top_k},
+          {"top-p", s.top_p},
+          {"min-p", s.min_p},
+          {"repeat-penalty", s.repeat_penalty},
+          {"repeat-last-n", s.repeat_last_n}};
 }
 
 Json memory_json(const MemoryPlan& plan, const MemoryAtHand& at_hand) {
@@ -131,6 +146,8 @@ class InspectCommand : public Command {
                       {"weights", weights_json(model.decoder.weights())},
                       {"tokenizer", tokenizer_json(model)},
                       {"chat_format", chat_json(model)},
+                      {"chat_sampling", sampling_json(common_.model)},
+                      {"end_tokens", model.end_tokens()},
                       {"separators", separators_json(model, policy_.settings)},
                       {"policy", policy_json(policy_.settings)},
                       {"memory", memory_json(plan, at_hand)}};
@@ -183,6 +200,14 @@ class InspectCommand : public Command {
     out += line("BOS, EOS", fmt::format("{}, {}{}", id(t["bos_id"]), id(t["eos_id"]),
                                         t["adds_bos"].get<bool>() ? "; texts begin with BOS" : ""));
     out += line("chat format", all["chat_format"].get<std::string>());
+    const Json& sampling = all["chat_sampling"];
+    out += line("chat sampling",
+                sampling["text"].get<std::string>() +
+                    (sampling["from"].is_null() ? " (the model states none)" : " (the model's own)"));
+    out += line("end tokens",
+                all["end_tokens"].empty()
+                    ? "none"
+                    : fmt::format("{}", fmt::join(all["end_tokens"].get<std::vector<int32_t>>(), ", ")));
     return out;
   }
 

@@ -75,12 +75,12 @@ Continuation::Continuation(const Model& model, const GenerateRequest& request, i
     : request_(request),
       on_text_(std::move(on_text)),
       filter_(std::make_unique<StopFilter>(request.stop_strings)),
-      recent_limit_(static_cast<size_t>(std::min<int64_t>(recent, int64_t{1} << 40))) {
+      recent_(recent) {
   result_.prompt_tokens = static_cast<int64_t>(request.prompt.size());
   if (model.tokenizer)
     decoder_ = std::make_unique<StreamDecoder>(*model.tokenizer, request.prompt, request.skip_special);
-  const size_t from = request.prompt.size() - std::min(request.prompt.size(), recent_limit_);
-  recent_.assign(request.prompt.begin() + static_cast<std::ptrdiff_t>(from), request.prompt.end());
+  recent_.add(request.before);
+  recent_.add(request.prompt);
 }
 
 Continuation::~Continuation() = default;
@@ -94,18 +94,10 @@ bool Continuation::take(int32_t id) {
   }
   ++result_.new_tokens;
   if (request_.keep) result_.ids.push_back(id);
-  remember(id);
+  recent_.add(id);
   if (decoder_) show(filter_->push(decoder_->push(id)));
   if (filter_->stopped()) end(FinishReason::kStop);
   return !ended();
-}
-
-// An endless stream remembers only as many tokens as the sampler looks back.
-void Continuation::remember(int32_t id) {
-  if (recent_limit_ == 0) return;
-  if (recent_.size() >= 2 * recent_limit_)
-    recent_.erase(recent_.begin(), recent_.end() - static_cast<std::ptrdiff_t>(recent_limit_));
-  recent_.push_back(id);
 }
 
 void Continuation::show(const std::string& text) {

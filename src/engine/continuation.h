@@ -14,13 +14,14 @@
 
 #include "engine/generate_request.h"
 #include "engine/model.h"
+#include "engine/recent_tokens.h"
 
 namespace sepllm {
 
 class Continuation {
  public:
-  // At least `recent` tokens are remembered for the sampler's repeat penalty. `on_text` (may be empty) gets
-  // pieces of text as soon as they are certain; returning false cancels. `request` is copied.
+  // `recent`: how many tokens the sampler's repeat penalty looks at (Sampler::recent_tokens). `on_text` (may
+  // be empty) gets pieces of text as soon as they are certain; returning false cancels. `request` is copied.
   Continuation(const Model& model, const GenerateRequest& request, int64_t recent,
                std::function<bool(const std::string&)> on_text);
   ~Continuation();
@@ -35,7 +36,7 @@ class Continuation {
   void finish();
 
   bool ended() const { return ended_ || full(); }
-  std::span<const int32_t> recent() const { return recent_; }
+  std::span<const int32_t> recent() const { return recent_.tokens(); }
   const GenerateRequest& request() const { return request_; }
   GenerateResult& result() { return result_; }
 
@@ -43,14 +44,12 @@ class Continuation {
   class StopFilter;
   bool full() const { return result_.new_tokens >= request_.max_new_tokens; }
   void show(const std::string& text);
-  void remember(int32_t id);
 
   GenerateRequest request_;
   std::function<bool(const std::string&)> on_text_;
   std::unique_ptr<StreamDecoder> decoder_;
   std::unique_ptr<StopFilter> filter_;
-  std::vector<int32_t> recent_;
-  size_t recent_limit_;
+  RecentTokens recent_;
   GenerateResult result_;
   // whether the result's reason is final; until then it says what will end the text at the latest
   bool ended_ = false;

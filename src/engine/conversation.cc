@@ -140,6 +140,7 @@ std::optional<Answer> Conversation::answer(const std::string& text, const OnText
 Answer Conversation::generate_answer(const OnText& on_text) {
   const Turn& turn = turns_.back();
   GenerateRequest request;
+  request.before.assign(history_.begin(), history_.begin() + turn.begin);
   request.prompt.assign(history_.begin() + turn.begin, history_.end());
   request.n_fed = turn.answer - turn.begin;
   request.max_new_tokens = settings_.max_new_tokens;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,6 +40,29 @@ class ConversationTest : public ::testing::Test {
   Arena arena_;
   Context ctx_{pool_, arena_};
 };
+
+// The repeat penalty over the whole context looks at earlier turns, too.
+TEST_F(ConversationTest, APenaltyOverTheWholeContextLooksAtEarlierTurns) {
+  const test::TemporaryFolder folder;
+  write_random_model(folder.path(), {.variant = "llama", .seed = 3, .hidden_size = 32, .n_layers = 2});
+  const Model model = load_model(folder.path(), "");
+  ConversationSettings settings;
+  settings.max_new_tokens = 12;
+  settings.sampling = {.repeat_penalty = 100.0, .repeat_last_n = SamplingSettings::kWholeContext};
+  Conversation conversation(model, ctx_, settings);
+  std::set<int32_t> seen;
+  for (const char* text : {"Hello", "So?", "Why?"}) {
+    const auto answer = conversation.answer(
+        text, [](const std::string&) { return true; }, [] { return true; });
+    ASSERT_TRUE(answer);
+    ASSERT_EQ(answer->result.ids.size(), 12U);
+    const Session& session = conversation.session();
+    const auto entered = session.marks().tokens(0, session.cache().length());
+    // The last token of an answer has not entered yet.
+    seen.insert(entered.begin(), entered.end() - 11);
+    for (const int32_t id : answer->result.ids) EXPECT_TRUE(seen.insert(id).second) << text << ": " << id;
+  }
+}
 
 TEST_F(ConversationTest, TheCacheHoldsWhatWasShownWhereverAnAnswerEnds) {
   SEPLLM_DATA_OR_SKIP(data);

@@ -11,6 +11,8 @@ namespace sepllm {
 
 struct GenerateRequest {
   std::vector<int32_t> prompt{};  // not empty
+  // the tokens of the session before the prompt, for the sampler's repeat penalty; may be empty
+  std::vector<int32_t> before{};
   // how many tokens of the prompt are already in the session; < prompt.size()
   int64_t n_fed = 0;
   int64_t max_new_tokens = 256;  // >= 0

@@ -14,21 +14,43 @@ namespace {
 // -inf and NaN are never chosen.
 float usable(float logit) { return std::isnan(logit) ? -INFINITY : logit; }
 
+template <typename Candidate>
+bool is_better(const Candidate& a, const Candidate& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
 }  // namespace
 
 void declare_sampling_options(OptionSet* options, SamplingSettings* s) {
-  options->add_double("temp", &s->temperature, 0.0, 1e6, "temperature; 0: always the most likely token");
+  options->add_double("temp", &s->temperature, 0.0, SamplingSettings::kMaxTemperature,
+                      "temperature; 0: always the most likely token");
   options->add_int("top-k", &s->top_k, 0, INT32_MAX, "sample from the k most likely tokens; 0: all");
   options->add_double("top-p", &s->top_p, 0.0, 1.0,
                       "sample from the most likely tokens whose probabilities add up to p; 1: all");
   options->add_double(
       "min-p", &s->min_p, 0.0, 1.0,
       "sample from the tokens with at least this share of the most likely token's probability; 0: all");
-  options->add_double("repeat-penalty", &s->repeat_penalty, 0.01, 100.0,
-                      "makes recent tokens less likely; 1: off");
-  options->add_int("repeat-last-n", &s->repeat_last_n, 0, INT32_MAX,
-                   "number of recent tokens that the repeat penalty applies to");
+  options->add_double("repeat-penalty", &s->repeat_penalty, SamplingSettings::kMinPenalty,
+                      SamplingSettings::kMaxPenalty, "makes recent tokens less likely; 1: off");
+  options->add_int("repeat-last-n", &s->repeat_last_n, SamplingSettings::kWholeContext, INT32_MAX,
+                   "number of recent tokens that the repeat penalty applies to; -1: the whole context");
   options->add_int("seed", &s->seed, 0, INT64_MAX, "seed of the sampler");
+}
+
+SamplingSettings with_given_sampling(const OptionSet& options, const SamplingSettings& given,
+                                     SamplingSettings s) {
+  const auto take = [&](const char* name, auto field) {
+    if (options.was_set(name)) s.*field = given.*field;
+  };
+  take("temp", &SamplingSettings::temperature);
+  take("top-k", &SamplingSettings::top_k);
+  take("top-p", &SamplingSettings::top_p);
+  take("min-p", &SamplingSettings::min_p);
+  take("seed", &SamplingSettings::seed);
+  take("repeat-penalty", &SamplingSettings::repeat_penalty);
+  if (options.was_set("repeat-penalty")) s.repeat_last_n = SamplingSettings{}.repeat_last_n;
+  take("repeat-last-n", &SamplingSettings::repeat_last_n);
+  return s;
 }
 
 Sampler::Sampler(const SamplingSettings& settings, int64_t vocab_size)
@@ -44,33 +66,44 @@ void Sampler::restore(const SamplerState& state) {
 }
 
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> recent) {
+  const Candidate best = load(logits, recent);
+  return is_certain(best) ? best.id : draw(keep(static_cast<double>(best.logit)));
+}
+
+std::vector<Sampler::Chance> Sampler::chances(std::span<const float> logits,
+                                              std::span<const int32_t> recent) {
+  const Candidate best = load(logits, recent);
+  if (is_certain(best)) return {{best.id, 1.0}};
+  const size_t n = keep(static_cast<double>(best.logit));
+  double total = 0.0;
+  for (size_t k = 0; k < n; ++k) total += weights_[k];
+  std::vector<Chance> out;
+  for (size_t k = 0; k < n; ++k) {
+    if (weights_[k] > 0.0) out.push_back({candidates_[k].id, weights_[k] / total});
+  }
+  return out;
+}
+
+// Fills the candidates with the penalised logits; returns the best of them.
+Sampler::Candidate Sampler::load(std::span<const float> logits, std::span<const int32_t> recent) {
   SEPLLM_CHECK(logits.size() == candidates_.size() && !logits.empty());
   for (size_t k = 0; k < logits.size(); ++k) candidates_[k] = {usable(logits[k]), static_cast<int32_t>(k)};
   penalise(logits, recent);
-  const auto better = [](const Candidate& a, const Candidate& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-  };
-  if (settings_.temperature == 0.0)
-    return std::min_element(candidates_.begin(), candidates_.end(), better)->id;
+  return *std::min_element(candidates_.begin(), candidates_.end(),
+                           [](const auto& a, const auto& b) { return is_better(a, b); });
+}
 
-  size_t n = candidates_.size();
-  if (settings_.top_k > 0) n = std::min(n, static_cast<size_t>(settings_.top_k));
-  const bool ordered = n < candidates_.size() || settings_.top_p < 1.0;
-  if (ordered) {
-    std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<int64_t>(n), candidates_.end(),
-                      better);
-  }
-  double best = -INFINITY;
-  for (size_t k = 0; k < n; ++k) best = std::max(best, static_cast<double>(candidates_[k].logit));
-  if (std::isinf(best)) return std::min_element(candidates_.begin(), candidates_.end(), better)->id;
-  return draw(n, best);
+bool Sampler::is_certain(const Candidate& best) const {
+  return settings_.temperature == 0.0 || std::isinf(best.logit);
 }
 
 // The logit of a token that is among the last ones is divided by the penalty (multiplied if negative), as in
 // HF and CTRL.
 void Sampler::penalise(std::span<const float> logits, std::span<const int32_t> recent) {
   if (settings_.repeat_penalty == 1.0) return;
-  const size_t n = std::min(recent.size(), static_cast<size_t>(settings_.repeat_last_n));
+  const size_t n = settings_.repeat_last_n == SamplingSettings::kWholeContext
+                       ? recent.size()
+                       : std::min(recent.size(), static_cast<size_t>(settings_.repeat_last_n));
   const auto penalty = static_cast<float>(settings_.repeat_penalty);
   for (const int32_t token : recent.subspan(recent.size() - n)) {
     const auto id = static_cast<size_t>(token);
@@ -81,8 +114,20 @@ void Sampler::penalise(std::span<const float> logits, std::span<const int32_t> r
   }
 }
 
-// Draws one of the first n candidates (sorted by probability if top-p needs it).
-int32_t Sampler::draw(size_t n, double best) {
+// Brings the candidates that may be drawn to the front, with their weights; returns their number.
+size_t Sampler::keep(double best) {
+  const auto better = [](const Candidate& a, const Candidate& b) { return is_better(a, b); };
+  const auto begin = candidates_.begin();
+  size_t n = candidates_.size();
+  if (settings_.top_k > 0 && static_cast<size_t>(settings_.top_k) < n) {
+    const auto last = begin + (settings_.top_k - 1);
+    std::nth_element(begin, last, candidates_.end(), better);
+    const auto end = std::partition(last + 1, candidates_.end(),
+                                    [&](const Candidate& c) { return c.logit == last->logit; });
+    n = static_cast<size_t>(end - begin);
+  }
+  if (n < candidates_.size() || settings_.top_p < 1.0)
+    std::sort(begin, begin + static_cast<std::ptrdiff_t>(n), better);
   double total = 0.0;
   for (size_t k = 0; k < n; ++k) {
     weights_[k] = std::exp((static_cast<double>(candidates_[k].logit) - best) / settings_.temperature);
@@ -94,18 +139,22 @@ int32_t Sampler::draw(size_t n, double best) {
     while (kept < n && (kept == 0 || sum < settings_.top_p * total)) sum += weights_[kept++];
     n = kept;
   }
-  double allowed = 0.0;
-  const auto passes = [&](double w) { return w >= settings_.min_p; };  // the best has weight 1
   for (size_t k = 0; k < n; ++k) {
-    if (passes(weights_[k])) allowed += weights_[k];
+    if (weights_[k] < settings_.min_p) weights_[k] = 0.0;  // the best has weight 1
   }
+  return n;
+}
+
+// Draws one of the first n candidates.
+int32_t Sampler::draw(size_t n) {
+  double allowed = 0.0;
+  for (size_t k = 0; k < n; ++k) allowed += weights_[k];
   double at = rng_.uniform(counter_++) * allowed;
   int32_t last = candidates_[0].id;
   for (size_t k = 0; k < n; ++k) {
-    const double w = weights_[k];
-    if (!passes(w) || w == 0.0) continue;
+    if (weights_[k] == 0.0) continue;
     last = candidates_[k].id;
-    at -= w;
+    at -= weights_[k];
     if (at < 0.0) break;
   }
   return last;

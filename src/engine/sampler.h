@@ -11,9 +11,14 @@
 
 namespace sepllm {
 
+// The order is that of transformers: repeat penalty, temperature, top-k, top-p, min-p.
 struct SamplingSettings {
+  static constexpr int64_t kWholeContext = -1;  // of repeat_last_n: the prompt and all that came before it
+  static constexpr double kMaxTemperature = 1e6;
+  static constexpr double kMinPenalty = 0.01, kMaxPenalty = 100.0;
+
   double temperature = 0.0;  // 0: greedy
-  int64_t top_k = 0;         // 0: off
+  int64_t top_k = 0;         // 0: off; tokens as likely as the k-th are kept, too
   double top_p = 1.0;        // 1: off
   double min_p = 0.0;        // 0: off; keeps p >= min_p * max p
   // For the last repeat_last_n tokens, logits > 0 are divided by it, others multiplied; 1: off.
@@ -24,6 +29,10 @@ struct SamplingSettings {
 
 // Declares --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed with their ranges.
 void declare_sampling_options(OptionSet* options, SamplingSettings* settings);
+// `defaults`, with those settings replaced that were given as options; `given`: what the options were
+// declared for. A penalty that was given without repeat_last_n has the option's default for it.
+SamplingSettings with_given_sampling(const OptionSet& options, const SamplingSettings& given,
+                                     SamplingSettings defaults);
 
 // The state of a sampler's random numbers: from the same state it draws the same.
 struct SamplerState {
@@ -37,24 +46,33 @@ class Sampler {
   // `recent`: the tokens so far, for the repeat penalty. Of equal logits the smallest id wins. The n-th call
   // draws with counter n.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> recent);
-  // The number of last tokens that `recent` must hold.
+  // The tokens that sample() may choose, with their probabilities, which add up to 1.
+  struct Chance {
+    int32_t id;
+    double probability;
+  };
+  std::vector<Chance> chances(std::span<const float> logits, std::span<const int32_t> recent);
+  // The number of last tokens that `recent` must hold; kWholeContext: every token that occurred.
   int64_t recent_tokens() const { return settings_.repeat_penalty == 1.0 ? 0 : settings_.repeat_last_n; }
   SamplerState state() const { return {settings_.seed, counter_}; }
   void restore(const SamplerState& state);
 
  private:
-  void penalise(std::span<const float> logits, std::span<const int32_t> recent);
-  int32_t draw(size_t n, double best);
-
-  SamplingSettings settings_;
-  Rng rng_;
-  uint64_t counter_ = 0;
   struct Candidate {
     float logit;
     int32_t id;
   };
+  void penalise(std::span<const float> logits, std::span<const int32_t> recent);
+  Candidate load(std::span<const float> logits, std::span<const int32_t> recent);
+  bool is_certain(const Candidate& best) const;
+  size_t keep(double best);
+  int32_t draw(size_t n);
+
+  SamplingSettings settings_;
+  Rng rng_;
+  uint64_t counter_ = 0;
   std::vector<Candidate> candidates_;
-  std::vector<double> weights_;  // weights of the candidates that are drawn from
+  std::vector<double> weights_;  // of the candidates that are drawn from; 0: not drawn
 };
 
 }  // namespace sepllm

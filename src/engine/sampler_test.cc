@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <map>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -55,6 +56,30 @@ TEST(Sampler, RepeatPenaltyWeakensRecentTokensOnce) {
   const std::vector<float> logits = {4.0F, 3.0F, -1.0F};
   EXPECT_EQ(sampler.sample(logits, std::vector<int32_t>{0, 0, 0}), 1);        // 4 / 2 < 3, not 4 / 8
   EXPECT_EQ(sampler.sample(logits, std::vector<int32_t>{0, 1, 2, 2, 2}), 0);  // 0 and 1 lie too far back
+}
+
+TEST(Sampler, OptionsThatWereGivenReplaceTheModelsSettings) {
+  const SamplingSettings own{
+      .temperature = 0.6, .top_k = 20, .top_p = 0.9, .repeat_penalty = 1.1, .repeat_last_n = -1};
+  const auto with = [&](const std::vector<std::pair<const char*, const char*>>& flags) {
+    SamplingSettings given{.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05};
+    OptionSet options;
+    declare_sampling_options(&options, &given);
+    for (const auto& [name, value] : flags) options.set(name, value);
+    return with_given_sampling(options, given, own);
+  };
+  const SamplingSettings none = with({});
+  EXPECT_EQ(std::tuple(none.temperature, none.top_k, none.top_p, none.min_p, none.seed),
+            std::tuple(0.6, 20, 0.9, 0.0, 0));
+  EXPECT_EQ(std::pair(none.repeat_penalty, none.repeat_last_n), std::pair(1.1, int64_t{-1}));
+  const SamplingSettings some = with({{"temp", "0"}, {"min-p", "0.2"}, {"seed", "4"}});
+  EXPECT_EQ(std::tuple(some.temperature, some.top_k, some.top_p, some.min_p, some.seed),
+            std::tuple(0.0, 20, 0.9, 0.2, 4));
+  const SamplingSettings others = with({{"top-k", "40"}, {"top-p", "1"}, {"repeat-penalty", "1.3"}});
+  EXPECT_EQ(std::tuple(others.temperature, others.top_k, others.top_p), std::tuple(0.6, 40, 1.0));
+  EXPECT_EQ(std::pair(others.repeat_penalty, others.repeat_last_n), std::pair(1.3, int64_t{64}));
+  EXPECT_EQ(with({{"repeat-last-n", "8"}}).repeat_last_n, 8);
+  EXPECT_EQ(with({{"repeat-last-n", "8"}}).repeat_penalty, 1.1);
 }
 
 TEST(Sampler, HugeTemperatureAndOddLogitsAreDrawnFrom) {

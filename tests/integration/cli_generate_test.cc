@@ -230,6 +230,94 @@ TEST_F(CliChat, StreamsForEverUnderAStreamingPolicy) {
   EXPECT_NE(result.err.find("peak 65"), std::string::npos) << result.err;
 }
 
+// A model with a generation_config.json of this content.
+class CliChatSettings : public CliChat {
+ protected:
+  using Strings = std::vector<std::string>;
+  static void SetUpTestSuite() {
+    CliChat::SetUpTestSuite();
+    write_random_model(file("own"), {});
+  }
+  static void state(const std::string& content) { write("own/generation_config.json", content); }
+  static std::string said(const Strings& more, const std::string& command = "chat") {
+    Strings flags = {command, "--model", file("own")};
+    flags = flags + (command == "chat" ? Strings{"-n", "30", "--chat-format", "plain"}
+                                       : Strings{"-n", "30", "--prompt", "Hello"});
+    const ProgramResult result = run_sepllm(flags + more, "Hello\nWhy?\n");
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.out;
+  }
+};
+
+TEST_F(CliChatSettings, TheModelsSettingsAreTheDefaultsAndOptionsWin) {
+  state("{}");
+  const Strings defaults = {"--temp", "0.8", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.05"};
+  const std::string own = said({}), greedy = said({"--temp", "0"});
+  EXPECT_EQ(own, said(defaults));
+  EXPECT_NE(own, greedy);
+  state(R"({"do_sample": true, "temperature": 2.0, "top_k": 0, "repetition_penalty": 1.5})");
+  const Strings stated = {"--temp",  "2", "--top-k",          "0",   "--top-p",         "1",
+                          "--min-p", "0", "--repeat-penalty", "1.5", "--repeat-last-n", "-1"};
+  EXPECT_EQ(said({}), said(stated));
+  EXPECT_NE(said({}), own);
+  EXPECT_EQ(said(defaults + Strings{"--repeat-penalty", "1"}), own);
+  EXPECT_EQ(said({"--temp", "0", "--repeat-penalty", "1"}), greedy);
+  state(R"({"do_sample": false})");
+  EXPECT_EQ(said({}), greedy);
+  // generate stays greedy.
+  const std::string text = said({}, "generate");
+  state(R"({"do_sample": true, "temperature": 2.0, "repetition_penalty": 1.5})");
+  EXPECT_EQ(said({}, "generate"), text);
+}
+
+TEST_F(CliChatSettings, WrongValuesAreErrorsThatNameFileAndKey) {
+  for (const char* content : {R"({"top_p": 1.5})", R"({"top_p": "x"})"}) {
+    state(content);
+    expect_failure({"chat", "--model", file("own"), "--chat-format", "plain"},
+                   {"own/generation_config.json", "top_p"}, "Hello\n");
+    expect_failure({"inspect", file("own")}, {"own/generation_config.json", "top_p"});
+  }
+}
+
+TEST_F(CliChatSettings, EndTokensOfTheFileEndATurn) {
+  state("{}");
+  const Json all = run_json({"generate", "--model", file("own"), "-n", "6", "--ignore-eos", "--prompt",
+                             "User: Hello\nAssistant:", "--bos", "on"});
+  const auto ids = all["ids"].get<std::vector<int32_t>>();
+  const Strings greedy = {"--temp", "0", "-n", "6"};
+  const auto tokens = [&] {
+    const ProgramResult result =
+        run_sepllm(Strings{"chat", "--model", file("own"), "--chat-format", "plain"} + greedy, "Hello\n");
+    const size_t at = result.err.find(" tokens in at ");
+    EXPECT_NE(at, std::string::npos) << result.err;
+    const size_t comma = result.err.find(", ", at);
+    return std::stoll(result.err.substr(comma + 2));
+  };
+  EXPECT_EQ(tokens(), 6);
+  // Several, of which the second comes first.
+  state(Json({{"eos_token_id", {kByteTokenizerEos, ids[3]}}}).dump());
+  EXPECT_EQ(tokens(), std::find(ids.begin(), ids.end(), ids[3]) - ids.begin());
+}
+
+TEST_F(CliChatSettings, InspectShowsThem) {
+  state(
+      R"({"do_sample": true, "temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "eos_token_id": [3, 5]})");
+  const Json all = run_json({"inspect", file("own")});
+  const Json& sampling = all["chat_sampling"];
+  EXPECT_EQ(sampling["from"], file("own") + "/generation_config.json");
+  EXPECT_EQ(sampling["temp"], 0.6);
+  EXPECT_EQ(sampling["top-k"], 20);
+  EXPECT_EQ(sampling["repeat-last-n"], -1);
+  EXPECT_EQ(all["end_tokens"], Json::parse("[3, 5]"));
+  const std::string table = run_sepllm({"inspect", file("own")}).out;
+  for (const char* part : {"temperature 0.6, top-k 20, repeat penalty 1.1 over the whole context", "3, 5"}) {
+    EXPECT_NE(table.find(part), std::string::npos) << table;
+  }
+  state("{}");
+  EXPECT_EQ(run_json({"inspect", file("own")})["chat_sampling"]["from"], nullptr);
+  EXPECT_NE(run_sepllm({"inspect", file("own")}).out.find("the model states none"), std::string::npos);
+}
+
 // Turns that are taken back, answered again and saved: under policies that drop nothing and policies that
 // evict.
 class CliChatGoesBack : public CliChat {
