@@ -141,7 +141,7 @@ TEST_F(CliChatTemplate, WhatWouldTakeForEverOrFillTheMemoryEndsWithinASecond) {
            "{{ range(99999) | join('x' * 100000) }}",
            "{{ '%0999999999d' % 1 }}",
            "{{ 'x'.center(10 ** 9) }}",
-           "{{ ('x\n' * 1000000) | indent(1000) }}",
+           "{{ ('x\\n' * 1000000) | indent(1000) }}",
            "{{ 9 ** 99999999 }}",
            "{{ messages | tojson(indent=1000000000) }}",
            "{{ ('a' * 100000) | list | sort | unique | list }}",
