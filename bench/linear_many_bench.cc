@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <vector>
 
 #include "bench_support.h"
@@ -45,11 +46,12 @@ void BM_LinearMany(benchmark::State& state) {
   bench::Threads t(static_cast<int>(state.range(5)));
   const Buffer floats = bench::random_stored(DType::kF32, n_in * n_out);
   const bench::Rows x(n_rows, n_in), y(n_rows, n_out);
-  Buffer stored(1), panels(1);
+  Buffer stored(1);
+  std::optional<test::BlockMatrix> blocks;
   Weight weight{type, nullptr, n_out, n_in, n_in, false};
   if (is_block_type(type)) {
-    panels = test::panels_of(type, n_out, n_in, floats.as<float>());
-    weight.data = panels.data();
+    blocks.emplace(type, n_out, n_in, 1);
+    weight.data = blocks->panels.data();
   } else {
     stored = bench::random_stored(type, n_in * n_out);
     weight.data = stored.data();
@@ -83,7 +85,8 @@ const std::vector<int64_t> kRows = {512}, kThreads = {1, 2}, kOne = {1};
 std::vector<int64_t> types(bool of_blocks, bool of_floats) {
   std::vector<int64_t> out;
   for (const DTypeInfo& info : kDTypeInfos) {
-    if (is_weight_type(info.type) && (is_block_type(info.type) ? of_blocks : of_floats))
+    const bool multiplied = is_weight_type(info.type) || has_panels(info.type);
+    if (multiplied && (is_block_type(info.type) ? of_blocks : of_floats))
       out.push_back(static_cast<int64_t>(info.type));
   }
   return out;

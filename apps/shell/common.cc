@@ -1,6 +1,7 @@
 #include "apps/shell/common.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -42,6 +43,28 @@ std::vector<std::string> weight_type_names() {
   return names;
 }
 
+namespace {
+
+// Types to which nothing is converted.
+std::optional<DType> kept_type(const std::string& name) {
+  for (const DType type : kPanelTypes) {
+    if (!is_weight_type(type) && name == dtype_name(type)) return type;
+  }
+  return std::nullopt;
+}
+
+// What the option for weights says of a model (not of a shape).
+std::optional<DType> type_for_model(const std::string& weights) {
+  if (!kept_type(weights)) return weight_type(weights);
+  throw Error(ErrorCode::kInvalidArgument, "weights of a model are not converted to this type",
+              {.place = option_name("weights"),
+               .expected = fmt::format("one of {}", fmt::join(weight_type_names(), ", ")),
+               .got = weights,
+               .hint = "files that store it are read as they are; random weights can have it, too"});
+}
+
+}  // namespace
+
 void CommonOptions::declare(OptionSet* options, bool runs) {
   runs_model = runs;
   options->add_string("model", &model,
@@ -59,9 +82,13 @@ void CommonOptions::declare(OptionSet* options, bool runs) {
                     "multiply 8- and 4-bit weights as f32, without rounding activations to 8 bits");
   std::vector<std::string> types = weight_type_names();
   types.insert(types.begin(), "native");
-  options->add_choice("weights", &weights, types,
-                      "type in which weights are multiplied; native: as stored (bf16 with --shape); with a "
-                      "type of 4 bits the token embedding and the head get q8_0");
+  for (const DType type : kPanelTypes) {
+    if (!is_weight_type(type)) types.emplace_back(dtype_name(type));
+  }
+  options->add_choice(
+      "weights", &weights, types,
+      "type in which weights are multiplied; native: as stored (bf16 with --shape); with a "
+      "type of 4 bits the token embedding and the head get q8_0; q4_1 to q6_k: only with --shape");
 }
 
 int CommonOptions::n_threads() const { return threads_or_default(threads); }
@@ -78,8 +105,10 @@ Model CommonOptions::load(PolicyOptions* policy, const RunLength& length) const 
     const PolicySettings settings = policy != nullptr ? policy->settings : PolicySettings{};
     check_weights_fit(name, config, memory, settings, length, memory_at_hand());
   };
-  const WeightOptions options{
-      .type = weight_type(weights), .n_threads = n_threads(), .before_memory = before_memory};
+  const std::optional<DType> kept = kept_type(weights);
+  const WeightOptions options{.type = model.empty() && kept ? kept : type_for_model(weights),
+                              .n_threads = n_threads(),
+                              .before_memory = before_memory};
   return model.empty() ? make_shape_model(shape, tokenizer, options) : load_model(model, tokenizer, options);
 }
 

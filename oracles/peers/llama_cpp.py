@@ -2,6 +2,7 @@
 """This program compared with llama.cpp on the same shapes, bits and threads, in one run on one machine, as one table.
 
     llama_cpp.py --cache DIR [--only decode-q8_0,prefill-q4_0,...] [--threads 1,2] [--rounds 3] [--quick] [--save F]
+    llama_cpp.py --cache DIR --file X.gguf   decode and prefill of 512 of one file, which both sides read
     llama_cpp.py --list                 the measures by name
     llama_cpp.py --load F [F...]        the table of saved runs again, as one
 
@@ -51,7 +52,7 @@ SHAPES = {
     "tinyllama-1.1b": (2048, 22, 32, 4, 5632, 32000),
     "llama-3-8b": (4096, 32, 32, 8, 14336, 128256),
 }
-BITS = ("bf16", "f16", "q8_0", "q4_0")
+BITS = ("bf16", "f16", "q8_0", "q4_0", "q4_k", "q5_k", "q6_k")
 FULL, SEP, STREAM = "--policy full", "--policy sep --window 256", "--policy sep-stream"
 # name -> shape, bits, test (ppN: a prompt of N tokens; tg@D: a decode after D), our policies.
 MEASURES = {f"decode-{bits}": ("tinyllama-1.1b", bits, "tg@0", [FULL]) for bits in BITS}
@@ -61,22 +62,32 @@ MEASURES |= {"prefill-8k": ("llama-160m", "q8_0", "pp8192", [FULL, SEP]),
              "prefill-32k": ("llama-160m", "q8_0", "pp32768", [SEP]),
              "decode-64k": ("llama-160m", "q8_0", "tg@65536", [FULL, STREAM])}
 
+# Of a file, whose shape and bits are its own.
+FILE_MEASURES = {"decode": (None, "file", "tg@0", [FULL]), "prefill": (None, "file", "pp512", [FULL])}
+
 
 # --- Checkpoints with random weights ---
 
 
 class RandomRows:
-    """Rows of a type, cut from one pool of normal values: which ones are multiplied does not change how long it takes."""
+    """Rows of a type, cut from one pool of normal values: which ones are multiplied does not change how long it takes. Types
+    that the gguf package does not write: blocks of random bits with a small scale."""
 
     def __init__(self, bits):
         import gguf
         import numpy as np
 
-        self.type = {"f32": gguf.GGMLQuantizationType.F32, "f16": gguf.GGMLQuantizationType.F16,
-                     "bf16": gguf.GGMLQuantizationType.BF16, "q8_0": gguf.GGMLQuantizationType.Q8_0,
-                     "q4_0": gguf.GGMLQuantizationType.Q4_0}[bits]
-        values = np.random.default_rng(1).standard_normal((4096, 2048), dtype=np.float32) * 0.02
-        self.pool = gguf.quants.quantize(values, self.type).view(np.uint8).reshape(-1)
+        names = {"q4_k": "Q4_K", "q5_k": "Q5_K", "q6_k": "Q6_K"}
+        self.type = gguf.GGMLQuantizationType[names.get(bits, bits.upper())]
+        rng = np.random.default_rng(1)
+        if bits in names:
+            blocks = rng.integers(0, 256, (32768, gguf.GGML_QUANT_SIZES[self.type][1]), dtype=np.uint8)
+            for at, scale in ({208: 2e-5} if bits == "q6_k" else {0: 1e-4, 2: 7e-4}).items():  # f16 scale, minimum
+                blocks[:, at:at + 2] = np.array([scale], dtype=np.float16).view(np.uint8)
+            self.pool = blocks.reshape(-1)
+        else:
+            values = rng.standard_normal((4096, 2048), dtype=np.float32) * 0.02
+            self.pool = gguf.quants.quantize(values, self.type).view(np.uint8).reshape(-1)
         self.bytes_of = lambda n: n // gguf.GGML_QUANT_SIZES[self.type][0] * gguf.GGML_QUANT_SIZES[self.type][1]
         self.np = np
 
@@ -358,8 +369,9 @@ def repeat_state(state, n_cells):
 def ours(args, shape, bits, threads, test, policy):
     """A row of `sepllm bench`."""
     kind, number = parse_test(test)
-    command = [args.sepllm, "bench", "prefill" if kind == "pp" else "decode", "--shape", shape, "--weights", bits,
-               "--threads", str(threads), "--kv", "f16", "-r", "1", "--json", *policy.split()]
+    model = ["--model", args.file] if args.file else ["--shape", shape, "--weights", bits]
+    command = [args.sepllm, "bench", "prefill" if kind == "pp" else "decode", *model, "--threads", str(threads), "--kv", "f16",
+               "-r", "1", "--json", *policy.split()]
     tokens = CYCLE if policy == STREAM else TOKENS
     command += ["-p", str(number)] if kind == "pp" else ["-d", str(number), "-n", str(tokens)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -423,6 +435,8 @@ def best_variant(args, library, peers, key, test):
 
 
 def gguf_file(args, shape, bits):
+    if args.file:
+        return Path(args.file)
     path = Path(args.cache) / f"{shape}-{bits}{'-q8_0' if bits == 'q4_0' else ''}.gguf"
     if not path.exists():
         print(f"making {path.name}", file=sys.stderr)
@@ -431,7 +445,9 @@ def gguf_file(args, shape, bits):
 
 
 def measure(args, library, name, threads):
-    shape, bits, test, policies = MEASURES[name]
+    shape, bits, test, policies = FILE_MEASURES[name] if args.file else MEASURES[name]
+    if args.file:
+        shape = Path(args.file).name
     peers = Peers(library, gguf_file(args, shape, bits), threads)
     (repack, flash), tried = best_variant(args, library, peers, f"{shape} {bits} {threads} {test}", test)
     samples, theirs = {policy: [] for policy in policies}, []
@@ -523,6 +539,7 @@ def check_states(args, library, threads):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cache", help="folder for the GGUF files")
+    parser.add_argument("--file", help="a GGUF file that both sides read, instead of the shapes")
     parser.add_argument("--sepllm", default=str(REPOSITORY / "build/release/bin/sepllm"))
     parser.add_argument("--only", help="measures by name, with commas between (default: all)")
     parser.add_argument("--threads", default="1,2")
@@ -545,10 +562,11 @@ def main():
         return
     if not args.cache or REPOSITORY in [Path(args.cache).resolve(), *Path(args.cache).resolve().parents]:
         sys.exit("--cache DIR: a folder outside the repository")
-    names = args.only.split(",") if args.only else list(MEASURES)
+    known = FILE_MEASURES if args.file else MEASURES
+    names = args.only.split(",") if args.only else list(known)
     for name in names:
-        if name not in MEASURES:
-            sys.exit(f"--only: {name} is none of {', '.join(MEASURES)}")
+        if name not in known:
+            sys.exit(f"--only: {name} is none of {', '.join(known)}")
     Path(args.cache).mkdir(parents=True, exist_ok=True)
     if args.make_files:
         for shape, bits, _, _ in (MEASURES[name] for name in names):

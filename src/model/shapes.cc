@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "base/check.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "kernels/formats/panels.h"
@@ -91,25 +90,76 @@ DrawnBlocks drawn_blocks(DType type) {
   return {one * static_cast<uint64_t>(form.zero - 1), one, std::sqrt((n * n - 1) / 6)};
 }
 
-void draw_panel(DType type, const Rng& rng, uint64_t counter, int64_t n_rows, int64_t n_in, float deviation,
-                char* panel) {
-  constexpr int64_t kScaleBytes = 2 * kPanelOutputs * static_cast<int64_t>(sizeof(f16));
+void draw_symmetric_panel(DType type, const Rng& rng, uint64_t counter, int64_t n_rows, int64_t n_in,
+                          float deviation, char* panel) {
   const DrawnBlocks draw = drawn_blocks(type);
   f16 scales[2 * kPanelOutputs] = {};
   const f16 scale = to_f16(deviation / draw.deviation);
   for (int64_t i = 0; i < 2 * kPanelOutputs; ++i) {
     if (i % kPanelOutputs < n_rows) scales[i] = scale;
   }
-  for (int64_t pair = 0; pair < panel_pairs(n_in); ++pair) {
-    const int64_t bytes = pair_bytes(type) - kScaleBytes;
+  const PanelForm& form = format_of(type).panel;
+  for (int64_t pair = 0; pair < panel_pairs(form, n_in); ++pair) {
+    const int64_t bytes = form.values_bytes();
     for (int64_t i = 0; i < bytes; i += 8, counter += 2) {
       const uint64_t values =
           (rng.bits(counter) & draw.mask) + (rng.bits(counter + 1) & draw.mask) + draw.one;
       std::memcpy(panel + i, &values, sizeof(values));
     }
     std::memcpy(panel + bytes, scales, sizeof(scales));
-    panel += pair_bytes(type);
+    panel += form.pair_bytes();
   }
+}
+
+// Of kept types (base/dtype.h): all bits of values are drawn. Minima, or scales of both signs, put the mean
+// at 0.
+Quanta drawn_scales(const PanelForm& form, float deviation, bool negative) {
+  const auto n = static_cast<float>(form.mask() + 1);
+  const float scale = deviation / std::sqrt((n * n - 1) / 12), sign = negative ? -1.0F : 1.0F;
+  const float middle = (n - 1) / 2;
+  Quanta quanta;
+  switch (form.scales) {
+    case PanelScales::kGroups:
+      quanta.scale = to_f16(sign * scale);
+      break;
+    case PanelScales::kGroupsMinima:
+      quanta.scale = to_f16(scale);
+      quanta.minimum = to_f16(-middle * scale);
+      break;
+    case PanelScales::kBlocksMinima:
+      quanta.scale = to_f16(scale / 32);
+      quanta.minimum = to_f16(middle * scale / 32);
+      quanta.sub_scales[0] = quanta.sub_minimum = 32;
+      break;
+    case PanelScales::kBlocksHalves:
+      quanta.scale = to_f16(scale / 16);
+      for (uint8_t& sub : quanta.sub_scales) sub = static_cast<uint8_t>(negative ? -16 : 16);
+      break;
+  }
+  return quanta;
+}
+
+void draw_kept_panel(const PanelForm& form, const Rng& rng, uint64_t counter, int64_t n_rows, int64_t n_in,
+                     float deviation, char* panel) {
+  for (int64_t u = 0; u < panel_units(form, n_in); ++u, panel += form.unit_bytes()) {
+    std::memset(panel, 0, static_cast<size_t>(form.unit_bytes()));
+    for (int64_t pair = 0; pair < form.pairs(); ++pair) {
+      for (int64_t i = 0; i < form.values_bytes(); i += 8, ++counter) {
+        const uint64_t values = rng.bits(counter);
+        std::memcpy(panel + form.pair_at(pair) + i, &values, sizeof(values));
+      }
+    }
+    for (int64_t g = 0; g < form.groups(); ++g) {
+      for (int64_t lane = 0; lane < n_rows; ++lane)
+        write_group_scales(form, drawn_scales(form, deviation, (g + lane) % 2 != 0), g, lane, panel);
+    }
+  }
+}
+
+void draw_panel(DType type, const Rng& rng, uint64_t counter, int64_t n_rows, int64_t n_in, float deviation,
+                char* panel) {
+  if (is_weight_type(type)) return draw_symmetric_panel(type, rng, counter, n_rows, n_in, deviation, panel);
+  draw_kept_panel(format_of(type).panel, rng, counter, n_rows, n_in, deviation, panel);
 }
 
 // Makes each tensor from its own stream of random numbers.
@@ -141,7 +191,7 @@ class Maker {
     const float deviation = 1 / std::sqrt(static_cast<float>(n_in));
     Weight w{.type = type, .n_out = n_out, .n_in = n_in, .row_stride = n_in};
     const bool blocks = is_block_type(type);
-    SEPLLM_CHECK(!blocks || n_in % kPairElements == 0);
+    if (blocks) check_rows(type, n_in);
     w_.matrices.emplace_back(matrix_bytes(type, n_out, n_in), "the model's weights");
     char* data = w_.matrices.back().as<char>();
     w.data = data;
@@ -160,6 +210,13 @@ class Maker {
       }
     });
     return w;
+  }
+
+  static void check_rows(DType type, int64_t n_in) {
+    const int64_t whole = format_of(type).panel.pairs() * kPairElements;
+    if (n_in % whole == 0) return;
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("rows of this shape cannot be {}", dtype_name(type)),
+                {.expected = fmt::format("a multiple of {} values", whole), .got = fmt::format("{}", n_in)});
   }
 
   static void fill_row(DType type, const Rng& rng, uint64_t counter, int64_t n, float deviation, char* row) {

@@ -20,8 +20,8 @@ std::vector<std::string> shape_names();
 ModelSpec shape_spec(const std::string& name);
 
 // Random weights for `spec` whose matrices have `type` (tables: table_type(type)), and whose scale keeps
-// activations near 1. The same seed gives the same weights, whatever the number of threads. Block types need
-// inputs in whole pairs of blocks (a check), as the named shapes have.
+// activations near 1. The same seed gives the same weights, whatever the number of threads. `type` may be a
+// kept type (base/dtype.h). Error (kInvalidArgument) where rows are not whole units of its panels.
 ModelWeights make_random_weights(const ModelSpec& spec, DType type, uint64_t seed, ThreadPool& pool);
 // The memory that they will take; they own all of it.
 WeightMemory random_weight_memory(const ModelSpec& spec, DType type);

@@ -128,5 +128,47 @@ TEST_P(RandomWeights, KeepActivationsFinite) {
 INSTANTIATE_TEST_SUITE_P(Types, RandomWeights, testing::ValuesIn(test::weight_types()),
                          [](const auto& info) { return std::string(dtype_name(info.param)); });
 
+// Types to which nothing is rounded: their blocks are drawn.
+TEST(RandomKeptWeights, HaveTheTypeAndTheScale) {
+  const ModelSpec spec = parse_model_spec(
+      parse_json(R"({"model_type": "llama", "vocab_size": 1000, "hidden_size": 256, "num_hidden_layers": 2,
+                     "num_attention_heads": 4, "intermediate_size": 512, "max_position_embeddings": 512,
+                     "rms_norm_eps": 1e-05, "tie_word_embeddings": false})",
+                 "small"),
+      "small");
+  for (const DType type : kPanelTypes) {
+    if (is_weight_type(type)) continue;
+    ThreadPool one(1), three(3);
+    const ModelWeights w = make_random_weights(spec, type, 7, one);
+    const ModelWeights again = make_random_weights(spec, type, 7, three);
+    EXPECT_EQ(weight_memory(w).owned, random_weight_memory(spec, type).owned);
+    for (size_t i = 0; i < w.matrices.size(); ++i) {
+      const auto bytes = static_cast<size_t>(w.matrices[i].bytes());
+      EXPECT_EQ(std::memcmp(w.matrices[i].data(), again.matrices[i].data(), bytes), 0) << dtype_name(type);
+    }
+    EXPECT_EQ(w.token_embedding.type, type);
+    for (const Weight& m : {w.layers[1].mlp_down.weight, w.head.weight}) {
+      double sum = 0, squares = 0;
+      std::vector<float> row(static_cast<size_t>(m.n_in));
+      for (int64_t r = 0; r < m.n_out; ++r) {
+        panel_row_to_f32(m, r, 0, m.n_in, row.data());
+        for (const float x : row) {
+          sum += x;
+          squares += double{x} * x;
+        }
+      }
+      const auto n = static_cast<double>(m.n_out * m.n_in);
+      EXPECT_LT(std::abs(sum / n) * std::sqrt(static_cast<double>(m.n_in)), 0.02) << dtype_name(type);
+      EXPECT_NEAR(squares / n * static_cast<double>(m.n_in), 1.0, 0.02) << dtype_name(type);
+    }
+  }
+}
+
+TEST(RandomKeptWeights, AreRefusedWhereRowsAreNotWholeBlocks) {
+  ThreadPool pool(1);
+  test::expect_error([&] { make_random_weights(shape_spec("pythia-14m"), DType::kQ4_K, 1, pool); },
+                     ErrorCode::kInvalidArgument, {"q4_k", "256", "128"});
+}
+
 }  // namespace
 }  // namespace sepllm

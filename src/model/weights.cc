@@ -120,7 +120,7 @@ class Loader {
   // Kernels do not read f64, nor blocks that are only stored: f16 keeps more digits than these have.
   // (Matrices that are only copied keep their type.)
   DType usable(DType stored) const {
-    if (options_.unaligned || is_weight_type(stored)) return stored;
+    if (options_.unaligned || is_weight_type(stored) || has_panels(stored)) return stored;
     return stored == DType::kF64 ? DType::kF32 : DType::kF16;
   }
 
@@ -254,7 +254,7 @@ void warn_of_spare_tensors(const WeightStore& store, const ModelSpec& spec) {
 
 DType table_type(DType type) {
   constexpr DType kTableBlocks = DType::kQ8_0;  // the one choice of a block type outside its own file
-  const bool few_bits = is_block_type(type) && format_of(type).panel.bits < 8;
+  const bool few_bits = is_weight_type(type) && is_block_type(type) && format_of(type).panel.bits < 8;
   return few_bits ? kTableBlocks : type;
 }
 

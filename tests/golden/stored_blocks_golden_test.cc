@@ -33,7 +33,7 @@ struct StoredBlocks {
 // Those that GGUF has.
 std::vector<DType> gguf_block_types() {
   std::vector<DType> types;
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     if (gguf_has_type(type)) types.push_back(type);
   }
   for (const DType type : kStoredBlockTypes) types.push_back(type);

@@ -1,4 +1,4 @@
-// A random matrix of 8- or 4-bit weights, for tests and benchmarks.
+// A random matrix of blocks, for tests and benchmarks.
 #pragma once
 
 #include <algorithm>
@@ -13,23 +13,6 @@
 #include "tensor/buffer.h"
 
 namespace sepllm::test {
-
-// The rows of w [n_out, n_in] rounded to blocks, in panels.
-inline Buffer panels_of(DType type, int64_t n_out, int64_t n_in, const float* w) {
-  Buffer panels(panels_bytes(type, n_out, n_in));
-  const int64_t bytes = row_bytes(type, n_in);
-  std::vector<char> stored(static_cast<size_t>(kPanelOutputs * bytes));
-  for (int64_t p = 0; p < n_panels(n_out); ++p) {
-    const void* rows[kPanelOutputs];
-    const int64_t n = std::min(kPanelOutputs, n_out - p * kPanelOutputs);
-    for (int64_t r = 0; r < n; ++r) {
-      rows[r] = stored.data() + r * bytes;
-      quantize_blocks(type, w + (p * kPanelOutputs + r) * n_in, n_in, stored.data() + r * bytes);
-    }
-    pack_panel(type, rows, n, n_in, panels.as<char>() + p * panel_bytes(type, n_in));
-  }
-  return panels;
-}
 
 // A random matrix in panels. Its groups hold every possible value, including q8_0's -128 (which
 // quantize_blocks never writes, but a file may).
@@ -56,13 +39,22 @@ struct BlockMatrix {
   // A block whose elements from n on lie beyond the row's end: zeros.
   static void fill(DType type, int64_t n, std::mt19937& rng, char* block) {
     const BlockFormat& format = format_of(type);
+    const PanelForm& form = format.panel;
+    const auto number = [&] { return static_cast<float>(static_cast<int>(rng() % 2000) - 1000); };
+    // Such that elements have about the same size in all formats.
+    const float unit = form.of_blocks() ? 1e-5F / (form.parts() == 2 ? 64.0F : 32.0F) : 1e-5F;
+    const f16 scale = to_f16(number() * unit), minimum = to_f16(number() * unit * 8);
     Quanta groups[kMostGroups];
     for (int64_t g = 0; g < groups_of_block(type); ++g) {
-      groups[g].scale = to_f16(static_cast<float>(static_cast<int>(rng() % 2000) - 1000) * 1e-5F);
+      groups[g].scale = form.of_blocks() ? scale : to_f16(number() * unit);
+      groups[g].minimum = form.of_blocks() ? minimum : to_f16(number() * unit * 8);
+      const uint32_t most = form.parts() == 2 ? 255 : 63;
+      for (uint8_t& sub : groups[g].sub_scales) sub = static_cast<uint8_t>(rng() & most);
+      groups[g].sub_minimum = static_cast<uint8_t>(rng() & 63);
       for (int64_t k = 0; k < kGroupElements; ++k) {
         const bool inside = g * kGroupElements + k < n;
         groups[g].values[k] =
-            static_cast<uint8_t>(inside ? static_cast<int>(rng()) & format.panel.mask() : format.panel.zero);
+            static_cast<uint8_t>(inside ? static_cast<int>(rng()) & form.mask() : form.zero);
       }
     }
     format.encode(groups, block);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/check.h"
 #include "kernels/formats/format.h"
+#include "kernels/formats/scales.h"
 #include "kernels/formats/stored_format.h"
 
 namespace sepllm {
@@ -24,6 +26,7 @@ void dequantize_stored(const StoredFormat& format, const void* from, int64_t n, 
 
 void quantize_blocks(DType type, const float* from, int64_t n, void* to) {
   const BlockFormat& format = format_of(type);
+  SEPLLM_CHECK(format.quantize != nullptr);
   const int64_t elements = block_elements(type);
   auto* block = static_cast<char*>(to);
   for (int64_t k = 0; k < n; k += elements, block += block_bytes(type)) {
@@ -35,11 +38,12 @@ void quantize_blocks(DType type, const float* from, int64_t n, void* to) {
 
 void dequantize_blocks(DType type, const void* from, int64_t n, float* to) {
   if (const StoredFormat* stored = stored_format(type)) return dequantize_stored(*stored, from, n, to);
-  const int zero = format_of(type).panel.zero;
+  const PanelForm& form = format_of(type).panel;
   for_groups(type, from, n, [&](int64_t g, const Quanta& quanta) {
-    const float scale = to_float(quanta.scale);
-    const int64_t first = g * kGroupElements, count = std::min(kGroupElements, n - first);
-    for (int64_t k = 0; k < count; ++k) to[first + k] = scale * static_cast<float>(quanta.values[k] - zero);
+    float elements[kGroupElements];
+    group_elements(form, quanta, elements);
+    const int64_t first = g * kGroupElements;
+    std::copy_n(elements, std::min(kGroupElements, n - first), to + first);
   });
 }
 

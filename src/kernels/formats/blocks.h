@@ -7,7 +7,7 @@
 
 namespace sepllm {
 
-// Rounds n floats to blocks of a type that can be multiplied: row_bytes(type, n) bytes at `to`; a last block
+// Rounds n floats to blocks of a type of kBlockTypes: row_bytes(type, n) bytes at `to`; a last block
 // that is not full ends in zeros. Scales are those that leave the least squares of errors among several near
 // the plain one (each format says which that is). A scale that overflows f16 or an element that is no number
 // is stored as a scale of NaN or infinity (find_bad_block finds it).

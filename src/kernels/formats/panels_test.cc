@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include "base/rng.h"
+#include "kernels/formats/block_matrix_test_support.h"
 #include "kernels/formats/blocks.h"
 #include "kernels/formats/format.h"
 #include "kernels/kernel_test_support.h"
@@ -130,15 +132,19 @@ TEST(Blocks, NumbersThatAreNoneAreFound) {
 }
 
 TEST(Panels, GiveBackWhatWasPacked) {
-  for (const DType type : kBlockTypes) {
-    for (const int64_t n_in : {1, 32, 33, 64, 172, 256}) {
+  std::mt19937 rng(1);
+  for (const DType type : kPanelTypes) {
+    for (const int64_t n_in : {1, 32, 33, 64, 172, 256, 768}) {
       for (const int64_t n_out : {1, 15, 16, 17, 40}) {
         const auto bytes = static_cast<size_t>(row_bytes(type, n_in));
         std::vector<std::vector<char>> rows;
         const Buffer panels(panels_bytes(type, n_out, n_in));
         for (int64_t o = 0; o < n_out; ++o) {
           rows.emplace_back(bytes);
-          quantize_blocks(type, random_row(n_in, static_cast<uint64_t>(o)).data(), n_in, rows.back().data());
+          for (int64_t b = 0; b < blocks_of_row(type, n_in); ++b) {
+            test::BlockMatrix::fill(type, n_in - b * block_elements(type), rng,
+                                    rows.back().data() + b * block_bytes(type));
+          }
         }
         for (int64_t p = 0; p < n_panels(n_out); ++p) {
           const void* list[kPanelOutputs];

@@ -2,22 +2,20 @@
 
 #include <cstdint>
 
-#include "kernels/formats/panels.h"
 #include "kernels/parallel.h"
 
 namespace sepllm {
 
-QuantizedRows quantize_rows(const Context& ctx, const Matrix& x, int zero) {
-  QuantizedRows out{.n_rows = x.n_rows, .n_blocks = 2 * panel_pairs(x.n_cols)};
-  const int64_t width = out.n_blocks * kGroupElements;
+QuantizedRows quantize_rows(const Context& ctx, const Matrix& x, const RowsForm& form) {
+  const int64_t n_blocks = (groups_of_row(x.n_cols) + form.blocks - 1) / form.blocks * form.blocks;
+  QuantizedRows out{.n_rows = x.n_rows, .n_blocks = n_blocks, .n_parts = form.parts};
+  const int64_t width = n_blocks * kGroupElements;
   out.values = ctx.arena.allocate<int8_t>(x.n_rows * width);
-  out.scales = ctx.arena.allocate<float>(x.n_rows * out.n_blocks);
-  out.starts = ctx.arena.allocate<int32_t>(x.n_rows * out.n_blocks);
-  parallel_for(ctx, x.n_rows, x.n_rows * width, [&](int64_t r, int) {
-    const int64_t block = r * out.n_blocks;
-    quantize_row_blocks(x.row(r), x.n_cols, out.n_blocks, zero, out.values + r * width, out.scales + block,
-                        out.starts + block);
-  });
+  out.scales = ctx.arena.allocate<float>(x.n_rows * n_blocks);
+  out.starts = ctx.arena.allocate<int32_t>(x.n_rows * n_blocks * form.parts);
+  if (form.sums) out.sums = ctx.arena.allocate<float>(x.n_rows * n_blocks);
+  parallel_for(ctx, x.n_rows, x.n_rows * width,
+               [&](int64_t r, int) { quantize_row_blocks(x.row(r), x.n_cols, form, out.rows_from(r)); });
   return out;
 }
 

@@ -10,23 +10,49 @@
 
 namespace sepllm {
 
+// What a form of panels needs of rounded rows.
+struct RowsForm {
+  int zero;        // the stored value of weights that means 0
+  int parts;       // scales of a group of weights: 1, or 2, of its halves
+  bool sums;       // for the minima of weights
+  int64_t blocks;  // rows are filled up with zeros to a multiple of so many blocks
+
+  bool operator==(const RowsForm&) const = default;
+};
+inline RowsForm rows_form(DType type) {
+  const PanelForm& form = format_of(type).panel;
+  return {form.zero, form.parts(), form.has_minima(), form.groups()};
+}
+
 // x[r, 32 b + k] ~ scales[r, b] * values[r, 32 b + k]; scale = largest magnitude of the block / 127, values
-// rounded to nearest even. Filled up with zeros to whole pairs of blocks (kernels/formats/panels.h).
+// rounded to nearest even.
 struct QuantizedRows {
   int64_t n_rows = 0;
-  int64_t n_blocks = 0;       // per row; even
+  int64_t n_blocks = 0;       // per row
+  int64_t n_parts = 1;        // of a block
   int8_t* values = nullptr;   // [n_rows, 32 n_blocks], 64-byte aligned rows
   float* scales = nullptr;    // [n_rows, n_blocks]
-  int32_t* starts = nullptr;  // [n_rows, n_blocks]: -zero * the sum of the block's values, where the integer
-                              // sums of a product begin (zero = panel_zero of the weights' type)
+  int32_t* starts = nullptr;  // [n_rows, n_blocks, n_parts]: -zero * the sum of the part's values, where the
+                              // integer sums of a product begin
+  float* sums = nullptr;      // [n_rows, n_blocks]: scale * the sum of the block's values; or null
+
+  // The rows from r on.
+  QuantizedRows rows_from(int64_t r) const {
+    QuantizedRows rows = *this;
+    rows.n_rows -= r;
+    rows.values += r * n_blocks * kGroupElements;
+    rows.scales += r * n_blocks;
+    rows.starts += r * n_blocks * n_parts;
+    if (sums != nullptr) rows.sums += r * n_blocks;
+    return rows;
+  }
 };
 
 // Takes its memory from ctx.arena: valid until the caller's Scope ends. A row with a NaN or infinity gets
 // scales of NaN in that block, so that products with it show the fault.
-QuantizedRows quantize_rows(const Context& ctx, const Matrix& x, int zero);
+QuantizedRows quantize_rows(const Context& ctx, const Matrix& x, const RowsForm& form);
 
-// The same for one row of n elements.
-void quantize_row_blocks(const float* x, int64_t n, int64_t n_blocks, int zero, int8_t* values, float* scales,
-                         int32_t* starts);
+// The same for n_blocks blocks of one row of n elements (zeros beyond them), written to row 0 of `to`.
+void quantize_row_blocks(const float* x, int64_t n, const RowsForm& form, const QuantizedRows& to);
 
 }  // namespace sepllm

@@ -17,34 +17,36 @@ namespace {
 
 constexpr int64_t kVectors = kGroupElements / kLanes;
 
-// to[k] = from[k] * inverse, rounded to nearest even; returns the sum of them.
-HWY_INLINE int32_t round_block(const VF (&v)[kVectors], float inverse, int8_t* to) {
+struct HalfSums {
+  int32_t of[2];
+};
+
+// to[k] = from[k] * inverse, rounded to nearest even; returns the sums of both halves.
+HWY_INLINE HalfSums round_block(const VF (&v)[kVectors], float inverse, int8_t* to) {
+  HalfSums sums{};
 #if HWY_TARGET == HWY_SCALAR
-  int32_t sum = 0;
-  for (int64_t k = 0; k < kVectors; ++k) sum += to[k] = to_i8(hn::GetLane(v[k]) * inverse);
-  return sum;
+  for (int64_t k = 0; k < kVectors; ++k)
+    sums.of[2 * k / kVectors] += to[k] = to_i8(hn::GetLane(v[k]) * inverse);
 #else
-  auto sum = hn::Zero(DI());
+  hn::Vec<DI> of_half[2] = {hn::Zero(DI()), hn::Zero(DI())};
   for (int64_t k = 0; k < kVectors; ++k) {
     const auto rounded = hn::NearestInt(hn::Mul(v[k], hn::Set(DF(), inverse)));
+    auto& sum = of_half[2 * k / kVectors];
     sum = hn::Add(sum, rounded);
     hn::StoreU(hn::DemoteTo(hn::Rebind<int8_t, DF>(), rounded), hn::Rebind<int8_t, DF>(), to + k * kLanes);
   }
-  return hn::GetLane(hn::SumOfLanes(DI(), sum));
+  for (int h = 0; h < 2; ++h) sums.of[h] = hn::GetLane(hn::SumOfLanes(DI(), of_half[h]));
 #endif
+  return sums;
 }
 
-void QuantizeBlocks(const float* x, int64_t n, int64_t n_blocks, int zero, int8_t* values, float* scales,
-                    int32_t* starts) {
-  for (int64_t b = 0; b < n_blocks; ++b) {
+void QuantizeBlocks(const float* x, int64_t n, const RowsForm& form, const QuantizedRows& out) {
+  for (int64_t b = 0; b < out.n_blocks; ++b) {
     const int64_t left = n - b * kGroupElements;
-    int8_t* to = values + b * kGroupElements;
+    int8_t* to = out.values + b * kGroupElements;
     float padded[kGroupElements] = {};
-    const float* from = x + b * kGroupElements;
-    if (left < kGroupElements) {
-      if (left > 0) std::copy_n(from, left, padded);
-      from = padded;
-    }
+    if (left > 0 && left < kGroupElements) std::copy_n(x + b * kGroupElements, left, padded);
+    const float* from = left < kGroupElements ? padded : x + b * kGroupElements;
     VF v[kVectors];
     // Magnitudes compare as integers, infinity and NaN above all numbers.
     auto most = hn::Zero(DI());
@@ -54,14 +56,21 @@ void QuantizeBlocks(const float* x, int64_t n, int64_t n_blocks, int zero, int8_
     }
     const int32_t bits = hn::GetLane(hn::MaxOfLanes(DI(), most));
     const float largest = std::bit_cast<float>(bits);
+    HalfSums sums{};
     if (largest >= 0x1p-100F && bits < 0x7F800000) {
-      scales[b] = largest / 127.0F;
-      starts[b] = -zero * round_block(v, 127.0F / largest, to);
+      out.scales[b] = largest / 127.0F;
+      sums = round_block(v, 127.0F / largest, to);
     } else {
       std::fill_n(to, kGroupElements, int8_t{0});
-      scales[b] = bits < 0x7F800000 ? 0.0F : std::numeric_limits<float>::quiet_NaN();
-      starts[b] = 0;
+      out.scales[b] = bits < 0x7F800000 ? 0.0F : std::numeric_limits<float>::quiet_NaN();
     }
+    const int32_t sum = sums.of[0] + sums.of[1];
+    if (form.parts == 1) {
+      out.starts[b] = -form.zero * sum;
+    } else {
+      for (int h = 0; h < 2; ++h) out.starts[2 * b + h] = -form.zero * sums.of[h];
+    }
+    if (form.sums) out.sums[b] = out.scales[b] * static_cast<float>(sum);
   }
 }
 
@@ -76,9 +85,8 @@ namespace {
 HWY_EXPORT(QuantizeBlocks);
 }  // namespace
 
-void quantize_row_blocks(const float* x, int64_t n, int64_t n_blocks, int zero, int8_t* values, float* scales,
-                         int32_t* starts) {
-  HWY_DYNAMIC_DISPATCH(QuantizeBlocks)(x, n, n_blocks, zero, values, scales, starts);
+void quantize_row_blocks(const float* x, int64_t n, const RowsForm& form, const QuantizedRows& to) {
+  HWY_DYNAMIC_DISPATCH(QuantizeBlocks)(x, n, form, to);
 }
 
 }  // namespace sepllm

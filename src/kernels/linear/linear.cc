@@ -16,8 +16,9 @@ static_assert(kMaxColumnRows < kFewRows);
 namespace {
 
 bool are_few(const Context& ctx, const Weight& w, int64_t n_rows) {
-  // Both ways give the same bits.
-  if (is_block_type(w.type) && ctx.block_products == BlockProducts::kInteger && block_rows_are_many(n_rows))
+  // Either way gives the same bits.
+  if (is_block_type(w.type) && ctx.block_products == BlockProducts::kInteger &&
+      block_rows_are_many(w.type, n_rows))
     return false;
   return rows_are_few(w, n_rows);
 }

@@ -37,11 +37,12 @@ struct LinearPart {
 void linear(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 
 // The products of block types by their definition, in the order of additions that every kernel keeps, so that
-// results agree bit by bit where there is a fused multiply-add. For each block b of 32 inputs, in ascending
-// order, sum = fma(scale_w * (start + sum_k byte * value), scale_x, sum), in f32 from the exact integer sum;
-// then the bias is added, then what y held. x is rounded as quantize_rows does. (The f16 scale is multiplied
-// first: its 11 bits times an integer near 2^23 are exact, so a kernel may convert and scale the integer in
-// one fused instruction.)
+// results agree bit by bit where there is a fused multiply-add: for each block b of 32 inputs, ascending, and
+// each part of it that has a scale, sum = fma(scale_w * (start + sum_k byte * value), scale_x, sum), in f32
+// from the exact integer sum; then, where weights have minima, sum = fma(minimum, sum_x, sum); then bias,
+// then what y held. x rounded as quantize_rows does. (The scale of the weights comes first: its 18 bits at
+// most times an integer near 2^23 are exact to a kernel that converts and scales the integer in one fused
+// instruction.)
 void linear_blocks_reference(const Context& ctx, const Matrix& x, const Weight& w, const float* bias,
                              const Matrix& y, bool accumulate = false);
 

@@ -1,5 +1,4 @@
-// Products of few rows with 8- and 4-bit weights. They are limited by reading the panels, so each line is
-// read once for all rows.
+// Products of few rows with weights of 4 to 8 bits: bound by reading the panels, each line once for all rows.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +17,7 @@ struct PanelRun {
   int ahead;  // bytes of each panel that are fetched ahead, into the panel that follows; 0: none
   int n_streams = 0;
   const char* panels[kMostStreams] = {};
-  int64_t n_pairs;
+  int64_t n_units;
   int64_t n_rows;
   float* sums;  // [n_streams, n_rows, 16], 64-byte aligned
 
@@ -30,27 +29,34 @@ struct PairOfRows {
   const int8_t* values;
   const float* scales;
   const int32_t* starts;
-  int64_t n_blocks;
+  const float* sums;
+  int64_t n_blocks, n_parts;
 
   PairOfRows(const QuantizedRows& q, int64_t row, int64_t pair)
       : values(q.values + (row * q.n_blocks + 2 * pair) * kGroupElements),
         scales(q.scales + row * q.n_blocks + 2 * pair),
-        starts(q.starts + row * q.n_blocks + 2 * pair),
-        n_blocks(q.n_blocks) {}
+        starts(q.starts + (row * q.n_blocks + 2 * pair) * q.n_parts),
+        sums(q.sums + (q.sums != nullptr ? row * q.n_blocks + 2 * pair : 0)),
+        n_blocks(q.n_blocks),
+        n_parts(q.n_parts) {}
   // Elements k .. k + 3, as the integer instructions take them.
   int32_t four_values(int64_t r, int64_t k) const {
     int32_t four;
     std::memcpy(&four, values + r * n_blocks * kGroupElements + k, sizeof(four));
     return four;
   }
-  int32_t start(int64_t r, int64_t b) const { return starts[r * n_blocks + b]; }
+  int32_t start(int64_t r, int64_t b) const { return starts[r * n_blocks + b]; }  // where there is one part
+  int32_t start(int64_t r, int64_t b, int64_t part) const {
+    return starts[(r * n_blocks + b) * n_parts + part];
+  }
   float scale(int64_t r, int64_t b) const { return scales[r * n_blocks + b]; }
+  float sum(int64_t r, int64_t b) const { return sums[r * n_blocks + b]; }
 };
 
 // Computes in integers and adds in the order of linear_blocks_reference.
 void run_panels(const PanelRun& run, const QuantizedRows& x);
-// Computes in f32, to which each weight is converted exactly. x: [n_rows, 64 n_pairs], rows `stride` floats
-// apart, zeros beyond n_in.
+// Exactly: with each weight as f32. x: [n_rows, all inputs of n_units], rows `stride` apart, zeros beyond
+// n_in.
 void run_panels_exact(const PanelRun& run, const float* x, int64_t stride);
 
 // The kernels that run_panels chooses from: AVX-512 with VNNI (kernels/cpu_features.h), AVX2, and the

@@ -1,9 +1,10 @@
-// Products of few rows with 8- and 4-bit weights, on every instruction set.
+// Products of few rows with weights of 4 to 8 bits, on every instruction set.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/formats/block_matrix_test_support.h"
 #include "kernels/formats/panels.h"
@@ -55,7 +56,7 @@ void check_blocks(const LinearShape& s, DType type, bool with_bias, bool accumul
 
 TEST(LinearBlocks, AgreeWithTheDefinition) {
   for (const LinearShape& s : kBlockShapes) {
-    for (const DType type : kBlockTypes) {
+    for (const DType type : kPanelTypes) {
       check_blocks(s, type, false, false);
       check_blocks(s, type, true, false);
       check_blocks(s, type, true, true);
@@ -66,7 +67,7 @@ TEST(LinearBlocks, AgreeWithTheDefinition) {
 
 // The reference itself, against doubles: what is left is the rounding of activations to 8 bits.
 TEST(LinearBlocks, TheDefinitionIsTheProduct) {
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     const BlockMatrix w(type, 40, 172, 1);
     Rows x(3, 172), rounded(3, 40), exact(3, 40);
     x.fill(2);
@@ -86,7 +87,7 @@ TEST(LinearBlocks, TheDefinitionIsTheProduct) {
 }
 
 TEST(LinearBlocks, AFewRowsGiveTheBitsOfOneRow) {
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     const BlockMatrix w(type, 50, 200, 1);
     Rows x(31, 200), together(31, 50), alone(31, 50);
     x.fill(9);
@@ -105,7 +106,7 @@ TEST(LinearBlocks, AFewRowsGiveTheBitsOfOneRow) {
 }
 
 TEST(LinearBlocks, NumbersThatAreNoneShow) {
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     const BlockMatrix w(type, 17, 100, 1);
     for (const float bad : {NAN, INFINITY, -INFINITY}) {
       test::for_each_instruction_set([&] {
@@ -130,15 +131,16 @@ TEST(LinearBlocks, NumbersThatAreNoneShow) {
 TEST(LinearParts, MayMixTypesAndWidths) {
   constexpr int64_t kIn = 172;
   const BlockMatrix q8(DType::kQ8_0, 130, kIn, 1), q4(DType::kQ4_0, 40, kIn, 2),
-      more(DType::kQ4_0, 1, kIn, 3);
+      more(DType::kQ4_0, 1, kIn, 3), k4(DType::kQ4_K, 33, kIn, 6), k6(DType::kQ6_K, 20, kIn, 7),
+      k5(DType::kQ5_K, 17, kIn, 8);
   const auto f16s = test::random_stored(DType::kF16, 300 * kIn, 4);
   const auto columns = test::random_stored(DType::kBF16, 70 * kIn, 5);
-  const Weight weights[] = {q8.weight,
-                            {DType::kF16, f16s.data(), 300, kIn, kIn, false},
-                            q4.weight,
-                            {DType::kBF16, columns.data(), 70, kIn, 70, true},
-                            more.weight};
-  constexpr int64_t kWidth = 130 + 300 + 40 + 70 + 1;
+  const Weight weights[] = {q8.weight,   {DType::kF16, f16s.data(), 300, kIn, kIn, false},
+                            q4.weight,   {DType::kBF16, columns.data(), 70, kIn, 70, true},
+                            more.weight, k4.weight,
+                            k6.weight,   k5.weight};
+  constexpr int kParts = 8;
+  constexpr int64_t kWidth = 130 + 300 + 40 + 70 + 1 + 33 + 20 + 17;
   Rows bias(1, kWidth);
   bias.fill(7);
   test::for_each_instruction_set([&] {
@@ -150,9 +152,9 @@ TEST(LinearParts, MayMixTypesAndWidths) {
         x.fill(8);
         together.fill(9);
         Rows alone = together;
-        LinearPart parts[5];
+        LinearPart parts[kParts];
         int64_t column = 0;
-        for (int k = 0; k < 5; ++k) {
+        for (int k = 0; k < kParts; ++k) {
           const Weight& w = weights[k];
           parts[k] = {&w, k % 2 == 0 ? bias.matrix().data + column : nullptr,
                       together.matrix().columns(column, w.n_out), k == 2};
@@ -180,7 +182,7 @@ TEST(QuantizedRows, AreRoundedByTheirDefinition) {
   test::for_each_target([&] {
     test::Threads t(2);
     const Arena::Scope scope(t.arena);
-    const QuantizedRows q = quantize_rows(t.context, x.matrix(), 8);
+    const QuantizedRows q = quantize_rows(t.context, x.matrix(), rows_form(DType::kQ4_0));
     ASSERT_EQ(q.n_blocks, 6);
     for (int64_t r = 0; r < 4; ++r) {
       for (int64_t b = 0; b < 6; ++b) {
@@ -201,6 +203,35 @@ TEST(QuantizedRows, AreRoundedByTheirDefinition) {
       }
     }
     EXPECT_TRUE(std::isnan(q.scales[2 * 6]) && std::isnan(q.scales[2 * 6 + 5]) && q.scales[6] == 0.0F);
+  });
+}
+
+// What weights with minima, or with scales of half groups, need of the same rows.
+TEST(QuantizedRows, HaveTheSumsThatFormsNeed) {
+  constexpr int64_t kIn = 300;  // filled up to 8 or 16 groups
+  Rows x(3, kIn);
+  x.fill(1);
+  x.at(1, 70) = NAN;
+  test::for_each_target([&] {
+    test::Threads t(2);
+    const Arena::Scope scope(t.arena);
+    const QuantizedRows minima = quantize_rows(t.context, x.matrix(), rows_form(DType::kQ4_K));
+    const QuantizedRows halves = quantize_rows(t.context, x.matrix(), rows_form(DType::kQ6_K));
+    ASSERT_TRUE(minima.n_blocks == 16 && minima.n_parts == 1 && minima.sums != nullptr);
+    ASSERT_TRUE(halves.n_blocks == 16 && halves.n_parts == 2 && halves.sums == nullptr);
+    for (int64_t b = 0; b < 3 * 16; ++b) {
+      int32_t of_half[2] = {0, 0};
+      for (int64_t k = 0; k < 32; ++k) of_half[k / 16] += minima.values[b * 32 + k];
+      EXPECT_EQ(std::memcmp(minima.values + b * 32, halves.values + b * 32, 32), 0);
+      EXPECT_EQ(minima.starts[b], 0);
+      EXPECT_EQ(halves.starts[2 * b], -32 * of_half[0]);
+      EXPECT_EQ(halves.starts[2 * b + 1], -32 * of_half[1]);
+      if (b == 16 + 2) {
+        EXPECT_TRUE(std::isnan(minima.sums[b]) && std::isnan(halves.scales[b]));
+      } else {
+        EXPECT_EQ(minima.sums[b], minima.scales[b] * static_cast<float>(of_half[0] + of_half[1]));
+      }
+    }
   });
 }
 

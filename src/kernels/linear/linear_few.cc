@@ -58,16 +58,15 @@ int64_t cut(std::span<const LinearPart> parts, int64_t n_threads, Piece* pieces)
 
 // The rows in the forms that block types need, which are made once for all parts.
 struct Operands {
-  // Rounded rows depend on the stored value that means 0, which differs between the forms of panels.
+  // Rounded rows differ by what a form of panels needs of them (RowsForm).
   QuantizedRows rounded[kPanelKinds];
-  Matrix padded;  // rows of whole pairs of blocks
+  Matrix padded;  // rows of whole units of all forms
 
   static size_t kind(DType type) { return static_cast<size_t>(format_of(type).panel.kind); }
   const QuantizedRows& rounded_for(DType type) const { return rounded[kind(type)]; }
 };
 
-Matrix pad_rows(const Context& ctx, const Matrix& x) {
-  const int64_t width = panel_pairs(x.n_cols) * kPairElements;
+Matrix pad_rows(const Context& ctx, const Matrix& x, int64_t width) {
   if (width == x.n_cols) return x;
   const Matrix padded{ctx.arena.allocate<float>(x.n_rows * width), x.n_rows, width, width};
   for (int64_t r = 0; r < x.n_rows; ++r) {
@@ -79,15 +78,17 @@ Matrix pad_rows(const Context& ctx, const Matrix& x) {
 
 Operands make_operands(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
   Operands made;
+  int64_t width = 0;
   for (const LinearPart& p : parts) {
     if (!is_block_type(p.w->type)) continue;
     if (ctx.block_products == BlockProducts::kExact) {
-      if (made.padded.data == nullptr) made.padded = pad_rows(ctx, x);
+      width = std::max(width, panel_pairs(format_of(p.w->type).panel, x.n_cols) * kPairElements);
     } else {
       QuantizedRows& rounded = made.rounded[Operands::kind(p.w->type)];
-      if (rounded.values == nullptr) rounded = quantize_rows(ctx, x, panel_zero(p.w->type));
+      if (rounded.values == nullptr) rounded = quantize_rows(ctx, x, rows_form(p.w->type));
     }
   }
+  if (width > 0) made.padded = pad_rows(ctx, x, width);
   return made;
 }
 
@@ -109,8 +110,11 @@ void run_block_piece(const Context& ctx, const Piece& piece, const Operands& x) 
   const int64_t length = stream_panels(w), bytes = panel_bytes(w.type, w.n_in);
   const int64_t n_rows = piece.part->y.n_rows;
   alignas(64) float sums[kMostStreams * kFewRows * kPanelOutputs];
-  PanelRun run{
-      .type = w.type, .ahead = w.walk.ahead, .n_pairs = panel_pairs(w.n_in), .n_rows = n_rows, .sums = sums};
+  PanelRun run{.type = w.type,
+               .ahead = w.walk.ahead,
+               .n_units = panel_units(format_of(w.type).panel, w.n_in),
+               .n_rows = n_rows,
+               .sums = sums};
   for (int64_t i = piece.begin; i < piece.end; ++i) {
     run.n_streams = 0;
     for (int64_t panel = i; panel < n_panels(w.n_out); panel += length)

@@ -80,7 +80,7 @@ template <int kFirst, int kRows, int kPanel>
 HWY_INLINE void add_rows(Sums& sums, const int32_t (*from)[16], const RowsRecord* x, const WeightsRecord* w) {
   const __m512i bias = _mm512_set1_epi32(kFloatBiasBits);
   const __m512 scale = _mm512_load_ps(w->outputs[kPanel].scale);
-  const __m512 offset = _mm512_load_ps(w->outputs[kPanel].offset);
+  const __m512 offset = _mm512_load_ps(w->outputs[kPanel].second);
   for_each<kRows>([&](auto i) SEPLLM_ALWAYS {
     constexpr int r = kFirst + i;
     const __m512 sum = _mm512_castsi512_ps(_mm512_add_epi32(bias, _mm512_load_si512(from[r])));

@@ -36,15 +36,18 @@ constexpr Kernel kVnniTiles{false, nothing, run_tiles_vnni, nothing};
 // block of inputs].
 class TiledRows {
  public:
-  TiledRows(const Context& ctx, const Matrix& x)
-      : n_rows_(x.n_rows),
-        n_blocks_(2 * panel_pairs(x.n_cols)),
+  TiledRows() = default;
+  TiledRows(const Context& ctx, const Matrix& x, const RowsForm& form)
+      : form_(form),
+        record_bytes_(static_cast<int64_t>(form.parts == 2 ? sizeof(HalvesRecord) : sizeof(RowsRecord))),
+        n_rows_(x.n_rows),
+        n_blocks_((groups_of_row(x.n_cols) + form.blocks - 1) / form.blocks * form.blocks),
         n_tiles_((x.n_rows + kTileRows - 1) / kTileRows) {
-    const int64_t of_tile = n_blocks_ * static_cast<int64_t>(sizeof(RowsRecord));
+    const int64_t of_tile = n_blocks_ * record_bytes_;
     const int64_t most = std::clamp(kRowsBytes / of_tile, kLeastTiles, kMostTiles);
     const int64_t n = (n_tiles_ + most - 1) / most;
     block_tiles_ = (n_tiles_ + n - 1) / n;
-    records_ = ctx.arena.allocate<RowsRecord>(n_tiles_ * n_blocks_);
+    records_ = ctx.arena.allocate<char>(n_tiles_ * of_tile);
   }
 
   int64_t n_inputs() const { return n_blocks_; }  // in blocks of 32
@@ -54,43 +57,58 @@ class TiledRows {
   int64_t tiles_of(int64_t row_block) const {
     return std::min(block_tiles_, n_tiles_ - row_block * block_tiles_);
   }
-  // The records of a chunk of inputs that begins with block `first`, for all tiles of a block of rows.
-  RowsRecord* chunk(int64_t row_block, int64_t first) const {
-    return records_ + row_block * block_tiles_ * n_blocks_ + tiles_of(row_block) * first;
-  }
+  // The records of a chunk of inputs that begins with block `first`, of all tiles of a block of rows.
+  const RowsRecord* chunk(int64_t row_block, int64_t first) const { return record(row_block, first, 0); }
+  const RowsForm& form() const { return form_; }
 
-  // Rounds the rows of a tile. `starts` as in QuantizedRows.
-  void fill(const Matrix& x, int64_t tile, int zero) const {
-    constexpr int64_t kMost = kChunkBlocks;
-    alignas(64) int8_t values[kMost * kGroupElements];
-    float scales[kMost];
-    int32_t starts[kMost];
-    const int64_t row_block = tile / block_tiles_;
+  // Rounds the rows of a tile.
+  void fill(const Matrix& x, int64_t tile) const {
+    alignas(64) int8_t values[kChunkBlocks * kGroupElements];
+    float scales[kChunkBlocks], sums[kChunkBlocks];
+    int32_t starts[2 * kChunkBlocks];
+    QuantizedRows row_blocks{.n_rows = 1,
+                             .n_parts = form_.parts,
+                             .values = values,
+                             .scales = scales,
+                             .starts = starts,
+                             .sums = form_.sums ? sums : nullptr};
     for (int64_t first = 0; first < n_blocks_; first += kChunkBlocks) {
-      const int64_t n = std::min(kChunkBlocks, n_blocks_ - first);
-      RowsRecord* to = chunk(row_block, first) + (tile % block_tiles_) * n;
+      row_blocks.n_blocks = std::min(kChunkBlocks, n_blocks_ - first);
       for (int64_t r = 0; r < kTileRows; ++r) {
-        const int64_t row = tile * kTileRows + r;
-        if (row < n_rows_) {
-          const int64_t column = first * kGroupElements;
-          quantize_row_blocks(x.row(row) + column, x.n_cols - column, n, zero, values, scales, starts);
-        } else {
-          std::fill_n(values, n * kGroupElements, int8_t{0});
-          std::fill_n(scales, n, 0.0F);
-          std::fill_n(starts, n, 0);
-        }
-        for (int64_t b = 0; b < n; ++b) {
-          std::memcpy(to[b].values[r], values + b * kGroupElements, kGroupElements);
-          to[b].scales[r] = scales[b];
-          to[b].starts[r] = starts[b];
+        const int64_t row = tile * kTileRows + r, column = first * kGroupElements;
+        // A row beyond the last one is as one without inputs.
+        const int64_t n = row < n_rows_ ? x.n_cols - column : 0;
+        quantize_row_blocks(n > 0 ? x.row(row) + column : nullptr, n, form_, row_blocks);
+        for (int64_t b = 0; b < row_blocks.n_blocks; ++b) {
+          const int64_t at = tile % block_tiles_ * row_blocks.n_blocks + b;
+          put(row_blocks, b, r, record(tile / block_tiles_, first, at));
         }
       }
     }
   }
 
  private:
-  int64_t n_rows_, n_blocks_, n_tiles_, block_tiles_;
-  RowsRecord* records_;
+  // Record `at` of a chunk.
+  RowsRecord* record(int64_t row_block, int64_t first, int64_t at) const {
+    const int64_t begin = row_block * block_tiles_ * n_blocks_ + tiles_of(row_block) * first;
+    return reinterpret_cast<RowsRecord*>(records_ + (begin + at) * record_bytes_);
+  }
+  // Block b of a rounded row as row r of a record.
+  void put(const QuantizedRows& from, int64_t b, int64_t r, RowsRecord* to) const {
+    std::memcpy(to->values[r], from.values + b * kGroupElements, kGroupElements);
+    to->scales[r] = from.scales[b];
+    if (form_.sums) {
+      to->sums[r] = from.sums[b];
+    } else {
+      to->starts[r] = from.starts[b * form_.parts];
+    }
+    if (form_.parts == 2) static_cast<HalvesRecord*>(to)->second_starts[r] = from.starts[2 * b + 1];
+  }
+
+  RowsForm form_{};
+  int64_t record_bytes_ = 0;
+  int64_t n_rows_ = 0, n_blocks_ = 0, n_tiles_ = 0, block_tiles_ = 0;
+  char* records_ = nullptr;
 };
 
 // The scratch memory of a thread.
@@ -118,12 +136,14 @@ void run_pair(const LinearPart& part, const TiledRows& rows, int64_t row_block, 
                 .n_blocks = n,
                 .sums = scratch.sums,
                 .first = first == 0,
+                .parts = rows.form().parts,
+                .minima = rows.form().sums,
                 .ahead = {},
                 .ahead_lines = 0};
-    // What is read next: the next chunk of these panels, or the first chunk of the next pair, two panels
-    // further.
-    const int64_t lines = kChunkBlocks / 2 * pair_bytes(w.type) / 64;
-    const int64_t done = (first + n) / 2 * pair_bytes(w.type);
+    // What follows in the panels: the next chunk, or (two panels on) the first one of the next pair.
+    const PanelForm& form = format_of(w.type).panel;
+    const int64_t lines = kChunkBlocks / form.groups() * form.unit_bytes() / 64;
+    const int64_t done = (first + n) / form.groups() * form.unit_bytes();
     const bool more = first + n < rows.n_inputs();
     for (int64_t p = 0; p < kTilePanels; ++p)
       run.ahead[p] = panels[panels[p] != nullptr ? p : 0] + (more ? done : kTilePanels * bytes);
@@ -137,32 +157,45 @@ void run_pair(const LinearPart& part, const TiledRows& rows, int64_t row_block, 
 
 int64_t panel_pairs_of(const Weight& w) { return (n_panels(w.n_out) + kTilePanels - 1) / kTilePanels; }
 
-void run_tiles(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts, const Kernel& kernel) {
+// AMX's tiles where the groups of weights have nothing but a scale.
+const Kernel& kernel_for(DType type) {
+  const bool amx = (cpu_features() & kAmxInt8) != 0 && format_of(type).panel.scales == PanelScales::kGroups;
+  return amx ? kAmx : kVnniTiles;
+}
+
+// A part times rows that are in tiles.
+void run_part(const Context& ctx, const LinearPart& part, const TiledRows& rows, const Scratch& all) {
+  const Kernel& kernel = kernel_for(part.w->type);
+  // Small enough pieces for all threads to be done at about the same time.
+  const int64_t n_pairs = panel_pairs_of(*part.w);
+  const int64_t step = std::clamp<int64_t>(n_pairs * rows.n_row_blocks() / (8 * ctx.pool.size()), 1, 8);
+  const int64_t n_steps = (n_pairs + step - 1) / step;
+  const int64_t work = part.y.n_rows * part.w->n_in * part.w->n_out / 8;
+  parallel_for(ctx, rows.n_row_blocks() * n_steps, work, [&](int64_t task, int worker) {
+    const Scratch mine{all.weights + worker * kChunkBlocks,
+                       all.sums + worker * rows.block_tiles() * kTileSums};
+    kernel.begin();
+    const int64_t begin = task % n_steps * step, end = std::min(n_pairs, begin + step);
+    for (int64_t pair = begin; pair < end; ++pair) run_pair(part, rows, task / n_steps, pair, kernel, mine);
+    kernel.end();
+  });
+}
+
+void run_tiles(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
   const Arena::Scope scope(ctx.arena);
-  const TiledRows rows(ctx, x);
-  const Scratch all{ctx.arena.allocate<WeightsRecord>(kChunkBlocks * ctx.pool.size()),
-                    ctx.arena.allocate<float>(rows.block_tiles() * kTileSums * ctx.pool.size())};
-  int filled_for = 0;
-  for (const LinearPart& part : parts) {
-    const int zero = panel_zero(part.w->type);
-    if (filled_for == 0 || (!kernel.as_signed && filled_for != zero)) {
-      parallel_for(ctx, rows.n_tiles(), x.n_rows * x.n_cols,
-                   [&](int64_t tile, int) { rows.fill(x, tile, zero); });
-      filled_for = zero;
+  TiledRows rows;
+  Scratch all{};
+  for (size_t i = 0; i < parts.size(); ++i) {
+    // The zero is not needed where weights become signed.
+    RowsForm form = rows_form(parts[i].w->type);
+    if (kernel_for(parts[i].w->type).as_signed) form.zero = 0;
+    if (i == 0 || form != rows.form()) {
+      rows = TiledRows(ctx, x, form);
+      all = {ctx.arena.allocate<WeightsRecord>(kChunkBlocks * ctx.pool.size()),
+             ctx.arena.allocate<float>(rows.block_tiles() * kTileSums * ctx.pool.size())};
+      parallel_for(ctx, rows.n_tiles(), x.n_rows * x.n_cols, [&](int64_t tile, int) { rows.fill(x, tile); });
     }
-    // Pieces that are small enough for all threads to be done at about the same time.
-    const int64_t n_pairs = panel_pairs_of(*part.w);
-    const int64_t step = std::clamp<int64_t>(n_pairs * rows.n_row_blocks() / (8 * ctx.pool.size()), 1, 8);
-    const int64_t n_steps = (n_pairs + step - 1) / step;
-    const int64_t work = x.n_rows * x.n_cols * part.w->n_out / 8;
-    parallel_for(ctx, rows.n_row_blocks() * n_steps, work, [&](int64_t task, int worker) {
-      const Scratch mine{all.weights + worker * kChunkBlocks,
-                         all.sums + worker * rows.block_tiles() * kTileSums};
-      kernel.begin();
-      const int64_t begin = task % n_steps * step, end = std::min(n_pairs, begin + step);
-      for (int64_t pair = begin; pair < end; ++pair) run_pair(part, rows, task / n_steps, pair, kernel, mine);
-      kernel.end();
-    });
+    run_part(ctx, parts[i], rows, all);
   }
 }
 
@@ -173,20 +206,15 @@ constexpr int64_t kPanelRows = 64;
 void run_panel_rows(const LinearPart& part, const QuantizedRows& q, int64_t row, int64_t panel) {
   const Weight& w = *part.w;
   const int64_t n_rows = std::min(kPanelRows, q.n_rows - row);
-  const int64_t block = row * q.n_blocks;
   alignas(64) float sums[kPanelRows * kPanelOutputs] = {};
   const PanelRun run{.type = w.type,
                      .ahead = w.walk.ahead,
                      .n_streams = 1,
                      .panels = {static_cast<const char*>(w.data) + panel * panel_bytes(w.type, w.n_in)},
-                     .n_pairs = panel_pairs(w.n_in),
+                     .n_units = panel_units(format_of(w.type).panel, w.n_in),
                      .n_rows = n_rows,
                      .sums = sums};
-  run_panels(run, {.n_rows = n_rows,
-                   .n_blocks = q.n_blocks,
-                   .values = q.values + block * kGroupElements,
-                   .scales = q.scales + block,
-                   .starts = q.starts + block});
+  run_panels(run, q.rows_from(row));
   const int64_t first = panel * kPanelOutputs, n = std::min(kPanelOutputs, w.n_out - first);
   for (int64_t r = 0; r < n_rows; ++r) {
     float* y = part.y.row(row + r) + first;
@@ -201,11 +229,11 @@ void run_panel_rows(const LinearPart& part, const QuantizedRows& q, int64_t row,
 void run_panels_of_rows(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
   const Arena::Scope scope(ctx.arena);
   QuantizedRows q;
-  int quantized_for = 0;
+  RowsForm quantized_for{};
   for (const LinearPart& part : parts) {
-    const int zero = panel_zero(part.w->type);
-    if (quantized_for != zero) q = quantize_rows(ctx, x, zero);
-    quantized_for = zero;
+    const RowsForm form = rows_form(part.w->type);
+    if (q.values == nullptr || quantized_for != form) q = quantize_rows(ctx, x, form);
+    quantized_for = form;
     const int64_t n = n_panels(part.w->n_out);
     parallel_for(ctx, (x.n_rows + kPanelRows - 1) / kPanelRows * n, x.n_rows * x.n_cols * part.w->n_out / 4,
                  [&](int64_t task, int) { run_panel_rows(part, q, task / n * kPanelRows, task % n); });
@@ -214,15 +242,13 @@ void run_panels_of_rows(const Context& ctx, const Matrix& x, std::span<const Lin
 
 }  // namespace
 
-bool block_rows_are_many(int64_t n_rows) {
+bool block_rows_are_many(DType type, int64_t n_rows) {
   constexpr int64_t kFewForAmx = 16;
-  return n_rows > ((cpu_features() & kAmxInt8) != 0 ? kFewForAmx : kFewRows);
+  return n_rows > (kernel_for(type).as_signed ? kFewForAmx : kFewRows);
 }
 
 void linear_many_blocks(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
-  const unsigned features = cpu_features();
-  if ((features & kAmxInt8) != 0) return run_tiles(ctx, x, parts, kAmx);
-  if ((features & kVnni) != 0) return run_tiles(ctx, x, parts, kVnniTiles);
+  if ((cpu_features() & kVnni) != 0) return run_tiles(ctx, x, parts);
   run_panels_of_rows(ctx, x, parts);
 }
 

@@ -1,8 +1,7 @@
-// Integer products of many rows with 8- and 4-bit weights: what the driver (linear_many_blocks.cc) and the
-// kernels (linear_many_amx.cc, linear_many_vnni.cc) share. The weights of two panels are converted, one chunk
-// of inputs at a time, to the form that a kernel multiplies. The chunk stays in L1 while it is multiplied
-// with all rows of a block of rows; these rows lie in tiles that stay in L2 while all panels are multiplied
-// with them.
+// Integer products of many rows with weights of 4 to 8 bits: what the driver (linear_many_blocks.cc) and the
+// kernels (linear_many_amx.cc, linear_many_vnni.cc) share. The weights of two panels are brought into the
+// form that a kernel multiplies for a chunk of inputs at a time, which stays in L1 while all rows of a block
+// of rows pass; the rows lie in tiles that stay in L2 while all panels pass.
 #pragma once
 
 #include <cstdint>
@@ -25,16 +24,24 @@ inline constexpr int64_t kTileSums = kTileRows * kTileOutputs;
 struct RowsRecord {
   int8_t values[kTileRows][kGroupElements];
   float scales[16];  // of the rows
-  int32_t starts[16];
+  union {
+    int32_t starts[16];  // QuantizedRows::starts, of the first part
+    float sums[16];      // QuantizedRows::sums, where weights have minima (their starts are 0)
+  };
+};
+// Where each half of a group of weights has a scale.
+struct HalvesRecord : RowsRecord {
+  int32_t second_starts[16];
 };
 struct WeightsRecord {
   // Lines of a panel (kernels/formats/panels.h), one byte for each element: signed for AMX, unsigned for
   // VNNI, as in the panel.
   uint8_t values[kTilePanels][8][64];
-  // Scale, and -kFloatBias times the scale: an integer sum s as the float kFloatBias + s, times the scale,
-  // plus the offset, is scale * s, rounded once (a product of 13 bits and 2^22 is exact).
+  // `second` is the minimum, or the scale of the second half, where weights have these; else -kFloatBias
+  // times the scale: an integer sum s as the float kFloatBias + s, times the scale, plus that, is scale * s,
+  // rounded once (a product of 13 bits and 2^22 is exact).
   struct {
-    float scale[16], offset[16];
+    float scale[16], second[16];
   } outputs[kTilePanels];
 };
 inline constexpr float kFloatBias = 12582912.0F;  // 1.5 * 2^23
@@ -43,37 +50,41 @@ inline constexpr int32_t kFloatBiasBits =
 
 // sums [n_tiles, kTilePanels, kTileRows, 16] += tiles times weights, in the order of linear_blocks_reference.
 struct TileRun {
-  const RowsRecord* rows;  // [n_tiles, n_blocks]
+  const RowsRecord* rows;  // [n_tiles, n_blocks]; HalvesRecords where parts == 2
   int64_t n_tiles;
   const WeightsRecord* weights;  // [n_blocks]
   int64_t n_blocks;              // even, at least 2
   float* sums;                   // 64-byte aligned
   bool first;                    // `sums` holds nothing yet
-  // What is needed next of the two panels, and is fetched during this run: so many lines for each tile.
+  int parts;                     // of a group that have scales
+  bool minima;                   // weights have minima
+  // What comes next of the two panels, fetched meanwhile: lines for each tile.
   const char* ahead[kTilePanels];
   int64_t ahead_lines;
 };
 
-// What a thread must call before and after it runs the AMX kernel, which needs its tile registers prepared.
+// Instructions that a kernel needs prepared in each thread that runs it (AMX's tile registers). AMX: groups
+// with one scale and no minimum.
 void begin_tiles_amx();
 void end_tiles_amx();
 void run_tiles_amx(const TileRun& run);
 void run_tiles_vnni(const TileRun& run);
 
-// Converts the blocks [first, first + n) of two panels to records; the second panel may be null and then
-// counts as zeros. `first` and n are even. This function and finish_tiles need AVX-512.
+// Brings the blocks [first, first + n) of two panels (the second may be null: zeros) into records. Both are
+// multiples of the groups of a unit.
+// AVX-512, as what follows.
 void unpack_panels(DType type, const char* const (&panels)[kTilePanels], int64_t first, int64_t n,
                    bool as_signed, WeightsRecord* to);
 // Writes the sums of the rows [row, row + n_rows) into the outputs [out, out + kTileOutputs) of `part`, as
 // far as it has so many.
 void finish_tiles(const LinearPart& part, int64_t row, int64_t n_rows, int64_t out, const float* sums);
 
-// Whether linear_many_blocks is faster for so many rows than the kernels of few rows; both give the same
-// bits. With tiles of AMX the products of 9 rows are as fast, and those of 24 rows are twice as fast, but the
-// kernels of few rows read the weights faster: if the weights come from memory, 12 rows are slower with
-// tiles, and 16 rows are not.
-bool block_rows_are_many(int64_t n_rows);
-// All parts have block types and as many inputs as x has columns; x has at least one row.
+// Whether so many rows of a type pass faster through linear_many_blocks than through the kernels of few rows;
+// either way gives the same bits. With tiles of AMX the products of 9 rows are as fast and those of 24 twice
+// as fast, but the kernels of few rows read the weights faster: from memory 12 rows lose by tiles and 16 do
+// not.
+bool block_rows_are_many(DType type, int64_t n_rows);
+// The parts have block types and as many inputs as x has columns; at least one row.
 void linear_many_blocks(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
 
 }  // namespace sepllm

@@ -7,6 +7,7 @@
 
 #include "kernels/formats/panels.h"
 #include "kernels/linear/linear_many.h"
+#include "kernels/linear/panel_values-inl.h"
 #include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -14,56 +15,57 @@ namespace sepllm {
 namespace HWY_NAMESPACE {
 namespace {
 
-using VU = hn::Vec<DU>;
-
-// (the kBits bits from kShift on of each word, minus `zero`) * scale
-template <int kBits, int kShift>
-HWY_INLINE VF weights(VU w, VF zero, VF scale) {
-  const VU bits = hn::And(hn::ShiftRight<kShift>(w), hn::Set(DU(), (1U << kBits) - 1));
-  // Bits of a float: 2^23 + value.
-  return hn::Mul(hn::Sub(hn::BitCast(DF(), hn::Or(bits, hn::Set(DU(), 0x4B000000U))), zero), scale);
-}
-
-template <int kBits, int kShift>
-HWY_INLINE void four_inputs(VU w, VF zero, VF scale, float* to, int64_t stride) {
-  store(weights<kBits, kShift>(w, zero, scale), to);
-  store(weights<kBits, kShift + 8>(w, zero, scale), to + stride);
-  store(weights<kBits, kShift + 2 * 8>(w, zero, scale), to + 2 * stride);
-  store(weights<kBits, kShift + 3 * 8>(w, zero, scale), to + 3 * stride);
-}
-
-// 64 inputs.
-template <typename Panel>
-void pair_to_f32(const char* pair, float* to, int64_t stride) {
+// A group of pair `index` of a unit: 32 inputs.
+template <typename Panel, int kGroup>
+HWY_INLINE void group_to_f32(const char* pair, const UnitTable& table, int index, float* to, int64_t stride) {
   constexpr PanelForm kForm = Panel::kForm;
-  const auto* scales = reinterpret_cast<const f16*>(pair + kForm.values_bytes());
-  const VF zero = hn::Set(DF(), 8388608.0F + kForm.zero);
   for (int64_t o = 0; o < kPanelOutputs; o += kLanes) {
-    const VF first = load(scales + o), second = load(scales + kPanelOutputs + o);
-    for (int64_t j = 0; j < 8; ++j) {
-      const auto line = [&](int64_t k) {
-        return hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(pair + 64 * k) + o);
+    for (int j = 0; j < 8; ++j) {
+      const VF scale = group_scale<Panel>(pair, table, index, kGroup, j * kForm.parts() / 8, o);
+      float* at = to + (kGroup * kGroupElements + 4 * j) * stride + o;
+      const auto put = [&](VF value, int64_t k) HWY_ATTR {
+        VF weight = hn::Mul(value, scale);
+        // Rounded twice, as stored blocks are read (this file is compiled without fused multiplication).
+        if constexpr (Panel::kForm.has_minima())
+          weight = hn::Add(weight, load(table.minimum[2 * index + kGroup] + o));
+        store(weight, at + k * stride);
       };
-      float* at = to + 4 * j * stride + o;
-      four_inputs<kForm.bits, kForm.group_shift(0)>(line(kForm.group_line(0) + j), zero, first, at, stride);
-      four_inputs<kForm.bits, kForm.group_shift(1)>(line(kForm.group_line(1) + j), zero, second,
-                                                    at + kGroupElements * stride, stride);
+      with_line_values<Panel, kGroup>(pair, j, o, [&](VF w0, VF w1, VF w2, VF w3) HWY_ATTR {
+        put(w0, 0);
+        put(w1, 1);
+        put(w2, 2);
+        put(w3, 3);
+      });
+    }
+  }
+}
+
+template <typename Panel>
+void panel_inputs_to_f32(const char* panel, int64_t first, int64_t n, float* to, int64_t stride) {
+  constexpr PanelForm kForm = Panel::kForm;
+  UnitTable table;
+  for (int64_t i = 0; i < n; i += kPairElements) {
+    const int64_t p = (first + i) / kPairElements;
+    const char* unit = panel + p / kForm.pairs() * kForm.unit_bytes();
+    const int index = static_cast<int>(p % kForm.pairs());
+    if (i == 0 || index == 0) fill_table<Panel>(unit, &table);
+    const auto convert = [&](float* at, int64_t apart) HWY_ATTR {
+      group_to_f32<Panel, 0>(unit + kForm.pair_at(index), table, index, at, apart);
+      group_to_f32<Panel, 1>(unit + kForm.pair_at(index), table, index, at, apart);
+    };
+    if (i + kPairElements <= n) {
+      convert(to + i * stride, stride);
+    } else {
+      HWY_ALIGN float last[kPairElements * kPanelOutputs];
+      convert(last, kPanelOutputs);
+      for (int64_t k = 0; i + k < n; ++k)
+        std::copy_n(last + k * kPanelOutputs, kPanelOutputs, to + (i + k) * stride);
     }
   }
 }
 
 void PanelToF32(DType type, const char* panel, int64_t first, int64_t n, float* to, int64_t stride) {
-  const int64_t bytes = pair_bytes(type);
-  const char* pair = panel + first / kPairElements * bytes;
-  const auto convert = with_panel(type, [](auto form) { return &pair_to_f32<decltype(form)>; });
-  int64_t i = 0;
-  for (; i + kPairElements <= n; i += kPairElements, pair += bytes) convert(pair, to + i * stride, stride);
-  if (i < n) {
-    HWY_ALIGN float last[kPairElements * kPanelOutputs];
-    convert(pair, last, kPanelOutputs);
-    for (int64_t k = 0; i < n; ++i, ++k)
-      std::copy_n(last + k * kPanelOutputs, kPanelOutputs, to + i * stride);
-  }
+  with_panel(type, [&](auto form) { panel_inputs_to_f32<decltype(form)>(panel, first, n, to, stride); });
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ struct SplitRows {
 
 SplitRows split_pass(const Context& ctx, const SplitOperand& x, SplitForm form) {
   const int64_t n_groups = (x.n_rows() + kSplitGroup - 1) / kSplitGroup;
-  const int64_t n_blocks = panel_pairs(x.n_in()) * 2;
+  const int64_t n_blocks = panel_pairs(BytePanel::kForm, x.n_in()) * 2;
   const SplitRows rows{form, n_blocks, n_groups,
                        ctx.arena.allocate<uint16_t>(n_groups * n_blocks * form.rows_block()),
                        ctx.arena.allocate<bool>(n_groups * kSplitGroup)};
@@ -62,8 +62,9 @@ void fetch_weights(const Weight& w, int64_t out, int64_t end, int64_t first, int
   if (is_block_type(w.type)) {
     stride = panel_bytes(w.type, w.n_in);
     n_streams = n_panels(end - out);
-    data += out / kPanelOutputs * stride + first / 2 * pair_bytes(w.type);
-    bytes = n / 2 * pair_bytes(w.type);
+    const int64_t of_pair = format_of(w.type).panel.pair_bytes();
+    data += out / kPanelOutputs * stride + first / 2 * of_pair;
+    bytes = n / 2 * of_pair;
   } else {
     const int64_t in = first * kSplitBlock, n_in = std::min(w.n_in - in, n * kSplitBlock);
     stride = w.row_stride * dtype_size(w.type);
@@ -214,7 +215,7 @@ std::optional<SplitForm> split_form(const Context& ctx, const Weight& w, int64_t
     return SplitForm{1, 1};
   if (!by_tiles()) return {};
   if (is_block_type(w.type)) {
-    if (ctx.block_products != BlockProducts::kExact) return {};
+    if (ctx.block_products != BlockProducts::kExact || !format_of(w.type).panel.is_plain()) return {};
     return SplitForm{3, 1};
   }
   if (w.type == DType::kBF16) return SplitForm{3, 1};

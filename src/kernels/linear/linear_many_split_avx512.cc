@@ -298,7 +298,9 @@ void split_weights(const Weight& w, SplitForm form, int64_t out, int64_t first, 
     case DType::kBF16:
       return split_plain<DType::kBF16, 1, false>(w, out, first, n, to);
     default:
-      return with_panel(w.type, [&](auto panel) { split_panels<decltype(panel)>(w, out, first, n, to); });
+      return with_panel(w.type, [&](auto panel) {
+        if constexpr (decltype(panel)::kForm.is_plain()) split_panels<decltype(panel)>(w, out, first, n, to);
+      });
   }
 }
 

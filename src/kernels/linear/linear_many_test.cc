@@ -56,12 +56,12 @@ void check_many(const LinearShape& s, DType type, bool with_bias, bool accumulat
 
 TEST(LinearManyRows, OfBlocksAgreeWithTheDefinition) {
   for (const LinearShape& s : kManyShapes) {
-    for (const DType type : kBlockTypes) {
+    for (const DType type : kPanelTypes) {
       check_many(s, type, false, false);
       check_many(s, type, true, true);
     }
   }
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     check_many(kManyShapes[5], type, true, false);
     check_many(kManyShapes[5], type, false, true);
   }
@@ -70,7 +70,7 @@ TEST(LinearManyRows, OfBlocksAgreeWithTheDefinition) {
 TEST(LinearManyRows, ExactProductsAgreeWithDoubles) {
   for (const LinearShape& s : {LinearShape{33, 1, 1}, LinearShape{47, 172, 40}, LinearShape{64, 33, 17},
                                LinearShape{40, 2050, 130}, LinearShape{530, 172, 33}}) {
-    for (const DType type : kBlockTypes) {
+    for (const DType type : kPanelTypes) {
       const BlockMatrix w(type, s.n_out, s.n_in, 1);
       Rows x(s.n_rows, s.n_in, 5, 1), bias(1, s.n_out), expected(s.n_rows, s.n_out, 7, 2);
       x.fill(2);
@@ -227,7 +227,7 @@ TEST(LinearManyRows, OfFloatsByTilesDoNotDependOnOtherRows) {
 
 // Prefill and decoding of the same token give the same bits, whatever the other rows are.
 TEST(LinearManyRows, OfBlocksGiveTheBitsOfOneRow) {
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     const BlockMatrix w(type, 50, 1100, 1);
     Rows x(40, 1100), together(40, 50), alone(40, 50);
     x.fill(9);
@@ -242,7 +242,7 @@ TEST(LinearManyRows, OfBlocksGiveTheBitsOfOneRow) {
 }
 
 TEST(LinearManyRows, NumbersThatAreNoneShow) {
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     const BlockMatrix w(type, 17, 600, 1);
     for (const float bad : {NAN, INFINITY, -INFINITY}) {
       test::for_each_instruction_set([&] {
@@ -260,7 +260,7 @@ TEST(LinearManyRows, NumbersThatAreNoneShow) {
 }
 
 TEST(Panels, AsFloatsAreTheStoredValues) {
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     const BlockMatrix w(type, 16, 172, 1);
     test::for_each_target([&] {
       for (const int64_t first : {0, 64, 128}) {
@@ -281,7 +281,7 @@ TEST(Panels, AsFloatsAreTheStoredValues) {
 
 // The losses of a head are those of its logits. Below, at and above a part of the outputs.
 TEST(LinearManyRows, LossesAreThoseOfTheLogits) {
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     for (const int64_t n_out : {17, 2048, 2100, 4100}) {
       constexpr int64_t kRows = 40, kIn = 70;
       const BlockMatrix w(type, n_out, kIn, 1);

@@ -59,7 +59,7 @@ TEST(Walks, OfStoredElementsGiveTheSameBits) {
 }
 
 TEST(Walks, OfBlocksGiveTheSameBits) {
-  for (const DType type : kBlockTypes) {
+  for (const DType type : kPanelTypes) {
     for (const int64_t n_out : kOutputs) {
       for (const int64_t n_rows : {1, 3, 9})
         check_walks(test::BlockMatrix(type, n_out, 172, 1).weight, n_rows);
