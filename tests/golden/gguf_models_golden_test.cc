@@ -79,15 +79,18 @@ INSTANTIATE_TEST_SUITE_P(Files, GgufModelGolden,
 TEST(GgufModels, BlocksOfManyTypesGiveTheLogitsOfTheirNumbers) {
   const std::string file = gguf_model_file("blocks");
   const GoldenFile golden(golden_folder() + "/gguf_models/blocks.safetensors");
-  const auto difference = [&](std::optional<DType> type) {
+  const auto difference = [&](std::optional<DType> type, bool exact) {
     Runner runner(file, 1, {.type = type});
+    if (exact) runner.set_exact();
     const Policy full;
     const Logits logits = runner.whole(golden.ints("ids"), full, TokenSet(runner.vocab_size()));
     return max_difference(logits, golden.floats("logits"));
   };
-  EXPECT_LE(difference(DType::kF32), 1e-4F);
-  // Converted to what the kernels read: to f16, which has more digits than the blocks.
-  EXPECT_LE(difference({}), 0.02F);
+  EXPECT_LE(difference(DType::kF32, true), 1e-4F);
+  // As they are stored. Some types are converted to f16, which has more digits than the blocks.
+  EXPECT_LE(difference({}, true), 0.02F);
+  // With activations rounded to 8 bits, which is much in a model whose weights are random.
+  EXPECT_LE(difference({}, false), 1.0F);
 }
 
 // What their files do not say is as llama.cpp has it: every sixth layer of Gemma 3 is global, the others have

@@ -50,6 +50,9 @@ class Runner {
   explicit Runner(const std::string& folder, int n_threads = 1, const WeightOptions& options = {})
       : decoder_(Decoder::load(folder, options)), pool_(n_threads), ctx_{.pool = pool_, .arena = arena_} {}
 
+  // From now on products with block types are exact, instead of with activations rounded to 8 bits.
+  void set_exact() { ctx_.block_products = BlockProducts::kExact; }
+
   const Decoder& decoder() const { return decoder_; }
   int64_t vocab_size() const { return decoder_.config().vocab_size; }
   // The whole sequence at once, each layer under its own pattern.
