@@ -21,17 +21,18 @@ namespace {
 constexpr double kSeconds = 0.05;  // for all types of a model
 using MatricesByType = std::map<DType, std::vector<Weight*>>;
 
-MatricesByType large_types(Decoder* decoder, int64_t least_bytes) {
+MatricesByType types_of(Decoder* decoder) {
   MatricesByType of_type;
   for (Weight* w : decoder->multiplied_matrices()) {
     if (!w->transposed) of_type[w->type].push_back(w);
   }
-  std::erase_if(of_type, [least_bytes](const auto& entry) {
-    int64_t bytes = 0;
-    for (const Weight* w : entry.second) bytes += w->n_out * row_bytes(w->type, w->n_in);
-    return bytes < least_bytes;
-  });
   return of_type;
+}
+
+int64_t bytes_of(const std::vector<Weight*>& matrices) {
+  int64_t bytes = 0;
+  for (const Weight* w : matrices) bytes += w->n_out * row_bytes(w->type, w->n_in);
+  return bytes;
 }
 
 }  // namespace
@@ -55,7 +56,14 @@ WalkRules walk_rules() { return {.mode = walk_mode(), .file = WalkFile::default_
 std::vector<ChosenWalk> choose_walks(const Context& ctx, Decoder* decoder, const WalkRules& rules) {
   std::vector<ChosenWalk> chosen;
   if (rules.mode == WalkMode::kOff) return chosen;
-  const MatricesByType types = large_types(decoder, rules.least_bytes);
+  MatricesByType types = types_of(decoder);
+  std::erase_if(types, [&rules](const auto& entry) {
+    const int64_t bytes = bytes_of(entry.second);
+    for (Weight* w : entry.second) {
+      if (bytes < rules.cached_bytes) w->walk.ahead = 0;
+    }
+    return bytes < rules.least_bytes;
+  });
   if (types.empty()) return chosen;
   WalkFile file(rules.file, walk_machine());
   bool new_ones = false;

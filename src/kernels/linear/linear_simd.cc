@@ -19,7 +19,8 @@ namespace {
 constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 4 : 2;
 
 // sums[s][r] = the dot product of row s of a tile of W with row r of x. Each has one accumulator, so that the
-// result of a row does not depend on the rows that it is grouped with, nor on the walk over W.
+// result of a row does not depend on the rows that it is grouped with, nor on the walk over W. ahead: in
+// elements.
 template <typename T, int kTile, int kRows, bool kFetch>
 HWY_INLINE void dot_tile(const T* const (&w)[kTile], const float* const (&x)[kRows], int64_t n, int64_t ahead,
                          float (&sums)[kTile][kRows]) {
@@ -43,8 +44,9 @@ HWY_INLINE void dot_tile(const T* const (&w)[kTile], const float* const (&x)[kRo
   int64_t i = 0;
   constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
   for (; i + kLine <= n; i += kLine) {
-    if constexpr (kFetch) {  // into the rows that come next where this one ends
-      for (const T* stream : w) __builtin_prefetch(reinterpret_cast<const char*>(stream + i) + ahead);
+    if constexpr (kFetch) {            // into the rows that come next where this one ends
+      const int64_t next = i + ahead;  // one index for all streams: the loop has no instruction to spare
+      for (const T* stream : w) __builtin_prefetch(stream + next);
     }
     HWY_UNROLL(4)
     for (int64_t k = 0; k < kLine; k += kLanes) step(i + k);
@@ -74,7 +76,7 @@ void dots_of_rows(const FewRows& a, const RowWalk& walk, int64_t tile, int64_t f
   for (int r = 0; r < kRows; ++r) x[r] = a.x.row(first_row + r);
   float sums[kTile][kRows];
   if (a.w.walk.ahead > 0) {
-    dot_tile<T, kTile, kRows, true>(w, x, a.w.n_in, a.w.walk.ahead, sums);
+    dot_tile<T, kTile, kRows, true>(w, x, a.w.n_in, a.w.walk.ahead / static_cast<int64_t>(sizeof(T)), sums);
   } else {
     dot_tile<T, kTile, kRows, false>(w, x, a.w.n_in, 0, sums);
   }
