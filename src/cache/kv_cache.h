@@ -144,6 +144,9 @@ class KvCache {
   // Takes memory for exactly this many more tokens, instead of growing by halves, in layers that keep all of
   // them. Use it for tokens that are known, not for chunk after chunk.
   void reserve(int64_t n_tokens);
+  // The stream will have at most this many tokens: what grows by halves does not grow beyond it. A longer
+  // stream works too.
+  void expect_at_most(int64_t n_tokens) { most_tokens_ = n_tokens; }
 
   static constexpr int64_t kNoBound = int64_t{1} << 40;
 
@@ -167,6 +170,12 @@ class KvCache {
   // from a file needs no bound.
   void save_mark(ByteWriter& out) const;
   void rewind(ByteReader& in, int64_t max_chunk = kNoBound);
+  // Whether all layers keep all tokens (full attention): then cut() needs no mark.
+  bool drops_nothing() const;
+  // Forgets the tokens from `position` on; 0 <= position <= length(). Requires drops_nothing().
+  void cut(int64_t position);
+  // The same as copy() and cut(), but without memory for the tokens that are cut.
+  KvCache copy_first(int64_t position) const;
 
   // Turns an empty cache (checked) into one that has seen `depth` tokens, token_at(0), token_at(1), ...: it
   // holds the slots that it would hold and will drop them when it would, but the keys and values in them are
@@ -302,8 +311,9 @@ class KvCache {
   Memory memory_;
   int64_t row_bytes_ = 0;
   int64_t length_ = 0;
-  int64_t excess_ = 0;     // unbounded separators: how much the block and the capacity have grown
-  int64_t in_flight_ = 0;  // tokens of the chunk between begin_chunk and end_chunk
+  int64_t most_tokens_ = kUnlimited;  // of the stream, as far as is known
+  int64_t excess_ = 0;                // unbounded separators: how much the block and the capacity have grown
+  int64_t in_flight_ = 0;             // tokens of the chunk between begin_chunk and end_chunk
   std::vector<Layer> layers_;
   std::vector<Group> groups_;
   std::vector<int64_t> group_of_;

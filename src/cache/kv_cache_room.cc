@@ -88,7 +88,7 @@ KvCache::Dropped KvCache::dropped(int64_t m, int64_t n_joining) const {
 // A ring grows by halves, but not beyond `limit` slots: it will never need more for such chunks.
 int64_t KvCache::grown_ring(const Group& g, int64_t n_slots, int64_t limit) const {
   if (n_slots <= g.ring_capacity) return g.ring_capacity;
-  return std::max(n_slots, std::min(limit, g.ring_capacity + g.ring_capacity / 2));
+  return std::max(n_slots, std::min({limit, most_tokens_, g.ring_capacity + g.ring_capacity / 2}));
 }
 
 // The compact part grows by halves too, but not beyond the most that the policy keeps there.
@@ -97,7 +97,7 @@ int64_t KvCache::grown_compact(const Group& g, int64_t capacity, int64_t n_slots
   int64_t most = kUnlimited;
   if (g.rule.streams && !policy_.seps_unbounded) most = g.rule.init + policy_.seps;
   if (g.rule.keeps == LayerRule::Keeps::kNothing) most = g.rule.init;
-  return std::max(n_slots, std::min(std::max<int64_t>(capacity + capacity / 2, 16), most));
+  return std::max(n_slots, std::min({std::max<int64_t>(capacity + capacity / 2, 16), most, most_tokens_}));
 }
 
 KvCache::Room KvCache::static_room(const Group& g, std::span<const int32_t> tokens) const {
@@ -248,6 +248,27 @@ KvCache KvCache::copy() const {
       out.layers_[l].band = copy_of(layers_[l].band, g.band_size, g.ring_start);
     }
     out.take({length_, excess_, stats_, groups_});
+    out.most_tokens_ = most_tokens_;
+    return out;
+  });
+}
+
+KvCache KvCache::copy_first(int64_t position) const {
+  SEPLLM_CHECK(in_flight_ == 0 && drops_nothing() && position >= 0 && position <= length_);
+  return with_memory_errors([&] {
+    KvCache out(layout_, policy_, separators_, memory_);
+    for (int64_t l = 0; l < layout_.n_layers; ++l) {
+      out.layers_[l].band = make_unwritten_part(position);
+      fill_part(layers_[l].band, position, 0, out.layers_[l].band, 0);
+    }
+    out.take({length_, excess_, stats_, groups_});
+    out.cut(position);
+    for (Group& g : out.groups_) {
+      g.ring_capacity = position;
+      g.compact_capacity = 0;
+      g.band_tokens.resize(position);
+      g.band_tokens.shrink_to_fit();
+    }
     return out;
   });
 }

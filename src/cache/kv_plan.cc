@@ -61,7 +61,48 @@ int64_t settled(const KvLayout& layout, const Policy& policy, int64_t max_chunk)
   return policy.init + out + max_chunk;
 }
 
+// The most slots of one layer's two parts.
+struct MostSlots {
+  int64_t compact = 0, band = 0;
+};
+
+MostSlots most_slots(const LayerRule& rule, const Policy& policy, int64_t tokens, int64_t max_chunk) {
+  if (rule.streams) {
+    if (policy.seps_unbounded) return {tokens, tokens};
+    return {std::min(tokens, rule.init + policy.seps), std::min(tokens, policy.capacity + 1)};
+  }
+  if (rule.window >= kUnlimited) return {0, tokens};
+  const int64_t kept = rule.keeps == LayerRule::Keeps::kNothing ? rule.init : tokens;
+  return {std::min(tokens, kept), std::min(tokens, rule.window - 1 + std::min(tokens, max_chunk))};
+}
+
 }  // namespace
+
+int64_t most_kv_bytes(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk) {
+  int64_t slots = 0, most_of_layer = 0;
+  for (int64_t l = 0; l < layout.n_layers; ++l) {
+    const LayerRule rule = policy.rule(l, layout.n_layers, layout.own_window(l));
+    const MostSlots most = most_slots(rule, policy, tokens, max_chunk);
+    slots += most.compact + most.band;
+    most_of_layer = std::max(most_of_layer, most.compact + most.band);
+  }
+  // (A part that grows is there twice while its rows are copied, one layer after the other.)
+  return (slots + most_of_layer) * KvCache(layout, policy, TokenSet(1)).slot_bytes();
+}
+
+int64_t most_mark_bytes(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk) {
+  constexpr int64_t kHeader = 1024;
+  constexpr auto kPerSlot = static_cast<int64_t>(sizeof(int64_t) + sizeof(int32_t));  // position and token
+  const int64_t slot_bytes = KvCache(layout, policy, TokenSet(1)).slot_bytes() + kPerSlot;
+  int64_t slots = 0;
+  for (int64_t l = 0; l < layout.n_layers; ++l) {
+    const LayerRule rule = policy.rule(l, layout.n_layers, layout.own_window(l));
+    const MostSlots most = most_slots(rule, policy, tokens, max_chunk);
+    // Rows that never move or leave are not copied.
+    slots += (rule.streams ? most.compact : 0) + (!rule.streams && rule.window >= kUnlimited ? 0 : most.band);
+  }
+  return kHeader + slots * slot_bytes;
+}
 
 KvPlan plan_kv(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk,
                double separator_share) {

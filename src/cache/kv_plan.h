@@ -19,4 +19,12 @@ struct KvPlan {
 KvPlan plan_kv(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk,
                double separator_share);
 
+// The most bytes that a cache can take for a stream of at most `tokens` tokens (which it was told:
+// KvCache::expect_at_most) in chunks of up to `max_chunk`, whatever tokens they are, including those that it
+// takes while it grows. For admission to a server: it takes no time, and is somewhat more than plan_kv's peak
+// for a share of 1.
+int64_t most_kv_bytes(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk);
+// The same for the state that KvCache::save_mark writes.
+int64_t most_mark_bytes(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk);
+
 }  // namespace sepllm

@@ -159,6 +159,29 @@ void KvCache::rewind(ByteReader& in, int64_t max_chunk) {
   take(std::move(s));
 }
 
+bool KvCache::drops_nothing() const {
+  return std::all_of(groups_.begin(), groups_.end(), [](const Group& g) { return appends_band(g); });
+}
+
+// Rows are appended to the ring of such a cache, which begins at its first slot, and each query has seen all
+// tokens up to its own.
+void KvCache::cut(int64_t position) {
+  SEPLLM_CHECK(in_flight_ == 0 && drops_nothing() && position >= 0 && position <= length_);
+  const int64_t n = (length_ - position) * layout_.n_layers;
+  // (The mean of position + 1 and length_, times the number of tokens.)
+  const int64_t n_keys = n * (position + 1 + length_) / 2;
+  stats_.queries = std::max<int64_t>(0, stats_.queries - n);
+  stats_.keys = std::max<int64_t>(0, stats_.keys - n_keys);
+  stats_.full_keys = std::max<int64_t>(0, stats_.full_keys - n_keys);
+  length_ = position;
+  for (Group& g : groups_) {
+    g.band_size = position;
+    g.promoted = std::min(g.promoted, position);
+  }
+  stats_.peak_keys = std::min(stats_.peak_keys, position);
+  stats_.peak_bytes = std::min(stats_.peak_bytes, held_bytes());
+}
+
 void KvCache::take(State s) {
   length_ = s.length;
   excess_ = s.excess;

@@ -85,9 +85,10 @@ const Marks::Mark* Marks::before(int64_t position) const {
 void Marks::cut(int64_t position) {
   SEPLLM_CHECK(position >= begin_ && position <= end());
   while (!marks_.empty() && marks_.back().position > position) marks_.pop_back();
+  // A chunk that is cut here is none that a fed text would have.
+  whole_end_ = std::min(whole_end_, begin_ + chunks_.end_before(position - begin_));
   tokens_.resize(static_cast<size_t>(position - begin_));
   chunks_.keep_first(position - begin_);
-  whole_end_ = std::min(whole_end_, position);
 }
 
 std::span<const int32_t> Marks::tokens(int64_t from, int64_t to) const {

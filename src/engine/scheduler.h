@@ -7,17 +7,45 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "engine/continuation.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
+#include "engine/token_score.h"
 
 namespace sepllm {
 
-// A text to generate. `on_text` works as in generate(); `on_end` gets the result once, after the last text.
-// Both may add and cancel requests, and must not throw.
+// A chunk of a prompt has been fed.
+struct PromptStep {
+  int64_t fed = 0;  // tokens of the prompt that are in the session now
+  int64_t total = 0;
+  // With score_prompt: the scores of the prompt's tokens from `first` on, as far as the chunk predicts them.
+  int64_t first = 0;
+  std::span<const TokenScore> scores{};
+  Session& session;
+};
+
+// A token was sampled, or text that was held back has become certain.
+struct TextStep {
+  int64_t choice = 0;
+  const std::string& text;               // whole characters; empty: there are only scores
+  std::span<const TokenScore> scores{};  // with n_top >= 0, of the tokens since the last step of this choice
+  const Session& session;
+};
+
+// A choice has ended.
+struct EndStep {
+  int64_t choice = 0;
+  const GenerateResult& result;
+  const Session* session = nullptr;  // null: it never got one
+};
+
+// A text to generate. on_text works as in generate(); on_end gets the result of each choice once, after its
+// last text. Both may add and cancel requests, and must not throw.
 struct SchedulerRequest {
   GenerateRequest generate{};  // its go_on is asked at every step, also while the request waits
   SamplingSettings sampling{};
@@ -26,8 +54,23 @@ struct SchedulerRequest {
   // nobody else uses it until the end; afterwards it may serve another request. If null, a new session of
   // `policy` is created.
   std::shared_ptr<Session> session{};
-  std::function<bool(const std::string&)> on_text{};
-  std::function<void(const GenerateResult&)> on_end{};
+  // If given, it replaces `session` and `generate.n_fed`. It is called when the first chunk of the prompt is
+  // due, so that the session can be chosen at that time. It may throw an Error, which ends this request.
+  struct Start {
+    std::shared_ptr<Session> session;  // not null
+    int64_t n_fed = 0;
+    // A chunk of the prompt ends here, wherever else it would have ended (then the bits may be others). 0:
+    // nowhere.
+    int64_t cut = 0;
+  };
+  std::function<Start()> on_start{};
+  // Continuations of one prompt (>= 1), which is fed once; choice c is sampled with seed sampling.seed + c.
+  int64_t n_choices = 1;
+  int64_t n_top = -1;         // scores of sampled tokens; -1: none, k: their own and the k most likely
+  bool score_prompt = false;  // scores of the tokens of the prompt after the first one that is fed
+  std::function<void(const PromptStep&)> on_prompt{};
+  std::function<bool(const TextStep&)> on_text{};
+  std::function<void(const EndStep&)> on_end{};
 };
 
 // Every sequence computes the same as generate() would for it without others, to the last bit: the chunks of
@@ -35,7 +78,8 @@ struct SchedulerRequest {
 // from one thread.
 class Scheduler {
  public:
-  // At most `max_active` sequences (>= 1) have a cache at the same time; others wait in order.
+  // At most `max_active` sequences (>= 1) have a cache at the same time; others wait in order. (A request
+  // with more choices than that runs when nothing else does.)
   Scheduler(const Model& model, const Context& ctx, int64_t max_active);
   ~Scheduler();
 
@@ -54,16 +98,33 @@ class Scheduler {
     }
   }
 
-  int64_t n_active() const { return static_cast<int64_t>(active_.size()); }
-  int64_t n_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t n_active() const;  // sequences, including the choices of prompts that are still being fed
+  int64_t n_waiting() const { return static_cast<int64_t>(waiting_.size()); }  // requests
+  // The active sequences.
+  struct SequenceState {
+    int64_t id = 0, choice = 0;
+    int64_t fed = 0, total = 0;  // tokens of the prompt
+    int64_t new_tokens = 0;
+    const Session* session = nullptr;  // null before its first chunk
+  };
+  void visit(FunctionRef<void(const SequenceState&)> fn) const;
+  // What the last step did.
+  struct LastStep {
+    bool fed_prompt = false;
+    int64_t rows = 0;  // sequences that decoded
+  };
+  const LastStep& last_step() const { return last_step_; }
 
  private:
+  struct Job;
   struct Slot;
   using Slots = std::vector<std::unique_ptr<Slot>>;
 
   void admit();
   bool feed_prompt();
   void feed_chunk(Slot& slot);
+  void score_chunk(const Slot& slot, const Matrix& hidden);
+  void begin_decoding(Slot& slot);
   bool decode();
   void decode_rows(size_t begin, size_t end);
   bool forward_batch();
@@ -80,6 +141,8 @@ class Scheduler {
   std::vector<Slot*> batch_slots_;  // of one pass
   std::vector<Sequence> batch_;
   std::vector<float> logits_;
+  std::vector<TokenScore> scores_;  // of a chunk of a prompt
+  LastStep last_step_;
 };
 
 }  // namespace sepllm

@@ -75,7 +75,7 @@ TEST_F(SchedulerTest, TextsAreTheSameAloneInABatchAndForAnyThreads) {
   Scheduler scheduler(*model_, pair_, 7);
   for (SchedulerRequest r : all) {
     auto number = std::make_shared<int64_t>(-1);
-    r.on_end = [&results, number](const GenerateResult& result) { results[*number] = result; };
+    r.on_end = [&results, number](const EndStep& end) { results[*number] = end.result; };
     *number = scheduler.add(r);
   }
   EXPECT_EQ(scheduler.n_waiting(), 20);
@@ -107,7 +107,8 @@ TEST_F(SchedulerTest, RequestsAreCancelledOneByOneAtAnyStep) {
       Scheduler scheduler(*model_, pair_, 2);
       int ended = 0;
       SchedulerRequest neighbour = other;
-      neighbour.on_end = [&](const GenerateResult& result) {
+      neighbour.on_end = [&](const EndStep& end) {
+        const GenerateResult& result = end.result;
         ++ended;
         EXPECT_EQ(result.ids, expected.ids) << steps;
       };
@@ -120,12 +121,13 @@ TEST_F(SchedulerTest, RequestsAreCancelledOneByOneAtAnyStep) {
       SchedulerRequest doomed = r;
       doomed.generate.go_on = [&] { return wanted; };
       std::string text;
-      doomed.on_text = [&](const std::string& piece) {
+      doomed.on_text = [&](const TextStep& step) {
         EXPECT_TRUE(wanted) << "text after the end";
-        text += piece;
+        text += step.text;
         return true;
       };
-      doomed.on_end = [&](const GenerateResult& result) {
+      doomed.on_end = [&](const EndStep& end) {
+        const GenerateResult& result = end.result;
         told = true;
         EXPECT_EQ(result.finish_reason, FinishReason::kCancelled) << steps;
         EXPECT_EQ(result.ids, std::vector<int32_t>(whole.ids.begin(), whole.ids.begin() + result.new_tokens));
@@ -156,11 +158,12 @@ TEST_F(SchedulerTest, CallbacksMayAddAndCancel) {
   int64_t victim = -1;
   std::function<void(int)> add = [&](int more) {
     SchedulerRequest next = r;
-    next.on_text = [&](const std::string&) {
+    next.on_text = [&](const TextStep&) {
       if (++pieces == 5) scheduler.cancel(victim);
       return true;
     };
-    next.on_end = [&, more](const GenerateResult& result) {
+    next.on_end = [&, more](const EndStep& end) {
+      const GenerateResult& result = end.result;
       ++ended;
       EXPECT_EQ(result.ids, expected.ids);
       for (int k = 0; k < more; ++k) add(more - 1);
@@ -169,7 +172,8 @@ TEST_F(SchedulerTest, CallbacksMayAddAndCancel) {
   };
   add(3);
   SchedulerRequest doomed = r;
-  doomed.on_end = [&](const GenerateResult& result) {
+  doomed.on_end = [&](const EndStep& end) {
+    const GenerateResult& result = end.result;
     EXPECT_EQ(result.finish_reason, FinishReason::kCancelled);
     add(0);
     add(0);
@@ -192,7 +196,7 @@ TEST_F(SchedulerTest, ARequestReusesAHeldPrefixWithTheSameBits) {
     next.session = std::make_shared<Session>(*model_, r.policy, pair_);
     next.session->keep_marks({.interval = 16});
     GenerateResult result;
-    next.on_end = [&](const GenerateResult& got) { result = got; };
+    next.on_end = [&](const EndStep& end) { result = end.result; };
     int64_t reused = 0;
     for (int turn = 0; turn < 4; ++turn) {
       next.generate.n_fed = next.session->reusable(next.generate.prompt, /*same_bits=*/true);
@@ -231,11 +235,13 @@ TEST_F(SchedulerTest, ASequenceThatFailsDoesNotTakeTheOthersWithIt) {
   bad.generate.prompt.push_back(1 << 20);
   const GenerateResult expected = alone(good, single_);
   int ended = 0;
-  good.on_end = [&](const GenerateResult& result) {
+  good.on_end = [&](const EndStep& end) {
+    const GenerateResult& result = end.result;
     ++ended;
     EXPECT_EQ(result.ids, expected.ids);
   };
-  bad.on_end = [&](const GenerateResult& result) {
+  bad.on_end = [&](const EndStep& end) {
+    const GenerateResult& result = end.result;
     ++ended;
     EXPECT_EQ(result.finish_reason, FinishReason::kError);
     EXPECT_THROW(std::rethrow_exception(result.failure), Error);
@@ -277,7 +283,7 @@ TEST_F(SchedulerTest, OneThatIsOutOfMemoryEndsAlone) {
     for (size_t k = 0; k < few.size(); ++k) {
       SchedulerRequest r = few[k];
       sessions.push_back(r.session = std::make_shared<Session>(*model_, r.policy, pair_));
-      r.on_end = [&results, k](const GenerateResult& result) { results[k] = result; };
+      r.on_end = [&results, k](const EndStep& end) { results[k] = end.result; };
       scheduler.add(r);
     }
     const test::NoMemory none(after, 1);

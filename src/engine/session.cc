@@ -3,7 +3,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -26,17 +28,17 @@ Session::Session(const Model& model, const PolicySettings& settings, const Conte
   SEPLLM_CHECK(settings_.prefill_chunk >= 1);
 }
 
-Session::Session(const Session& other, const Context& ctx)
+Session::Session(const Session& other, const Context& ctx, KvCache cache, std::optional<Marks> marks)
     : model_(other.model_),
       settings_(other.settings_),
       ctx_(ctx),
-      cache_(other.cache_.copy()),
-      marks_(other.marks_),
+      cache_(std::move(cache)),
+      marks_(std::move(marks)),
       logits_(other.logits_.size()) {}
 
-Session Session::fork(const Context& ctx) const {
+Session Session::fork(const Context& ctx, CopyMarks marks) const {
   SEPLLM_CHECK(usable());
-  return {*this, ctx};
+  return {*this, ctx, cache_.copy(), marks == CopyMarks::kYes ? marks_ : std::nullopt};
 }
 
 Sequence Session::prepare(std::span<const int32_t> tokens) {

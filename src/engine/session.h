@@ -56,9 +56,13 @@ class Session {
   // Whether the session can continue: false after a pass that ended with an exception.
   bool usable() const { return !in_pass_; }
 
-  // A copy of this session that gives the same bits for whatever follows; the cache and the marks are copied.
-  // `ctx` may be another one, for another thread. Error (kOutOfRange) if there is not enough memory.
-  Session fork(const Context& ctx) const;
+  // A copy of this session that gives the same bits for whatever follows; the cache and, with kYes, the marks
+  // are copied. `ctx` may be another one, for another thread. Error (kOutOfRange) if there is not enough
+  // memory.
+  enum class CopyMarks { kNo, kYes };
+  Session fork(const Context& ctx, CopyMarks marks = CopyMarks::kYes) const;
+  // The same as fork(ctx) and rewind(position), without copies of what would be dropped.
+  Session fork_at(const Context& ctx, int64_t position) const;
 
   // --- States (session_state.cc) ---
 
@@ -85,9 +89,10 @@ class Session {
   // Goes back to when `position` tokens had entered, 0 <= position <= cache().length(): to the last mark
   // before it, and from there by feeding the tokens again (for a recent position at most about one interval).
   // At a mark, and with kSameChunks where a chunk ended, the session gives the same bits as it would have
-  // given then; elsewhere, the same except for the order of sums. Error (kOutOfRange), and nothing changes,
-  // for a position before the oldest mark. The logits of the last token are not kept: to get them, go back
-  // one token further and advance() by that token.
+  // given then; elsewhere, the same except for the order of sums. A cache that drops nothing goes back
+  // without feeding anything again. Error (kOutOfRange), and nothing changes, for a position before the
+  // oldest mark. The logits of the last token are not kept: to get them, go back one token further and
+  // advance() by that token.
   enum class Replay {
     kSameChunks,  // in the chunks in which they entered: generated tokens one by one
     kFast,        // in chunks that are as long as possible
@@ -98,6 +103,12 @@ class Session {
   // all later results have the bits of a session that is fed the whole prompt: up to the end of a chunk.
   // Without, generated tokens count too. 0 if no mark reaches. Requires keeps_marks().
   int64_t reusable(std::span<const int32_t> prompt, bool same_bits) const;
+  // The number of tokens with which both this session and a prompt begin; 0 if the session no longer knows
+  // how it began. Requires keeps_marks().
+  int64_t in_common(std::span<const int32_t> prompt) const;
+  // The last place at or before `position` to which rewind() goes back without feeding anything again; -1:
+  // none. Requires keeps_marks().
+  int64_t rewinds_to(int64_t position) const;
   const Marks& marks() const { return *marks_; }  // requires keeps_marks()
 
   KvCache& cache() { return cache_; }
@@ -107,7 +118,7 @@ class Session {
 
  private:
   void run(std::span<const int32_t> chunk, FunctionRef<void(const Matrix& hidden)> on_hidden);
-  Session(const Session& other, const Context& ctx);
+  Session(const Session& other, const Context& ctx, KvCache cache, std::optional<Marks> marks);
   Json identity() const;
   void add_mark(bool asked);
 

@@ -141,11 +141,17 @@ void Session::add_mark(bool asked) {
 void Session::rewind(int64_t position, Replay replay) {
   SEPLLM_CHECK(usable() && marks_.has_value() && marks_->end() == cache_.length());
   SEPLLM_CHECK(position >= 0 && position <= cache_.length());
+  if (position == cache_.length()) return;
   const Marks::Mark* mark = marks_->before(position);
   if (mark == nullptr) {
     throw Error(ErrorCode::kOutOfRange, "cannot go back that far",
                 {.expected = fmt::format("token {} or later", marks_->positions().front()),
                  .got = std::to_string(position)});
+  }
+  if (cache_.drops_nothing()) {
+    cache_.cut(position);
+    marks_->cut(position);
+    return;
   }
   const std::span<const int32_t> tokens = marks_->tokens(mark->position, position);
   const std::vector<int32_t> again(tokens.begin(), tokens.end());
@@ -165,14 +171,38 @@ void Session::rewind(int64_t position, Replay replay) {
   }
 }
 
+Session Session::fork_at(const Context& ctx, int64_t position) const {
+  SEPLLM_CHECK(usable() && marks_.has_value() && marks_->end() == cache_.length());
+  if (cache_.drops_nothing() && marks_->before(position) != nullptr) {
+    Session out(*this, ctx, cache_.copy_first(position), marks_);
+    out.marks_->cut(position);
+    return out;
+  }
+  Session out = fork(ctx);
+  out.rewind(position);
+  return out;
+}
+
 int64_t Session::reusable(std::span<const int32_t> prompt, bool same_bits) const {
   SEPLLM_CHECK(marks_.has_value() && !prompt.empty());
-  if (!usable() || marks_->begin() > 0) return 0;
-  const std::span<const int32_t> held = marks_->tokens(0, marks_->end());
-  const auto differs =
-      std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end() - 1).first - held.begin();
+  const int64_t differs = in_common(prompt.first(prompt.size() - 1));
   const int64_t position = same_bits ? marks_->whole_end(differs) : differs;
   return marks_->before(position) == nullptr ? 0 : position;
+}
+
+int64_t Session::in_common(std::span<const int32_t> prompt) const {
+  SEPLLM_CHECK(marks_.has_value());
+  if (!usable() || marks_->begin() > 0) return 0;
+  const std::span<const int32_t> held = marks_->tokens(0, marks_->end());
+  return std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end()).first - held.begin();
+}
+
+int64_t Session::rewinds_to(int64_t position) const {
+  SEPLLM_CHECK(marks_.has_value());
+  if (position >= cache_.length()) return cache_.length();
+  const Marks::Mark* mark = marks_->before(position);
+  if (mark == nullptr) return -1;
+  return cache_.drops_nothing() ? position : mark->position;
 }
 
 }  // namespace sepllm
