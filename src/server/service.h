@@ -129,9 +129,9 @@ class Service {
   Service& operator=(const Service&) = delete;
 
   // Queues a request and returns its number. nullopt: the queue is full, or stop_admitting() was called.
-  // Error (kInvalidArgument) for a request that can never run: settings that do not fit the model, tokens
-  // outside the vocabulary, prompt + max_new_tokens beyond the model's learned positions or the limit of a
-  // sequence, or more memory than kv_memory (the message names both figures).
+  // Error for a request that can never run: kInvalidArgument for settings that do not fit the model and
+  // tokens outside the vocabulary; kOutOfRange for prompt + max_new_tokens beyond the model's learned
+  // positions, or for more memory than kv_memory (the message names both figures).
   std::optional<int64_t> submit(ServiceRequest request);
   // The most bytes that the cache of one sequence of `n_tokens` tokens can take, which is what admission
   // counts per choice.
