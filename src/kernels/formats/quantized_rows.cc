@@ -15,7 +15,7 @@ QuantizedRows quantize_rows(const Context& ctx, const Matrix& x, const RowsForm&
   out.starts = ctx.arena.allocate<int32_t>(x.n_rows * n_blocks * form.parts);
   if (form.sums) out.sums = ctx.arena.allocate<float>(x.n_rows * n_blocks);
   parallel_for(ctx, x.n_rows, x.n_rows * width,
-               [&](int64_t r, int) { quantize_row_blocks(x.row(r), x.n_cols, form, out.rows_from(r)); });
+               [&](int64_t r, int) { quantize_row_blocks(x.row(r), x.n_cols, n_blocks, form, out.row(r)); });
   return out;
 }
 

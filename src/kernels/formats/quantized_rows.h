@@ -24,6 +24,18 @@ inline RowsForm rows_form(DType type) {
   return {form.zero, form.parts(), form.has_minima(), form.groups()};
 }
 
+// Where the blocks of one row are written: the first one's values, scale and so on, and the steps from one
+// block to the next, so that kernels can have them in the order in which they read them.
+struct RowBlocks {
+  int8_t* values;
+  int64_t values_step;  // bytes
+  float* scales;
+  float* sums;         // where the form has them
+  int32_t* starts[2];  // of each part; the first may be null where the form has sums, because it would be 0
+  int64_t step;        // elements of `scales` and `sums`
+  int64_t starts_step;
+};
+
 // x[r, 32 b + k] ~ scales[r, b] * values[r, 32 b + k]; scale = largest magnitude of the block / 127, values
 // rounded to nearest even.
 struct QuantizedRows {
@@ -36,6 +48,18 @@ struct QuantizedRows {
                               // integer sums of a product begin
   float* sums = nullptr;      // [n_rows, n_blocks]: scale * the sum of the block's values; or null
 
+  // Row r.
+  RowBlocks row(int64_t r) const {
+    const int64_t block = r * n_blocks;
+    int32_t* first = starts + block * n_parts;
+    return {.values = values + block * kGroupElements,
+            .values_step = kGroupElements,
+            .scales = scales + block,
+            .sums = sums != nullptr ? sums + block : nullptr,
+            .starts = {first, first + (n_parts - 1)},
+            .step = 1,
+            .starts_step = n_parts};
+  }
   // The rows from r on.
   QuantizedRows rows_from(int64_t r) const {
     QuantizedRows rows = *this;
@@ -52,7 +76,8 @@ struct QuantizedRows {
 // scales of NaN in that block, so that products with it show the fault.
 QuantizedRows quantize_rows(const Context& ctx, const Matrix& x, const RowsForm& form);
 
-// The same for n_blocks blocks of one row of n elements (zeros beyond them), written to row 0 of `to`.
-void quantize_row_blocks(const float* x, int64_t n, const RowsForm& form, const QuantizedRows& to);
+// Rounds n_blocks blocks of one row of n elements (zeros beyond them).
+void quantize_row_blocks(const float* x, int64_t n, int64_t n_blocks, const RowsForm& form,
+                         const RowBlocks& to);
 
 }  // namespace sepllm

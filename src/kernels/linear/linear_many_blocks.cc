@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <span>
 
 #include "kernels/cpu_features.h"
@@ -63,26 +62,16 @@ class TiledRows {
 
   // Rounds the rows of a tile.
   void fill(const Matrix& x, int64_t tile) const {
-    alignas(64) int8_t values[kChunkBlocks * kGroupElements];
-    float scales[kChunkBlocks], sums[kChunkBlocks];
-    int32_t starts[2 * kChunkBlocks];
-    QuantizedRows row_blocks{.n_rows = 1,
-                             .n_parts = form_.parts,
-                             .values = values,
-                             .scales = scales,
-                             .starts = starts,
-                             .sums = form_.sums ? sums : nullptr};
     for (int64_t first = 0; first < n_blocks_; first += kChunkBlocks) {
-      row_blocks.n_blocks = std::min(kChunkBlocks, n_blocks_ - first);
+      const int64_t n_blocks = std::min(kChunkBlocks, n_blocks_ - first), column = first * kGroupElements;
+      RowsRecord* to = record(tile / block_tiles_, first, tile % block_tiles_ * n_blocks);
       for (int64_t r = 0; r < kTileRows; ++r) {
-        const int64_t row = tile * kTileRows + r, column = first * kGroupElements;
+        const int64_t row = tile * kTileRows + r;
         // A row beyond the last one is as one without inputs.
-        const int64_t n = row < n_rows_ ? x.n_cols - column : 0;
-        quantize_row_blocks(n > 0 ? x.row(row) + column : nullptr, n, form_, row_blocks);
-        for (int64_t b = 0; b < row_blocks.n_blocks; ++b) {
-          const int64_t at = tile % block_tiles_ * row_blocks.n_blocks + b;
-          put(row_blocks, b, r, record(tile / block_tiles_, first, at));
-        }
+        const int64_t n = row < n_rows_ ? std::max<int64_t>(0, x.n_cols - column) : 0;
+        // The next row's inputs lie where the processor does not expect the next read.
+        if (r + 1 < kTileRows && row + 1 < n_rows_) fetch(x.row(row + 1) + column, n);
+        quantize_row_blocks(n > 0 ? x.row(row) + column : nullptr, n, n_blocks, form_, row_of(to, r));
       }
     }
   }
@@ -93,16 +82,21 @@ class TiledRows {
     const int64_t begin = row_block * block_tiles_ * n_blocks_ + tiles_of(row_block) * first;
     return reinterpret_cast<RowsRecord*>(records_ + (begin + at) * record_bytes_);
   }
-  // Block b of a rounded row as row r of a record.
-  void put(const QuantizedRows& from, int64_t b, int64_t r, RowsRecord* to) const {
-    std::memcpy(to->values[r], from.values + b * kGroupElements, kGroupElements);
-    to->scales[r] = from.scales[b];
-    if (form_.sums) {
-      to->sums[r] = from.sums[b];
-    } else {
-      to->starts[r] = from.starts[b * form_.parts];
-    }
-    if (form_.parts == 2) static_cast<HalvesRecord*>(to)->second_starts[r] = from.starts[2 * b + 1];
+  // Row r of the records from `to` on.
+  RowBlocks row_of(RowsRecord* to, int64_t r) const {
+    const auto words = record_bytes_ / static_cast<int64_t>(sizeof(float));
+    return {.values = to->values[r],
+            .values_step = record_bytes_,
+            .scales = to->scales + r,
+            .sums = form_.sums ? to->sums + r : nullptr,
+            .starts = {form_.sums ? nullptr : to->starts + r,
+                       form_.parts == 2 ? static_cast<HalvesRecord*>(to)->second_starts + r : nullptr},
+            .step = words,
+            .starts_step = words};
+  }
+  static void fetch(const float* x, int64_t n) {
+    constexpr int64_t kLine = 16, kMost = kChunkBlocks * kGroupElements;
+    for (int64_t k = 0; k < std::min(n, kMost); k += kLine) __builtin_prefetch(x + k);
   }
 
   RowsForm form_{};
