@@ -178,5 +178,36 @@ TEST(KvCacheRoom, ACopyIsAsGoodAsTheOriginalAndItsOwn) {
   }
 }
 
+// A cache that keeps everything goes back to any place: to the state that it had there, statistics included.
+TEST(KvCacheRoom, ACacheThatDropsNothingIsCut) {
+  for (const auto& [name, policy] : test::small_policies()) {
+    for (const DType type : {DType::kF32, DType::kI8}) {
+      KvCache cache({3, 2, 8, type}, policy, some_separators());
+      EXPECT_EQ(cache.drops_nothing(), name == "full") << name;
+      if (!cache.drops_nothing()) continue;
+      EXPECT_FALSE(KvCache({3, 2, 8, type, {0, 5, 0}}, policy, some_separators()).drops_nothing());
+      const Rng rng(9);
+      std::vector<std::string> states = {bytes_of(cache)};
+      std::vector<int64_t> lengths = {0};
+      for (uint64_t draw = 0; cache.length() < 200; draw += 20) {
+        feed(cache, random_chunk(rng, draw, cache));
+        states.push_back(bytes_of(cache));
+        lengths.push_back(cache.length());
+      }
+      for (size_t k = states.size(); k-- > 0; k -= std::min<size_t>(k, 2)) {
+        KvCache copy = cache.copy_first(lengths[k]);
+        EXPECT_TRUE(bytes_of(copy) == states[k]) << lengths[k];
+        EXPECT_EQ(copy.stats().reserved_bytes, lengths[k] * 3 * copy.slot_bytes());
+        cache.cut(lengths[k]);
+        ASSERT_TRUE(bytes_of(cache) == states[k]) << lengths[k];
+        // Both continue in the same way.
+        feed(copy, random_chunk(rng, 20 * k, copy));
+        feed(cache, random_chunk(rng, 20 * k, cache));
+        EXPECT_TRUE(bytes_of(copy) == bytes_of(cache)) << lengths[k];
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sepllm

@@ -66,14 +66,26 @@ struct MostSlots {
   int64_t compact = 0, band = 0;
 };
 
-MostSlots most_slots(const LayerRule& rule, const Policy& policy, int64_t tokens, int64_t max_chunk) {
-  if (rule.streams) {
-    if (policy.seps_unbounded) return {tokens, tokens};
-    return {std::min(tokens, rule.init + policy.seps), std::min(tokens, policy.capacity + 1)};
+// The most that the compact part keeps, without the room that growth by halves leaves.
+int64_t most_kept(const LayerRule& rule, const Policy& policy, int64_t tokens) {
+  if (rule.streams) return policy.seps_unbounded ? tokens : rule.init + policy.seps;
+  switch (rule.keeps) {
+    case LayerRule::Keeps::kNothing:
+      return rule.init;
+    case LayerRule::Keeps::kInterval:
+      return rule.init + tokens / rule.interval;
+    case LayerRule::Keeps::kSeparators:
+      break;
   }
-  if (rule.window >= kUnlimited) return {0, tokens};
-  const int64_t kept = rule.keeps == LayerRule::Keeps::kNothing ? rule.init : tokens;
-  return {std::min(tokens, kept), std::min(tokens, rule.window - 1 + std::min(tokens, max_chunk))};
+  return tokens;
+}
+
+MostSlots most_slots(const LayerRule& rule, const Policy& policy, int64_t tokens, int64_t max_chunk) {
+  if (!rule.streams && rule.window >= kUnlimited) return {0, tokens};
+  const int64_t kept = most_kept(rule, policy, tokens);
+  const int64_t band = rule.streams ? policy.capacity + 1 : rule.window - 1 + std::min(tokens, max_chunk);
+  constexpr int64_t kLeastCompact = 16;
+  return {std::min(tokens, std::max(kept + kept / 2, kLeastCompact)), std::min(tokens, band)};
 }
 
 }  // namespace

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/bytes.h"
+#include "base/rng.h"
 #include "cache/cache_test_support.h"
 
 namespace sepllm {
@@ -120,6 +122,45 @@ TEST(KvPlan, TheWorstShareIsABound) {
       const KvPlan plan = plan_kv(two, policy, 700, 64, share);
       EXPECT_LE(plan.peak_bytes, most.peak_bytes) << name;
       EXPECT_LE(plan.reserved_bytes, most.reserved_bytes) << name;
+    }
+  }
+}
+
+// Whatever the tokens and the chunks are, no cache and no mark takes more than this; and it is no more than
+// the plan with separators only, the growth of one layer, and a window and a chunk.
+TEST(KvPlan, MostBytesAreNeverPassed) {
+  const Rng rng(3);
+  uint64_t draw = 0;
+  const auto next = [&](int64_t n) {
+    return static_cast<int64_t>(rng.bits(draw++) % static_cast<uint64_t>(n));
+  };
+  for (const auto& [name, policy] : test::small_policies()) {
+    for (int64_t run = 0; run < 60; ++run) {
+      const KvLayout layout{
+          3, 2, 8, DType::kI8,
+          run % 3 == 0 && name == "full" ? std::vector<int64_t>{0, 9, 0} : std::vector<int64_t>{}};
+      const int64_t tokens = 1 + next(run % 2 == 0 ? 40 : 400), max_chunk = 1 + next(50), share = next(5);
+      TokenSet separators(2);
+      separators.insert(1);
+      KvCache cache(layout, policy, separators);
+      cache.expect_at_most(tokens);
+      const int64_t most = most_kv_bytes(layout, policy, tokens, max_chunk);
+      const int64_t most_mark = most_mark_bytes(layout, policy, tokens, max_chunk);
+      while (cache.length() < tokens) {
+        const int64_t n = std::min({1 + next(max_chunk), cache.max_chunk(), tokens - cache.length()});
+        std::vector<int32_t> chunk(static_cast<size_t>(n));
+        for (int32_t& id : chunk) id = next(5) < share + 1 ? 1 : 0;
+        cache.begin_chunk(chunk);
+        cache.end_chunk();
+        ASSERT_LE(cache.stats().reserved_bytes, most) << name << " " << cache.length() << "/" << tokens;
+        ByteCounter mark;
+        cache.save_mark(mark);
+        ASSERT_LE(static_cast<int64_t>(mark.count()), most_mark) << name;
+      }
+      // (Parts that grow by halves, and one layer twice.)
+      const int64_t planned = plan_kv(layout, policy, tokens, max_chunk, 1.0).peak_bytes;
+      EXPECT_GE(most, planned);
+      EXPECT_LE(most, 2 * (planned + 3 * cache.slot_bytes() * (24 + max_chunk))) << name;
     }
   }
 }

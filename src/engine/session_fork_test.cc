@@ -41,5 +41,39 @@ TEST_F(SessionFork, GoesOnWithTheSameBitsAsOneThatWasFedAnew) {
   }
 }
 
+// A copy of the beginning is what fork() and rewind() give, wherever rewind() feeds nothing again.
+TEST_F(SessionFork, OfABeginning) {
+  for (const auto& [name, settings] : all_settings()) {
+    SCOPED_TRACE(name);
+    Session session(*model_, settings, ctx_);
+    session.keep_marks({.interval = 10});
+    advance_to(session, 90);
+    EXPECT_EQ(session.rewinds_to(90), 90);
+    EXPECT_EQ(session.rewinds_to(1000), 90);
+    int64_t n_places = 0;
+    for (int64_t place = 0; place < 90; ++place) {
+      if (session.rewinds_to(place) != place) continue;
+      ++n_places;
+      Session part = session.fork_at(other_ctx_, place), whole = session.fork(ctx_);
+      whole.rewind(place);
+      ASSERT_EQ(part.cache().length(), place);
+      EXPECT_EQ(part.marks().positions(), whole.marks().positions());
+      ASSERT_TRUE(advance_to(part, place + 25) == advance_to(whole, place + 25)) << place;
+      EXPECT_EQ(part.in_common(ids_), place + 25);
+      // Chunks that were cut are not those of a fed text.
+      EXPECT_LE(part.marks().whole_end(1000), name == "full" ? (place + 24) / 9 * 9 : 1000);
+    }
+    EXPECT_EQ(n_places == 90, name == "full") << n_places;
+    EXPECT_GE(n_places, 3);
+    EXPECT_EQ(session.cache().length(), 90);
+    std::vector<int32_t> other = ids_;
+    other[50] ^= 1;
+    EXPECT_EQ(session.in_common(other), 50);
+    session.keep_marks();
+    EXPECT_EQ(session.in_common(ids_), 0) << "it does not know how it began";
+    EXPECT_EQ(session.rewinds_to(50), -1);
+  }
+}
+
 }  // namespace
 }  // namespace sepllm
