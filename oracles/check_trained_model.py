@@ -4,8 +4,9 @@ with transformers: AutoModelForCausalLM and AutoTokenizer, nothing told to them 
 
   weights    no tensor is missing, none unexpected, each is bit for bit that of model.safetensors
   tokenizer  AutoTokenizer gives the ids of `sepllm tokenize`
-  logits     under the policy's [T, T] mask, given as a 4-D mask: the negative log-likelihood of every token of a text,
-             and of 32 tokens of the vocabulary after it, against `sepllm score --nll-out`, to 1e-4
+  logits     under the policy's [T, T] mask, given as a 4-D mask (local layers keep their own window): the negative
+             log-likelihood of every token of a text, and of 32 tokens of the vocabulary after it, against
+             `sepllm score --nll-out`, to 1e-4
 
     check_trained_model.py [--text F] [--steps 60] [--model DIR]
 
@@ -23,7 +24,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from program import TEXTS, additive, run, run_json, separators_of, visible
+from program import TEXTS, layer_masks, run, run_json, separators_of, visible
 
 torch.set_grad_enabled(False)
 torch.set_num_threads(1)
@@ -47,6 +48,7 @@ FAMILIES = {
     "olmo2": "Olmo2ForCausalLM",
 }
 POLICIES = {"full": "{policy: full}", "sep": "{policy: sep, init: 3, window: 8}"}
+LAYERS = {"gemma3": 6, "smollm3": 4}  # so that one is global, and one does not rotate; the others: 3
 WITHOUT_GROUPS = ("gpt_neox", "gpt2")  # the others have two key heads for four query heads
 
 
@@ -55,7 +57,7 @@ def train(folder, family, policy, steps):
     settings = folder / "run.yaml"
     more = "n_kv_heads: 2\n"
     settings.write_text(
-        f"family: {family}\nn_layers: 3\nhidden_size: 64\nn_heads: 4\n{'' if family in WITHOUT_GROUPS else more}tokenizer: {folder}/bpe\n"
+        f"family: {family}\nn_layers: {LAYERS.get(family, 3)}\nhidden_size: 64\nn_heads: 4\n{'' if family in WITHOUT_GROUPS else more}tokenizer: {folder}/bpe\n"
         f"data: {folder}/text\nvalid_share: 0.05\nseq_length: {LENGTH}\nglobal_batch_size: 8\nmicro_batch_size: 4\n"
         f"train_steps: {steps}\nlr: 3e-3\nmin_lr: 3e-4\npolicy: {POLICIES[policy]}\nsave: {save}\neval_samples: 16\n")
     run("train", "--config", settings)
@@ -93,8 +95,9 @@ def check(folder, model_folder, family, policy, text, length=LENGTH):
     ids = ids[:length]
     settings = model.config.to_dict()["sepllm"]
     assert settings["policy"] == policy, settings
-    mask = visible(ids, settings, separators_of(model_folder))
-    logits = model(input_ids=torch.tensor([ids]), attention_mask=additive(mask), use_cache=False).logits[0]
+    separators = separators_of(model_folder)
+    masks = layer_masks(model.config, ids, settings, separators)
+    logits = model(input_ids=torch.tensor([ids]), attention_mask=masks, use_cache=False).logits[0]
     theirs = -torch.log_softmax(logits.double(), -1)
     worst = (our_nll(folder, model_folder, ids) - theirs[torch.arange(length - 1), ids[1:]]).abs().max().item()
     for token in range(0, model.config.vocab_size, model.config.vocab_size // 32):
@@ -102,7 +105,7 @@ def check(folder, model_folder, family, policy, text, length=LENGTH):
         worst = max(worst, abs(ours.item() - theirs[length - 2, token].item()))
     if worst > TOLERANCE:
         wrong.append(f"logits differ by {worst:.2e}")
-    share = mask.sum().item() / (length * (length + 1) / 2)
+    share = visible(ids, settings, separators).sum().item() / (length * (length + 1) / 2)
     print(f"{FAMILIES[family]:<20} {policy:<5} {100 * share:5.1f} % visible, loss "
           f"{theirs[torch.arange(length - 1), ids[1:]].mean():.3f}, largest difference {worst:.1e}"
           + "".join(f"\n  WRONG: {w}" for w in wrong), flush=True)

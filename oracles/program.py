@@ -52,3 +52,13 @@ def additive(mask):
     mask = mask[None] if mask.dim() == 2 else mask
     zero = torch.zeros(mask.shape, dtype=torch.float32)
     return zero.masked_fill(~mask, torch.finfo(torch.float32).min)[:, None]
+
+
+def layer_masks(config, ids, policy, separators):
+    """attention_mask for a model of transformers with this config: the policy's mask, and in layers that have a sliding
+    window of their own that window, which they keep under every policy."""
+    mask = additive(visible(ids, policy, separators))
+    if "sliding_attention" not in (getattr(config, "layer_types", None) or []):
+        return mask
+    window = {"policy": "sink", "init": 0, "window": config.sliding_window}
+    return {"full_attention": mask, "sliding_attention": additive(visible(ids, window, []))}

@@ -119,14 +119,14 @@ def positions_of(settings, slots, text_position):
     return slots, text_position
 
 
-def run_model(model, settings, ids):
-    """Logits [T, vocab] of a stream."""
+def run_model(model, settings, ids, of=lambda t, logits: logits):
+    """Logits [T, vocab] of a stream; with of(t, logits of step t), what that returns, one for each step."""
     stream = make_stream(settings, "small")
     memory = [[] for _ in model.layers]
     out = []
     for t, token in enumerate(ids):
         keys, query = positions_of(settings, stream.slots, t)
-        out.append(model.step(token, memory, keys, query, t))
+        out.append(of(t, model.step(token, memory, keys, query, t)))
         keep = stream.append(lambda p: ids[p] in SEPARATORS)
         if keep is not None:
             memory = [slots if own else [slots[k] for k in keep] for slots, own in zip(memory, model.windows)]
