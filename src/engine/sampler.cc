@@ -63,11 +63,14 @@ void Sampler::restore(const SamplerState& state) {
   settings_.seed = state.seed;
   rng_ = Rng(static_cast<uint64_t>(state.seed));
   counter_ = state.counter;
+  chosen_.clear();
 }
 
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> recent) {
   const Candidate best = load(logits, recent);
-  return is_certain(best) ? best.id : draw(keep(static_cast<double>(best.logit)));
+  const int32_t id = is_certain(best) ? best.id : draw(keep(static_cast<double>(best.logit)));
+  if (settings_.presence_penalty != 0.0 || settings_.frequency_penalty != 0.0) ++chosen_[id];
+  return id;
 }
 
 std::vector<Sampler::Chance> Sampler::chances(std::span<const float> logits,
@@ -89,6 +92,8 @@ Sampler::Candidate Sampler::load(std::span<const float> logits, std::span<const 
   SEPLLM_CHECK(logits.size() == candidates_.size() && !logits.empty());
   for (size_t k = 0; k < logits.size(); ++k) candidates_[k] = {usable(logits[k]), static_cast<int32_t>(k)};
   penalise(logits, recent);
+  lower_chosen();
+  add_bias();
   return *std::min_element(candidates_.begin(), candidates_.end(),
                            [](const auto& a, const auto& b) { return is_better(a, b); });
 }
@@ -111,6 +116,20 @@ void Sampler::penalise(std::span<const float> logits, std::span<const int32_t> r
     // Uses the original logit, so that a token that came twice is penalised once.
     const float logit = usable(logits[id]);
     candidates_[id].logit = logit > 0.0F ? logit / penalty : logit * penalty;
+  }
+}
+
+void Sampler::lower_chosen() {
+  for (const auto& [id, n] : chosen_) {
+    const double penalty = settings_.presence_penalty + static_cast<double>(n) * settings_.frequency_penalty;
+    candidates_[static_cast<size_t>(id)].logit -= static_cast<float>(penalty);
+  }
+}
+
+void Sampler::add_bias() {
+  for (const auto& [id, bias] : settings_.logit_bias) {
+    if (id < 0 || static_cast<size_t>(id) >= candidates_.size()) continue;
+    candidates_[static_cast<size_t>(id)].logit += static_cast<float>(bias);
   }
 }
 

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/options.h"
@@ -11,7 +13,8 @@
 
 namespace sepllm {
 
-// The order is that of transformers: repeat penalty, temperature, top-k, top-p, min-p.
+// The order is that of transformers: repeat penalty, then OpenAI's penalties and biases, temperature, top-k,
+// top-p, min-p.
 struct SamplingSettings {
   static constexpr int64_t kWholeContext = -1;  // of repeat_last_n: the prompt and all that came before it
   static constexpr double kMaxTemperature = 1e6;
@@ -24,6 +27,11 @@ struct SamplingSettings {
   // For the last repeat_last_n tokens, logits > 0 are divided by it, others multiplied; 1: off.
   double repeat_penalty = 1.0;
   int64_t repeat_last_n = 64;
+  // OpenAI's: of a token that this sampler has chosen n > 0 times, the logit is lowered by presence_penalty +
+  // n * frequency_penalty. 0: off.
+  double presence_penalty = 0.0, frequency_penalty = 0.0;
+  // Added to the logits of these tokens; ids outside the vocabulary have no effect.
+  std::vector<std::pair<int32_t, double>> logit_bias{};
   int64_t seed = 0;
 };
 
@@ -55,6 +63,7 @@ class Sampler {
   // The number of last tokens that `recent` must hold; kWholeContext: every token that occurred.
   int64_t recent_tokens() const { return settings_.repeat_penalty == 1.0 ? 0 : settings_.repeat_last_n; }
   SamplerState state() const { return {settings_.seed, counter_}; }
+  // Forgets what it has chosen before.
   void restore(const SamplerState& state);
 
  private:
@@ -63,6 +72,8 @@ class Sampler {
     int32_t id;
   };
   void penalise(std::span<const float> logits, std::span<const int32_t> recent);
+  void lower_chosen();
+  void add_bias();
   Candidate load(std::span<const float> logits, std::span<const int32_t> recent);
   bool is_certain(const Candidate& best) const;
   size_t keep(double best);
@@ -71,6 +82,7 @@ class Sampler {
   SamplingSettings settings_;
   Rng rng_;
   uint64_t counter_ = 0;
+  std::unordered_map<int32_t, int64_t> chosen_;  // how often; only where a penalty asks for it
   std::vector<Candidate> candidates_;
   std::vector<double> weights_;  // of the candidates that are drawn from; 0: not drawn
 };

@@ -58,6 +58,32 @@ TEST(Sampler, RepeatPenaltyWeakensRecentTokensOnce) {
   EXPECT_EQ(sampler.sample(logits, std::vector<int32_t>{0, 1, 2, 2, 2}), 0);  // 0 and 1 lie too far back
 }
 
+TEST(Sampler, OpenAisPenaltiesCountWhatWasChosen) {
+  const std::vector<float> logits = {4.0F, 3.5F, 3.2F};
+  // What `recent` says does not count; each choice lowers a token once more.
+  Sampler frequency({.frequency_penalty = 1.0}, 3);
+  std::vector<int32_t> chosen;
+  for (int k = 0; k < 6; ++k) chosen.push_back(frequency.sample(logits, std::vector<int32_t>{0, 0, 0}));
+  EXPECT_EQ(chosen, (std::vector<int32_t>{0, 1, 2, 0, 1, 2}));
+  Sampler presence({.presence_penalty = 1.0}, 3);
+  chosen.clear();
+  for (int k = 0; k < 5; ++k) chosen.push_back(presence.sample(logits, {}));
+  EXPECT_EQ(chosen, (std::vector<int32_t>{0, 1, 2, 0, 0}));  // lowered once
+  presence.restore({});
+  EXPECT_EQ(presence.sample(logits, {}), 0);
+  Sampler encouraged({.presence_penalty = -2.0}, 3);
+  EXPECT_EQ(encouraged.sample(std::vector<float>{0.0F, 1.0F, 0.0F}, {}), 1);
+  EXPECT_EQ(encouraged.sample(std::vector<float>{2.0F, 1.0F, 0.0F}, {}), 1);
+}
+
+TEST(Sampler, BiasesAreAddedToTheLogits) {
+  Sampler sampler({.logit_bias = {{2, 5.0}, {0, -100.0}, {7, 100.0}, {-1, 100.0}}}, 3);
+  EXPECT_EQ(sampler.sample(std::vector<float>{4.0F, 3.0F, -1.0F}, {}), 2);
+  EXPECT_EQ(sampler.sample(std::vector<float>{90.0F, 3.0F, -3.0F}, {}), 1);
+  const auto counts = draw({.temperature = 1.0, .logit_bias = {{1, -100.0}}}, kLogits, 500);
+  EXPECT_EQ(counts.count(1), 0U);
+}
+
 TEST(Sampler, OptionsThatWereGivenReplaceTheModelsSettings) {
   const SamplingSettings own{
       .temperature = 0.6, .top_k = 20, .top_p = 0.9, .repeat_penalty = 1.1, .repeat_last_n = -1};

@@ -72,8 +72,8 @@ void warn_of_foreign(const JsonObject& file) {
 
 SamplingSettings chat_sampling() { return {.temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05}; }
 
-SamplingDefaults sampling_defaults(const std::string& folder) {
-  SamplingDefaults out{.settings = chat_sampling()};
+SamplingDefaults sampling_defaults(const std::string& folder, const SamplingSettings& fallback) {
+  SamplingDefaults out{.settings = fallback};
   const std::string path = folder + "/generation_config.json";
   if (folder.empty() || !file_exists(path)) return out;
   const Json json = read_json(path, kMaxFileBytes);

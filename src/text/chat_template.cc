@@ -93,7 +93,7 @@ std::vector<std::string> known_names(const Tokenizer& tokenizer) {
 }  // namespace
 
 const char* role_name(ChatMessage::Role role) {
-  constexpr const char* kNames[] = {"system", "user", "assistant"};
+  constexpr const char* kNames[] = {"system", "user", "assistant", "tool"};
   return kNames[static_cast<size_t>(role)];
 }
 
@@ -151,10 +151,16 @@ std::string ChatTemplate::fingerprint() const {
 MarkedText ChatTemplate::render(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                                 const std::tm& clock, bool begin_answer) const {
   const bool ends_well = !messages.empty() && messages.back().role == ChatMessage::Role::kUser;
-  if (messages.empty() || (begin_answer && !ends_well)) {
+  if (messages.empty() || (begin_answer && is_own_format_ && !ends_well)) {
     throw Error(ErrorCode::kInvalidArgument, "the last message of a conversation must be the user's");
   }
   if (is_own_format_) check_needs(tokenizer, *find_chat_format(name_));
+  const bool has_tool = std::any_of(messages.begin(), messages.end(),
+                                    [](const auto& m) { return m.role == ChatMessage::Role::kTool; });
+  if (is_own_format_ && has_tool) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("chat format {} does not take messages of role tool", name_));
+  }
   // The same variables as in transformers, for a conversation without tools.
   jinja::Interpreter::Variables variables = {{"messages", messages_value(messages, is_own_format_)},
                                              {"tools", Value()},

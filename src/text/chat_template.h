@@ -18,13 +18,13 @@ class Template;
 }
 
 struct ChatMessage {
-  enum class Role { kSystem, kUser, kAssistant } role;
+  enum class Role { kSystem, kUser, kAssistant, kTool } role;
   std::string content;
   // The content is exactly what the model wrote after the beginning of an answer, blanks at its ends
   // included: our formats do not change it. (A model's own template may.)
   bool as_generated = false;
 };
-const char* role_name(ChatMessage::Role role);  // "system", "user", "assistant"
+const char* role_name(ChatMessage::Role role);  // "system", "user", "assistant", "tool"
 
 // Where an answer ends: at one of these tokens, or at one of these strings if the format has no such token.
 struct ChatStops {
@@ -50,7 +50,7 @@ class ChatTemplate {
   // The text of these messages and, if `begin_answer`, the beginning of an answer. The bytes of messages are
   // marked as the user's, and roles and everything else as the template's. `clock`: the time that a template
   // can ask for. Error if the template refuses the conversation, cannot be run, or a format's special token
-  // is missing.
+  // is missing. Our formats answer only to a user.
   MarkedText render(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                     const std::tm& clock, bool begin_answer = true) const;
   // How answers end: as the format says; other templates are asked what they write after an answer: the first
