@@ -6,6 +6,7 @@ Commands all_commands() {
   Commands commands;
   commands.push_back(make_generate_command());
   commands.push_back(make_chat_command());
+  commands.push_back(make_serve_command());
   commands.push_back(make_score_command());
   commands.push_back(make_tokenize_command());
   commands.push_back(make_inspect_command());
