@@ -7,13 +7,17 @@
 #include <prometheus/labels.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
-#include <vector>
+#include <utility>
 
 namespace sepllm::server {
 namespace {
@@ -28,6 +32,23 @@ const Histogram::BucketBoundaries kSeconds = {0.001, 0.0025, 0.005, 0.01,  0.025
                                               40.0,  80.0,   160.0, 640.0, 2560.0};
 const Histogram::BucketBoundaries kTokens = {1,   2,    5,    10,   20,    50,    100,   200,
                                              500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+
+double cpu_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+// 0 if the system does not tell.
+int64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t all = 0, resident = 0;
+  statm >> all >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
 
 }  // namespace
 
@@ -120,6 +141,8 @@ void Metrics::Impl::take(const ServiceState& s, int64_t n_connections) {
   set("sepllm:kv_prefixes_bytes", static_cast<double>(s.kv_prefixes),
       "Caches that are kept for later requests.");
   set("sepllm:prefixes", static_cast<double>(s.n_prefixes), "Number of caches that are kept.");
+  count_up_to("process_cpu_seconds_total", cpu_seconds(), "Processor time, of all threads.");
+  set("process_resident_memory_bytes", static_cast<double>(resident_bytes()), "Memory in use.");
   set("sepllm:connections", static_cast<double>(n_connections), "Open connections.");
 }
 

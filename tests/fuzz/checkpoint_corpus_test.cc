@@ -1,5 +1,5 @@
-// Replays the corpora of the fuzz entries for checkpoint files and those of training: those named valid_*
-// must be accepted, those named bad_* refused.
+// Replays the corpora of the fuzz entries for checkpoint files, those of training, and requests to the
+// server: those named valid_* must be accepted, those named bad_* refused.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "tests/fuzz/checkpoint_inputs.h"
+#include "tests/fuzz/request_inputs.h"
 #include "tests/fuzz/training_inputs.h"
 
 namespace sepllm {
@@ -45,6 +46,7 @@ TEST(FuzzCorpus, GgufModels) {
 }
 TEST(FuzzCorpus, Config) { replay("config", test::accepts_config); }
 TEST(FuzzCorpus, Settings) { replay("settings", test::accepts_settings); }
+TEST(FuzzCorpus, Request) { replay("request", test::accepts_request); }
 TEST(FuzzCorpus, TokenIndex) { replay("token_index", test::accepts_token_index); }
 
 }  // namespace

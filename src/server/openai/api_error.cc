@@ -1,5 +1,6 @@
 #include "server/openai/api_error.h"
 
+#include <cstddef>
 #include <string>
 
 #include "base/error.h"
@@ -25,6 +26,11 @@ const char* error_type(int status) {
   }
 }
 
+std::string without_folders(const std::string& text) {
+  const size_t slash = text.rfind('/', text.find(": "));
+  return slash == std::string::npos ? text : text.substr(slash + 1);
+}
+
 Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
 
 }  // namespace
@@ -48,7 +54,7 @@ HttpResponse error_response(const ApiError& error) {
 ApiError as_api_error(const Error& error, const std::string& param) {
   const auto write = [](const std::string& name) { return "sepllm." + name; };
   const std::string named = error.option().empty() ? param : write(error.option());
-  return {400, write_options(error.marked_text(), write), named};
+  return {400, write_options(without_folders(error.marked_text()), write), named};
 }
 
 ApiError queue_full() {

@@ -28,7 +28,8 @@ struct ApiError : std::exception {
 // {"error": {"message", "type", "param", "code"}}; the type follows from the status.
 Json error_json(const ApiError& error);
 HttpResponse error_response(const ApiError& error);
-// An Error about a request, with status 400; options in its text are written as members of "sepllm".
+// An Error about a request, with status 400; options in its text are written as members of "sepllm", and a
+// file that it begins with without its folders, which are no client's business.
 ApiError as_api_error(const Error& error, const std::string& param = "");
 // The queue is full: 429.
 ApiError queue_full();

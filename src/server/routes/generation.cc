@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "server/openai/api_error.h"
 
 namespace sepllm::server {
@@ -34,8 +35,10 @@ ApiError failure_of(const GenerateResult& result) {
   if (result.finish_reason == FinishReason::kCancelled) return shutting_down();
   try {
     if (result.failure) std::rethrow_exception(result.failure);
-  } catch (const std::exception& e) {
-    return {500, std::string("the text could not be continued: ") + e.what()};
+  } catch (const Error& error) {
+    return {500, "the text could not be continued: " + as_api_error(error).message};
+  } catch (const std::exception& error) {
+    log_warning(std::string("a text could not be continued: ") + error.what());
   }
   return {500, "the text could not be continued"};
 }
