@@ -87,7 +87,7 @@ def stopping(page):
 
 
 def faults(page):
-    page.eval("document.getElementById('max-tokens').value = 8; document.getElementById('temperature').value = 99")
+    page.eval("document.getElementById('max-tokens').value = 8; document.getElementById('temperature').value = -1")
     page.write("This cannot be.")
     page.press("Enter")
     page.wait(f"{STATE} === 'the answer failed'")

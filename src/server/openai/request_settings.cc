@@ -147,8 +147,11 @@ RequestSettings read_settings(const Fields& request, const ServedModels& models,
   // The newer name counts where both are given.
   if (const auto newer = request.integer("max_completion_tokens", 0, kMaxNewTokens)) out.max_tokens = newer;
   out.stream = request.boolean("stream").value_or(false);
-  if (const Json* options = request.find("stream_options"))
-    out.include_usage = Fields(*options, "stream_options").boolean("include_usage").value_or(false);
+  if (const Json* value = request.find("stream_options")) {
+    const Fields options(*value, "stream_options");
+    out.include_usage = options.boolean("include_usage").value_or(false);
+    out.include_cache = options.boolean("include_cache").value_or(false);
+  }
   out.ignore_eos = request.boolean("ignore_eos").value_or(false);
   out.skip_special = request.boolean("skip_special_tokens").value_or(true);
   out.reuse_prefix = request.boolean("cache_prompt").value_or(true);

@@ -22,6 +22,7 @@ struct RequestSettings {
   int64_t n_top = -1;  // scores: -1 none, 0 only of the chosen token, k: and the k most likely
   bool stream = false;
   bool include_usage = false;  // the usage of a stream
+  bool include_cache = false;  // a stream says now and then what the cache holds (ours)
   bool ignore_eos = false;
   bool skip_special = true;  // special tokens give no text
   bool reuse_prefix = true;

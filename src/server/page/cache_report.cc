@@ -37,10 +37,14 @@ const char* kept_kind(const Policy& policy, int64_t position) {
 Json cache_report(const Session& session) {
   const KvCache& cache = session.cache();
   std::vector<int64_t> positions = cache.slot_positions(ruled_layer(cache));
+  // (Tokens that will stay are already copied while they are still in the window.)
   std::sort(positions.begin(), positions.end());
-  // The window is the run of positions that ends at the newest one; what lies before it was kept for a reason.
+  positions.erase(std::unique(positions.begin(), positions.end()), positions.end());
+  // The window is the run of positions that ends at the newest one; what lies before it was kept for a
+  // reason.
   size_t window = positions.size();
-  while (window > 0 && (window == positions.size() || positions[window - 1] == positions[window] - 1)) --window;
+  while (window > 0 && (window == positions.size() || positions[window - 1] == positions[window] - 1))
+    --window;
 
   const Policy& policy = cache.policy();
   Json held = Json::array();
@@ -55,12 +59,11 @@ Json cache_report(const Session& session) {
     }
   }
   const KvStats stats = cache.stats();
-  return {{"length", cache.length()},
-          {"held", std::move(held)},
-          {"kv",
-           {{"bytes", cache.held_bytes()},
-            {"full_bytes", stats.full_bytes},
-            {"mean_keys", stats.mean_keys()}}}};
+  return {
+      {"length", cache.length()},
+      {"held", std::move(held)},
+      {"kv",
+       {{"bytes", cache.held_bytes()}, {"full_bytes", stats.full_bytes}, {"mean_keys", stats.mean_keys()}}}};
 }
 
 }  // namespace sepllm::server

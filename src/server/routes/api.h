@@ -74,5 +74,6 @@ HttpResponse tokenizer_info(const Api& api, const HttpRequest& request);  // GET
 HttpResponse health(const Api& api, const HttpRequest& request);          // GET /health
 HttpResponse show_metrics(Api& api, const HttpRequest& request);          // GET /metrics
 HttpResponse slots(const Api& api, const HttpRequest& request);           // GET /slots
+HttpResponse show_page(const Api& api, const HttpRequest& request);       // GET /
 
 }  // namespace sepllm::server

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "server/openai/api_error.h"
+#include "server/page/cache_report.h"
 
 namespace sepllm::server {
 namespace {
@@ -190,8 +191,21 @@ void Generation::on_text(size_t p, const TextEvent& event) {
   if (!plan_.settings.stream) {
     choice.text += event.text;
   } else if (!event.text.empty()) {
-    send(plan_.form->piece(index, event.text, take_logprobs(choice)));
+    Json next = chunk(plan_.form->piece(index, event.text, take_logprobs(choice)));
+    report_cache(next, index, event.session, /*last=*/false);
+    exchange_->write(sse_event(next));
   }
+}
+
+// Adds what the cache of the first choice holds, if the request asked for it: not with every token, because
+// listing a long cache takes a while.
+void Generation::report_cache(Json& chunk, int64_t index, const Session* session, bool last) {
+  constexpr std::chrono::milliseconds kInterval{200};
+  const Clock::time_point now = Clock::now();
+  if (!plan_.settings.include_cache || index != 0 || session == nullptr) return;
+  if (!last && now - last_report_ < kInterval) return;
+  last_report_ = now;
+  chunk["sepllm"] = cache_report(*session);
 }
 
 void Generation::note_time(Choice& choice) {
@@ -225,17 +239,18 @@ void Generation::on_end(size_t p, const EndEvent& event) {
   if (!complete && !failed_) fail(failure_of(result));
   if (!failed_) {
     begin_choice(p, choice, index);
-    if (plan_.settings.stream) end_choice(choice, index);
+    if (plan_.settings.stream) end_choice(choice, index, event.session);
   }
   if (n_left_ == 0) all_ended();
 }
 
-void Generation::end_choice(Choice& choice, int64_t index) {
+void Generation::end_choice(Choice& choice, int64_t index, const Session* session) {
   // Tokens whose text was part of a stop string.
   if (!choice.tokens.empty()) send(plan_.form->piece(index, "", take_logprobs(choice)));
   Json last = chunk(plan_.form->ending(index, openai_reason(choice.finish)));
   // llama.cpp's place for them; clients that do not know them ignore them.
   if (n_left_ == 0) last["timings"] = timings_json(usage_);
+  report_cache(last, index, session, /*last=*/true);
   exchange_->write(sse_event(last));
 }
 

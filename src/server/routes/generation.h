@@ -61,12 +61,13 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void on_end(size_t prompt, const EndEvent& event);
   void begin_choice(size_t prompt, Choice& choice, int64_t index);
   void place_echo(const CompletionPrompt& prompt, Echo& echo) const;
-  void end_choice(Choice& choice, int64_t index);
+  void end_choice(Choice& choice, int64_t index, const Session* session);
   Json chunk(Json choice) const;
   void add_tokens(Choice& choice, std::span<const TokenScore> scores);
   Json take_logprobs(Choice& choice) const;
   void send(Json choice);
   void note_time(Choice& choice);
+  void report_cache(Json& chunk, int64_t index, const Session* session, bool last);
   void fail(const ApiError& error);
   void all_ended();
   void end_stream();
@@ -88,6 +89,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   size_t n_left_ = 0;    // choices that have not ended
   bool failed_ = false;  // an error was answered
   bool any_text_ = false;
+  Clock::time_point last_report_{};  // of the cache
 };
 
 }  // namespace sepllm::server

@@ -36,7 +36,8 @@ const std::vector<Route>& routes() {
       get("/health", health, true),
       {"GET", "/metrics", false, false,
        [](Api& api, const HttpExchangePtr& e) { e->respond(show_metrics(api, e->request())); }},
-      get("/slots", slots)};
+      get("/slots", slots),
+      get("/", show_page, true)};
   return kRoutes;
 }
 

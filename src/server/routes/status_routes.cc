@@ -3,6 +3,7 @@
 #include <string>
 
 #include "server/openai/api_error.h"
+#include "server/page/page.h"
 #include "server/routes/api.h"
 
 namespace sepllm::server {
@@ -64,6 +65,15 @@ HttpResponse slots(const Api& api, const HttpRequest&) {
   while (std::ssize(list) < api.settings.service.parallel)
     list.push_back({{"id", std::ssize(list)}, {"is_processing", false}});
   return {.body = json_text(list)};
+}
+
+HttpResponse show_page(const Api&, const HttpRequest&) {
+  return {.content_type = "text/html; charset=utf-8",
+          .body = std::string(page_html()),
+          .headers = {{"Content-Security-Policy", std::string(page_security_policy())},
+                      {"X-Content-Type-Options", "nosniff"},
+                      {"Referrer-Policy", "no-referrer"},
+                      {"Cache-Control", "no-cache"}}};
 }
 
 }  // namespace sepllm::server
