@@ -17,7 +17,8 @@ namespace sepllm::test {
 // A random matrix in panels. Its groups hold every possible value, including q8_0's -128 (which
 // quantize_blocks never writes, but a file may).
 struct BlockMatrix {
-  BlockMatrix(DType type, int64_t n_out, int64_t n_in, uint32_t seed)
+  // Any values, or with `extreme` only the least and the greatest: the largest sums of products.
+  BlockMatrix(DType type, int64_t n_out, int64_t n_in, uint32_t seed, bool extreme = false)
       : panels(panels_bytes(type, n_out, n_in)), weight{type, panels.data(), n_out, n_in} {
     std::mt19937 rng(seed);
     const auto bytes = static_cast<size_t>(row_bytes(type, n_in));
@@ -25,7 +26,7 @@ struct BlockMatrix {
     for (int64_t o = 0; o < n_out; ++o) {
       char* row = stored.data() + static_cast<size_t>(o) * bytes;
       for (int64_t b = 0; b < blocks_of_row(type, n_in); ++b)
-        fill(type, n_in - b * block_elements(type), rng, row + b * block_bytes(type));
+        fill(type, n_in - b * block_elements(type), rng, row + b * block_bytes(type), extreme);
     }
     for (int64_t p = 0; p < n_panels(n_out); ++p) {
       const void* rows[kPanelOutputs];
@@ -37,7 +38,7 @@ struct BlockMatrix {
   }
 
   // A block whose elements from n on lie beyond the row's end: zeros.
-  static void fill(DType type, int64_t n, std::mt19937& rng, char* block) {
+  static void fill(DType type, int64_t n, std::mt19937& rng, char* block, bool extreme = false) {
     const BlockFormat& format = format_of(type);
     const PanelForm& form = format.panel;
     const auto number = [&] { return static_cast<float>(static_cast<int>(rng() % 2000) - 1000); };
@@ -53,8 +54,11 @@ struct BlockMatrix {
       groups[g].sub_minimum = static_cast<uint8_t>(rng() & 63);
       for (int64_t k = 0; k < kGroupElements; ++k) {
         const bool inside = g * kGroupElements + k < n;
-        groups[g].values[k] =
-            static_cast<uint8_t>(inside ? static_cast<int>(rng()) & form.mask() : form.zero);
+        int value = form.zero;
+        if (inside) value = static_cast<int>(rng()) & form.mask();
+        // Equal within a group, so that its products have the same sign.
+        if (inside && extreme) value = groups[g].sub_minimum % 4 < 2 ? 0 : form.mask();
+        groups[g].values[k] = static_cast<uint8_t>(value);
       }
     }
     format.encode(groups, block);

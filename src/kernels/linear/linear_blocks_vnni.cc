@@ -14,7 +14,7 @@
 #define SEPLLM_ALWAYS __attribute__((always_inline))
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
-#include "kernels/linear/panel_vnni-inl.h"
+#include "kernels/linear/panel_avx512-inl.h"
 
 namespace sepllm {
 namespace {

@@ -1,7 +1,10 @@
 #include "kernels/linear/linear_many_blocks.h"
 
+#include <hwy/highway.h>
+
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "kernels/cpu_features.h"
@@ -21,15 +24,48 @@ constexpr int64_t kMostTiles = 43;
 constexpr int64_t kLeastTiles = 12;
 constexpr int64_t kRowsBytes = 1400 * 1024;
 
-struct Kernel {
-  bool as_signed;
-  void (*begin)();
-  void (*run)(const TileRun&);
-  void (*end)();
-};
 void nothing() {}
-constexpr Kernel kAmx{true, begin_tiles_amx, run_tiles_amx, end_tiles_amx};
-constexpr Kernel kVnniTiles{false, nothing, run_tiles_vnni, nothing};
+constexpr TileKernel kAmx{.as_signed = true,
+                          .begin = begin_tiles_amx,
+                          .run = run_tiles_amx,
+                          .end = end_tiles_amx,
+                          .unpack = unpack_panel_avx512,
+                          .finish = finish_tiles_avx512};
+constexpr TileKernel kVnniTiles{.as_signed = false,
+                                .begin = nothing,
+                                .run = run_tiles_vnni,
+                                .end = nothing,
+                                .unpack = unpack_panel_avx512,
+                                .finish = finish_tiles_avx512};
+constexpr TileKernel kAvx512{.as_signed = false,
+                             .begin = nothing,
+                             .run = run_tiles_avx512,
+                             .end = nothing,
+                             .unpack = unpack_panel_avx512,
+                             .finish = finish_tiles_avx512};
+constexpr TileKernel kAvx2{.as_signed = false,
+                           .begin = nothing,
+                           .run = run_tiles_avx2,
+                           .end = nothing,
+                           .unpack = unpack_panel_avx2,
+                           .finish = finish_tiles_avx2};
+constexpr TileKernel with_signs(TileKernel kernel) {
+  kernel.as_signed = true;
+  return kernel;
+}
+constexpr TileKernel kAvx512Signed = with_signs(kAvx512), kAvx2Signed = with_signs(kAvx2);
+
+// The fastest tiles that this processor has for a type; null where it has none.
+const TileKernel* kernel_for(DType type) {
+  const PanelForm& form = format_of(type).panel;
+  if ((cpu_features() & kAmxInt8) != 0 && form.scales == PanelScales::kGroups) return &kAmx;
+  if ((cpu_features() & kVnni) != 0) return &kVnniTiles;
+#if defined(__x86_64__)
+  if ((hwy::SupportedTargets() & HWY_AVX3) != 0) return form.bits == 8 ? &kAvx512Signed : &kAvx512;
+  if ((hwy::SupportedTargets() & HWY_AVX2) != 0) return form.bits == 8 ? &kAvx2Signed : &kAvx2;
+#endif
+  return nullptr;
+}
 
 // Rows in tiles. The order is: blocks of rows; in each of them chunks of inputs; in each of these [tile,
 // block of inputs].
@@ -113,25 +149,26 @@ struct Scratch {
 
 // Multiplies the panels 2 * pair and 2 * pair + 1 of a part with a block of rows.
 void run_pair(const LinearPart& part, const TiledRows& rows, int64_t row_block, int64_t pair,
-              const Kernel& kernel, const Scratch& scratch) {
+              const TileKernel& kernel, const Scratch& scratch) {
   const Weight& w = *part.w;
   const int64_t bytes = panel_bytes(w.type, w.n_in), n_tiles = rows.tiles_of(row_block);
   const char* panels[kTilePanels];
-  for (int64_t p = 0; p < kTilePanels; ++p) {
-    const int64_t panel = pair * kTilePanels + p;
-    panels[p] = panel < n_panels(w.n_out) ? static_cast<const char*>(w.data) + panel * bytes : nullptr;
-  }
+  for (int64_t p = 0; p < kTilePanels; ++p)
+    panels[p] = static_cast<const char*>(w.data) + (pair * kTilePanels + p) * bytes;
+  const int64_t n_pair = std::min(kTilePanels, n_panels(w.n_out) - pair * kTilePanels);
+  // In place of a panel that is missing, zeros.
+  if (n_pair < kTilePanels) std::memset(scratch.weights, 0, kChunkBlocks * sizeof(WeightsRecord));
   for (int64_t first = 0; first < rows.n_inputs(); first += kChunkBlocks) {
     const int64_t n = std::min(kChunkBlocks, rows.n_inputs() - first);
-    unpack_panels(w.type, panels, first, n, kernel.as_signed, scratch.weights);
+    for (int64_t p = 0; p < n_pair; ++p)
+      kernel.unpack(w.type, panels[p], first, n, kernel.as_signed, p, scratch.weights);
     TileRun run{.rows = rows.chunk(row_block, first),
                 .n_tiles = n_tiles,
                 .weights = scratch.weights,
                 .n_blocks = n,
                 .sums = scratch.sums,
                 .first = first == 0,
-                .parts = rows.form().parts,
-                .minima = rows.form().sums,
+                .type = w.type,
                 .ahead = {},
                 .ahead_lines = 0};
     // What follows in the panels: the next chunk, or (two panels on) the first one of the next pair.
@@ -140,26 +177,20 @@ void run_pair(const LinearPart& part, const TiledRows& rows, int64_t row_block, 
     const int64_t done = (first + n) / form.groups() * form.unit_bytes();
     const bool more = first + n < rows.n_inputs();
     for (int64_t p = 0; p < kTilePanels; ++p)
-      run.ahead[p] = panels[panels[p] != nullptr ? p : 0] + (more ? done : kTilePanels * bytes);
+      run.ahead[p] = panels[p < n_pair ? p : 0] + (more ? done : kTilePanels * bytes);
     run.ahead_lines = (lines + n_tiles - 1) / n_tiles;
     kernel.run(run);
   }
   const int64_t row = row_block * rows.block_tiles() * kTileRows;
-  finish_tiles(part, row, std::min(n_tiles * kTileRows, part.y.n_rows - row), pair * kTileOutputs,
-               scratch.sums);
+  kernel.finish(part, row, std::min(n_tiles * kTileRows, part.y.n_rows - row), pair * kTileOutputs,
+                scratch.sums);
 }
 
 int64_t panel_pairs_of(const Weight& w) { return (n_panels(w.n_out) + kTilePanels - 1) / kTilePanels; }
 
-// AMX's tiles where the groups of weights have nothing but a scale.
-const Kernel& kernel_for(DType type) {
-  const bool amx = (cpu_features() & kAmxInt8) != 0 && format_of(type).panel.scales == PanelScales::kGroups;
-  return amx ? kAmx : kVnniTiles;
-}
-
 // A part times rows that are in tiles.
 void run_part(const Context& ctx, const LinearPart& part, const TiledRows& rows, const Scratch& all) {
-  const Kernel& kernel = kernel_for(part.w->type);
+  const TileKernel& kernel = *kernel_for(part.w->type);
   // Small enough pieces for all threads to be done at about the same time.
   const int64_t n_pairs = panel_pairs_of(*part.w);
   const int64_t step = std::clamp<int64_t>(n_pairs * rows.n_row_blocks() / (8 * ctx.pool.size()), 1, 8);
@@ -182,7 +213,7 @@ void run_tiles(const Context& ctx, const Matrix& x, std::span<const LinearPart> 
   for (size_t i = 0; i < parts.size(); ++i) {
     // The zero is not needed where weights become signed.
     RowsForm form = rows_form(parts[i].w->type);
-    if (kernel_for(parts[i].w->type).as_signed) form.zero = 0;
+    if (kernel_for(parts[i].w->type)->as_signed) form.zero = 0;
     if (i == 0 || form != rows.form()) {
       rows = TiledRows(ctx, x, form);
       all = {ctx.arena.allocate<WeightsRecord>(kChunkBlocks * ctx.pool.size()),
@@ -238,11 +269,12 @@ void run_panels_of_rows(const Context& ctx, const Matrix& x, std::span<const Lin
 
 bool block_rows_are_many(DType type, int64_t n_rows) {
   constexpr int64_t kFewForAmx = 16;
-  return n_rows > (kernel_for(type).as_signed ? kFewForAmx : kFewRows);
+  return n_rows > (kernel_for(type) == &kAmx ? kFewForAmx : kFewRows);
 }
 
 void linear_many_blocks(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {
-  if ((cpu_features() & kVnni) != 0) return run_tiles(ctx, x, parts);
+  // An instruction set has tiles for all types or for none.
+  if (kernel_for(parts.front().w->type) != nullptr) return run_tiles(ctx, x, parts);
   run_panels_of_rows(ctx, x, parts);
 }
 

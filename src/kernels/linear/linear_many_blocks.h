@@ -1,7 +1,8 @@
 // Integer products of many rows with weights of 4 to 8 bits: what the driver (linear_many_blocks.cc) and the
-// kernels (linear_many_amx.cc, linear_many_vnni.cc) share. The weights of two panels are brought into the
-// form that a kernel multiplies for a chunk of inputs at a time, which stays in L1 while all rows of a block
-// of rows pass; the rows lie in tiles that stay in L2 while all panels pass.
+// kernels (linear_many_amx.cc, linear_many_vnni.cc, linear_many_avx512.cc, linear_many_avx2.cc) share. The
+// weights of two panels are brought into the form that a kernel multiplies for a chunk of inputs at a time,
+// which stays in L1 while all rows of a block of rows pass; the rows lie in tiles that stay in L2 while all
+// panels pass.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +35,8 @@ struct HalvesRecord : RowsRecord {
   int32_t second_starts[16];
 };
 struct WeightsRecord {
-  // Lines of a panel (kernels/formats/panels.h), one byte for each element: signed for AMX, unsigned for
-  // VNNI, as in the panel.
+  // Lines of a panel (kernels/formats/panels.h), one byte for each element: unsigned, as in the panel, or
+  // signed (TileKernel::as_signed).
   uint8_t values[kTilePanels][8][64];
   // `second` is the minimum, or the scale of the second half, where weights have these; else -kFloatBias
   // times the scale: an integer sum s as the float kFloatBias + s, times the scale, plus that, is scale * s,
@@ -56,28 +57,43 @@ struct TileRun {
   int64_t n_blocks;              // even, at least 2
   float* sums;                   // 64-byte aligned
   bool first;                    // `sums` holds nothing yet
-  int parts;                     // of a group that have scales
-  bool minima;                   // weights have minima
+  DType type;                    // of the weights
   // What comes next of the two panels, fetched meanwhile: lines for each tile.
   const char* ahead[kTilePanels];
   int64_t ahead_lines;
 };
 
-// Instructions that a kernel needs prepared in each thread that runs it (AMX's tile registers). AMX: groups
-// with one scale and no minimum.
+// What an instruction set has for a type of weights.
+struct TileKernel {
+  bool as_signed;  // weights become signed: groups with one scale and no minimum
+  // What a thread needs prepared while it calls run (AMX's tile registers).
+  void (*begin)();
+  void (*run)(const TileRun& run);
+  void (*end)();
+  // Brings the blocks [first, first + n) of panel `index` of the two into records. Both are multiples of the
+  // groups of a unit.
+  void (*unpack)(DType type, const char* panel, int64_t first, int64_t n, bool as_signed, int64_t index,
+                 WeightsRecord* to);
+  // Writes the sums of the rows [row, row + n_rows) into the outputs [out, out + kTileOutputs) of `part`, as
+  // far as it has so many.
+  void (*finish)(const LinearPart& part, int64_t row, int64_t n_rows, int64_t out, const float* sums);
+};
+
 void begin_tiles_amx();
 void end_tiles_amx();
 void run_tiles_amx(const TileRun& run);
 void run_tiles_vnni(const TileRun& run);
+// Products of bytes that are added up in pairs to 16 bits: for processors without integer dot products.
+// Values of 8 bits signed, others unsigned.
+void run_tiles_avx512(const TileRun& run);
+void run_tiles_avx2(const TileRun& run);
 
-// Brings the blocks [first, first + n) of two panels (the second may be null: zeros) into records. Both are
-// multiples of the groups of a unit.
-// AVX-512, as what follows.
-void unpack_panels(DType type, const char* const (&panels)[kTilePanels], int64_t first, int64_t n,
-                   bool as_signed, WeightsRecord* to);
-// Writes the sums of the rows [row, row + n_rows) into the outputs [out, out + kTileOutputs) of `part`, as
-// far as it has so many.
-void finish_tiles(const LinearPart& part, int64_t row, int64_t n_rows, int64_t out, const float* sums);
+void unpack_panel_avx512(DType type, const char* panel, int64_t first, int64_t n, bool as_signed,
+                         int64_t index, WeightsRecord* to);
+void unpack_panel_avx2(DType type, const char* panel, int64_t first, int64_t n, bool as_signed, int64_t index,
+                       WeightsRecord* to);
+void finish_tiles_avx512(const LinearPart& part, int64_t row, int64_t n_rows, int64_t out, const float* sums);
+void finish_tiles_avx2(const LinearPart& part, int64_t row, int64_t n_rows, int64_t out, const float* sums);
 
 // Whether so many rows of a type pass faster through linear_many_blocks than through the kernels of few rows;
 // either way gives the same bits. With tiles of AMX the products of 9 rows are as fast and those of 24 twice

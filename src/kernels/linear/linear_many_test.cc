@@ -225,6 +225,27 @@ TEST(LinearManyRows, OfFloatsByTilesDoNotDependOnOtherRows) {
   }
 }
 
+// Sums that are as large as they can be fit their 16 or 32 bits on every instruction set.
+TEST(LinearManyRows, OfExtremeValuesAreExactSums) {
+  constexpr int64_t kRowsMany = 40, kIn = 512, kOut = 40;
+  for (const DType type : kPanelTypes) {
+    const BlockMatrix w(type, kOut, kIn, 1, true);
+    Rows x(kRowsMany, kIn), expected(kRowsMany, kOut), few(2, kOut), many(kRowsMany, kOut);
+    for (int64_t r = 0; r < kRowsMany; ++r) {
+      for (int64_t i = 0; i < kIn; ++i) x.at(r, i) = (i / 32 + r) % 3 == 0 ? -0.7F : 0.7F;
+    }
+    test::Threads t(1);
+    linear_blocks_reference(t.context, x.matrix(), w.weight, nullptr, expected.matrix());
+    test::for_each_instruction_set([&] {
+      linear(t.context, x.matrix(), w.weight, nullptr, many.matrix());
+      EXPECT_TRUE(many.same_bits(expected)) << dtype_name(type);
+      linear(t.context, x.matrix().rows(0, 2), w.weight, nullptr, few.matrix());
+      for (int64_t o = 0; o < 2 * kOut; ++o)
+        EXPECT_EQ(few.at(o / kOut, o % kOut), expected.at(o / kOut, o % kOut));
+    });
+  }
+}
+
 // Prefill and decoding of the same token give the same bits, whatever the other rows are.
 TEST(LinearManyRows, OfBlocksGiveTheBitsOfOneRow) {
   for (const DType type : kPanelTypes) {

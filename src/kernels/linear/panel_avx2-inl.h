@@ -1,4 +1,4 @@
-// As panel_vnni-inl.h for AVX2, whose vectors hold half a line: 8 outputs.
+// As panel_avx512-inl.h for AVX2, whose vectors hold half a line: 8 outputs.
 
 namespace sepllm {
 namespace {

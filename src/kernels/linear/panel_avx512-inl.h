@@ -1,5 +1,5 @@
-// What the kernels with VNNI share: lines of panels as vectors of unsigned bytes, and scales. Include where
-// AVX-512 (F, BW, DQ, VL) is allowed, after hwy/base.h, immintrin.h and format.h.
+// What the kernels with AVX-512 share: lines of panels as vectors of unsigned bytes, and scales. Include
+// where AVX-512 (F, BW, DQ, VL) is allowed, after hwy/base.h, immintrin.h and format.h.
 
 namespace sepllm {
 namespace {
