@@ -100,14 +100,9 @@ struct Scheduler::Slot {
     next = sampler.sample({logits.data, static_cast<size_t>(logits.n_cols)}, continuation.recent());
     const int64_t n_top = job->request.n_top;
     if (n_top >= 0) score_logits(ctx, logits, {&next, 1}, n_top, &scores);
-    const int64_t n_before = continuation.result().new_tokens;
     done = !continuation.take(next);
-    if (scores.empty()) return;  // the text took them along, or there are none
-    if (continuation.result().new_tokens == n_before) {
-      scores.clear();  // of a token that is not part of the text
-    } else if (!show("")) {
-      cancel();
-    }
+    // Scores that no text took along: of a part of a character, or of the token that ended the text.
+    if (!scores.empty() && !show("") && !done) cancel();
   }
 
   std::shared_ptr<Job> job;

@@ -66,7 +66,9 @@ struct SchedulerRequest {
   std::function<Start()> on_start{};
   // Continuations of one prompt (>= 1), which is fed once; choice c is sampled with seed sampling.seed + c.
   int64_t n_choices = 1;
-  int64_t n_top = -1;         // scores of sampled tokens; -1: none, k: their own and the k most likely
+  // Scores of sampled tokens, also of the one that ends the text; -1: none, k: their own and the k most
+  // likely.
+  int64_t n_top = -1;
   bool score_prompt = false;  // scores of the tokens of the prompt after the first one that is fed
   std::function<void(const PromptStep&)> on_prompt{};
   std::function<bool(const TextStep&)> on_text{};

@@ -38,7 +38,7 @@ struct TextEvent {
   std::string text{};  // whole UTF-8 characters; empty if there are only scores
   // With n_top >= 0: the scores of the tokens that were sampled since the last event of this choice. A token
   // whose text is held back (a part of a character, or what may become a stop string) comes without its text.
-  // A stop token has no score.
+  // A stop token has a score, too.
   std::span<const TokenScore> scores{};
   const Session* session = nullptr;  // only during the call
 };

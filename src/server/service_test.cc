@@ -111,6 +111,24 @@ TEST_F(ServiceTest, ScoresAreThoseOfTheLogits) {
   }
 }
 
+// Programs that score texts ask for one token and count on its score.
+TEST_F(ServiceTest, TheTokenThatEndsATextHasAScoreToo) {
+  open();
+  ServiceRequest r = request(PolicyKind::kFull, tokens(20, 3), 8);
+  r.n_top = 1;
+  const auto whole = run(r);
+  r.generate.stop_ids = {whole->results[0].ids[2]};
+  r.generate.ignore_eos = false;
+  const auto ended = run(r);
+  ASSERT_EQ(ended->results[0].finish_reason, FinishReason::kStop);
+  const size_t n = static_cast<size_t>(ended->results[0].new_tokens) + 1;
+  ASSERT_EQ(ended->scores[0].size(), n);
+  for (size_t k = 0; k < n; ++k) {
+    EXPECT_EQ(ended->scores[0][k].id, whole->results[0].ids[k]);
+    EXPECT_EQ(ended->scores[0][k].logprob, whole->scores[0][k].logprob);
+  }
+}
+
 TEST_F(ServiceTest, ARequestIsCancelledAtAnyStageAndNoOtherIs) {
   open({.parallel = 2, .keep_prefixes = false});
   const ServiceRequest good = request(PolicyKind::kSep, tokens(60, 1), 200);

@@ -30,6 +30,7 @@ Json token_json(const Tokenizer* tokenizer, int32_t id, float logprob) {
 class ChatForm : public AnswerForm {
  public:
   const char* id_prefix() const override { return "chatcmpl-"; }
+  bool scores_end() const override { return false; }
   const char* object(bool stream) const override {
     return stream ? "chat.completion.chunk" : "chat.completion";
   }
@@ -75,6 +76,7 @@ class ChatForm : public AnswerForm {
 class CompletionForm : public AnswerForm {
  public:
   const char* id_prefix() const override { return "cmpl-"; }
+  bool scores_end() const override { return true; }
   const char* object(bool) const override { return "text_completion"; }
   Json logprobs(const Tokenizer* tokenizer, std::span<const ScoredToken> tokens) const override {
     Json texts = Json::array(), values = Json::array(), tops = Json::array(), offsets = Json::array();

@@ -27,6 +27,9 @@ class AnswerForm {
   virtual ~AnswerForm() = default;
   virtual const char* id_prefix() const = 0;
   virtual const char* object(bool stream) const = 0;
+  // Whether the token that ended a text is among the scored ones. Programs that score texts by completions
+  // count on a score for every token that was sampled.
+  virtual bool scores_end() const = 0;
   // The logprobs of these tokens. `tokenizer` may be null: then ids stand for texts.
   virtual Json logprobs(const Tokenizer* tokenizer, std::span<const ScoredToken> tokens) const = 0;
   // The first chunk of a choice in a stream; null: there is none.

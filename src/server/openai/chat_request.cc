@@ -54,6 +54,8 @@ std::string read_content(const Fields& message, Role role) {
 
 void check_tools(const Fields& request) {
   // Tools may be offered; the model is not told of them, and calls none.
+  const Json* tools = request.find("tools");
+  if (tools != nullptr && !tools->is_array()) request.refuse("tools", "a list");
   for (const char* name : {"tool_choice", "function_call"}) {
     const Json* choice = request.find(name);
     if (choice == nullptr || *choice == "auto" || *choice == "none") continue;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -169,8 +170,14 @@ void Generation::place_echo(const CompletionPrompt& prompt, Echo& echo) const {
 }
 
 void Generation::add_tokens(Choice& choice, std::span<const TokenScore> scores) {
-  for (const TokenScore& score : scores)
+  const auto ends = [&](int32_t id) {
+    const std::vector<int32_t>& stops = plan_.stop_ids;
+    return !plan_.settings.ignore_eos && std::find(stops.begin(), stops.end(), id) != stops.end();
+  };
+  for (const TokenScore& score : scores) {
+    if (ends(score.id) && !plan_.form->scores_end()) continue;
     choice.tokens.push_back({score, choice.offsets->next(score.id), true});
+  }
 }
 
 Json Generation::take_logprobs(Choice& choice) const {
