@@ -193,6 +193,7 @@ def main():
     options.add_argument("--requests", type=int, help="this many requests instead of a duration")
     options.add_argument("--uniform", metavar="WORDS:TOKENS")
     options.add_argument("--stream", action="store_true", help="with --uniform: streamed answers")
+    options.add_argument("--kv-memory", type=int, default=512, help="MiB for the caches; memory grows until kept prefixes fill them")
     options.add_argument("--no-chat", action="store_true", help="for a model without a chat template")
     options.add_argument("--patience", type=float, default=300, help="seconds for an answer's head, or a whole answer")
     options.add_argument("--seed", type=int, default=1)
@@ -205,7 +206,7 @@ def main():
         found = asyncio.run(run(args, host, int(port), args.name, args.pid))
         check = judge(found, args.pid and not args.no_memory)
     else:
-        with Server(args.model, "--max-queue", args.clients, "--kv-memory", 512, *args.serve) as server:
+        with Server(args.model, "--max-queue", args.clients, "--kv-memory", args.kv_memory, *args.serve) as server:
             found = asyncio.run(run(args, server.host, server.port, server.model_id(), server.pid))
             check = judge(found, not args.no_memory)
             check.equal(server.terminate(), 0, "exit code of the server")
