@@ -57,7 +57,7 @@ class Load:
         text = " ".join(rng.choice(WORDS) for _ in range(words))
         body = {"model": self.name, "max_tokens": new, "temperature": rng.choice([0, 0.8]), "seed": rng.randrange(1000), "stream": stream}
         if self.args.uniform:
-            body |= {"temperature": 0, "logit_bias": NO_END}
+            body |= {"temperature": 0} | ({"logit_bias": NO_END} if self.args.no_end else {})
         if stream:
             body["stream_options"] = {"include_usage": True}
         if chat:
@@ -195,6 +195,7 @@ def main():
     options.add_argument("--stream", action="store_true", help="with --uniform: streamed answers")
     options.add_argument("--kv-memory", type=int, default=512, help="MiB for the caches; memory grows until kept prefixes fill them")
     options.add_argument("--no-chat", action="store_true", help="for a model without a chat template")
+    options.add_argument("--no-end", action="store_true", help="with --uniform: no answer ends before its length (SmolLM2)")
     options.add_argument("--patience", type=float, default=300, help="seconds for an answer's head, or a whole answer")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--output", type=Path)

@@ -75,21 +75,21 @@ def judge(check, rows, streaming):
     check.that(late[-1]["kv_bytes"] <= max(r["kv_bytes"] for r in early), "the cache grew")
 
 
-def panel(top, rows, title, values, unit):
+def panel(top, rows, title, values):
     """An SVG group: one value per turn as a line, with its largest value written at the axis."""
     width, height, largest = 560, 110, max(values) or 1
     points = " ".join(f"{60 + width * i / max(1, len(rows) - 1):.1f},{top + height - height * v / largest:.1f}" for i, v in enumerate(values))
-    return (f'<text x="60" y="{top - 8}">{title}</text><text x="54" y="{top + 8}" text-anchor="end">{largest:.4g}{unit}</text>'
+    return (f'<text x="60" y="{top - 8}">{title}</text><text x="54" y="{top + 8}" text-anchor="end">{largest:,.0f}</text>'
             f'<text x="54" y="{top + height}" text-anchor="end">0</text>'
             f'<path d="M60 {top}V{top + height}H{60 + width}" fill="none" stroke="#888"/>'
             f'<polyline points="{points}" fill="none" stroke="#1f6fb2" stroke-width="1.5"/>')
 
 
 def plot(rows, policy):
-    panels = [("time to the first token (ms)", [1e3 * r["first_token"] for r in rows], ""),
-              ("tokens processed of the prompt", [r["prompt_tokens"] - r["cached_tokens"] for r in rows], ""),
-              ("tokens of the conversation", [r["prompt_tokens"] for r in rows], ""),
-              ("memory of the server (MiB)", [r["memory"] / MIB for r in rows], "")]
+    panels = [("time to the first token (ms)", [1e3 * r["first_token"] for r in rows]),
+              ("tokens processed of the prompt", [r["prompt_tokens"] - r["cached_tokens"] for r in rows]),
+              ("tokens of the conversation", [r["prompt_tokens"] for r in rows]),
+              ("memory of the server (MiB)", [r["memory"] / MIB for r in rows])]
     drawn = "".join(panel(50 + 160 * i, rows, *one) for i, one in enumerate(panels))
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 {60 + 160 * len(panels)}" font-family="sans-serif" font-size="11">'
             f'<rect width="100%" height="100%" fill="white"/><text x="60" y="20">{len(rows)} turns, {policy}</text>{drawn}</svg>\n')
