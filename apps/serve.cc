@@ -171,8 +171,8 @@ class ServeCommand : public Command {
 
   // No line has a text of a prompt or an answer.
   static void log_line(const AccessRecord& r) {
-    print_note(fmt::format("{} {} {} {} {} {:.1f} ms {} {}", r.peer, r.method, r.path, r.status, r.bytes,
-                           r.seconds * 1000.0, r.id, r.note));
+    print_note(fmt::format("{} {} {} {} {} {:.1f} ms {}{}{}", r.peer, r.method, r.path, r.status, r.bytes,
+                           r.seconds * 1000.0, r.id, r.note.empty() ? "" : " ", r.note));
   }
 
   // Lets running requests end. A second signal ends the program at once.

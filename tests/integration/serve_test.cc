@@ -232,7 +232,14 @@ TEST_F(ServeTest, WhatAClientDoesWrongIsA4xxInOpenAisForm) {
   EXPECT_EQ(error(complete({{"prompt", "x"}, {"n", 1000}})), "400 invalid_value");
   EXPECT_EQ(error(complete({{"prompt", "x"}, {"model", "y"}})), "404 model_not_found");
   EXPECT_EQ(error(complete({})), "400 missing_required_parameter");
-  EXPECT_EQ(error(complete({{"prompt", "x"}, {"max_tokens", 2000000000}})), "400 context_length_exceeded");
+  EXPECT_EQ(error(complete({{"prompt", "x"}, {"max_tokens", 2000000000}, {"stream", true}})),
+            "400 context_length_exceeded");
+  EXPECT_EQ(error(complete({{"prompt", "x"}, {"max_tokens", 2000000000}})), "400 answer_too_large");
+  EXPECT_EQ(error(complete({{"prompt", "x"}, {"max_tokens", 300000}, {"logprobs", 0}})),
+            "400 answer_too_large");
+  EXPECT_EQ(error(complete(
+                {{"prompt", std::string(300000, 'x')}, {"echo", true}, {"logprobs", 0}, {"max_tokens", 0}})),
+            "400 answer_too_large");
   EXPECT_EQ(error(complete({{"prompt", Json::array({"a", "b", "c", "d", "e", "f", "g", "h", "i"})}})),
             "400 too_many_prompts");
   EXPECT_EQ(error(server_->get("/nothing")), "404 not_found");

@@ -25,7 +25,7 @@ std::string head_text(const HttpResponse& response, const HttpHeaders& more, con
       fmt::format("HTTP/1.1 {} {}\r\nServer: sepllm\r\nDate: {}\r\nx-request-id: {}\r\n", response.status,
                   reason_phrase(response.status), http_date(head.time), head.id);
   for (const HttpHeaders* headers : {&response.headers, &more}) {
-    for (const auto& [name, value] : *headers) out += name + ": " + value + "\r\n";
+    for (const auto& [name, value] : *headers) out.append(name).append(": ").append(value).append("\r\n");
   }
   const bool has_body = response.status != 204;
   if (has_body) out += "Content-Type: " + response.content_type + "\r\n";

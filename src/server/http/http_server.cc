@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -135,7 +136,7 @@ class Connection : public AnswerTarget, public std::enable_shared_from_this<Conn
   void begin_request();
   void on_header(error_code error);
   void on_request(error_code error);
-  void take_request();
+  void take_request(http::request<http::string_body> message);
   void refuse(error_code error);
   void refuse(int status, const std::string& message);
   void send(std::string data);
@@ -185,7 +186,7 @@ Connection::Connection(ImplPtr server, tcp::socket socket)
     : server_(std::move(server)), socket_(std::move(socket)), timer_(server_->io), alive_timer_(server_->io) {
   ++server_->n_connections;
   error_code ignored;
-  socket_.set_option(tcp::no_delay(true), ignored);
+  (void)socket_.set_option(tcp::no_delay(true), ignored);
   const auto end = socket_.remote_endpoint(ignored);
   if (!ignored) peer_ = fmt::format("{}:{}", end.address().to_string(), end.port());
 }
@@ -222,7 +223,8 @@ void Connection::on_bytes(error_code error, size_t n) {
   if (phase_ == Phase::kClosed) return;
   if (phase_ == Phase::kLingering) {
     constexpr int64_t kMost = 16 << 20;
-    if (error || (lingering_bytes_ += static_cast<int64_t>(n)) > kMost) return drop();
+    lingering_bytes_ += static_cast<int64_t>(n);
+    if (error || lingering_bytes_ > kMost) return drop();
     return await_bytes();  // what comes is not kept
   }
   buffer_.commit(n);
@@ -241,15 +243,15 @@ void Connection::begin_request() {
   const HttpLimits& limits = server_->settings.limits;
   phase_ = Phase::kReading;
   set_deadline(limits.request_seconds);
-  parser_.emplace();
-  parser_->header_limit(static_cast<uint32_t>(limits.header_bytes));
-  parser_->body_limit(static_cast<uint64_t>(limits.body_bytes));
-  http::async_read_header(socket_, buffer_, *parser_,
+  auto& parser = parser_.emplace();
+  parser.header_limit(static_cast<uint32_t>(limits.header_bytes));
+  parser.body_limit(static_cast<uint64_t>(limits.body_bytes));
+  http::async_read_header(socket_, buffer_, parser,
                           [self = shared_from_this()](error_code error, size_t) { self->on_header(error); });
 }
 
 void Connection::on_header(error_code error) {
-  if (phase_ != Phase::kReading) return;
+  if (phase_ != Phase::kReading || !parser_) return;
   if (error) return refuse(error);
   const auto& message = parser_->get();
   if (boost::beast::iequals(message[http::field::expect], "100-continue") && !parser_->is_done())
@@ -261,11 +263,10 @@ void Connection::on_header(error_code error) {
 void Connection::on_request(error_code error) {
   if (phase_ != Phase::kReading) return;
   if (error) return refuse(error);
-  take_request();
+  if (parser_) take_request(parser_->release());
 }
 
-void Connection::take_request() {
-  auto message = parser_->release();
+void Connection::take_request(http::request<http::string_body> message) {
   parser_.reset();
   auto state = std::make_shared<ExchangeState>();
   const std::string_view target(message.target().data(), message.target().size());
@@ -434,7 +435,7 @@ void Connection::linger() {
   phase_ = Phase::kLingering;
   buffer_.clear();
   error_code ignored;
-  socket_.shutdown(tcp::socket::shutdown_send, ignored);
+  (void)socket_.shutdown(tcp::socket::shutdown_send, ignored);
   set_deadline(kSeconds);
   await_bytes();
 }
@@ -447,7 +448,7 @@ void Connection::drop() {
   error_code ignored;
   timer_.cancel();
   alive_timer_.cancel();
-  socket_.close(ignored);
+  (void)socket_.close(ignored);
   record(true);
 }
 
@@ -500,9 +501,9 @@ void refuse_connection(const ImplPtr& server, tcp::socket socket) {
       closing_answer(server->settings, {.status = 503, .headers = {{"Retry-After", "5"}}},
                      "the server has as many connections as it takes");
   error_code ignored;
-  socket.non_blocking(true, ignored);
-  socket.write_some(asio::buffer(text), ignored);  // a new connection takes this much at once
-  socket.shutdown(tcp::socket::shutdown_send, ignored);
+  (void)socket.non_blocking(true, ignored);
+  (void)socket.write_some(asio::buffer(text), ignored);  // a new connection takes this much at once
+  (void)socket.shutdown(tcp::socket::shutdown_send, ignored);
 }
 
 void accept_next(const ImplPtr& server) {
@@ -536,10 +537,10 @@ void listen(HttpServer::Impl& server) {
                                       tcp::resolver::passive | tcp::resolver::numeric_service, error);
   if (error || found.empty()) throw failed(error);
   const tcp::endpoint end = found.begin()->endpoint();
-  server.acceptor.open(end.protocol(), error);
-  if (!error) server.acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) server.acceptor.bind(end, error);
-  if (!error) server.acceptor.listen(tcp::acceptor::max_listen_connections, error);
+  (void)server.acceptor.open(end.protocol(), error);
+  if (!error) (void)server.acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) (void)server.acceptor.bind(end, error);
+  if (!error) (void)server.acceptor.listen(tcp::acceptor::max_listen_connections, error);
   if (error) throw failed(error);
 }
 
@@ -562,10 +563,11 @@ HttpServer::HttpServer(HttpSettings settings) : impl_(std::make_shared<Impl>(std
   });
 }
 
+// NOLINTNEXTLINE(bugprone-exception-escape): only without any memory
 HttpServer::~HttpServer() {
   impl_->post([impl = impl_] {
     error_code ignored;
-    impl->acceptor.close(ignored);
+    (void)impl->acceptor.close(ignored);
     impl->pause.cancel();
     const std::set<Connection*> open = impl->connections;
     for (Connection* connection : open) connection->drop();

@@ -2,11 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -49,7 +47,7 @@ CompletionRequest read_completion_settings(const Fields& request, const ServedMo
   RequestSettings& s = out.settings;
   out.echo = request.boolean("echo").value_or(false);
   const Json* suffix = request.find("suffix");
-  if (suffix != nullptr && *suffix != "")
+  if (suffix != nullptr && *suffix != Json(""))
     throw ApiError(400, "'suffix' is not supported by this server", "suffix", "unsupported_parameter");
   const Json* logprobs = request.find("logprobs");
   if (logprobs != nullptr && logprobs->is_boolean()) {

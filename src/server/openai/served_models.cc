@@ -22,6 +22,7 @@ const ServedModel& ServedModels::find(const std::string& name) const {
     if (model.name == name) return model;
   }
   std::vector<std::string> names;
+  names.reserve(models_.size());
   for (const ServedModel& model : models_) names.push_back(model.name);
   throw ApiError(404,
                  fmt::format("the model '{}' does not exist; served are: {}", name.substr(0, 100),

@@ -121,7 +121,7 @@ ApiServer::ApiServer(const Model& model, const Context& context, ApiSettings set
          .seconds = record.seconds,
          .id = request.id,
          .peer = request.peer,
-         .note = record.note + (record.gone ? " client left" : "")});
+         .note = record.gone ? "client left" : record.note});
   };
   if (!api_->settings.cors_origin.empty()) {
     http.headers = {{"Access-Control-Allow-Origin", api_->settings.cors_origin},

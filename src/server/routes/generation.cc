@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -16,6 +17,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "server/openai/api_error.h"
+#include "server/openai/limits.h"
 #include "server/page/cache_report.h"
 
 namespace sepllm::server {
@@ -45,6 +47,24 @@ ApiError failure_of(const GenerateResult& result) {
   return {500, "the text could not be continued"};
 }
 
+// Refuses answers that would take too much memory before they can be sent.
+void check_size(const GenerationPlan& plan) {
+  const RequestSettings& s = plan.settings;
+  const bool echo_scores = plan.echo && s.n_top >= 0;
+  int64_t held = 0;
+  for (const CompletionPrompt& prompt : plan.prompts) {
+    const int64_t n_new = s.stream ? 0 : std::min(s.max_tokens.value_or(0), kMaxWholeTokens + 1);
+    held += s.n * n_new + (echo_scores ? std::ssize(prompt.ids) : 0);
+  }
+  const int64_t most = s.n_top >= 0 ? kMaxScoredTokens : kMaxWholeTokens;
+  if (held <= most) return;
+  throw ApiError(
+      400,
+      fmt::format("an answer may have at most {} tokens{} over all choices, not {}; more only as a stream",
+                  most, s.n_top >= 0 ? " with logprobs" : "", held),
+      "max_tokens", "answer_too_large");
+}
+
 }  // namespace
 
 Generation::Generation(Api& api, HttpExchangePtr exchange, GenerationPlan plan)
@@ -61,6 +81,7 @@ Generation::Generation(Api& api, HttpExchangePtr exchange, GenerationPlan plan)
 }
 
 void Generation::start(Api& api, const HttpExchangePtr& exchange, GenerationPlan plan) {
+  check_size(plan);
   const std::shared_ptr<Generation> self(new Generation(api, exchange, std::move(plan)));
   exchange->set_on_gone([cancelled = self->cancelled_] { *cancelled = true; });
   // Events that come at once wait until the head of a stream has been written.
