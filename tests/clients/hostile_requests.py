@@ -99,7 +99,7 @@ def http_heads(random):
         b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /%zz%%% HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", b"BREW /v1/models HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /v1/completions HTTP/1.1\r\nHost: x\r\n\r\n", b"DELETE /v1/models HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET http://[::bad HTTP/1.1\r\nHost: x\r\n\r\n", b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", b"\xff\xfe\xfd" * 50 + b"\r\n\r\n",
+        b"GET http://[::bad/nothing HTTP/1.1\r\nHost: x\r\n\r\n", b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", b"\xff\xfe\xfd" * 50 + b"\r\n\r\n",
     ])
 
 

@@ -31,11 +31,11 @@ class MaskedHF(HFLM):
     def _model_call(self, inps, attn_mask=None, labels=None):
         masks = torch.stack([visible(ids, self.policy, self.separators) for ids in inps.tolist()])
         with torch.no_grad():
-            return self.model(inps, attention_mask=additive(masks)).logits
+            return self.model(inps, attention_mask=additive(masks).to(self.model.dtype)).logits
 
 
-def hf_model(folder, policy, separators, batch):
-    settings = {"pretrained": str(folder), "dtype": "float32", "device": "cpu", "batch_size": batch}
+def hf_model(folder, policy, separators, batch, dtype="float32"):
+    settings = {"pretrained": str(folder), "dtype": dtype, "device": "cpu", "batch_size": batch}
     if policy["policy"] == "full":
         return HFLM(**settings)
     return MaskedHF(policy, separators, **settings)
