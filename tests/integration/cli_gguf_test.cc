@@ -54,21 +54,34 @@ TEST_F(CliGguf, QuantizedFilesScoreAsQuantizedFolders) {
   }
 }
 
+// Also from blocks: a step is that from the numbers that they stand for.
 TEST_F(CliGguf, TrainingFromAFileIsTrainingFromItsFolder) {
-  const std::string folder = in("folder");
-  ASSERT_EQ(run_sepllm({"export", "--model", gguf(), "--out", folder}).exit_code, 0);
-  EXPECT_TRUE(file_exists(folder + "/tokenizer.json"));
-  std::vector<std::vector<Json>> traces;
-  for (const std::string& from : {folder, gguf()}) {
-    const std::string run = "run" + std::to_string(traces.size());
-    const std::string settings = read_file(config_);
+  const std::string settings = read_file(config_);
+  const auto trained = [&](const std::string& from, const std::string& run) {
     const std::string config =
         write("from.yaml", "init_from: " + from + "\n" + settings.substr(settings.find("tokenizer:")));
     run_json({"train", "--config", config, "--set", "save=" + in(run), "--set", "train_steps=10"});
-    traces.push_back(trace(run));
+    return trace(run);
+  };
+  for (const std::string type : {"f32", "q8_0", "q4_0"}) {
+    const std::string file = in(type + ".gguf"), folder = in(type + "-folder");
+    ASSERT_EQ(run_sepllm({"quantize", "--model", model(), "--type", type, "--out", file}).exit_code, 0);
+    ASSERT_EQ(run_sepllm({"export", "--model", file, "--out", folder}).exit_code, 0);
+    EXPECT_TRUE(file_exists(folder + "/tokenizer.json"));
+    const std::vector<Json> from_file = trained(file, type + "-a");
+    ASSERT_EQ(from_file.size(), 11U);  // and the validation before the first step
+    EXPECT_EQ(from_file, trained(folder, type + "-b")) << type;
+    EXPECT_TRUE(weights(type + "-a") == weights(type + "-b")) << type;
   }
-  ASSERT_EQ(traces[0].size(), 11U);  // and the validation before the first step
-  EXPECT_EQ(traces[0], traces[1]);
+}
+
+// transformers takes its own default where a config.json does not say that there is none.
+TEST_F(CliGguf, TheFolderOfAFileWithoutPaddingSaysSo) {
+  const std::string folder = in("folder");
+  ASSERT_EQ(run_sepllm({"export", "--model", gguf(), "--out", folder}).exit_code, 0);
+  const Json config = parse_json(read_file(folder + "/config.json"), "config.json");
+  ASSERT_TRUE(config.contains("pad_token_id"));
+  EXPECT_TRUE(config["pad_token_id"].is_null());
 }
 
 TEST_F(CliGguf, ARunIsExportedAsGguf) {

@@ -33,6 +33,13 @@ const GgufArchitecture& architecture_of(const GgufMetadata& m) {
                .hint = "its Hugging Face folder may be of a family that is read"});
 }
 
+// The padding token, which no text of this program has. Null where there is none, because the classes of some
+// families in transformers have a default, which a small vocabulary does not hold.
+Json padding_id(const GgufMetadata& m, int64_t vocab_size) {
+  const int64_t id = m.integer_or("tokenizer.ggml.padding_token_id", -1, INT64_MIN, INT64_MAX);
+  return id >= 0 && id < vocab_size ? Json(id) : Json(nullptr);
+}
+
 // Ids of tokens as config.json has them. Chat models end their turns with eot or eom.
 void add_token_ids(const GgufMetadata& m, int64_t vocab_size, Json* out) {
   const auto id = [&](const char* name) -> Json {
@@ -41,6 +48,7 @@ void add_token_ids(const GgufMetadata& m, int64_t vocab_size, Json* out) {
     return m.integer(key, 0, vocab_size - 1);
   };
   (*out)["bos_token_id"] = id("bos");
+  (*out)["pad_token_id"] = padding_id(m, vocab_size);
   Json ends = Json::array();
   for (const char* name : {"eos", "eot", "eom"}) {
     const Json end = id(name);
