@@ -40,7 +40,7 @@ uint32_t read_version(std::string_view bytes, GgufReader* reader, const std::str
   if (version >= kOldestVersion && version <= kNewestVersion) return version;
   const std::string expected = fmt::format("version {} or {}", kOldestVersion, kNewestVersion);
   const ErrorDetail detail{.file = file, .place = "version", .expected = expected};
-  if ((version & 0xFFFF) == 0) {  // as the gguf package tells it
+  if (version != 0 && (version & 0xFFFF) == 0) {  // as the gguf package tells it
     ErrorDetail other = detail;
     other.expected = "a little-endian file";
     other.got = fmt::format("version bytes {:08x}", version);

@@ -147,8 +147,7 @@ TEST(Gguf, OtherVersionsAndOrdersOfBytesAreErrors) {
   GgufBytes file = test::small_gguf();
   for (const uint32_t version : {0U, 1U, 4U, 0xFFFFFFFFU}) {
     file.version = version;
-    if (version != 0)
-      expect_refused_gguf(file, {"version 2 or 3", fmt::format("{}", version)}, ErrorCode::kUnsupported);
+    expect_refused_gguf(file, {"version 2 or 3", fmt::format("got {}", version)}, ErrorCode::kUnsupported);
   }
   file.version = 0x03000000;
   expect_refused_gguf(file, {"big-endian"}, ErrorCode::kUnsupported);

@@ -99,6 +99,7 @@ TEST_F(CliChatTemplate, WhatCannotBeRunIsSaidAtOnceWithTheWayOut) {
   refuse("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
          {"steps", "--chat-format"});
   refuse("{{ 'x' * 1000000000 }}", {"bytes", "--chat-format"});
+  refuse("{{ range(1000000) }}", {"range()", "100000 items", "--chat-format"});
   refuse("{{ raise_exception('Not with me.') }}", {"line 1: ", "Not with me."});
   EXPECT_EQ(run_json(with_model("inspect"))["chat_format"], "template");
   write("other/chat_template.jinja", "{% if %}");

@@ -28,7 +28,9 @@ Value range_of(Interpreter& run, const Arguments& arguments) {
   const auto distance = static_cast<__int128>(step > 0 ? 1 : -1) * (static_cast<__int128>(*stop) - *start);
   const auto size = static_cast<__int128>(step > 0 ? step : -static_cast<__int128>(step));
   const __int128 n = distance <= 0 ? 0 : (distance + size - 1) / size;
-  if (n > kLongestRange) parameters.refuse("more than " + std::to_string(kLongestRange) + " items");
+  if (n > kLongestRange) {
+    throw Failure{ErrorCode::kOutOfRange, "range(): more than " + std::to_string(kLongestRange) + " items"};
+  }
   std::vector<Value> items;
   for (int64_t k = 0; k < static_cast<int64_t>(n); ++k) items.push_back(Value::integer(*start + k * step));
   return Value::list(std::move(items), run.budget(), List::Kind::kRange);
