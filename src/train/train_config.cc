@@ -101,7 +101,8 @@ void check(const TrainConfig& c, const std::string& file) {
 
 // The model and the data.
 void declare_model_options(OptionSet* o, TrainConfig* c) {
-  o->add_string("init_from", &c->init_from, "checkpoint (HF folder) to continue from; none: a new model",
+  o->add_string("init_from", &c->init_from,
+                "checkpoint to continue from, a Hugging Face folder or a GGUF file; none: a new model",
                 "DIR");
   std::vector<std::string> names;
   for (const Family* family : families()) names.emplace_back(family->name);
