@@ -29,6 +29,8 @@ double elapsed_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+std::span<const float> row_of(const Matrix& one) { return {one.data, static_cast<size_t>(one.n_cols)}; }
+
 bool finite(std::span<const float> logits) {
   return std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
 }
@@ -59,6 +61,7 @@ struct Scheduler::Slot {
   }
   std::span<const int32_t> prompt() const { return job->request.generate.prompt; }
   bool in_prompt() const { return fed < prompt().size(); }
+  bool completes(std::span<const int32_t> chunk) const { return fed + chunk.size() == prompt().size(); }
   int64_t n_sequences() const { return job->split ? 1 : job->request.n_choices; }
   // Whether the request is still wanted; if not, ends it.
   bool wanted() {
@@ -109,7 +112,8 @@ struct Scheduler::Slot {
   int64_t choice;
   std::shared_ptr<Session> session;  // null before on_start
   Sampler sampler;
-  std::vector<TokenScore> scores;  // that on_text has not seen
+  std::vector<TokenScore> scores;         // that on_text has not seen
+  std::vector<TokenScore> prompt_scores;  // that on_prompt has not seen
   Continuation continuation;
   size_t fed;         // tokens of the prompt that were fed
   int32_t next = -1;  // the sampled token, which will be fed next
@@ -184,19 +188,49 @@ void Scheduler::admit() {
   }
 }
 
-// Feeds the next chunk of one prompt; the prompts take turns.
+// Feeds the next chunk of one prompt; the prompts take turns. Chunks of few tokens wait for the decoding pass
+// instead, as many as leave it rows of equal bits.
 bool Scheduler::feed_prompt() {
+  constexpr int64_t kMost = ops::kRowsOfEqualBits;
+  joined_.clear();
+  const int64_t n_decoding = std::count_if(active_.begin(), active_.end(),
+                                           [](const auto& slot) { return !slot->done && slot->next >= 0; });
+  int64_t room = kMost - n_decoding % kMost;
+  bool any = false;
+  const size_t first = next_prompt_;
   for (size_t k = 0; k < active_.size(); ++k) {
-    Slot& slot = *active_[(next_prompt_ + k) % active_.size()];
+    Slot& slot = *active_[(first + k) % active_.size()];
     if (slot.done || !slot.in_prompt() || !slot.wanted()) continue;
-    next_prompt_ = (next_prompt_ + k + 1) % active_.size();
-    slot.attempt([&] { feed_chunk(slot); });
-    return true;
+    if (repeats_joined(slot)) break;
+    any = true;
+    std::span<const int32_t> chunk;
+    if (!slot.attempt([&] { chunk = next_chunk(slot); })) continue;
+    if (std::ssize(chunk) > room && !joined_.empty()) break;  // the next step begins with it
+    next_prompt_ = (first + k + 1) % active_.size();
+    if (std::ssize(chunk) > room) {
+      slot.attempt([&] { feed_chunk(slot, chunk); });
+      break;
+    }
+    joined_.push_back({&slot, chunk});
+    room -= std::ssize(chunk);
   }
-  return false;
+  return any;
 }
 
-void Scheduler::feed_chunk(Slot& slot) {
+// Whether a request that has not begun would do well to wait for a prompt that begins in the same way and is
+// about to be fed.
+bool Scheduler::repeats_joined(const Slot& slot) const {
+  constexpr int64_t kFew = 8;
+  if (slot.session) return false;
+  return std::any_of(joined_.begin(), joined_.end(), [&](const Row& row) {
+    const auto own = slot.prompt(), other = row.slot->prompt();
+    const auto n = std::mismatch(own.begin(), own.end(), other.begin(), other.end()).first - own.begin();
+    return n > static_cast<int64_t>(row.slot->fed) + kFew;
+  });
+}
+
+// The tokens that are fed next. Chooses the session of a request that begins.
+std::span<const int32_t> Scheduler::next_chunk(Slot& slot) {
   const SchedulerRequest& request = slot.job->request;
   if (!slot.session) {
     const SchedulerRequest::Start start = request.on_start();
@@ -208,46 +242,57 @@ void Scheduler::feed_chunk(Slot& slot) {
   const auto left = slot.prompt().subspan(slot.fed);
   const auto to_cut = slot.job->cut - static_cast<int64_t>(slot.fed);
   const int64_t known = to_cut > 0 ? std::min(to_cut, std::ssize(left)) : std::ssize(left);
-  const auto n = static_cast<size_t>(slot.session->next_chunk(known));
-  const bool complete = n == left.size();
-  const int64_t first = static_cast<int64_t>(slot.fed) + 1;
-  const int64_t vocab = model_.config().vocab_size;
-  scores_.clear();
-  slot.session->feed(left.first(n), [&](int64_t, const Matrix& hidden) {
-    if (request.score_prompt) score_chunk(slot, hidden);
-    if (!complete || slot.continuation.ended()) return true;
-    logits_.resize(std::max(logits_.size(), static_cast<size_t>(vocab)));
-    model_.decoder.logits(ctx_, hidden.rows(hidden.n_rows - 1, 1), {logits_.data(), 1, vocab, vocab});
-    if (!finite(std::span<const float>(logits_).first(static_cast<size_t>(vocab)))) refuse_output(model_);
-    return true;
-  });
-  slot.fed += n;
-  if (request.on_prompt) {
-    request.on_prompt(
-        {static_cast<int64_t>(slot.fed), std::ssize(slot.prompt()), first, scores_, *slot.session});
-  }
-  if (complete) begin_decoding(slot);
+  return left.first(static_cast<size_t>(slot.session->next_chunk(known)));
 }
 
-// Each token predicts the next one of the prompt.
-void Scheduler::score_chunk(const Slot& slot, const Matrix& hidden) {
+// A chunk in a pass of its own.
+void Scheduler::feed_chunk(Slot& slot, std::span<const int32_t> chunk) {
+  const int64_t vocab = model_.config().vocab_size;
+  slot.session->feed(chunk, [&](int64_t, const Matrix& hidden) {
+    score_chunk(slot, hidden);
+    if (!slot.completes(chunk) || slot.continuation.ended()) return true;
+    logits_.resize(std::max(logits_.size(), static_cast<size_t>(vocab)));
+    model_.decoder.logits(ctx_, hidden.rows(hidden.n_rows - 1, 1), {logits_.data(), 1, vocab, vocab});
+    return true;
+  });
+  chunk_entered(slot, chunk, {logits_.data(), 1, vocab, vocab});
+}
+
+// The session has the chunk. `logits`: after its last token, [1, vocab_size], if it completes a prompt that
+// is continued.
+void Scheduler::chunk_entered(Slot& slot, std::span<const int32_t> chunk, const Matrix& logits) {
+  const bool complete = slot.completes(chunk);
+  const bool continues = complete && !slot.continuation.ended();
+  if (!finite(slot.prompt_scores) || (continues && !finite(row_of(logits)))) refuse_output(model_);
+  const int64_t first = static_cast<int64_t>(slot.fed) + 1;
+  slot.fed += chunk.size();
+  const auto& on_prompt = slot.job->request.on_prompt;
+  if (on_prompt) {
+    on_prompt({static_cast<int64_t>(slot.fed), std::ssize(slot.prompt()), first, slot.prompt_scores,
+               *slot.session});
+  }
+  slot.prompt_scores.clear();
+  if (complete) begin_decoding(slot, logits);
+}
+
+// hidden: of the chunk's tokens. Each predicts the next token of the prompt.
+void Scheduler::score_chunk(Slot& slot, const Matrix& hidden) const {
+  slot.prompt_scores.clear();
+  if (!slot.job->request.score_prompt) return;
   const auto targets = slot.prompt().subspan(slot.fed + 1);
   const int64_t n = std::min(hidden.n_rows, std::ssize(targets));
   score_hidden(ctx_, model_.decoder, hidden.rows(0, n), targets.first(static_cast<size_t>(n)),
-               std::max<int64_t>(0, slot.job->request.n_top), &scores_);
-  if (!finite(scores_)) refuse_output(model_);
+               std::max<int64_t>(0, slot.job->request.n_top), &slot.prompt_scores);
 }
 
-// The prompt is complete, and logits_ has what follows it: each choice takes its first token.
-void Scheduler::begin_decoding(Slot& slot) {
+// The prompt is complete: each choice takes its first token.
+void Scheduler::begin_decoding(Slot& slot, const Matrix& logits) {
   slot.continuation.result().prefill_seconds = elapsed_since(slot.start);
   slot.start = Clock::now();
   if (slot.continuation.ended()) {
     slot.done = true;
     return;
   }
-  const int64_t vocab = model_.config().vocab_size;
-  const Matrix logits{logits_.data(), 1, vocab, vocab};
   std::vector<Slot*> choices = {&slot};
   Job& job = *slot.job;
   for (int64_t c = 1; c < job.request.n_choices; ++c) {
@@ -269,58 +314,81 @@ void Scheduler::begin_decoding(Slot& slot) {
   }
 }
 
-// Decodes one token of each running sequence, in passes of at most as many rows as are independent of each
-// other.
+// Decodes one token of each running sequence, together with the chunks that have joined, in passes of at most
+// as many rows as are independent of each other.
 bool Scheduler::decode() {
   rows_.clear();
   for (const auto& slot : active_) {
-    if (!slot->done && slot->next >= 0 && slot->wanted()) rows_.push_back(slot.get());
+    if (!slot->done && slot->next >= 0 && slot->wanted()) rows_.push_back({slot.get(), {&slot->next, 1}});
   }
-  constexpr auto kMost = static_cast<size_t>(ops::kRowsOfEqualBits);
-  for (size_t begin = 0; begin < rows_.size(); begin += kMost)
-    decode_rows(begin, std::min(begin + kMost, rows_.size()));
   last_step_.rows = std::ssize(rows_);
+  for (const Row& row : joined_) {
+    if (!row.slot->done) rows_.push_back(row);
+  }
+  int64_t n_rows = 0;
+  size_t begin = 0;
+  for (size_t k = 0; k < rows_.size(); ++k) {
+    const int64_t n = std::ssize(rows_[k].tokens);
+    if (n_rows + n > ops::kRowsOfEqualBits) {
+      run_rows(begin, k);
+      begin = k;
+      n_rows = 0;
+    }
+    n_rows += n;
+  }
+  if (begin < rows_.size()) run_rows(begin, rows_.size());
   return !rows_.empty();
 }
 
-void Scheduler::decode_rows(size_t begin, size_t end) {
+void Scheduler::run_rows(size_t begin, size_t end) {
   // A sequence that cannot take its token, or has no memory for it, must not fail the others, so it is found
   // before the pass.
   batch_.clear();
-  batch_slots_.clear();
+  batch_rows_.clear();
   for (size_t k = begin; k < end; ++k) {
-    Slot* slot = rows_[k];
-    if (slot->attempt([&] { batch_.push_back(slot->session->prepare({&slot->next, 1})); }))
-      batch_slots_.push_back(slot);
+    const Row& row = rows_[k];
+    if (row.slot->attempt([&] { batch_.push_back(row.slot->session->prepare(row.tokens)); }))
+      batch_rows_.push_back(row);
   }
   if (batch_.empty() || !forward_batch()) return;
   const int64_t vocab = model_.config().vocab_size;
-  for (size_t r = 0; r < batch_slots_.size(); ++r) {
-    Slot& slot = *batch_slots_[r];
+  for (size_t r = 0; r < batch_rows_.size(); ++r) {
+    const Row row = batch_rows_[r];
+    Slot& slot = *row.slot;
     slot.attempt([&] {
-      const Matrix row{logits_.data() + static_cast<int64_t>(r) * vocab, 1, vocab, vocab};
-      if (!finite(std::span<const float>(row.data, static_cast<size_t>(vocab)))) refuse_output(model_);
-      slot.session->entered({&slot.next, 1});
-      slot.sample(ctx_, row);
+      const Matrix logits{logits_.data() + static_cast<int64_t>(r) * vocab, 1, vocab, vocab};
+      slot.session->entered(row.tokens);
+      if (slot.in_prompt()) return chunk_entered(slot, row.tokens, logits);
+      if (!finite(row_of(logits))) refuse_output(model_);
+      slot.sample(ctx_, logits);
     });
   }
 }
 
-// Computes the logits after the batch's tokens. False: the pass itself has failed (no scratch memory), and
-// with it all of its sequences.
+// Computes the logits after the last token of each of the batch's rows, and the scores of prompts. False: the
+// pass itself has failed (no scratch memory), and with it all of its sequences.
 bool Scheduler::forward_batch() {
-  const auto n_rows = static_cast<int64_t>(batch_.size());
+  const auto n = std::ssize(batch_);
   const int64_t vocab = model_.config().vocab_size;
   const auto forward = [&] {
-    logits_.resize(std::max(logits_.size(), static_cast<size_t>(n_rows * vocab)));
+    logits_.resize(std::max(logits_.size(), static_cast<size_t>(n * vocab)));
     const Arena::Scope scope(ctx_.arena);
     const Matrix hidden = model_.decoder.forward(ctx_, batch_);
-    model_.decoder.logits(ctx_, hidden, {logits_.data(), n_rows, vocab, vocab});
+    const Matrix last{ctx_.arena.allocate<float>(n * hidden.n_cols), n, hidden.n_cols, hidden.n_cols};
+    int64_t at = 0;
+    for (int64_t r = 0; r < n; ++r) {
+      const Row& row = batch_rows_[static_cast<size_t>(r)];
+      const int64_t n_tokens = std::ssize(row.tokens);
+      if (row.slot->in_prompt()) score_chunk(*row.slot, hidden.rows(at, n_tokens));
+      at += n_tokens;
+      std::copy_n(hidden.row(at - 1), hidden.n_cols, last.row(r));
+    }
+    model_.decoder.logits(ctx_, last, {logits_.data(), n, vocab, vocab});
   };
-  Slot& first = *batch_slots_[0];
+  Slot& first = *batch_rows_[0].slot;
   if (first.attempt(forward)) return true;
-  for (Slot* slot : batch_slots_) {
-    if (slot != &first) slot->fail(first.continuation.result().failure);
+  for (const Row& row : batch_rows_) {
+    if (row.slot != &first) row.slot->fail(first.continuation.result().failure);
   }
   return false;
 }

@@ -76,8 +76,8 @@ struct SchedulerRequest {
 };
 
 // Every sequence computes the same as generate() would for it without others, to the last bit: the chunks of
-// a prompt run one sequence at a time, and rows of a decoding step do not depend on each other. Must be used
-// from one thread.
+// a prompt run one sequence at a time, and rows of a decoding step (which short chunks of prompts may join)
+// do not depend on each other. Must be used from one thread.
 class Scheduler {
  public:
   // At most `max_active` sequences (>= 1) have a cache at the same time; others wait in order. (A request
@@ -90,7 +90,8 @@ class Scheduler {
   // Ends a request (kCancelled) if it has not ended: in the queue, in its prompt or during decoding. Its
   // on_end is called at the end of the next step, and it gets no text before.
   void cancel(int64_t id);
-  // Runs one chunk of one prompt, if any waits, then one decoding step of all running sequences. False: there
+  // Runs one chunk of one prompt (or several short ones), if any waits, then one decoding step of all running
+  // sequences. False: there
   // was nothing to do. An Error that concerns one sequence (a prompt that cannot be fed, learned positions
   // that end, no memory for its cache) ends only that one (kError, with its exception in the result).
   bool step();
@@ -121,14 +122,22 @@ class Scheduler {
   struct Job;
   struct Slot;
   using Slots = std::vector<std::unique_ptr<Slot>>;
+  // What one sequence adds to a pass: the token that it has sampled, or a chunk of its prompt.
+  struct Row {
+    Slot* slot;
+    std::span<const int32_t> tokens;
+  };
 
   void admit();
   bool feed_prompt();
-  void feed_chunk(Slot& slot);
-  void score_chunk(const Slot& slot, const Matrix& hidden);
-  void begin_decoding(Slot& slot);
+  bool repeats_joined(const Slot& slot) const;
+  std::span<const int32_t> next_chunk(Slot& slot);
+  void feed_chunk(Slot& slot, std::span<const int32_t> chunk);
+  void chunk_entered(Slot& slot, std::span<const int32_t> chunk, const Matrix& logits);
+  void score_chunk(Slot& slot, const Matrix& hidden) const;
+  void begin_decoding(Slot& slot, const Matrix& logits);
   bool decode();
-  void decode_rows(size_t begin, size_t end);
+  void run_rows(size_t begin, size_t end);
   bool forward_batch();
   void retire();
 
@@ -138,12 +147,12 @@ class Scheduler {
   int64_t next_id_ = 0;
   std::deque<std::unique_ptr<Slot>> waiting_;
   Slots active_;
-  size_t next_prompt_ = 0;          // the active sequence whose prompt is next
-  std::vector<Slot*> rows_;         // of the decoding step
-  std::vector<Slot*> batch_slots_;  // of one pass
+  size_t next_prompt_ = 0;       // the active sequence whose prompt is next
+  std::vector<Row> joined_;      // short chunks of prompts that wait for the decoding step
+  std::vector<Row> rows_;        // of the decoding step
+  std::vector<Row> batch_rows_;  // of one pass
   std::vector<Sequence> batch_;
   std::vector<float> logits_;
-  std::vector<TokenScore> scores_;  // of a chunk of a prompt
   LastStep last_step_;
 };
 

@@ -230,6 +230,58 @@ TEST_F(SchedulerTest, ARequestReusesAHeldPrefixWithTheSameBits) {
   }
 }
 
+// Short prompts are fed in one pass, with the tokens of those that decode, and their texts and scores are
+// what they are alone.
+TEST_F(SchedulerTest, ShortPromptsShareAPass) {
+  for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSepStream}) {
+    std::vector<std::vector<TokenScore>> scores[2];
+    for (const bool together : {true, false}) {
+      Scheduler scheduler(*model_, pair_, 8);
+      int ended = 0;
+      scores[together].resize(5);
+      for (size_t k = 0; k < 5; ++k) {
+        SchedulerRequest r = requests()[1];
+        r.policy.policy.kind = kind;
+        r.generate.prompt.resize(4 + k);  // 30 tokens together
+        r.generate.prompt[0] = static_cast<int32_t>(k);
+        r.generate.max_new_tokens = k < 3 ? 1 : 8;
+        r.n_top = 2;
+        r.score_prompt = k % 2 == 0;
+        r.on_prompt = [&, k](const PromptStep& step) {
+          scores[together][k].insert(scores[together][k].end(), step.scores.begin(), step.scores.end());
+        };
+        r.on_text = [&, k](const TextStep& step) {
+          scores[together][k].insert(scores[together][k].end(), step.scores.begin(), step.scores.end());
+          return true;
+        };
+        const GenerateResult expected = alone(r, single_);
+        r.on_end = [&, expected](const EndStep& end) {
+          ++ended;
+          EXPECT_EQ(end.result.ids, expected.ids);
+        };
+        scheduler.add(r);
+        if (!together) scheduler.run();
+      }
+      if (together) {
+        scheduler.step();
+        EXPECT_EQ(ended, 3) << "all prompts in one step";
+        scheduler.run();
+      }
+      EXPECT_EQ(ended, 5);
+    }
+    for (size_t k = 0; k < 5; ++k) {
+      const auto &a = scores[0][k], &b = scores[1][k];
+      ASSERT_EQ(a.size(), b.size());
+      EXPECT_EQ(a.size(), (k < 3 ? 1 : 8) + (k % 2 == 0 ? 3 + k : 0));
+      for (size_t t = 0; t < a.size(); ++t) {
+        EXPECT_EQ(a[t].id, b[t].id);
+        EXPECT_EQ(a[t].logprob, b[t].logprob) << "the same bits";
+        EXPECT_EQ(a[t].top, b[t].top);
+      }
+    }
+  }
+}
+
 TEST_F(SchedulerTest, ASequenceThatFailsDoesNotTakeTheOthersWithIt) {
   SchedulerRequest good = requests()[1], bad = good;
   bad.generate.prompt.push_back(1 << 20);
