@@ -82,6 +82,21 @@ const Marks::Mark* Marks::before(int64_t position) const {
   return after == marks_.begin() ? nullptr : &*(after - 1);
 }
 
+Marks Marks::first(int64_t position) const {
+  SEPLLM_CHECK(position >= begin_ && position <= end());
+  Marks out(settings_);
+  for (const Mark& mark : marks_) {
+    if (mark.position <= position) out.marks_.push_back(mark);
+  }
+  out.begin_ = begin_;
+  const std::span<const int32_t> kept = tokens(begin_, position);
+  out.tokens_.assign(kept.begin(), kept.end());
+  out.whole_end_ = std::min(whole_end_, begin_ + chunks_.end_before(position - begin_));
+  out.chunks_ = chunks_;
+  out.chunks_.keep_first(position - begin_);
+  return out;
+}
+
 void Marks::cut(int64_t position) {
   SEPLLM_CHECK(position >= begin_ && position <= end());
   while (!marks_.empty() && marks_.back().position > position) marks_.pop_back();

@@ -39,6 +39,8 @@ class Marks {
   void add(Mark mark);  // at the end of the tokens so far; replaces a mark that is already there
   // The last mark at or before a position; null if all are later.
   const Mark* before(int64_t position) const;
+  // What is left of it after cut(position), without copies of the rest.
+  Marks first(int64_t position) const;
   // Forgets everything after a position.
   void cut(int64_t position);
 

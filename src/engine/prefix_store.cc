@@ -115,10 +115,12 @@ PrefixStore::Found PrefixStore::take(const Wanted& wanted, const Context& ctx) {
   return found;
 }
 
-void PrefixStore::touch(const Wanted& wanted) {
+bool PrefixStore::touch(const Wanted& wanted) {
   int64_t in_common = 0;
   const Place place = best(wanted, &in_common);
-  if (place.held != nullptr) place.held->last_used = ++clock_;
+  if (place.held == nullptr) return false;
+  place.held->last_used = ++clock_;
+  return place.taken;
 }
 
 std::shared_ptr<HeldSession> PrefixStore::add(std::shared_ptr<Session> session, const std::string& policy) {

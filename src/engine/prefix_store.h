@@ -59,8 +59,9 @@ class PrefixStore {
   //   differ in the order of sums.
   // `ctx` is that of copies. If there is no memory for a copy, nothing is found.
   Found take(const Wanted& wanted, const Context& ctx);
-  // Makes the session that take() would find the last one to be dropped.
-  void touch(const Wanted& wanted);
+  // Makes the session that take() would find the last one to be dropped. Whether it would be taken (not
+  // copied).
+  bool touch(const Wanted& wanted);
   // Adds a session, in use.
   std::shared_ptr<HeldSession> add(std::shared_ptr<Session> session, const std::string& policy);
   // The request has ended: the session is kept.

@@ -120,6 +120,7 @@ class Session {
   void run(std::span<const int32_t> chunk, FunctionRef<void(const Matrix& hidden)> on_hidden);
   Session(const Session& other, const Context& ctx, KvCache cache, std::optional<Marks> marks);
   Json identity() const;
+  void go_back_to(const Marks::Mark& mark);
   void add_mark(bool asked);
 
   const Model& model_;

@@ -156,9 +156,9 @@ void Session::rewind(int64_t position, Replay replay) {
   const std::span<const int32_t> tokens = marks_->tokens(mark->position, position);
   const std::vector<int32_t> again(tokens.begin(), tokens.end());
   const std::vector<ChunkList::Run> chunks = marks_->chunks(mark->position, position);
-  ByteReader in(mark->state, "", "mark");
-  cache_.rewind(in, settings_.prefill_chunk);
-  marks_->cut(mark->position);
+  const int64_t begin = mark->position;
+  go_back_to(*mark);
+  marks_->cut(begin);
   if (replay == Replay::kFast) return feed(again);
   std::span<const int32_t> left = again;
   for (const ChunkList::Run& chunk : chunks) {
@@ -171,11 +171,19 @@ void Session::rewind(int64_t position, Replay replay) {
   }
 }
 
+void Session::go_back_to(const Marks::Mark& mark) {
+  ByteReader in(mark.state, "", "mark");
+  cache_.rewind(in, settings_.prefill_chunk);
+}
+
 Session Session::fork_at(const Context& ctx, int64_t position) const {
   SEPLLM_CHECK(usable() && marks_.has_value() && marks_->end() == cache_.length());
-  if (cache_.drops_nothing() && marks_->before(position) != nullptr) {
-    Session out(*this, ctx, cache_.copy_first(position), marks_);
-    out.marks_->cut(position);
+  const Marks::Mark* mark = marks_->before(position);
+  if (mark != nullptr && cache_.drops_nothing())
+    return {*this, ctx, cache_.copy_first(position), marks_->first(position)};
+  if (mark != nullptr && mark->position == position) {
+    Session out(*this, ctx, cache_.copy(), marks_->first(position));
+    out.go_back_to(*mark);
     return out;
   }
   Session out = fork(ctx);

@@ -1,7 +1,5 @@
 #include "server/service.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -23,42 +21,27 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/memory_at_hand.h"
-#include "cache/kv_plan.h"
+#include "server/admission.h"
 #include "server/service_queue.h"
 
 namespace sepllm::server {
 namespace {
 
-// Marks of a session that is kept. One costs as much as what the cache holds, unless it drops nothing.
-constexpr int64_t kMarkInterval = 1024;
-constexpr int64_t kPeriodicMarks = 3;  // of which the first, of the empty cache, takes nothing
-constexpr int64_t kAskedMarks = 3;
-constexpr int64_t kCostlyMarks = kPeriodicMarks - 1 + kAskedMarks + 1;  // and one more for a moment
 // How often flags are looked at while nothing runs.
 constexpr std::chrono::milliseconds kTick{50};
 
-int64_t limit_of(const ServiceSettings& settings) {
-  if (settings.kv_memory > 0) return settings.kv_memory;
-  const int64_t at_hand = memory_at_hand().bytes;
-  constexpr int64_t kUnknown = int64_t{4} << 30;
-  return at_hand == std::numeric_limits<int64_t>::max() ? kUnknown : at_hand / 2;
-}
-
 // The number of likely tokens in the scores of the prompt.
 size_t n_top_of(const ServiceRequest& r) { return r.n_top > 0 ? static_cast<size_t>(r.n_top) : 0; }
-
-std::string mib(int64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / 1048576.0); }
 
 }  // namespace
 
 class Service::Impl {
  public:
   Impl(const Model& model, const Context& ctx, const ServiceSettings& settings)
-      : model_(model), ctx_(ctx), settings_(settings), kv_limit_(limit_of(settings)) {
+      : model_(model), ctx_(ctx), settings_(settings), admission_(model, ctx, settings) {
     SEPLLM_CHECK(settings.parallel >= 1 && settings.max_queue >= 1);
     make_scheduler();
-    published_.kv_limit = kv_limit_;
+    published_.kv_limit = kv_limit();
     thread_ = std::thread([this] { run(); });
   }
   ~Impl() {
@@ -74,9 +57,9 @@ class Service::Impl {
 
   std::optional<int64_t> submit(ServiceRequest request);
   int64_t kv_bytes_at_most(const PolicySettings& policy, int64_t n_tokens) const {
-    return most_kv_bytes(model_.decoder.kv_layout(policy.kv), policy.policy, n_tokens, policy.prefill_chunk);
+    return admission_.kv_bytes_at_most(policy, n_tokens);
   }
-  int64_t kv_limit() const { return kv_limit_; }
+  int64_t kv_limit() const { return admission_.kv_limit(); }
   const Model& model() const { return model_; }
   void stop_admitting() {
     const std::lock_guard lock(mutex_);
@@ -106,11 +89,6 @@ class Service::Impl {
  private:
   using Entry = ServiceEntry;
 
-  // any thread
-  void check(const ServiceRequest& request) const;
-  void plan(Entry& entry) const;
-  std::shared_ptr<const Session> blank_of(const std::string& policy_text, const PolicySettings& policy);
-
   // the service's thread
   void make_scheduler() {
     scheduler_ = std::make_unique<Scheduler>(model_, ctx_, std::numeric_limits<int32_t>::max());
@@ -124,6 +102,7 @@ class Service::Impl {
   void fail_all(const std::exception_ptr& failure);
   void finish_ended();
   void publish(double busy_seconds);
+  void look_up(Entry& entry);
   SchedulerRequest::Start begin(Entry& entry);
   std::shared_ptr<Session> new_session(const Entry& entry) const;
   void on_prompt(Entry& entry, const PromptStep& step);
@@ -136,7 +115,7 @@ class Service::Impl {
   const Model& model_;
   const Context ctx_;
   const ServiceSettings settings_;
-  const int64_t kv_limit_;
+  Admission admission_;
 
   mutable std::mutex mutex_;
   std::condition_variable wake_, idle_;
@@ -147,8 +126,6 @@ class Service::Impl {
   int64_t n_waiting_ = 0;     // in the mailbox and in the queue
   int64_t n_unfinished_ = 0;  // these and the active ones
   ServiceState published_;
-  std::mutex blanks_mutex_;
-  std::map<std::string, std::shared_ptr<const Session>> blanks_;  // guarded by blanks_mutex_
 
   // of the service's thread
   std::unique_ptr<Scheduler> scheduler_;
@@ -163,77 +140,9 @@ class Service::Impl {
 
 // --- Any thread ---
 
-void Service::Impl::check(const ServiceRequest& r) const {
-  const auto require = [](bool holds, const char* what) {
-    if (!holds) throw Error(ErrorCode::kInvalidArgument, what);
-  };
-  require(!r.generate.prompt.empty(), "the prompt is empty");
-  require(r.generate.max_new_tokens >= 0, "the number of new tokens is negative");
-  require(r.n_choices >= 1, "the number of choices is less than 1");
-  const int64_t vocab = model_.config().vocab_size;
-  for (const int32_t id : r.generate.prompt) {
-    if (id >= 0 && id < vocab) continue;
-    throw Error(ErrorCode::kInvalidArgument, "token id outside the model's vocabulary",
-                {.expected = fmt::format("0 to {}", vocab - 1), .got = std::to_string(id)});
-  }
-}
-
-// What the request will take at most. Error if that is more than there is.
-void Service::Impl::plan(Entry& entry) const {
-  const ServiceRequest& r = entry.request;
-  const PolicySettings& policy = r.policy;
-  // (The last new token is not fed.)
-  const int64_t n_new = std::max<int64_t>(0, r.generate.max_new_tokens - 1);
-  const int64_t limit = std::numeric_limits<int32_t>::max();
-  const int64_t n_tokens = entry.n_tokens = std::min(limit, n_new) + entry.n_prompt();
-  const ModelConfig& config = model_.config();
-  const bool reuses_places = policy.policy.streaming() && policy.policy.positions == PositionMode::kCache;
-  if (config.position == PositionType::kLearned) {
-    const int64_t places = reuses_places ? std::min(n_tokens, policy.policy.capacity + 1) : n_tokens;
-    if (places > config.max_positions) {
-      throw Error(ErrorCode::kOutOfRange, "the text is longer than the model's positions",
-                  {.expected = fmt::format("at most {} tokens", config.max_positions),
-                   .got = fmt::format("{} tokens of the prompt and {} new ones", entry.n_prompt(),
-                                      r.generate.max_new_tokens)});
-    }
-  }
-  const int64_t one = kv_bytes_at_most(policy, n_tokens);
-  const int64_t n_choices = r.n_choices;
-  if (one > kv_limit_ / n_choices) {
-    throw Error(ErrorCode::kOutOfRange, "the text needs more memory for its KV cache than there is",
-                {.expected = fmt::format("at most {}", mib(kv_limit_)),
-                 .got = fmt::format("{} for {} tokens of the prompt and {} new ones, {} time(s)", mib(one),
-                                    entry.n_prompt(), r.generate.max_new_tokens, n_choices),
-                 .hint = "fewer tokens, or a policy that keeps fewer keys"});
-  }
-  entry.cache_bytes = one * n_choices;
-  if (!settings_.keep_prefixes) return;
-  const KvLayout layout = model_.decoder.kv_layout(policy.kv);
-  const int64_t marks = kCostlyMarks * most_mark_bytes(layout, policy.policy, n_tokens, policy.prefill_chunk);
-  if (marks <= kv_limit_ - entry.cache_bytes) entry.mark_bytes = marks;
-}
-
-// Finding the separators of a policy takes longer than anything else that a new session needs.
-std::shared_ptr<const Session> Service::Impl::blank_of(const std::string& policy_text,
-                                                       const PolicySettings& policy) {
-  constexpr size_t kMost = 64;
-  {
-    const std::lock_guard lock(blanks_mutex_);
-    if (const auto it = blanks_.find(policy_text); it != blanks_.end()) return it->second;
-  }
-  auto blank = std::make_shared<const Session>(model_, policy, ctx_);
-  const std::lock_guard lock(blanks_mutex_);
-  if (blanks_.size() >= kMost) blanks_.clear();
-  return blanks_.emplace(policy_text, std::move(blank)).first->second;
-}
-
 std::optional<int64_t> Service::Impl::submit(ServiceRequest request) {
-  check(request);
   auto entry = std::make_shared<Entry>(0, std::move(request));
-  entry->policy = policy_json(entry->request.policy);
-  entry->policy_text = json_text(entry->policy);
-  entry->blank = blank_of(entry->policy_text, entry->request.policy);
-  plan(*entry);
+  admission_.prepare(entry.get());
   {
     const std::lock_guard lock(mutex_);
     if (!admitting_ || n_waiting_ >= settings_.max_queue) {
@@ -326,12 +235,13 @@ void Service::Impl::admit() {
     const int64_t taken = reserved();
     const bool alone = active_.empty();
     if (!alone && (n_sequences() + entry->request.n_choices > settings_.parallel ||
-                   taken + entry->reserved() > kv_limit_))
+                   taken + entry->reserved() > kv_limit()))
       return;
     queue_.pop_front();
-    // What it will continue is not dropped if other sessions suffice.
-    if (entry->mark_bytes > 0 && entry->request.reuse_prefix) store_.touch(entry->wanted());
-    store_.drop_to(kv_limit_ - taken - entry->reserved());
+    // A session that it takes is taken now: its memory is then the request's own. One that it copies is not
+    // dropped if others suffice.
+    if (entry->keeps && entry->request.reuse_prefix && store_.touch(entry->wanted())) look_up(*entry);
+    store_.drop_to(kv_limit() - taken - entry->reserved());
     {
       const std::lock_guard lock(mutex_);
       --n_waiting_;
@@ -363,38 +273,37 @@ void Service::Impl::start(const std::shared_ptr<Entry>& entry) {
 
 std::shared_ptr<Session> Service::Impl::new_session(const Entry& entry) const {
   auto session = std::make_shared<Session>(entry.blank->fork(ctx_));
-  if (entry.mark_bytes > 0)
-    session->keep_marks({.interval = kMarkInterval, .n_periodic = kPeriodicMarks, .n_asked = kAskedMarks});
+  if (entry.keeps) session->keep_marks(entry.mark_settings);
   return session;
 }
 
-// The first chunk of the prompt is due: finds out what need not be fed.
+// Looks for what need not be fed.
+void Service::Impl::look_up(Entry& entry) {
+  entry.has_looked = true;
+  entry.found = store_.take(entry.wanted(), ctx_);
+  entry.held = entry.found.held;
+  counters_.prefix_queries += entry.n_prompt();
+  counters_.prefix_hits += entry.found.n_fed;
+  if (entry.held) admission_.count_room(*entry.held->session, &entry);
+}
+
+// The first chunk of the prompt is due: chooses its session.
 SchedulerRequest::Start Service::Impl::begin(Entry& entry) {
   const ServiceRequest& r = entry.request;
   SchedulerRequest::Start out;
-  PrefixStore::Found found;
-  if (entry.mark_bytes > 0 && r.reuse_prefix) {
-    found = store_.take(entry.wanted(), ctx_);
-    counters_.prefix_queries += entry.n_prompt();
-    counters_.prefix_hits += found.n_fed;
+  if (entry.keeps && r.reuse_prefix && !entry.has_looked) {
+    look_up(entry);
+    store_.drop_to(kv_limit() - reserved());
   }
-  if (found.held) {
-    entry.held = found.held;
-    // It may have more room than this request needs.
-    const Session& session = *found.held->session;
-    entry.cache_bytes = std::max(entry.cache_bytes, session.cache().stats().reserved_bytes * r.n_choices);
-    entry.mark_bytes = std::max(entry.mark_bytes, session.marks().bytes());
-    store_.drop_to(kv_limit_ - reserved());
-  } else if (entry.mark_bytes > 0) {
-    entry.held = store_.add(new_session(entry), entry.policy_text);
-  }
+  const PrefixStore::Found& found = entry.found;
+  if (entry.keeps && !entry.held) entry.held = store_.add(new_session(entry), entry.policy_text);
   out.session = entry.held ? entry.held->session : new_session(entry);
   out.n_fed = found.n_fed;
   out.session->cache().expect_at_most(entry.n_tokens);
   // The next request with this prefix should find a place to begin. For scores, the prefix's last token is
   // fed again.
   const int64_t shared = std::min(found.in_common, entry.n_prompt()) - (r.score_prompt ? 1 : 0);
-  if (entry.held && !out.session->cache().drops_nothing() && shared > found.n_fed) {
+  if (entry.sets_marks && !out.session->cache().drops_nothing() && shared > found.n_fed) {
     entry.mark_at = shared;
     if (r.score_prompt) out.cut = shared;
   }
@@ -428,7 +337,8 @@ void Service::Impl::on_prompt(Entry& entry, const PromptStep& step) {
     }
     const bool before_shared =
         step.fed <= entry.mark_at && step.fed + step.session.next_chunk() > entry.mark_at;
-    if (!step.session.cache().drops_nothing() && (before_shared || (complete && !r.score_prompt))) {
+    if (entry.sets_marks && !step.session.cache().drops_nothing() &&
+        (before_shared || (complete && !r.score_prompt))) {
       try {
         step.session.mark();
       } catch (const std::bad_alloc&) {
@@ -502,7 +412,7 @@ void Service::Impl::finish_ended() {
     it = active_.erase(it);
     ++n_over_;
   }
-  if (n_over_ > n_before) store_.drop_to(kv_limit_ - reserved());
+  if (n_over_ > n_before) store_.drop_to(kv_limit() - reserved());
 }
 
 void Service::Impl::publish(double busy_seconds) {
@@ -533,7 +443,7 @@ void Service::Impl::publish(double busy_seconds) {
   n_unfinished_ -= std::exchange(n_over_, 0);
   published_ = counters_;
   published_.generated_tokens += n_running;
-  published_.kv_limit = kv_limit_;
+  published_.kv_limit = kv_limit();
   published_.kv_prefixes = store_.idle_bytes();
   published_.n_prefixes = store_.n_idle();
   for (auto& [number, a] : now) {

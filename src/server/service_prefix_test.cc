@@ -188,6 +188,26 @@ TEST_F(ServiceTest, KeptSessionsMakeRoomForRequests) {
   EXPECT_EQ(run(request(PolicyKind::kFull, tokens(320, 0), 20))->cached, 0);
 }
 
+// Where there is no memory for marks, a conversation still continues from its end.
+TEST_F(ServiceTest, AConversationNeedsNoMemoryForMarks) {
+  for (const int64_t times : {1, 2, 4}) {
+    SCOPED_TRACE(times);
+    open();
+    const int64_t one = service_->kv_bytes_at_most(policy(PolicyKind::kSepStream), 500);
+    open({.parallel = 1, .kv_memory = times * one + times * one / 3});
+    std::vector<int32_t> said;
+    for (uint64_t turn = 0; turn < 6; ++turn) {
+      const ServiceRequest r = request(PolicyKind::kSepStream, joined(said, tokens(40, turn)), 10);
+      const auto answer = run(r);
+      ASSERT_EQ(answer->results[0].new_tokens, 10);
+      EXPECT_EQ(answer->cached, turn == 0 ? 0 : std::ssize(said) - 1);
+      said = joined(r.generate.prompt, answer->results[0].ids);
+      ASSERT_TRUE(service_->wait_idle(10));
+      EXPECT_LE(service_->state().kv_prefixes, service_->kv_limit());
+    }
+  }
+}
+
 // A request that was cancelled in its prompt leaves what was fed.
 TEST_F(ServiceTest, WhatACancelledRequestHasFedIsReused) {
   open();

@@ -1,4 +1,4 @@
-// A request inside the service, from submit() to its last end. Used by service.cc only.
+// A request inside the service, from submit() to its last end. Used inside the service.
 #pragma once
 
 #include <chrono>
@@ -21,9 +21,7 @@ inline double seconds_since(ServiceClock::time_point start) {
 }
 
 struct ServiceEntry {
-  ServiceEntry(int64_t number, ServiceRequest r) : id(number), request(std::move(r)) {
-    ended.resize(static_cast<size_t>(request.n_choices));
-  }
+  ServiceEntry(int64_t number, ServiceRequest r) : id(number), request(std::move(r)) {}
 
   int64_t n_prompt() const { return static_cast<int64_t>(request.generate.prompt.size()); }
   int64_t reserved() const { return cache_bytes + mark_bytes; }
@@ -43,19 +41,23 @@ struct ServiceEntry {
   Json policy{};
   std::string policy_text{};
   std::shared_ptr<const Session> blank{};  // an empty session of the policy
-  // The most that it can take: the caches of all its choices, and the marks of the one that is kept (0: it is
-  // not kept).
+  // The most that it can take: the caches of all its choices, and the marks of the one that is kept.
   int64_t cache_bytes = 0, mark_bytes = 0;
-  int64_t n_tokens = 0;  // that its cache holds at most
+  bool keeps = false;            // whether the session is kept
+  MarkSettings mark_settings{};  // ... and with which marks
+  bool sets_marks = false;       // ... in addition to periodic ones
+  int64_t n_tokens = 0;          // that its cache holds at most
   ServiceClock::time_point submitted = ServiceClock::now(), admitted{};
 
   bool cancelled = false;
   double queue_seconds = 0.0;
+  PrefixStore::Found found{};           // among the kept sessions
+  bool has_looked = false;              // for it
   std::shared_ptr<HeldSession> held{};  // null: not kept, or not started
   int64_t mark_at = 0;                  // a mark is set at the last end of a chunk up to here
   int64_t fed = 0, cached = 0;
-  int64_t new_tokens = 0;   // of choices that have ended
-  std::vector<bool> ended;  // by choice
+  int64_t new_tokens = 0;     // of choices that have ended
+  std::vector<bool> ended{};  // by choice; sized by Admission::prepare
   int64_t n_ended = 0;
   bool failed = false;
   bool is_over() const { return n_ended == request.n_choices; }

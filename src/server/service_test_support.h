@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -32,7 +33,16 @@ struct Answer {
   std::vector<int64_t> fed;  // after each event of the prompt
   int64_t cached = 0;
   int64_t n_ended = 0;
+  std::string failure;
 };
+
+inline std::string what(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+}
 
 class ServiceTest : public ::testing::Test {
  protected:
@@ -105,6 +115,7 @@ class ServiceTest : public ::testing::Test {
       if (chain) chain(e);
       const std::lock_guard lock(mutex_);
       answer->results[static_cast<size_t>(e.choice)] = *e.result;
+      if (e.result->failure) answer->failure = what(e.result->failure);
       EXPECT_EQ(e.cached_tokens, answer->cached);
       ++answer->n_ended;
       ended_.notify_all();
@@ -117,6 +128,7 @@ class ServiceTest : public ::testing::Test {
     std::unique_lock lock(mutex_);
     ASSERT_TRUE(ended_.wait_for(lock, std::chrono::seconds(60),
                                 [&] { return answer->n_ended == std::ssize(answer->results); }));
+    EXPECT_EQ(answer->failure, "");
   }
   std::shared_ptr<Answer> run(ServiceRequest r) {
     auto answer = submit(std::move(r));
