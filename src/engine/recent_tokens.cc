@@ -1,6 +1,9 @@
 #include "engine/recent_tokens.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "engine/sampler.h"
 

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 #include "base/error.h"
 #include "tests/support/captured_log.h"
 #include "tests/support/expect_error.h"

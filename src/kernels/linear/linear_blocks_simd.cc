@@ -2,8 +2,6 @@
 #define HWY_TARGET_INCLUDE "kernels/linear/linear_blocks_simd.cc"
 #include <hwy/foreach_target.h>  // must come first
 
-#include <cstdint>
-
 #include "kernels/cpu_features.h"
 #include "kernels/linear/linear_blocks.h"
 #include "kernels/simd-inl.h"

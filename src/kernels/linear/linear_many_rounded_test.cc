@@ -2,7 +2,10 @@
 // them, compared with the plain definition in double on operands that the test rounds itself.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "kernels/cpu_features.h"

@@ -1,5 +1,6 @@
 // The product of operands that are rounded to bf16, by AVX512_BF16: one instruction multiplies a pair of
 // inputs with 16 outputs.
+#include <cstdint>
 #include <cstring>
 
 #include "base/check.h"

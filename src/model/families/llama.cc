@@ -1,6 +1,5 @@
 // Llama 1 to 3 and what shares their form (TinyLlama, SmolLM, ...): RMS norm, SwiGLU, rotary positions,
 // grouped queries. Reference: HF modeling_llama.py.
-#include <cstdint>
 
 #include "model/families/llama_form.h"
 
