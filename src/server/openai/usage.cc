@@ -1,7 +1,5 @@
 #include "server/openai/usage.h"
 
-#include <cstdint>
-
 namespace sepllm::server {
 namespace {
 

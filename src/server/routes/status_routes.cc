@@ -1,5 +1,6 @@
 // What the server says about itself.
-#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "server/openai/api_error.h"

@@ -1,7 +1,9 @@
 // /tokenize, /detokenize, /apply-template and /tokenizer_info, in the forms of llama.cpp and of vLLM.
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
