@@ -121,8 +121,10 @@ class Pass {
     cached_ = {cached, n_cached};
     ops::begin_chunks(cached_);
 
-    for (int64_t** places : {&encoded_, &second_encoded_, &positions_, &learned_})
-      *places = ctx_.arena.allocate<int64_t>(n_tokens_);
+    encoded_ = ctx_.arena.allocate<int64_t>(n_tokens_);
+    second_encoded_ = ctx_.arena.allocate<int64_t>(n_tokens_);
+    positions_ = ctx_.arena.allocate<int64_t>(n_tokens_);
+    learned_ = ctx_.arena.allocate<int64_t>(n_tokens_);
     at = 0;
     for (const Sequence& s : sequences_) {
       const int64_t n = std::ssize(s.tokens);

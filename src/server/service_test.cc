@@ -191,6 +191,7 @@ TEST_F(ServiceTest, AFullQueueAndADrainingServiceTakeNothing) {
 TEST_F(ServiceTest, AllIsCancelledAtTheEnd) {
   open({.parallel = 2});
   std::vector<std::shared_ptr<Answer>> answers;
+  answers.reserve(10);
   for (int k = 0; k < 5; ++k) answers.push_back(submit(request(PolicyKind::kSink, tokens(50, 3), 100000)));
   service_->cancel_all();
   ASSERT_TRUE(service_->wait_idle(60));

@@ -61,6 +61,7 @@ class ServiceTest : public ::testing::Test {
   static std::vector<int32_t> tokens(int64_t n, uint64_t seed) {
     const Rng rng(seed);
     std::vector<int32_t> out;
+    out.reserve(static_cast<size_t>(n));
     for (int64_t k = 0; k < n; ++k)
       out.push_back(static_cast<int32_t>(rng.bits(static_cast<uint64_t>(k)) % 256));
     return out;

@@ -216,6 +216,7 @@ std::vector<IdleKeys> idle_keys(const TrainConfig& c) {
               "vocab_size", "rotary_pct", "rope_theta", "tie_embeddings"}}};
   }
   const Family& family = family_of_name(c.family);
+  idle.reserve(family.unused_settings.size() + 1);
   for (const auto& [key, why] : family.unused_settings) idle.push_back({why, {key}});
   if (family.always_tied && !c.tie_embeddings)
     idle.push_back({"this family's head is always the embedding", {"tie_embeddings"}});
