@@ -63,7 +63,7 @@ class GgufReader {
   T number(const char* what) {
     const std::string_view from = take(sizeof(T), what);
     T value;
-    std::memcpy(&value, from.data(), sizeof(T));
+    std::memcpy(&value, from.data(), from.size());
     return value;
   }
   // A u64 and as many bytes, at most `most`.

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/check.h"
 #include "base/function_ref.h"
 #include "cache/kv_cache.h"
 #include "checkpoint/state_file.h"
@@ -109,7 +110,10 @@ class Session {
   // The last place at or before `position` to which rewind() goes back without feeding anything again; -1:
   // none. Requires keeps_marks().
   int64_t rewinds_to(int64_t position) const;
-  const Marks& marks() const { return *marks_; }  // requires keeps_marks()
+  const Marks& marks() const {  // requires keeps_marks()
+    SEPLLM_CHECK(marks_.has_value());
+    return *marks_;
+  }
 
   KvCache& cache() { return cache_; }
   const KvCache& cache() const { return cache_; }

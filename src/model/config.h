@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/dtype.h"
 #include "base/json.h"
 #include "kernels/rowwise/kinds.h"
@@ -70,7 +71,11 @@ struct RopeConfig {
   // Whether the frequencies depend on the length of the text.
   bool by_length() const { return dynamic || longrope; }
   // Up to which length they do not; only where by_length().
-  int64_t trained_length() const { return dynamic ? dynamic->trained_length : longrope->trained_length; }
+  int64_t trained_length() const {
+    if (dynamic) return dynamic->trained_length;
+    SEPLLM_CHECK(longrope.has_value());
+    return longrope->trained_length;
+  }
   // out[dim / 2] = the frequencies for a text of `length` tokens, as transformers computes them when it sees
   // the whole text in one pass.
   void frequencies(int64_t length, double* out) const;
