@@ -170,7 +170,8 @@ TEST_F(ServiceTest, RequestsThatRunTogetherShareTheirPrefix) {
   }
   EXPECT_EQ(n_reused, 5);
   ASSERT_TRUE(service_->wait_idle(10));
-  EXPECT_GE(service_->state().prefix_hits, 5 * 30);
+  // One that begins in the pass in which another one is fed finds a score less.
+  EXPECT_GE(service_->state().prefix_hits, 5 * 29);
 }
 
 // Kept sessions are dropped for requests, the oldest first, and take no more than the limit.
