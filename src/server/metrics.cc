@@ -67,6 +67,12 @@ struct Metrics::Impl {
     return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add(model, buckets);
   }
 
+  Counter& finished(const std::string& reason) {
+    Labels labels = model;
+    labels["finished_reason"] = reason;
+    return success.Add(labels);
+  }
+
   prometheus::Registry registry;
   Labels model;
   prometheus::Family<Counter>& http =
@@ -146,7 +152,10 @@ void Metrics::Impl::take(const ServiceState& s, int64_t n_connections) {
   set("sepllm:connections", static_cast<double>(n_connections), "Open connections.");
 }
 
-Metrics::Metrics(const std::string& model_name) : impl_(std::make_unique<Impl>(model_name)) {}
+Metrics::Metrics(const std::string& model_name) : impl_(std::make_unique<Impl>(model_name)) {
+  // A counter that appears only with its first count has no rate for that one.
+  for (const char* reason : {"stop", "length", "abort", "error"}) impl_->finished(reason);
+}
 Metrics::~Metrics() = default;
 
 void Metrics::http_request(const std::string& handler, const std::string& method, int status) {
@@ -157,9 +166,7 @@ void Metrics::first_token(double seconds) { impl_->first_token.Observe(seconds);
 void Metrics::next_token(double seconds) { impl_->next_token.Observe(seconds); }
 
 void Metrics::request_done(const Usage& usage, double seconds, const std::string& finish_reason) {
-  Labels labels = impl_->model;
-  labels["finished_reason"] = finish_reason;
-  impl_->success.Add(labels).Increment();
+  impl_->finished(finish_reason).Increment();
   impl_->seconds.Observe(seconds);
   impl_->queue.Observe(usage.queue_seconds);
   impl_->prefill.Observe(usage.prompt_seconds);
