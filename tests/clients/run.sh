@@ -51,8 +51,9 @@ run clients tests/clients/langchain_client.py --model "$model"
 run llama_index tests/clients/llama_index_client.py --model "$model"
 plain tests/clients/hostile.py --model "$model"
 plain tests/clients/restart.py --model "$model"
+plain tests/clients/idle.py --model "$model"
 plain tests/clients/turns.py --model "$model" --output "$environments/turns"
-plain tests/clients/load.py --model "$model" --duration "${DURATION:-10}" --output "$environments/load.json"
+plain tests/clients/load.py --model "$model" --kv-memory 128 --duration "${DURATION:-20}" --output "$environments/load.json"
 if [[ -n $folder ]]; then
   for policy in full sep; do
     for side in hf server; do
