@@ -69,7 +69,8 @@ def judge(check, rows, streaming):
     count = len(rows)
     early, late = rows[count // 4 : count // 2], rows[-(count // 4) :]
     slower = statistics.median(r["first_token"] for r in late) / statistics.median(r["first_token"] for r in early)
-    check.that(slower < 1.5, f"time to the first token grew by a factor of {slower:.2f}")
+    # A busy machine makes it vary; a prompt that is processed again would take a hundred times as long.
+    check.that(slower < 3, f"time to the first token grew by a factor of {slower:.2f}")
     grown = max(r["memory"] for r in late) - max(r["memory"] for r in early)
     check.that(grown < 8 * MIB, f"memory grew by {grown / MIB:.1f} MiB")
     check.that(late[-1]["kv_bytes"] <= max(r["kv_bytes"] for r in early), "the cache grew")
