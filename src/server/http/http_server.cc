@@ -48,7 +48,7 @@ Clock::duration duration_of(double seconds) {
   return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
 }
 
-double seconds_since(Clock::time_point start) {
+double seconds_from(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
@@ -60,9 +60,9 @@ std::string_view without_authority(std::string_view target) {
   return path == std::string_view::npos ? "/" : target.substr(path);
 }
 
-class Connection;
-
 }  // namespace
+
+class Connection;  // not in the unnamed namespace, because HttpServer::Impl has a member of this type
 
 // What the server's thread and the connections share.
 class HttpServer::Impl {
@@ -108,6 +108,8 @@ std::string closing_answer(const HttpSettings& settings, HttpResponse response, 
       .length = std::ssize(response.body), .keep_alive = false, .id = id, .time = std::time(nullptr)};
   return head_text(response, settings.headers, head) + response.body;
 }
+
+}  // namespace
 
 // One client. All functions run in the server's thread.
 class Connection : public AnswerTarget, public std::enable_shared_from_this<Connection> {
@@ -424,7 +426,7 @@ void Connection::record(bool gone) {
   if (server_->settings.on_done) {
     const std::string note = exchange->take_note();
     server_->settings.on_done({exchange->request, head_sent_ ? status_ : 499, body_sent_,
-                               seconds_since(exchange->received), gone, note});
+                               seconds_from(exchange->received), gone, note});
   }
   server_->request_ends();
 }
@@ -495,6 +497,8 @@ void Connection::arm_keep_alive() {
 }
 
 // --- Accepting ---
+
+namespace {
 
 void refuse_connection(const ImplPtr& server, tcp::socket socket) {
   const std::string text =
