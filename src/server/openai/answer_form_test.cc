@@ -95,7 +95,8 @@ TEST(AnswerForm, ErrorsAndCosts) {
                     .queries = 10,
                     .keys = 30,
                     .full_keys = 120};
-  const Json json = usage_json(usage, {});
+  const PolicySettings policy;
+  const Json json = usage_json(usage, policy);
   EXPECT_EQ(json["total_tokens"], 15);
   EXPECT_EQ(json["prompt_tokens_details"]["cached_tokens"], 4);
   EXPECT_EQ(json["sepllm"]["kv_mean_keys"], 3.0);

@@ -54,7 +54,7 @@ struct TokenLists {
       std::string& token = tokens[id];
       for (size_t at = token.find(kBlankInPieces); at != std::string::npos;
            at = token.find(kBlankInPieces, at))
-        token.replace(at, kBlankInPieces.size(), " ");
+        token.replace(at, kBlankInPieces.size(), 1, ' ');
     }
   }
   void write(GgufFields* out) const {
