@@ -11,7 +11,6 @@
 #include <immintrin.h>
 
 #include <cstring>
-#include <type_traits>
 
 HWY_PUSH_ATTRIBUTES("avx2,fma,f16c")
 #include "kernels/linear/panel_avx2-inl.h"

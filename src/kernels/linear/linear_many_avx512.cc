@@ -12,7 +12,6 @@
 #include <immintrin.h>
 
 #include <cstring>
-#include <type_traits>
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prfchw")
 #include "kernels/linear/panel_avx512-inl.h"
