@@ -58,7 +58,7 @@ TEST_F(ConversationTest, APenaltyOverTheWholeContextLooksAtEarlierTurns) {
     ASSERT_EQ(answer->result.ids.size(), 12U);
     const Session& session = conversation.session();
     const auto entered = session.marks().tokens(0, session.cache().length());
-    // The last token of an answer has not entered yet.
+    // The last token of an answer enters with the next turn.
     seen.insert(entered.begin(), entered.end() - 11);
     for (const int32_t id : answer->result.ids) EXPECT_TRUE(seen.insert(id).second) << text << ": " << id;
   }

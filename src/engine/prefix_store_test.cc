@@ -59,7 +59,7 @@ TEST_F(PrefixStoreTest, TheBeginningHasTheBitsOfAFedSession) {
       EXPECT_TRUE(found.held->in_use);
       Session fed(*model_, settings, ctx_);
       std::span<const int32_t> left = std::span(p).first(static_cast<size_t>(found.n_fed));
-      // (Whole chunks: the prompt goes on.)
+      // (Whole chunks: the prompt continues.)
       while (!left.empty()) {
         const auto n = static_cast<size_t>(fed.next_chunk());
         ASSERT_LE(n, left.size()) << "a chunk was cut";

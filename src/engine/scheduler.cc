@@ -112,8 +112,8 @@ struct Scheduler::Slot {
   int64_t choice;
   std::shared_ptr<Session> session;  // null before on_start
   Sampler sampler;
-  std::vector<TokenScore> scores;         // that on_text has not seen
-  std::vector<TokenScore> prompt_scores;  // that on_prompt has not seen
+  std::vector<TokenScore> scores;         // that on_text gets next
+  std::vector<TokenScore> prompt_scores;  // that on_prompt gets next
   Continuation continuation;
   size_t fed;         // tokens of the prompt that were fed
   int32_t next = -1;  // the sampled token, which will be fed next
@@ -217,7 +217,7 @@ bool Scheduler::feed_prompt() {
   return any;
 }
 
-// Whether a request that has not begun would do well to wait for a prompt that begins in the same way and is
+// Whether a request that waits to begin would do well to wait for a prompt that begins in the same way and is
 // about to be fed.
 bool Scheduler::repeats_joined(const Slot& slot) const {
   constexpr int64_t kFew = 8;

@@ -231,7 +231,7 @@ TEST_F(SchedulerTest, ARequestReusesAHeldPrefixWithTheSameBits) {
 }
 
 // Short prompts are fed in one pass, with the tokens of those that decode, and their texts and scores are
-// what they are alone.
+// what they are by themselves.
 TEST_F(SchedulerTest, ShortPromptsShareAPass) {
   for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSepStream}) {
     std::vector<std::vector<TokenScore>> scores[2];

@@ -119,4 +119,11 @@ bool equal_in_constant_time(std::string_view secret, std::string_view given) {
   return different == 0;
 }
 
+std::string_view without_authority(std::string_view target) {
+  const size_t scheme = target.find("://");
+  if (target.starts_with('/') || scheme == std::string_view::npos) return target;
+  const size_t path = target.find('/', scheme + 3);
+  return path == std::string_view::npos ? "/" : target.substr(path);
+}
+
 }  // namespace sepllm::server

@@ -41,6 +41,9 @@ const char* reason_phrase(int status);
 // characters.
 std::optional<std::string> decode_path(std::string_view target);
 
+// "http://host/path", which a proxy sends, is "/path".
+std::string_view without_authority(std::string_view target);
+
 // The client's own x-request-id if it is short and of harmless characters.
 std::optional<std::string> sane_request_id(std::string_view id);
 // "req_" and 24 hexadecimal digits, different for every call (also after a restart).

@@ -52,14 +52,6 @@ double seconds_from(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// "http://host/path", which a proxy sends, is "/path".
-std::string_view without_authority(std::string_view target) {
-  const size_t scheme = target.find("://");
-  if (target.starts_with('/') || scheme == std::string_view::npos) return target;
-  const size_t path = target.find('/', scheme + 3);
-  return path == std::string_view::npos ? "/" : target.substr(path);
-}
-
 }  // namespace
 
 class Connection;  // not in the unnamed namespace, because HttpServer::Impl has a member of this type

@@ -83,7 +83,8 @@ TEST(AnswerForm, ErrorsAndCosts) {
       R"({"error":{"message":"no","type":"invalid_request_error","param":"n","code":"invalid_value"}})");
   const Error engine(ErrorCode::kInvalidArgument, "bad", {.place = option_name("window")});
   EXPECT_EQ(as_api_error(engine).param, "sepllm.window");
-  const Error file(ErrorCode::kBadFile, "bad: a/b", {.file = "/home/me/x/template.jinja", .place = "line 3"});
+  const Error file(ErrorCode::kBadFile, "bad: a/b",
+                   {.file = "some/folder/template.jinja", .place = "line 3"});
   EXPECT_EQ(as_api_error(file).message, "template.jinja: line 3: bad: a/b");
   const Usage usage{.prompt_tokens = 10,
                     .cached_tokens = 4,
