@@ -14,7 +14,6 @@
 #include "base/file_kind.h"
 #include "base/utf8.h"
 #include "engine/walk_choice.h"
-#include "model/policy_effect.h"
 #include "model/shapes.h"
 
 namespace sepllm {
@@ -126,13 +125,7 @@ Context Runtime::context() {
 }
 
 void PolicyOptions::finish(const ModelConfig& config, const std::string& model) {
-  finish_policy_options(&options, &settings, config.policy, config_path(model));
-  settings.policy.validate_layers(config.n_layers, config.own_windows());
-  warn_if_without_effect(settings.policy, config, model);
-  if (settings.policy.rope_length > 0 && config.rope_by_length() == nullptr) {
-    throw Error(ErrorCode::kInvalidArgument, "--rope-length is for models of rope type dynamic or longrope",
-                {.file = model, .got = config.ropes.empty() ? "no rotary positions" : config.ropes[0].type});
-  }
+  finish_model_policy(&options, &settings, config, model);
 }
 
 void declare_bos_option(OptionSet* options, std::string* bos) {

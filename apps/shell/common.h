@@ -26,8 +26,7 @@ struct PolicyOptions {
   PolicyOptions() { declare_policy_options(&options, &settings); }
   PolicyOptions(const PolicyOptions&) = delete;
   PolicyOptions& operator=(const PolicyOptions&) = delete;
-  // Takes the model's own policy for everything that the flags leave open. Error as for finish_policy_options
-  // and Policy::validate_layers.
+  // Takes the model's own policy for everything that the flags leave open. Error as for finish_model_policy.
   void finish(const ModelConfig& config, const std::string& model);
 };
 

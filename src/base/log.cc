@@ -40,7 +40,10 @@ void HeldWarnings::release() {
   innermost_ = this;
 }
 
-LogSink set_log_sink(LogSink sink) { return std::exchange(state().sink, std::move(sink)); }
+LogSink set_log_sink(LogSink sink) {
+  const std::lock_guard lock(state().mutex);
+  return std::exchange(state().sink, std::move(sink));
+}
 void log_debug(const std::string& message) { HeldWarnings::take(LogLevel::kDebug, message); }
 void log_info(const std::string& message) { HeldWarnings::take(LogLevel::kInfo, message); }
 void log_warning(const std::string& message) { HeldWarnings::take(LogLevel::kWarning, message); }

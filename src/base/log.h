@@ -12,8 +12,8 @@ namespace sepllm {
 enum class LogLevel { kDebug, kInfo, kWarning };  // kDebug: for whoever looks for the cause of something
 using LogSink = std::function<void(LogLevel, const std::string&)>;
 
-// Replaces the sink (by default everything is dropped) and returns the old one. Must not be called while
-// other threads log.
+// Replaces the sink (by default everything is dropped) and returns the old one. Must not be called
+// by a sink.
 LogSink set_log_sink(LogSink sink);
 void log_debug(const std::string& message);
 void log_info(const std::string& message);

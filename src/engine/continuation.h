@@ -39,6 +39,7 @@ class Continuation {
   std::span<const int32_t> recent() const { return recent_.tokens(); }
   const GenerateRequest& request() const { return request_; }
   GenerateResult& result() { return result_; }
+  const GenerateResult& result() const { return result_; }
 
  private:
   class StopFilter;

@@ -1,14 +1,47 @@
 // Text generation: takes a prompt, gives tokens and text as they are generated.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
+#include <vector>
 
+#include "engine/continuation.h"
 #include "engine/generate_request.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
 
 namespace sepllm {
+
+// A text in progress: each step computes one token. Between two steps the session must not change.
+class Generation {
+ public:
+  // The references are kept. `on_text` as for generate(). `logits`: those after the session's last token, for
+  // a request whose whole prompt the session has seen (n_fed == prompt.size()); they are copied.
+  Generation(Session& session, Sampler& sampler, const GenerateRequest& request,
+             std::function<bool(const std::string&)> on_text, std::span<const float> logits = {});
+
+  // Feeds the prompt (the first time) or the last token, and samples the next one. False: the text has ended.
+  // Error if the prompt cannot be fed; an Error at a later token (learned positions that end) ends the text
+  // and is stored in the result.
+  bool step();
+  // Shows the text that was held back. Call it once, after the last step.
+  void finish() { continuation_.finish(); }
+  GenerateResult& result() { return continuation_.result(); }
+  const GenerateResult& result() const { return continuation_.result(); }
+
+ private:
+  std::span<const float> feed_prompt();
+  std::span<const float> feed_last();
+  bool go_on() const { return !continuation_.request().go_on || continuation_.request().go_on(); }
+
+  Session& session_;
+  Sampler& sampler_;
+  Continuation continuation_;
+  std::vector<float> first_logits_;
+  int32_t last_ = -1;  // the token that is to be fed; -1: the prompt is
+};
 
 // Continues `session` with the request's prompt. `on_text` gets pieces of whole characters as soon as they
 // are certain (never part of a stop string); return false from it to cancel. Every token that is part of the

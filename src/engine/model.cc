@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "model/policy_effect.h"
 #include "model/shapes.h"
 #include "text/separators.h"
 
@@ -85,6 +86,18 @@ PolicySettings settings_for_text(const Model& model, PolicySettings settings, in
     policy.rope_length = std::min(policy.rope_length, policy.capacity + 1);
   if (policy.rope_length <= rope->trained_length()) policy.rope_length = 0;
   return settings;
+}
+
+void finish_model_policy(OptionSet* options, PolicySettings* settings, const ModelConfig& config,
+                         const std::string& model) {
+  finish_policy_options(options, settings, config.policy, config_path(model));
+  settings->policy.validate_layers(config.n_layers, config.own_windows());
+  warn_if_without_effect(settings->policy, config, model);
+  if (settings->policy.rope_length > 0 && config.rope_by_length() == nullptr) {
+    throw Error(ErrorCode::kInvalidArgument,
+                option_name("rope-length") + " is for models of rope type dynamic or longrope",
+                {.file = model, .got = config.ropes.empty() ? "no rotary positions" : config.ropes[0].type});
+  }
 }
 
 Model load_model(const std::string& folder, const std::string& tokenizer_path, const WeightOptions& options) {
