@@ -12,6 +12,7 @@
 
 #include "apps/shell/cli.h"
 #include "apps/shell/commands.h"
+#include "apps/shell/manual.h"
 #include "apps/shell/output.h"
 #include "base/check.h"
 #include "base/error.h"
@@ -52,6 +53,18 @@ int dispatch(std::vector<std::string> arguments) {
   }
   if (arguments[0] == "--help-markdown") {
     print(help_markdown(commands));
+    return 0;
+  }
+  if (arguments[0] == "--help-man") {
+    print(manual_page(commands));
+    return 0;
+  }
+  if (arguments[0] == "--completion") {
+    if (arguments.size() != 2 || arguments[1] != "bash") {
+      throw Error(ErrorCode::kInvalidArgument, "completions are written for bash only",
+                  {.expected = "sepllm --completion bash"});
+    }
+    print(bash_completion(commands));
     return 0;
   }
   Command* command = find_command(commands, arguments[0]);
