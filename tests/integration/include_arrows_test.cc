@@ -34,6 +34,7 @@ const std::map<std::string, std::set<std::string>>& direct_arrows() {
       {"train", {"model", "text"}},
       {"eval", {"engine"}},
       {"server", {"engine"}},
+      {"capi", {"engine"}},
   };
   return kArrows;
 }
@@ -238,6 +239,8 @@ TEST(IncludeArrows, AWrongArrowIsFound) {
   EXPECT_FALSE(includes("src/engine/x.cc", "server/http.h").empty());
   EXPECT_FALSE(includes("src/engine/x.cc", "train/trainer.h").empty());
   EXPECT_FALSE(includes("src/train/x.cc", "engine/session.h").empty());
+  EXPECT_FALSE(includes("src/capi/x.cc", "train/trainer.h").empty());
+  EXPECT_FALSE(includes("src/engine/x.cc", "capi/guard.h").empty());
   EXPECT_FALSE(includes("src/engine/x.cc", "apps/shell/common.h").empty());
   EXPECT_FALSE(includes("src/base/x.cc", "tests/support/support.h").empty());
   EXPECT_FALSE(includes("apps/x.cc", "tests/support/support.h").empty());
