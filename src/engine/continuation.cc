@@ -89,6 +89,7 @@ Continuation::Continuation(Continuation&&) noexcept = default;
 bool Continuation::take(int32_t id) {
   const std::vector<int32_t>& stops = request_.stop_ids;
   if (!request_.ignore_eos && std::find(stops.begin(), stops.end(), id) != stops.end()) {
+    result_.stop_token = true;
     end(FinishReason::kStop);
     return false;
   }

@@ -43,7 +43,9 @@ struct GenerateResult {
   FinishReason finish_reason = FinishReason::kLength;
   std::exception_ptr failure;  // for kError: its Error, which the caller shows after the text
   int64_t prompt_tokens = 0;
-  int64_t new_tokens = 0;  // the number of new tokens, even if ids does not keep them
+  int64_t new_tokens = 0;   // the number of new tokens, even if ids does not keep them
+  bool stop_token = false;  // whether a stop token ended the text: it was sampled, but is no part of the text
+  int64_t sampled_tokens() const { return new_tokens + (stop_token ? 1 : 0); }
   double prefill_seconds = 0.0;
   double decode_seconds = 0.0;
   double prefill_tokens_per_second() const {

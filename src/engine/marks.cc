@@ -106,6 +106,10 @@ void Marks::cut(int64_t position) {
   chunks_.keep_first(position - begin_);
 }
 
+void Marks::keep_first() {
+  if (std::ssize(marks_) > 1) marks_.erase(marks_.begin() + 1, marks_.end());
+}
+
 std::span<const int32_t> Marks::tokens(int64_t from, int64_t to) const {
   SEPLLM_CHECK(from >= begin_ && from <= to && to <= end());
   return std::span(tokens_).subspan(static_cast<size_t>(from - begin_), static_cast<size_t>(to - from));

@@ -43,6 +43,7 @@ class Marks {
   Marks first(int64_t position) const;
   // Forgets everything after a position.
   void cut(int64_t position);
+  void keep_first();  // drops all marks but the first one
 
   // The remembered tokens begin at begin(); a mark is among the first of them.
   int64_t begin() const { return begin_; }

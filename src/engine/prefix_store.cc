@@ -26,7 +26,11 @@ constexpr int64_t kMostIdle = 256;
 // 0: nowhere.
 int64_t start_in(const HeldSession& held, const PrefixStore::Wanted& wanted, int64_t in_common) {
   const Session& session = *held.session;
-  const int64_t limit = std::min(in_common, std::ssize(wanted.prompt) - 1);
+  const int64_t n_prompt = std::ssize(wanted.prompt);
+  const int64_t limit = std::min(in_common, n_prompt - 1);
+  if (!wanted.scored && in_common == n_prompt && held.prompt_end == n_prompt && !held.last_hidden.empty() &&
+      session.rewinds_to(n_prompt) == n_prompt)
+    return n_prompt;
   if (wanted.scored) {
     // Token `position` must be known: its score is.
     if (held.n_top < wanted.n_top) return 0;
@@ -61,6 +65,8 @@ void keep_beginning(HeldSession* held, int64_t position, bool scored) {
   if (std::ssize(held->scores) > n_scores) held->scores.resize(static_cast<size_t>(n_scores));
   if (held->scores.empty()) held->n_top = HeldSession::kNone;
   if (position <= held->first_generated) held->first_generated = HeldSession::kNone;
+  if (position < held->prompt_end) held->last_hidden.clear();
+  held->prompt_end = std::min(held->prompt_end, position);
 }
 
 }  // namespace
@@ -147,11 +153,7 @@ void PrefixStore::give_back(const std::shared_ptr<HeldSession>& held) {
   held->last_used = ++clock_;
   set_idle(*held, true);
   if (n_idle() <= kMostIdle) return;
-  HeldSession* oldest = nullptr;
-  for (const auto& h : all_) {
-    if (!h->in_use && (oldest == nullptr || h->last_used < oldest->last_used)) oldest = h.get();
-  }
-  remove(*std::find_if(all_.begin(), all_.end(), [&](const auto& h) { return h.get() == oldest; }));
+  remove(idle_by_age().front());
 }
 
 // Drops idle sessions that could give nothing that this one does not give: requests with the same prompt that
@@ -182,14 +184,29 @@ void PrefixStore::remove(const std::shared_ptr<HeldSession>& held) {
 }
 
 void PrefixStore::drop_to(int64_t bytes) {
-  while (idle_bytes_ > std::max<int64_t>(0, bytes)) {
-    std::shared_ptr<HeldSession> oldest;
-    for (const auto& h : all_) {
-      if (!h->in_use && (!oldest || h->last_used < oldest->last_used)) oldest = h;
-    }
-    if (!oldest) return;
-    remove(oldest);
+  const int64_t limit = std::max<int64_t>(0, bytes);
+  if (idle_bytes_ <= limit) return;
+  const std::vector<std::shared_ptr<HeldSession>> by_age = idle_by_age();
+  for (const auto& held : by_age) {
+    if (idle_bytes_ <= limit) return;
+    if (held->session->cache().drops_nothing()) continue;  // its marks take almost nothing
+    set_idle(*held, false);
+    held->session->drop_marks();
+    held->last_hidden = {};
+    set_idle(*held, true);
   }
+  for (const auto& held : by_age) {
+    if (idle_bytes_ <= limit) return;
+    remove(held);
+  }
+}
+
+// The idle sessions, those first that were used longest ago.
+std::vector<std::shared_ptr<HeldSession>> PrefixStore::idle_by_age() const {
+  std::vector<std::shared_ptr<HeldSession>> out;
+  std::copy_if(all_.begin(), all_.end(), std::back_inserter(out), [](const auto& h) { return !h->in_use; });
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a->last_used < b->last_used; });
+  return out;
 }
 
 int64_t PrefixStore::n_idle() const {

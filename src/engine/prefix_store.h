@@ -25,6 +25,9 @@ struct HeldSession {
   int64_t n_top = kNone;            // kNone: there are no scores
   int64_t first_generated = kNone;  // the position of the first token that was sampled
   int64_t prompt_end = 0;           // of the last request
+  // The hidden state of the last token of that prompt, which a request with the same prompt needs instead of
+  // feeding it again; empty: not known. The session can go back to prompt_end then.
+  std::vector<float> last_hidden{};
 
   // of the store
   bool in_use = false;
@@ -44,7 +47,7 @@ class PrefixStore {
   // What a request begins with. If `held` is null, nothing could be reused.
   struct Found {
     std::shared_ptr<HeldSession> held{};  // in use now, with n_fed tokens of the prompt
-    int64_t n_fed = 0;                    // < prompt.size()
+    int64_t n_fed = 0;  // all tokens of the prompt only if held->last_hidden is that of the last
     // The number of tokens that the prompt has in common with a session of the same settings, even if they
     // could not be reused: the place where a mark would help the next one.
     int64_t in_common = 0;
@@ -54,9 +57,9 @@ class PrefixStore {
   // or if another request uses it, a copy is made of its beginning, and the session stays. The rules:
   // - A text gets the same bits as from a session that is fed the whole prompt, unless tokens that were
   //   generated are reused: chunks of a prompt are reused as a whole or not at all.
+  // - A prompt that was fed before need not be fed again.
   // - If scores are wanted, tokens are reused as far as theirs are known. Then chunks may be cut, and bits
-  // may
-  //   differ in the order of sums.
+  //   may differ in the order of sums.
   // `ctx` is that of copies. If there is no memory for a copy, nothing is found.
   Found take(const Wanted& wanted, const Context& ctx);
   // Makes the session that take() would find the last one to be dropped. Whether it would be taken (not
@@ -67,7 +70,8 @@ class PrefixStore {
   // The request has ended: the session is kept.
   void give_back(const std::shared_ptr<HeldSession>& held);
   void remove(const std::shared_ptr<HeldSession>& held);
-  // Drops idle sessions, those first that were used longest ago, until the others take at most this much.
+  // Makes idle sessions take at most this much: first drops their marks, with which they could go back, then
+  // sessions; each time those first that were used longest ago.
   void drop_to(int64_t bytes);
 
   int64_t idle_bytes() const { return idle_bytes_; }  // of the sessions that are not in use, with their marks
@@ -82,6 +86,7 @@ class PrefixStore {
   };
   Place best(const Wanted& wanted, int64_t* in_common) const;
   void set_idle(HeldSession& held, bool idle);
+  std::vector<std::shared_ptr<HeldSession>> idle_by_age() const;
   void drop_repeated(const HeldSession& held);
 
   std::vector<std::shared_ptr<HeldSession>> all_;

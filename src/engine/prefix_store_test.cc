@@ -148,7 +148,12 @@ TEST_F(PrefixStoreTest, DropsTheOldestFirst) {
   const std::string first = "0";
   store.touch({.prompt = p, .policy = first});
   store.drop_to(store.idle_bytes() - 1);
+  EXPECT_EQ(store.n_idle(), 4) << "marks before sessions";
+  EXPECT_EQ(all[1]->session->marks().positions(), std::vector<int64_t>{0});
+  for (const size_t k : {0, 2, 3}) EXPECT_GT(all[k]->session->marks().positions().size(), 1U);
+  while (store.n_idle() == 4) store.drop_to(store.idle_bytes() - 1);
   EXPECT_EQ(store.n_idle(), 3);
+  for (const size_t k : {0, 2, 3}) EXPECT_EQ(all[k]->session->marks().positions().size(), 1U);
   const auto is_there = [&](const std::string& policy) {
     return store.take({.prompt = p, .policy = policy}, ctx_).in_common > 0;
   };

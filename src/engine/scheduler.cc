@@ -197,16 +197,16 @@ bool Scheduler::feed_prompt() {
                                            [](const auto& slot) { return !slot->done && slot->next >= 0; });
   int64_t room = kMost - n_decoding % kMost;
   bool any = false;
-  const size_t first = next_prompt_;
-  for (size_t k = 0; k < active_.size(); ++k) {
-    Slot& slot = *active_[(first + k) % active_.size()];
+  const size_t first = next_prompt_, n_active = active_.size();  // (choices that split off are added behind)
+  for (size_t k = 0; k < n_active; ++k) {
+    Slot& slot = *active_[(first + k) % n_active];
     if (slot.done || !slot.in_prompt() || !slot.wanted()) continue;
     if (repeats_joined(slot)) break;
     any = true;
-    std::span<const int32_t> chunk;
-    if (!slot.attempt([&] { chunk = next_chunk(slot); })) continue;
+    if (!slot.attempt([&] { begin_prompt(slot); }) || !slot.in_prompt()) continue;
+    const std::span<const int32_t> chunk = next_chunk(slot);
     if (std::ssize(chunk) > room && !joined_.empty()) break;  // the next step begins with it
-    next_prompt_ = (first + k + 1) % active_.size();
+    next_prompt_ = (first + k + 1) % n_active;
     if (std::ssize(chunk) > room) {
       slot.attempt([&] { feed_chunk(slot, chunk); });
       break;
@@ -229,16 +229,32 @@ bool Scheduler::repeats_joined(const Slot& slot) const {
   });
 }
 
-// The tokens that are fed next. Chooses the session of a request that begins.
-std::span<const int32_t> Scheduler::next_chunk(Slot& slot) {
-  const SchedulerRequest& request = slot.job->request;
-  if (!slot.session) {
-    const SchedulerRequest::Start start = request.on_start();
-    SEPLLM_CHECK(start.session && start.n_fed >= 0 && start.n_fed < std::ssize(slot.prompt()));
-    slot.session = start.session;
-    slot.fed = static_cast<size_t>(start.n_fed);
-    slot.job->cut = start.cut;
+// Chooses the session of a request that begins. If it knows the whole prompt, decoding begins, too.
+void Scheduler::begin_prompt(Slot& slot) {
+  if (slot.session) return;
+  const SchedulerRequest::Start start = slot.job->request.on_start();
+  const int64_t n_prompt = std::ssize(slot.prompt());
+  const int64_t n_hidden = std::ssize(start.last_hidden);
+  SEPLLM_CHECK(start.session && start.n_fed >= 0 && start.n_fed <= n_prompt);
+  SEPLLM_CHECK(start.n_fed < n_prompt || n_hidden == model_.config().hidden_size);
+  slot.session = start.session;
+  slot.fed = static_cast<size_t>(start.n_fed);
+  slot.job->cut = start.cut;
+  if (slot.in_prompt()) return;
+  const int64_t vocab = model_.config().vocab_size;
+  hidden_ = start.last_hidden;
+  logits_.resize(std::max(logits_.size(), static_cast<size_t>(vocab)));
+  const Matrix logits{logits_.data(), 1, vocab, vocab};
+  if (!slot.continuation.ended()) {
+    const Arena::Scope scope(ctx_.arena);
+    model_.decoder.logits(ctx_, {hidden_.data(), 1, n_hidden, n_hidden}, logits);
+    if (!finite(row_of(logits))) refuse_output(model_);
   }
+  begin_decoding(slot, logits);
+}
+
+// The tokens that are fed next.
+std::span<const int32_t> Scheduler::next_chunk(const Slot& slot) {
   const auto left = slot.prompt().subspan(slot.fed);
   const auto to_cut = slot.job->cut - static_cast<int64_t>(slot.fed);
   const int64_t known = to_cut > 0 ? std::min(to_cut, std::ssize(left)) : std::ssize(left);
@@ -250,17 +266,21 @@ void Scheduler::feed_chunk(Slot& slot, std::span<const int32_t> chunk) {
   const int64_t vocab = model_.config().vocab_size;
   slot.session->feed(chunk, [&](int64_t, const Matrix& hidden) {
     score_chunk(slot, hidden);
-    if (!slot.completes(chunk) || slot.continuation.ended()) return true;
+    if (!slot.completes(chunk)) return true;
+    hidden_.assign(hidden.row(hidden.n_rows - 1), hidden.row(hidden.n_rows - 1) + hidden.n_cols);
+    if (slot.continuation.ended()) return true;
     logits_.resize(std::max(logits_.size(), static_cast<size_t>(vocab)));
     model_.decoder.logits(ctx_, hidden.rows(hidden.n_rows - 1, 1), {logits_.data(), 1, vocab, vocab});
     return true;
   });
-  chunk_entered(slot, chunk, {logits_.data(), 1, vocab, vocab});
+  const int64_t n_hidden = model_.config().hidden_size;
+  chunk_entered(slot, chunk, {hidden_.data(), 1, n_hidden, n_hidden}, {logits_.data(), 1, vocab, vocab});
 }
 
-// The session has the chunk. `logits`: after its last token, [1, vocab_size], if it completes a prompt that
-// is continued.
-void Scheduler::chunk_entered(Slot& slot, std::span<const int32_t> chunk, const Matrix& logits) {
+// The session has the chunk. After its last token, if it completes a prompt: `hidden` [1, hidden_size], and,
+// if the prompt is continued, `logits` [1, vocab_size].
+void Scheduler::chunk_entered(Slot& slot, std::span<const int32_t> chunk, const Matrix& hidden,
+                              const Matrix& logits) {
   const bool complete = slot.completes(chunk);
   const bool continues = complete && !slot.continuation.ended();
   if (!finite(slot.prompt_scores) || (continues && !finite(row_of(logits)))) refuse_output(model_);
@@ -268,8 +288,9 @@ void Scheduler::chunk_entered(Slot& slot, std::span<const int32_t> chunk, const 
   slot.fed += chunk.size();
   const auto& on_prompt = slot.job->request.on_prompt;
   if (on_prompt) {
+    const auto last_hidden = complete ? row_of(hidden) : std::span<const float>();
     on_prompt({static_cast<int64_t>(slot.fed), std::ssize(slot.prompt()), first, slot.prompt_scores,
-               *slot.session});
+               last_hidden, *slot.session});
   }
   slot.prompt_scores.clear();
   if (complete) begin_decoding(slot, logits);
@@ -351,14 +372,17 @@ void Scheduler::run_rows(size_t begin, size_t end) {
       batch_rows_.push_back(row);
   }
   if (batch_.empty() || !forward_batch()) return;
-  const int64_t vocab = model_.config().vocab_size;
+  const int64_t vocab = model_.config().vocab_size, n_hidden = model_.config().hidden_size;
   for (size_t r = 0; r < batch_rows_.size(); ++r) {
     const Row row = batch_rows_[r];
     Slot& slot = *row.slot;
     slot.attempt([&] {
-      const Matrix logits{logits_.data() + static_cast<int64_t>(r) * vocab, 1, vocab, vocab};
+      const auto at = static_cast<int64_t>(r);
+      const Matrix logits{logits_.data() + at * vocab, 1, vocab, vocab};
       slot.session->entered(row.tokens);
-      if (slot.in_prompt()) return chunk_entered(slot, row.tokens, logits);
+      if (slot.in_prompt())
+        return chunk_entered(slot, row.tokens, {hidden_.data() + at * n_hidden, 1, n_hidden, n_hidden},
+                             logits);
       if (!finite(row_of(logits))) refuse_output(model_);
       slot.sample(ctx_, logits);
     });
@@ -374,7 +398,8 @@ bool Scheduler::forward_batch() {
     logits_.resize(std::max(logits_.size(), static_cast<size_t>(n * vocab)));
     const Arena::Scope scope(ctx_.arena);
     const Matrix hidden = model_.decoder.forward(ctx_, batch_);
-    const Matrix last{ctx_.arena.allocate<float>(n * hidden.n_cols), n, hidden.n_cols, hidden.n_cols};
+    hidden_.resize(std::max(hidden_.size(), static_cast<size_t>(n * hidden.n_cols)));
+    const Matrix last{hidden_.data(), n, hidden.n_cols, hidden.n_cols};
     int64_t at = 0;
     for (int64_t r = 0; r < n; ++r) {
       const Row& row = batch_rows_[static_cast<size_t>(r)];

@@ -26,6 +26,9 @@ struct PromptStep {
   // With score_prompt: the scores of the prompt's tokens from `first` on, as far as the chunk predicts them.
   int64_t first = 0;
   std::span<const TokenScore> scores{};
+  // Once the whole prompt is fed: the hidden state of its last token [hidden_size], from which its logits
+  // follow.
+  std::span<const float> last_hidden{};
   Session& session;
 };
 
@@ -59,6 +62,9 @@ struct SchedulerRequest {
   struct Start {
     std::shared_ptr<Session> session;  // not null
     int64_t n_fed = 0;
+    // With PromptStep::last_hidden of an older request, n_fed may be the whole prompt: then nothing is fed,
+    // and on_prompt is not called.
+    std::vector<float> last_hidden{};
     // A chunk of the prompt ends here, wherever else it would have ended (then the bits may be others). 0:
     // nowhere.
     int64_t cut = 0;
@@ -91,9 +97,9 @@ class Scheduler {
   // on_end is called at the end of the next step, and it gets no text before.
   void cancel(int64_t id);
   // Runs one chunk of one prompt (or several short ones), if any waits, then one decoding step of all running
-  // sequences. False: there
-  // was nothing to do. An Error that concerns one sequence (a prompt that cannot be fed, learned positions
-  // that end, no memory for its cache) ends only that one (kError, with its exception in the result).
+  // sequences. False: there was nothing to do. An Error that concerns one sequence (a prompt that cannot be
+  // fed, learned positions that end, no memory for its cache) ends only that one (kError, with its exception
+  // in the result).
   bool step();
   // Runs steps until all requests have ended.
   void run() {
@@ -131,9 +137,10 @@ class Scheduler {
   void admit();
   bool feed_prompt();
   bool repeats_joined(const Slot& slot) const;
-  std::span<const int32_t> next_chunk(Slot& slot);
+  void begin_prompt(Slot& slot);
+  static std::span<const int32_t> next_chunk(const Slot& slot);
   void feed_chunk(Slot& slot, std::span<const int32_t> chunk);
-  void chunk_entered(Slot& slot, std::span<const int32_t> chunk, const Matrix& logits);
+  void chunk_entered(Slot& slot, std::span<const int32_t> chunk, const Matrix& hidden, const Matrix& logits);
   void score_chunk(Slot& slot, const Matrix& hidden) const;
   void begin_decoding(Slot& slot, const Matrix& logits);
   bool decode();
@@ -152,7 +159,7 @@ class Scheduler {
   std::vector<Row> rows_;        // of the decoding step
   std::vector<Row> batch_rows_;  // of one pass
   std::vector<Sequence> batch_;
-  std::vector<float> logits_;
+  std::vector<float> hidden_, logits_;  // after the last token of each row of a pass
   LastStep last_step_;
 };
 

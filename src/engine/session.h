@@ -87,6 +87,8 @@ class Session {
   bool keeps_marks() const { return marks_.has_value(); }
   // Sets a mark here, in addition to the periodic ones: rewind() to it is exact and needs no replay.
   void mark();
+  // Drops all marks but the first one, and with them the memory that they take.
+  void drop_marks();
   // Goes back to when `position` tokens had entered, 0 <= position <= cache().length(): to the last mark
   // before it, and from there by feeding the tokens again (for a recent position at most about one interval).
   // At a mark, and with kSameChunks where a chunk ended, the session gives the same bits as it would have

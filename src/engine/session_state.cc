@@ -127,6 +127,11 @@ void Session::mark() {
   add_mark(/*asked=*/true);
 }
 
+void Session::drop_marks() {
+  SEPLLM_CHECK(marks_.has_value());
+  marks_->keep_first();
+}
+
 void Session::add_mark(bool asked) {
   SEPLLM_CHECK(marks_->end() == cache_.length());
   Marks::Mark mark{cache_.length(), asked, {}};

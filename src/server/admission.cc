@@ -20,7 +20,9 @@ namespace {
 
 // Which marks a session that is kept has. Each costs as much as what the cache holds, unless it drops
 // nothing; the first, of the empty cache, costs nothing, and a conversation that continues from its end needs
-// no other.
+// no other. Another prompt that begins in the same way continues from the last mark before they part: marks
+// lie at the ends of nearly all chunks of a short prompt, and further apart in a long one (service.cc sets
+// one where prompts have parted).
 struct MarkPlan {
   int64_t interval, n_periodic, n_asked;
   bool sets_marks;
@@ -28,7 +30,8 @@ struct MarkPlan {
 };
 constexpr int64_t kNever = int64_t{1} << 40;
 constexpr int64_t kAllTokens = int64_t{1} << 41;  // are remembered, so that any prompt can be compared
-constexpr MarkPlan kMarkPlans[] = {{1024, 3, 3, true, 6}, {kNever, 3, 1, true, 2}, {kNever, 3, 1, false, 0}};
+constexpr MarkPlan kMarkPlans[] = {
+    {256, 6, 3, true, 9}, {1024, 3, 3, true, 6}, {kNever, 3, 1, true, 2}, {kNever, 3, 1, false, 0}};
 
 // The number of costly marks that a session with these settings can have.
 int64_t n_costly(const MarkSettings& settings) {

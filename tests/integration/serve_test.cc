@@ -187,6 +187,28 @@ TEST_F(ServeTest, AConversationContinuesWhereItsPromptIsKnown) {
   EXPECT_LE(second["timings"]["prompt_n"], std::string(";user:And then?;assistant:").size() + 1);
 }
 
+// The token that ends a text is counted, as by llama.cpp and vLLM: it was computed.
+TEST_F(ServeTest, UsageCountsTheTokenThatEndsAText) {
+  const std::string end = std::to_string(sepllm::kByteTokenizerEos);
+  const Json body = {{"prompt", "Hi"}, {"max_tokens", 5}, {"n", 2}, {"logit_bias", {{end, 100}}}};
+  const Json ended = complete(body).json();
+  EXPECT_EQ(ended["choices"][0]["text"], "");
+  EXPECT_EQ(ended["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(ended["usage"]["completion_tokens"], 2) << "one of each choice";
+  EXPECT_EQ(ended["usage"]["total_tokens"], 4);
+  EXPECT_EQ(ended["timings"]["predicted_n"], 2);
+}
+
+// A prompt that is sent again is known, whatever its length.
+TEST_F(ServeTest, APromptThatIsSentAgainIsNotProcessedAgain) {
+  const Json body = {{"prompt", "Once more, with feeling"}, {"max_tokens", 9}, {"model", "fast"}};
+  const Json first = complete(body).json(), second = complete(body).json();
+  EXPECT_EQ(second["choices"][0]["text"], first["choices"][0]["text"]);
+  EXPECT_EQ(first["timings"]["prompt_n"], 23);
+  EXPECT_EQ(second["timings"]["prompt_n"], 0);
+  EXPECT_EQ(second["usage"]["prompt_tokens_details"]["cached_tokens"], 23);
+}
+
 TEST_F(ServeTest, SmallEndpoints) {
   EXPECT_EQ(server_->get("/health").body, R"({"status":"ok"})");
   const Json models = server_->get("/v1/models").json();

@@ -3,8 +3,9 @@
 
     make_tasks.py FOLDER [--data ../shared/data] [--documents 200] [--subject marketing]
 
-FOLDER gets NAME.yaml and NAME.jsonl for piqa, arc_easy, sciq, winogrande, lambada, mmlu_SUBJECT and mmlu_SUBJECT_5shot, with the
-prompts, targets and metrics that the harness's own tasks of these names have; the documents are the first ones of each file.
+FOLDER gets NAME.yaml and NAME.jsonl for piqa, arc_easy, sciq, winogrande, lambada, mmlu_SUBJECT and mmlu_SUBJECT_5shot, and for gsm8k,
+whose answers are generated, with the prompts, targets and metrics that the harness's own tasks of these names have; the documents are
+the first ones of each file.
 Use: lm_eval --include_path FOLDER --tasks local_piqa,... . Needs only Python.
 """
 
@@ -105,17 +106,30 @@ def tasks(data, subject):
     yield f"mmlu_{subject}_5shot", mmlu(test), examples, few
 
 
+def generation_tasks(data):
+    """As tasks(), but of tasks whose answers are generated."""
+    rows = ({"question": row["question"], "answer": row["answer"]} for row in json_lines(data / "benchmarks/gsm8k/test.jsonl"))
+    ignored = [",", r"\$", "(?s).*#### ", r"\.$"]
+    yield "gsm8k", rows, None, {
+        "output_type": "generate_until",
+        "doc_to_text": "Question: {{question}}\nAnswer:",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["Question:", "</s>", "<|im_end|>"], "do_sample": False, "temperature": 0.0},
+        "metric_list": [metric("exact_match") | {"ignore_case": True, "ignore_punctuation": False, "regexes_to_ignore": ignored}],
+    }
+
+
 def write_lines(path, documents):
     with open(path, "w", encoding="utf-8") as out:
         for document in documents:
             out.write(json.dumps(document, ensure_ascii=False) + "\n")
 
 
-def write_tasks(folder, data=DATA, documents=200, subject="marketing"):
-    """Writes all tasks into folder (made if missing) and returns their names in the harness."""
+def write_tasks(folder, data=DATA, documents=200, subject="marketing", generated=False):
+    """Writes the tasks that are scored, or those that are generated, into folder (made if missing) and returns their names in the harness."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []
-    for name, rows, examples, settings in tasks(data, subject):
+    for name, rows, examples, settings in generation_tasks(data) if generated else tasks(data, subject):
         files = {"test": str((folder / f"{name}.jsonl").resolve())}
         write_lines(files["test"], itertools.islice(rows, documents))
         task = {"task": f"local_{name}", "dataset_path": "json", "dataset_kwargs": {"data_files": files}, "test_split": "test"}
@@ -139,7 +153,8 @@ def main():
     args = options.parse_args()
     if not args.data.is_dir():
         sys.exit(f"skipped: {args.data} is not there")
-    print("\n".join(write_tasks(args.folder, args.data, args.documents, args.subject)))
+    for generated in (False, True):
+        print("\n".join(write_tasks(args.folder, args.data, args.documents, args.subject, generated)))
 
 
 if __name__ == "__main__":

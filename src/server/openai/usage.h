@@ -13,7 +13,7 @@ namespace sepllm::server {
 struct Usage {
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;  // of these, not processed again
-  int64_t new_tokens = 0;
+  int64_t new_tokens = 0;     // with the token that ended a text, as llama.cpp and vLLM count
   // Of the first choice.
   double prompt_seconds = 0.0, decode_seconds = 0.0, queue_seconds = 0.0;
   // Of the caches at the end.

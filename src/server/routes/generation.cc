@@ -256,7 +256,7 @@ void Generation::on_end(size_t p, const EndEvent& event) {
   Choice& choice = choices_[static_cast<size_t>(index)];
   const GenerateResult& result = *event.result;
   choice.finish = result.finish_reason;
-  usage_.new_tokens += result.new_tokens;
+  usage_.new_tokens += result.sampled_tokens();
   if (event.choice == 0) {
     usage_.cached_tokens += event.cached_tokens;
     usage_.prompt_seconds += result.prefill_seconds;
