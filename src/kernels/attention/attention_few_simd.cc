@@ -409,6 +409,9 @@ void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const Fe
   if (kScaled) {
     interleave(tile, tile.k_scales, s.key_scale);
     interleave(tile, tile.v_scales, s.value_scale);
+    // The products also take weights behind the tile's last, which are 0 only if no scale there is NaN or
+    // infinite, as what an earlier use of the scratch left may be.
+    std::fill_n(s.value_scale + tile.n_scores(), kScoreStride - tile.n_scores(), 0.0F);
   }
   if (alibi) {
     const int64_t place = t.place(span.second_query, 0);

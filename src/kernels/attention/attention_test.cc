@@ -144,6 +144,11 @@ void check_queries(const HeadShape& s, const std::vector<Query>& queries, bool a
     Rows out(n_rows, s.n_heads * s.head_dim, 7, 2);
     test::Threads t(threads);
     t.context.attention = impl;
+    {  // scratch memory begins as NaN, so that nothing is taken from it that was not written
+      constexpr int64_t kFloats = int64_t{1} << 17;
+      const Arena::Scope scope(t.context.arena);
+      std::fill_n(t.context.arena.allocate<float>(kFloats), kFloats, std::numeric_limits<float>::quiet_NaN());
+    }
     AttentionArgs a = args;
     a.out = heads(out, HeadLayout::dense(s.n_heads, s.head_dim));
     attention(t.context, a);
