@@ -29,6 +29,31 @@ def separators_of(model):
     return run_json("inspect", "--model", model)["separators"]["ids"]
 
 
+def layer_settings(policy, layer, n_layers):
+    """The settings of one layer: those of "layer-policy" ("0..2=full,3=sep:128,-1=fixed:64/8") in place of the policy's."""
+    for item in filter(None, policy.get("layer-policy", "").split(",")):
+        layers, rule = item.split("=")
+        first, last = (layers.split("..") * 2)[:2]
+        if not any(int(first) <= name <= int(last) for name in (layer, layer - n_layers)):
+            continue
+        kind, *numbers = rule.replace("/", ":").split(":")
+        own = dict(policy, policy=kind)
+        own.update(zip(("window", "interval"), map(int, numbers)))
+        return own
+    return policy
+
+
+def long_segments(ids, policy, separators):
+    """The positions that "max-segment" keeps: so many tokens after the last kept one."""
+    kept, last = [], -1
+    for j, token in enumerate(ids):
+        too_long = policy.get("max-segment", 0) > 0 and j - last >= policy["max-segment"]
+        if j < policy["init"] or token in separators or too_long:
+            last = j
+            kept.append(j)
+    return kept
+
+
 def visible(ids, policy, separators):
     """bool [T, T], row = query i, column = key j, of these ids (list of T) under settings as config.json has them."""
     total = len(ids)
@@ -39,7 +64,7 @@ def visible(ids, policy, separators):
         return causal
     kept = (j < policy["init"]) | (i - j < policy["window"])
     if kind == "sep":
-        kept = kept | torch.isin(torch.tensor(ids), torch.tensor(separators))[None, :]
+        kept = kept | torch.isin(j, torch.tensor(long_segments(ids, policy, set(separators)), dtype=j.dtype))
     elif kind == "fixed":
         kept = kept | ((j >= policy["init"]) & ((j - policy["init"] + 1) % policy["interval"] == 0))
     else:

@@ -124,8 +124,16 @@ Context Runtime::context() {
   return {.pool = pool_, .arena = arena_, .attention = attention_, .block_products = block_products_};
 }
 
+PolicyOptions::PolicyOptions() {
+  declare_policy_options(&options, &settings);
+  options.add_string("policy-file", &file_,
+                     "read the policy from this JSON file, as `sepllm tune` writes it, instead of from the "
+                     "model's config.json",
+                     "FILE");
+}
+
 void PolicyOptions::finish(const ModelConfig& config, const std::string& model) {
-  finish_model_policy(&options, &settings, config, model);
+  finish_model_policy(&options, &settings, config, model, file_);
 }
 
 void declare_bos_option(OptionSet* options, std::string* bos) {

@@ -18,16 +18,20 @@
 
 namespace sepllm {
 
-// --policy and its settings. `settings` is complete after finish().
+// --policy-file, --policy and its settings. `settings` is complete after finish().
 struct PolicyOptions {
   OptionSet options;
   PolicySettings settings;
 
-  PolicyOptions() { declare_policy_options(&options, &settings); }
+  PolicyOptions();
   PolicyOptions(const PolicyOptions&) = delete;
   PolicyOptions& operator=(const PolicyOptions&) = delete;
-  // Takes the model's own policy for everything that the flags leave open. Error as for finish_model_policy.
+  // Takes the policy of --policy-file or, without it, the model's own for everything that the flags leave
+  // open. Error as for finish_model_policy.
   void finish(const ModelConfig& config, const std::string& model);
+
+ private:
+  std::string file_;
 };
 
 // Declares --threads; the value stays 0 if it is not given.

@@ -8,9 +8,10 @@
 
 namespace sepllm {
 
-bool LayerRule::stays(int64_t position, int32_t token, const TokenSet& separators) const {
+bool LayerRule::stays(int64_t position, int32_t token, const TokenSet& separators, int64_t last_kept) const {
   if (position < init) return true;
-  if (keeps == Keeps::kSeparators) return separators.contains(token);
+  if (keeps == Keeps::kSeparators)
+    return separators.contains(token) || (max_segment > 0 && position - last_kept >= max_segment);
   return keeps == Keeps::kInterval && (position - init + 1) % interval == 0;
 }
 
@@ -19,12 +20,18 @@ Pattern LayerRule::pattern(const int32_t* tokens, int64_t n_tokens, const TokenS
   SEPLLM_CHECK(!streams);
   Pattern out{.n_initial = init, .window = window, .document_starts = std::move(document_starts)};
   if (keeps == Keeps::kNothing) return out;
-  int64_t start = 0;  // of j's document
+  int64_t start = 0;       // of j's document
+  int64_t last_kept = -1;  // counted from there
   auto next = out.document_starts.begin();
   for (int64_t j = 0; j < n_tokens; ++j) {
-    for (; next != out.document_starts.end() && *next <= j; ++next) start = *next;
+    for (; next != out.document_starts.end() && *next <= j; ++next) {
+      start = *next;
+      last_kept = -1;
+    }
+    if (!stays(j - start, tokens[j], separators, last_kept)) continue;
+    last_kept = j - start;
     // (The first `init` of each document are the pattern's initial ones.)
-    if (j - start >= init && stays(j - start, tokens[j], separators)) out.extra.push_back(j);
+    if (j - start >= init) out.extra.push_back(j);
   }
   return out;
 }

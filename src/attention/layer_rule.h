@@ -17,7 +17,8 @@ struct LayerRule {
   int64_t init = 0;             // number of initial tokens that stay
   int64_t window = kUnlimited;  // the window for all other tokens; it includes the query
   Keeps keeps = Keeps::kNothing;
-  int64_t interval = 0;  // only for kInterval
+  int64_t interval = 0;     // only for kInterval
+  int64_t max_segment = 0;  // only for kSeparators; 0: segments may have any length
   // sep-stream: no key leaves by a window; which keys stay is decided when the cache is full (then init and
   // keeps apply).
   bool streams = false;
@@ -25,11 +26,12 @@ struct LayerRule {
   // says.
   bool own_window = false;
 
-  // Whether the token at this position of its document stays when it leaves the window.
-  bool stays(int64_t position, int32_t token, const TokenSet& separators) const;
+  // Whether the token at this position of its document stays when it leaves the window. `last_kept`: the
+  // position of the last token before it that stays (also an initial one); -1 if there is none.
+  bool stays(int64_t position, int32_t token, const TokenSet& separators, int64_t last_kept) const;
   // The pattern of the rule over these tokens. Not if the layer streams (checked). With `document_starts`
-  // (ascending; see Pattern) each document is a text of its own: initial tokens and the interval count from
-  // where it begins.
+  // (ascending; see Pattern) each document is a text of its own: initial tokens, the interval and the
+  // segments count from where it begins.
   Pattern pattern(const int32_t* tokens, int64_t n_tokens, const TokenSet& separators,
                   std::vector<int64_t> document_starts = {}) const;
 

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -39,9 +41,28 @@ const char* policy_name(PolicyKind kind) {
   return "?";
 }
 
+bool Policy::has(PolicyKind wanted) const {
+  return kind == wanted || std::any_of(layer_policy.begin(), layer_policy.end(),
+                                       [&](const auto& item) { return item.second.kind == wanted; });
+}
+
+const LayerChoice* Policy::choice_of(int64_t layer, int64_t n_layers) const {
+  for (const int64_t key : {layer, layer - n_layers}) {
+    if (const auto it = layer_policy.find(key); it != layer_policy.end()) return &it->second;
+  }
+  return nullptr;
+}
+
+PolicyKind Policy::kind_of(int64_t layer, int64_t n_layers) const {
+  const LayerChoice* choice = choice_of(layer, n_layers);
+  return choice != nullptr ? choice->kind : kind;
+}
+
 int64_t Policy::window_of(int64_t layer, int64_t n_layers) const {
-  if (kind == PolicyKind::kFull) return kUnlimited;
+  const LayerChoice* choice = choice_of(layer, n_layers);
+  if (kind_of(layer, n_layers) == PolicyKind::kFull) return kUnlimited;
   if (kind == PolicyKind::kSinkStream) return capacity - init + 1;
+  if (choice != nullptr && choice->window > 0) return choice->window;
   for (const int64_t key : {layer, layer - n_layers}) {
     if (const auto it = layer_window.find(key); it != layer_window.end()) return it->second;
   }
@@ -50,12 +71,17 @@ int64_t Policy::window_of(int64_t layer, int64_t n_layers) const {
 
 LayerRule Policy::rule(int64_t layer, int64_t n_layers, int64_t own_window) const {
   if (own_window > 0) return {.window = own_window, .own_window = true};
-  LayerRule out{.init = kind == PolicyKind::kFull ? 0 : init, .streams = kind == PolicyKind::kSepStream};
+  const PolicyKind own = kind_of(layer, n_layers);
+  LayerRule out{.init = own == PolicyKind::kFull ? 0 : init, .streams = own == PolicyKind::kSepStream};
   if (!out.streams) out.window = window_of(layer, n_layers);
-  if (uses_separators()) out.keeps = LayerRule::Keeps::kSeparators;
-  if (kind == PolicyKind::kFixed) {
+  if (own == PolicyKind::kSep || own == PolicyKind::kSepStream) {
+    out.keeps = LayerRule::Keeps::kSeparators;
+    out.max_segment = max_segment;
+  }
+  if (own == PolicyKind::kFixed) {
+    const LayerChoice* choice = choice_of(layer, n_layers);
     out.keeps = LayerRule::Keeps::kInterval;
-    out.interval = interval;
+    out.interval = choice != nullptr && choice->interval > 0 ? choice->interval : interval;
   }
   return out;
 }
@@ -76,6 +102,7 @@ void Policy::validate() const {
   at_least("seps", seps, 0);
   at_least("capacity", capacity, 1);
   at_least("interval", interval, 1);
+  at_least("max-segment", max_segment, 0);
   at_least("rope-length", rope_length, 0);
   for (const auto& [layer, n] : layer_window) at_least("layer-window", n, 1);
   if (kind == PolicyKind::kSepStream && init + seps + window >= capacity) {
@@ -88,9 +115,19 @@ void Policy::validate() const {
     wrong(option_name("init") + " must be below " + option_name("capacity"),
           fmt::format("less than {}", capacity), std::to_string(init));
   }
-  if (streaming() && !layer_window.empty()) {
-    throw Error(ErrorCode::kInvalidArgument, option_name("layer-window") + " is for static policies only",
+  for (const auto& [name, is_set] :
+       {std::pair("layer-window", !layer_window.empty()), std::pair("layer-policy", !layer_policy.empty())}) {
+    if (!streaming() || !is_set) continue;
+    throw Error(ErrorCode::kInvalidArgument, option_name(name) + " is for static policies only",
                 {.got = policy_name(kind)});
+  }
+  for (const auto& [layer, choice] : layer_policy) {
+    at_least("layer-policy", choice.window, 0);
+    at_least("layer-policy", choice.interval, 0);
+    if (choice.kind == PolicyKind::kSepStream || choice.kind == PolicyKind::kSinkStream) {
+      wrong("wrong value for " + option_name("layer-policy"), "full, sep, sink or fixed for each layer",
+            policy_name(choice.kind));
+    }
   }
   if (!streaming() && positions == PositionMode::kCache) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -99,23 +136,35 @@ void Policy::validate() const {
   }
 }
 
-void Policy::validate_layers(int64_t n_layers, std::span<const int64_t> own_windows) const {
-  for (const auto& [layer, n] : layer_window) {
+namespace {
+
+// For layer_window and layer_policy, the values of the option `name`.
+template <typename T>
+void check_layers(const char* name, const std::map<int64_t, T>& values, int64_t n_layers,
+                  std::span<const int64_t> own_windows) {
+  for (const auto& [layer, value] : values) {
     if (layer < -n_layers || layer >= n_layers) {
-      wrong(option_name("layer-window") + " names a layer that the model does not have",
+      wrong(option_name(name) + " names a layer that the model does not have",
             fmt::format("{} to {}", -n_layers, n_layers - 1), std::to_string(layer));
     }
-    if (layer < 0 && layer_window.contains(layer + n_layers)) {
+    if (layer < 0 && values.contains(layer + n_layers)) {
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} names layer {} twice", option_name("layer-window"), layer + n_layers));
+                  fmt::format("{} names layer {} twice", option_name(name), layer + n_layers));
     }
     const int64_t l = layer < 0 ? layer + n_layers : layer;
     if (own_windows.empty() || own_windows[static_cast<size_t>(l)] == 0) continue;
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} names layer {}, whose sliding window is the model's own",
-                            option_name("layer-window"), l),
-                {.got = fmt::format("a window of {}", own_windows[static_cast<size_t>(l)])});
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} names layer {}, whose sliding window is the model's own", option_name(name), l),
+        {.got = fmt::format("a window of {}", own_windows[static_cast<size_t>(l)])});
   }
+}
+
+}  // namespace
+
+void Policy::validate_layers(int64_t n_layers, std::span<const int64_t> own_windows) const {
+  check_layers("layer-window", layer_window, n_layers, own_windows);
+  check_layers("layer-policy", layer_policy, n_layers, own_windows);
 }
 
 }  // namespace sepllm

@@ -19,6 +19,14 @@ namespace sepllm {
 enum class PolicyKind { kFull, kSep, kSepStream, kSink, kSinkStream, kFixed };
 enum class PositionMode { kOriginal, kCache };
 
+// The rule of one layer where it is not that of the policy.
+struct LayerChoice {
+  PolicyKind kind = PolicyKind::kFull;  // full, sep, sink or fixed
+  int64_t window = 0;                   // 0: as without the choice (Policy::window, layer_window)
+  int64_t interval = 0;                 // only for fixed; 0: Policy::interval
+  bool operator==(const LayerChoice&) const = default;
+};
+
 struct Policy {
   PolicyKind kind = PolicyKind::kFull;
   int64_t init = 4;  // a, >= 0
@@ -29,6 +37,9 @@ struct Policy {
   bool sep_replace = false;     // a compression keeps only the newest batch of separators
   int64_t capacity = 800;       // c
   int64_t interval = 8;         // k of the fixed policy
+  // sep, sep-stream: a token that is this far behind the last one that stays, stays too, whatever it is; 0:
+  // only separators stay
+  int64_t max_segment = 0;
   PositionMode positions = PositionMode::kOriginal;
   // The text length that rotary frequencies are computed for, where they depend on it (rope types "dynamic"
   // and "longrope"). 0: the length of the model's training, max_position_embeddings. Keys in a cache are
@@ -36,9 +47,15 @@ struct Policy {
   int64_t rope_length = 0;
   std::map<int64_t, int64_t>
       layer_window;  // layer (negative: from the end) -> window or kUnlimited; static policies only
+  std::map<int64_t, LayerChoice> layer_policy;  // layers (as above) with another rule; static policies only
 
   bool streaming() const { return kind == PolicyKind::kSepStream || kind == PolicyKind::kSinkStream; }
-  bool uses_separators() const { return kind == PolicyKind::kSep || kind == PolicyKind::kSepStream; }
+  // Whether the policy itself or one of its layers is of this kind.
+  bool has(PolicyKind wanted) const;
+  bool uses_separators() const { return has(PolicyKind::kSep) || kind == PolicyKind::kSepStream; }
+  // The choice for a layer; null if it follows the policy.
+  const LayerChoice* choice_of(int64_t layer, int64_t n_layers) const;
+  PolicyKind kind_of(int64_t layer, int64_t n_layers) const;
   // Window of a layer of a static policy; kUnlimited for full attention. sink-stream: c - a + 1, of which the
   // query is one.
   int64_t window_of(int64_t layer, int64_t n_layers) const;
@@ -51,8 +68,8 @@ struct Policy {
   // Error (kInvalidArgument) for values that contradict each other: a + s + w >= c, layer windows of a
   // streaming policy, ...
   void validate() const;
-  // Error where layer_window names a layer that a model of n_layers does not have, or one that has a sliding
-  // window of its own (own_windows: [n_layers], or empty).
+  // Error where layer_window or layer_policy names a layer that a model of n_layers does not have, or one
+  // that has a sliding window of its own (own_windows: [n_layers], or empty).
   void validate_layers(int64_t n_layers, std::span<const int64_t> own_windows = {}) const;
 };
 
@@ -67,13 +84,14 @@ struct PolicySettings {
 
 const char* policy_name(PolicyKind kind);  // "full", "sep", "sep-stream", "sink", "sink-stream", "fixed"
 
-// Declares the options --policy --init --window --seps --capacity --interval --sep-replace --layer-window
-// --separators --positions --rope-length --kv --prefill-chunk. `settings` must outlive `options`.
+// Declares the options --policy --init --window --seps --capacity --interval --max-segment --sep-replace
+// --layer-window --layer-policy --separators --positions --rope-length --kv --prefill-chunk. `settings` must
+// outlive `options`.
 void declare_policy_options(OptionSet* options, PolicySettings* settings);
 // Called after the flags are read. Takes the settings that flags left open from the model's config ("sepllm"
 // in config.json, or null), fills in defaults that depend on the policy (cache positions for streaming) and
 // validates. A flag that the chosen policy does not have is an Error (--window with sink-stream); keys of the
-// config that do not apply to a policy chosen by flag are ignored.
+// config that do not apply to a policy chosen by flag are ignored, and so is its layer-policy.
 void finish_policy_options(OptionSet* options, PolicySettings* settings, const Json& config_policy,
                            const std::string& config_file);
 // Every setting in force; settings that the policy does not have are left out.

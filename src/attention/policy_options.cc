@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,18 +24,30 @@ constexpr int64_t kMaxSize = int64_t{1} << 40;
 
 constexpr PolicyKind kKinds[] = {PolicyKind::kFull, PolicyKind::kSep,        PolicyKind::kSepStream,
                                  PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed};
+constexpr PolicyKind kLayerKinds[] = {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSink,
+                                      PolicyKind::kFixed};
+
+// The items of a list with commas between, as "NAME=VALUE"; nullopt for an item without '='.
+using Item = std::pair<std::string_view, std::string_view>;
+std::optional<std::vector<Item>> list_items(std::string_view text) {
+  std::vector<Item> out;
+  while (!text.empty()) {
+    const std::string_view item = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), item.size() + 1));
+    const size_t equals = item.find('=');
+    if (equals == std::string_view::npos) return std::nullopt;
+    out.emplace_back(item.substr(0, equals), item.substr(equals + 1));
+  }
+  return out;
+}
 
 std::map<int64_t, int64_t> parse_layer_window(const std::string& text) {
   const char* syntax = "LAYER=WINDOW|full,... as in 0=full,-1=full";
   std::map<int64_t, int64_t> out;
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const std::string_view item = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(rest.size(), item.size() + 1));
-    const size_t equals = item.find('=');
-    if (equals == std::string_view::npos) refuse_value("layer-window", syntax, text);
-    const std::string_view value = item.substr(equals + 1);
-    const auto layer = parse_integer(item.substr(0, equals));
+  const auto items = list_items(text);
+  if (!items) refuse_value("layer-window", syntax, text);
+  for (const auto& [name, value] : *items) {
+    const auto layer = parse_integer(name);
     const auto window = value == "full" ? kUnlimited : parse_integer(value);
     const bool fits = window && *window >= 1 && (*window <= kMaxSize || value == "full");
     if (!layer || !fits) refuse_value("layer-window", syntax, text);
@@ -47,6 +61,81 @@ std::string print_layer_window(const std::map<int64_t, int64_t>& windows) {
   for (const auto& [layer, window] : windows) {
     if (!out.empty()) out += ",";
     out += fmt::format("{}={}", layer, window == kUnlimited ? "full" : std::to_string(window));
+  }
+  return out;
+}
+
+// LAYER or FIRST..LAST, both counted from the same end.
+std::optional<std::pair<int64_t, int64_t>> parse_layers(std::string_view text) {
+  constexpr int64_t kMostLayers = 100000;
+  const size_t dots = text.find("..");
+  const auto first = parse_integer(text.substr(0, dots));
+  const auto last = dots == std::string_view::npos ? first : parse_integer(text.substr(dots + 2));
+  const bool fits = first && last && *first <= *last && (*first < 0) == (*last < 0) &&
+                    *first >= -kMostLayers && *last < kMostLayers;
+  return fits ? std::optional(std::pair(*first, *last)) : std::nullopt;
+}
+
+// KIND, KIND:WINDOW or fixed:WINDOW/INTERVAL.
+std::optional<LayerChoice> parse_choice(std::string_view text) {
+  LayerChoice out;
+  const size_t colon = text.find(':');
+  const std::string_view kind = text.substr(0, colon);
+  const auto* known = std::find_if(std::begin(kLayerKinds), std::end(kLayerKinds),
+                                   [&](PolicyKind k) { return kind == policy_name(k); });
+  if (known == std::end(kLayerKinds)) return std::nullopt;
+  out.kind = *known;
+  if (colon == std::string_view::npos) return out;
+  const std::string_view numbers = text.substr(colon + 1);
+  const size_t slash = numbers.find('/');
+  const auto fits = [](const std::optional<int64_t>& n) { return n && *n >= 1 && *n <= kMaxSize; };
+  const auto window = parse_integer(numbers.substr(0, slash));
+  if (out.kind == PolicyKind::kFull || !fits(window)) return std::nullopt;
+  out.window = *window;
+  if (slash == std::string_view::npos) return out;
+  const auto interval = parse_integer(numbers.substr(slash + 1));
+  if (out.kind != PolicyKind::kFixed || !fits(interval)) return std::nullopt;
+  out.interval = *interval;
+  return out;
+}
+
+std::map<int64_t, LayerChoice> parse_layer_policy(const std::string& text) {
+  const char* syntax =
+      "LAYERS=full|sep:WINDOW|sink:WINDOW|fixed:WINDOW/INTERVAL,... as in 0..2=full,3=sep:128,-1=full";
+  std::map<int64_t, LayerChoice> out;
+  const auto items = list_items(text);
+  if (!items) refuse_value("layer-policy", syntax, text);
+  for (const auto& [name, value] : *items) {
+    const auto layers = parse_layers(name);
+    const auto choice = parse_choice(value);
+    if (!layers || !choice) refuse_value("layer-policy", syntax, text);
+    for (int64_t l = layers->first; l <= layers->second; ++l) {
+      if (!out.emplace(l, *choice).second) refuse_value("layer-policy", "each layer once", text);
+    }
+  }
+  return out;
+}
+
+std::string print_choice(const LayerChoice& choice) {
+  std::string out = policy_name(choice.kind);
+  if (choice.window > 0) out += fmt::format(":{}", choice.window);
+  if (choice.interval > 0) out += fmt::format("/{}", choice.interval);
+  return out;
+}
+
+// Neighbouring layers with the same choice are printed as a range.
+std::string print_layer_policy(const std::map<int64_t, LayerChoice>& choices) {
+  std::string out;
+  for (auto first = choices.begin(); first != choices.end();) {
+    auto last = first, next = std::next(first);
+    while (next != choices.end() && next->first == last->first + 1 && next->first != 0 &&
+           next->second == first->second) {
+      last = next++;
+    }
+    const std::string layers =
+        first == last ? std::to_string(first->first) : fmt::format("{}..{}", first->first, last->first);
+    out += fmt::format("{}{}={}", out.empty() ? "" : ",", layers, print_choice(first->second));
+    first = next;
   }
   return out;
 }
@@ -110,20 +199,36 @@ Option layer_window_option(Policy* policy) {
   return option;
 }
 
+Option layer_policy_option(Policy* policy) {
+  Option option;
+  option.name = "layer-policy";
+  option.value_name = "L=KIND:N,...";
+  option.help =
+      "static policies: other rules for some layers, as in 0..2=full,3=sep:128,4=fixed:64/8,-1=sink:32 (the "
+      "numbers are the window and, after '/', the interval; without them those of the policy)";
+  option.set = [=](const std::string& text) { policy->layer_policy = parse_layer_policy(text); };
+  option.get = [=] { return Json(print_layer_policy(policy->layer_policy)); };
+  return option;
+}
+
 // Whether an option has a meaning under a policy.
-bool applies(const std::string& option, PolicyKind kind) {
-  const bool stream = kind == PolicyKind::kSepStream || kind == PolicyKind::kSinkStream;
-  if (option == "init") return kind != PolicyKind::kFull;
-  if (option == "window") return kind != PolicyKind::kFull && kind != PolicyKind::kSinkStream;
+bool applies(const std::string& option, const Policy& policy) {
+  const PolicyKind kind = policy.kind;
+  const bool only_full = kind == PolicyKind::kFull && policy.layer_policy.empty();
+  if (option == "init") return !only_full;
+  if (option == "window") return !only_full && kind != PolicyKind::kSinkStream;
   if (option == "seps" || option == "sep-replace") return kind == PolicyKind::kSepStream;
-  if (option == "capacity") return stream;
-  if (option == "interval") return kind == PolicyKind::kFixed;
-  if (option == "layer-window") return kind != PolicyKind::kFull && !stream;
+  if (option == "capacity") return policy.streaming();
+  if (option == "interval") return policy.has(PolicyKind::kFixed);
+  if (option == "max-segment") return policy.uses_separators();
+  if (option == "layer-window") return !only_full && !policy.streaming();
+  if (option == "layer-policy") return !policy.streaming();
   return true;
 }
 
-constexpr const char* kPolicyOptions[] = {"init",     "window",      "seps",        "capacity",
-                                          "interval", "sep-replace", "layer-window"};
+constexpr const char* kPolicyOptions[] = {"init",        "window",       "seps",
+                                          "capacity",    "interval",     "max-segment",
+                                          "sep-replace", "layer-window", "layer-policy"};
 
 // The config's object without the keys that do not apply, because a flag chose another policy than the
 // config's.
@@ -134,8 +239,8 @@ Json applicable(const Json& config, const Policy& policy) {
                          *named != policy_name(PolicyKind::kSinkStream);
   for (const auto& [key, value] : config.items()) {
     // Static policies know only one kind of positions, so the config's value tells nothing about a stream.
-    const bool left_out = key == "positions" && (!policy.streaming() || of_static);
-    if (!left_out && applies(key, policy.kind)) out[key] = value;
+    const bool left_out = key == "layer-policy" || (key == "positions" && (!policy.streaming() || of_static));
+    if (!left_out && applies(key, policy)) out[key] = value;
   }
   return out;
 }
@@ -155,11 +260,19 @@ void declare_policy_options(OptionSet* options, PolicySettings* settings) {
   options->add_int("capacity", &p->capacity, 1, kMaxSize,
                    "streaming policies: slots of the cache (c in METHOD.md)", "C");
   options->add_int("interval", &p->interval, 1, kMaxSize, "fixed: every k-th token is kept", "K");
+  options
+      ->add_int("max-segment", &p->max_segment, 0, kMaxSize,
+                "sep, sep-stream: of a segment without separators every k-th token is kept", "K")
+      .default_note = "0: no limit";
   options->add_flag("sep-replace", &p->sep_replace,
                     "sep-stream: a compression keeps only the newest batch of separators");
   options->add(layer_window_option(p));
-  options->add_string("separators", &settings->separators,
-                      "which tokens are separators: text, paper, strings:S or ids:1,2,3", "RULE");
+  options->add(layer_policy_option(p));
+  options->add_string(
+      "separators", &settings->separators,
+      "which tokens are separators: text, paper, special, ids:1,2,3 or strings:S; several with + "
+      "between, as in text+special",
+      "RULE");
   options
       ->add(named<PositionMode>(
           "positions", &p->positions,
@@ -195,7 +308,7 @@ void finish_policy_options(OptionSet* options, PolicySettings* settings, const J
     options->apply_json(JsonObject(own, config_file, "sepllm"));
   }
   for (const std::string& name : by_flag) {
-    if (!applies(name, policy.kind)) {
+    if (!applies(name, policy)) {
       throw Error(ErrorCode::kInvalidArgument, fmt::format("{} does not apply to {} {}", option_name(name),
                                                            option_name("policy"), policy_name(policy.kind)));
     }
@@ -212,8 +325,10 @@ Json policy_json(const PolicySettings& settings) {
   for (const Option& o : options.options()) {
     const bool separators_unused = o.name == "separators" && !settings.policy.uses_separators();
     const bool unused = (o.name == "layer-window" && settings.policy.layer_window.empty()) ||
+                        (o.name == "layer-policy" && settings.policy.layer_policy.empty()) ||
+                        (o.name == "max-segment" && settings.policy.max_segment == 0) ||
                         (o.name == "rope-length" && settings.policy.rope_length == 0);
-    if (applies(o.name, settings.policy.kind) && !separators_unused && !unused) out[o.name] = o.get();
+    if (applies(o.name, settings.policy) && !separators_unused && !unused) out[o.name] = o.get();
   }
   return out;
 }

@@ -46,6 +46,36 @@ TEST(Policy, ReadsFlagsAndPrintsThemBack) {
   EXPECT_EQ(p.settings.policy.window_of(3, 4), 128);
 }
 
+TEST(Policy, LayersMayHaveRulesOfTheirOwn) {
+  const Parsed p({{"policy", "sep"},
+                  {"window", "64"},
+                  {"max-segment", "32"},
+                  {"layer-policy", "0..1=full,3=fixed:16/4,4=sink,-1=sink:8"},
+                  {"layer-window", "4=5"}});
+  EXPECT_EQ(policy_json(p.settings)["layer-policy"], "-1=sink:8,0..1=full,3=fixed:16/4,4=sink");
+  const Policy& policy = p.settings.policy;
+  using Keeps = LayerRule::Keeps;
+  EXPECT_EQ(policy.rule(1, 6), LayerRule{});
+  EXPECT_EQ(policy.rule(2, 6),
+            (LayerRule{.init = 4, .window = 64, .keeps = Keeps::kSeparators, .max_segment = 32}));
+  EXPECT_EQ(policy.rule(3, 6),
+            (LayerRule{.init = 4, .window = 16, .keeps = Keeps::kInterval, .interval = 4}));
+  EXPECT_EQ(policy.rule(4, 6), (LayerRule{.init = 4, .window = 5}));
+  EXPECT_EQ(policy.rule(5, 6), (LayerRule{.init = 4, .window = 8}));
+  EXPECT_TRUE(policy.uses_separators());
+  // The layers of `full` that have another rule need that rule's numbers.
+  const Parsed full({{"policy", "full"}, {"layer-policy", "1=sep:9"}, {"init", "2"}, {"max-segment", "5"}});
+  EXPECT_TRUE(full.settings.policy.uses_separators());
+  EXPECT_EQ(full.settings.policy.rule(0, 2), LayerRule{});
+  EXPECT_EQ(full.settings.policy.rule(1, 2),
+            (LayerRule{.init = 2, .window = 9, .keeps = Keeps::kSeparators, .max_segment = 5}));
+  EXPECT_EQ(policy_json(Parsed(Flags{}, policy_json(full.settings)).settings), policy_json(full.settings));
+  // A policy chosen by flag takes the place of the config's, also in its layers.
+  EXPECT_TRUE(Parsed({{"policy", "sink"}}, policy_json(p.settings)).settings.policy.layer_policy.empty());
+  EXPECT_THROW(policy.validate_layers(4), Error);
+  EXPECT_NO_THROW(policy.validate_layers(6));
+}
+
 TEST(Policy, WhatIsPrintedReadsBackAsTheSame) {
   for (const char* kind : {"full", "sep", "sep-stream", "sink", "sink-stream", "fixed"}) {
     const Parsed first(Flags{{"policy", kind}});
@@ -99,6 +129,18 @@ TEST(Policy, RefusesWhatDoesNotFit) {
       {{{"policy", "sep"}, {"layer-window", "0=full,0=3"}}, "each layer once"},
       {{{"policy", "sep"}, {"layer-window", "x"}}, "layer-window"},
       {{{"kv", "q7"}}, "kv"},
+      {{{"policy", "sep-stream"}, {"layer-policy", "0=full"}}, "layer-policy does not apply"},
+      {{{"policy", "sep"}, {"layer-policy", "0..2=full,1=sink"}}, "each layer once"},
+      {{{"policy", "sep"}, {"layer-policy", "0=sep-stream"}}, "layer-policy"},
+      {{{"policy", "sep"}, {"layer-policy", "2..0=full"}}, "layer-policy"},
+      {{{"policy", "sep"}, {"layer-policy", "-1..0=full"}}, "layer-policy"},
+      {{{"policy", "sep"}, {"layer-policy", "0..99999999999=full"}}, "layer-policy"},
+      {{{"policy", "sep"}, {"layer-policy", "0=full:3"}}, "layer-policy"},
+      {{{"policy", "sep"}, {"layer-policy", "0=sink:0"}}, "layer-policy"},
+      {{{"policy", "sep"}, {"layer-policy", "0=sink:4/2"}}, "layer-policy"},
+      {{{"policy", "sep"}, {"layer-policy", "0"}}, "layer-policy"},
+      {{{"policy", "sink"}, {"max-segment", "8"}}, "max-segment does not apply"},
+      {{{"policy", "sep"}, {"interval", "8"}}, "interval does not apply"},
   };
   for (const auto& [flags, expected] : cases)
     EXPECT_NE(error_of(flags).find(expected), std::string::npos) << expected << " / " << error_of(flags);
@@ -112,18 +154,49 @@ TEST(Policy, KeepsInitialSeparatorsAndIntervals) {
   Policy p;
   p.kind = PolicyKind::kSep;
   p.init = 2;
-  EXPECT_TRUE(p.rule(0, 1).stays(1, 3, set));
-  EXPECT_FALSE(p.rule(0, 1).stays(2, 3, set));
-  EXPECT_TRUE(p.rule(0, 1).stays(9, 7, set));
+  EXPECT_TRUE(p.rule(0, 1).stays(1, 3, set, 0));
+  EXPECT_FALSE(p.rule(0, 1).stays(2, 3, set, 1));
+  EXPECT_TRUE(p.rule(0, 1).stays(9, 7, set, 1));
   p.kind = PolicyKind::kSink;
-  EXPECT_FALSE(p.rule(0, 1).stays(9, 7, set));
+  EXPECT_FALSE(p.rule(0, 1).stays(9, 7, set, 1));
   p.kind = PolicyKind::kFixed;
   p.interval = 3;  // (j - a + 1) mod k = 0
   std::vector<int64_t> kept;
   for (int64_t j = 0; j < 12; ++j) {
-    if (p.rule(0, 1).stays(j, 0, set)) kept.push_back(j);
+    if (p.rule(0, 1).stays(j, 0, set, -1)) kept.push_back(j);
   }
   EXPECT_EQ(kept, (std::vector<int64_t>{0, 1, 4, 7, 10}));
+}
+
+// docs/METHOD.md#visibility, written out: of a segment without separators every k-th token is kept. A segment
+// begins after a separator, after the initial tokens, and after a token that was kept because of its length.
+TEST(Policy, LongSegmentsKeepEveryKthToken) {
+  TokenSet set(10);
+  set.insert(7);
+  const std::vector<int32_t> tokens = {7, 1, 1, 1, 7, 1, 1, 1, 1, 1, 1, 1, 1, 7, 7, 1, 1, 1, 1};
+  const auto n = std::ssize(tokens);
+  Policy p;
+  p.kind = PolicyKind::kSep;
+  p.window = 2;
+  p.max_segment = 3;
+  for (const auto& [init, kept] : {std::pair{0, std::vector<int64_t>{0, 3, 4, 7, 10, 13, 14, 17}},
+                                   {2, {0, 1, 4, 7, 10, 13, 14, 17}},
+                                   {6, {0, 1, 2, 3, 4, 5, 8, 11, 13, 14, 17}}}) {
+    p.init = init;
+    EXPECT_EQ(p.pattern(tokens.data(), n, set, 0, 1).kept(n), kept) << init;
+  }
+  p.init = 0;
+  for (int64_t k = 1; k < 8; ++k) {
+    p.max_segment = k;
+    const Pattern pattern = p.pattern(tokens.data(), n, set, 0, 1);
+    int64_t length = 0;  // of the segment up to here
+    for (int64_t j = 0; j < n; ++j) {
+      ++length;
+      const bool ends = tokens[static_cast<size_t>(j)] == 7 || length == k;
+      if (ends) length = 0;
+      for (int64_t i = 0; i < n; ++i) EXPECT_EQ(pattern.visible(i, j), j <= i && (ends || i - j < 2));
+    }
+  }
 }
 
 // With documents, every policy shows in each document the same keys as if that document were a text of its
@@ -141,6 +214,7 @@ TEST(Policy, DocumentsAreTextsOfTheirOwn) {
       p.init = 2;
       p.window = 5;
       p.interval = 3;
+      p.max_segment = static_cast<int64_t>(starts.size()) - 1;
       const Pattern all = p.pattern(tokens.data(), kTokens, set, 0, 1, starts);
       std::vector<int64_t> begins = starts;
       if (begins.front() != 0) begins.insert(begins.begin(), 0);
@@ -172,7 +246,7 @@ TEST(Policy, ALayersOwnWindowIsItsRule) {
     EXPECT_EQ(p.rule(1, 4, 5), own) << policy_name(kind);
     EXPECT_NE(p.rule(1, 4), own) << policy_name(kind);
   }
-  EXPECT_FALSE(own.stays(0, 3, separators));
+  EXPECT_FALSE(own.stays(0, 3, separators, -1));
   const std::vector<int32_t> tokens(20, 3);
   const Pattern pattern = own.pattern(tokens.data(), 20, separators);
   EXPECT_TRUE(pattern.visible(10, 6));

@@ -29,7 +29,11 @@ inline std::vector<std::pair<std::string, Policy>> small_policies() {
   add("fixed", PolicyKind::kFixed);
   add("sink", PolicyKind::kSink);
   add("layered", PolicyKind::kSep).layer_window = {{0, kUnlimited}, {1, 2}};
+  add("segments", PolicyKind::kSep).max_segment = 4;
+  add("rules", PolicyKind::kSep).layer_policy = {{0, {PolicyKind::kFixed, 5, 4}},
+                                                 {-1, {PolicyKind::kSink, 9}}};
   add("sep-stream", PolicyKind::kSepStream);
+  add("stream-segments", PolicyKind::kSepStream).max_segment = 2;
   add("replace", PolicyKind::kSepStream).sep_replace = true;
   add("unbounded", PolicyKind::kSepStream).seps_unbounded = true;
   add("sink-stream", PolicyKind::kSinkStream);

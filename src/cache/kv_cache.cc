@@ -143,7 +143,7 @@ void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
   while (g.band_size > 0 && g.band_begin <= length_ - g.rule.window) {
     const int64_t slot = g.ring_start;
     const int32_t token = g.band_tokens[slot];
-    if (g.band_begin >= g.promoted && g.rule.stays(g.band_begin, token, separators_)) {
+    if (g.band_begin >= g.promoted && g.rule.stays(g.band_begin, token, separators_, last_kept(g))) {
       push_compact(g, g.band_begin, token);
       const SlotRef to{false, std::ssize(g.compact_positions) - 1};
       for (const int64_t layer : g.layers) copy_slot(layer, {true, slot}, to);
@@ -157,7 +157,7 @@ void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
   g.first_late = std::ssize(g.compact_positions);
   for (int64_t j = std::max(g.promoted, g.band_begin); j <= last - g.rule.window; ++j) {
     const int32_t token = g.band_tokens[g.slot_of(j)];
-    if (g.rule.stays(j, token, separators_)) push_compact(g, j, token);
+    if (g.rule.stays(j, token, separators_, last_kept(g))) push_compact(g, j, token);
     g.promoted = j + 1;
   }
 }
@@ -295,10 +295,15 @@ void KvCache::compress(Group& g) {
   const bool rotate = policy_.positions == PositionMode::kCache;
   const auto old_compact = std::ssize(g.compact_positions);
   const int64_t n_past = g.band_size - policy_.window;
-  // Step 1: which tokens of the past are separators, as offsets in the band.
+  // Step 1: which tokens of the past are separators (or end a segment that is too long), as offsets in the
+  // band.
   joining_.clear();
+  int64_t last = last_kept(g);
   for (int64_t b = 0; b < n_past; ++b) {
-    if (separators_.contains(g.band_tokens[g.slot_of(g.band_begin + b)])) joining_.push_back(b);
+    const int64_t position = g.band_begin + b;
+    if (!g.rule.stays(position, g.band_tokens[g.slot_of(position)], separators_, last)) continue;
+    joining_.push_back(b);
+    last = position;
   }
   // Step 2: how many of all separators must be dropped, the oldest first.
   const auto [dropped_old, dropped_joining] = dropped(n_separators(), std::ssize(joining_));

@@ -240,6 +240,10 @@ class KvCache {
   void plan_stream(Group& group, std::span<const int32_t> tokens);
   void append_to_band(Group& group, std::span<const int32_t> tokens);
   void push_compact(Group& group, int64_t position, int32_t token);
+  // The position of the last token of the compact part, which is the last that stays; -1: it is empty.
+  static int64_t last_kept(const Group& group) {
+    return group.compact_positions.empty() ? -1 : group.compact_positions.back();
+  }
   void set_spans(Group& group);
   void set_encoded(int64_t n);
   void count(const Group& group, int64_t n);
@@ -256,7 +260,8 @@ class KvCache {
   };
   Room static_room(const Group& group, std::span<const int32_t> tokens) const;
   Room stream_room(const Group& group, std::span<const int32_t> tokens) const;
-  int64_t compact_after_compression(const Group& group, std::span<const int32_t> tokens) const;
+  int64_t compact_after_compression(const Group& group, std::span<const int32_t> chunk,
+                                    int64_t n_initial) const;
   int64_t grown_ring(const Group& group, int64_t n_slots, int64_t limit) const;
   int64_t grown_compact(const Group& group, int64_t capacity, int64_t n_slots) const;
   void take_room(std::span<const int32_t> tokens);

@@ -110,9 +110,12 @@ KvCache::Room KvCache::static_room(const Group& g, std::span<const int32_t> toke
   // The compact part, with the tokens that leave the window before the chunk's last query and are kept.
   int64_t n_compact = std::ssize(g.compact_positions);
   room.compact = g.compact_capacity;
+  int64_t last = last_kept(g);
   for (int64_t j = std::max(g.promoted, g.band_begin); j <= length_ + n - 1 - g.rule.window; ++j) {
     const int32_t token = j < length_ ? g.band_tokens[g.slot_of(j)] : tokens[j - length_];
-    if (g.rule.stays(j, token, separators_)) room.compact = grown_compact(g, room.compact, ++n_compact);
+    if (!g.rule.stays(j, token, separators_, last)) continue;
+    room.compact = grown_compact(g, room.compact, ++n_compact);
+    last = j;
   }
   return room;
 }
@@ -128,18 +131,25 @@ KvCache::Room KvCache::stream_room(const Group& g, std::span<const int32_t> toke
   for (int64_t k = n_compact - n_initial; k < n_compact; ++k)
     room.compact = grown_compact(g, room.compact, k + 1);
   if (n_compact + n_band > effective_capacity())
-    room.compact = grown_compact(g, room.compact, compact_after_compression(g, tokens.subspan(n_initial)));
+    room.compact = grown_compact(g, room.compact, compact_after_compression(g, tokens, n_initial));
   return room;
 }
 
-// Slots of the compact part after the compression at the end of a chunk, of which `tokens` enter the band.
-int64_t KvCache::compact_after_compression(const Group& g, std::span<const int32_t> tokens) const {
+// Slots of the compact part after the compression at the end of a chunk, whose first `n_initial` tokens do
+// not enter the band.
+int64_t KvCache::compact_after_compression(const Group& g, std::span<const int32_t> chunk,
+                                           int64_t n_initial) const {
+  const std::span<const int32_t> tokens = chunk.subspan(n_initial);
   const int64_t n_past = g.band_size + std::ssize(tokens) - policy_.window;
+  const int64_t band_begin = length_ + n_initial - g.band_size;
   int64_t n_joining = 0;
+  int64_t last = n_initial > 0 ? length_ + n_initial - 1 : last_kept(g);
   for (int64_t b = 0; b < n_past; ++b) {
     const int32_t token =
         b < g.band_size ? g.band_tokens[g.slot_of(g.band_begin + b)] : tokens[b - g.band_size];
-    n_joining += separators_.contains(token) ? 1 : 0;
+    if (!g.rule.stays(band_begin + b, token, separators_, last)) continue;
+    ++n_joining;
+    last = band_begin + b;
   }
   const Dropped go = dropped(n_separators(), n_joining);
   return g.rule.init + n_separators() - go.old + n_joining - go.joining;

@@ -132,6 +132,10 @@ TEST(KvCache, StaticPoliciesEqualTheMaskInAnyChunks) {
       if (kind == PolicyKind::kFull) continue;
       p.layer_window = {{0, kUnlimited}, {-1, 3}};
       check_static(p, 4, seed);
+      p.max_segment = 1 + static_cast<int64_t>(rng.bits(3) % 7);
+      p.layer_policy = {
+          {0, {PolicyKind::kSep, 6}}, {1, {PolicyKind::kFixed, 4, 3}}, {2, {PolicyKind::kFull}}};
+      check_static(p, 5, seed);
     }
   }
 }
@@ -180,8 +184,13 @@ struct PlainStream {
     std::vector<int64_t> seps(slots.begin() + policy.init, slots.begin() + policy.init + m);
     if (policy.sep_replace) seps.clear();
     for (int64_t k = policy.init + m; k < past_end; ++k) {
-      if (separators().contains(tokens[static_cast<size_t>(slots[static_cast<size_t>(k)])]))
-        seps.push_back(slots[static_cast<size_t>(k)]);
+      const int64_t at = slots[static_cast<size_t>(k)];
+      // (The segment begins after the last token that is kept, an initial one if there are no others.)
+      const int64_t before = !seps.empty()    ? seps.back()
+                             : k > 0 && m > 0 ? slots[static_cast<size_t>(policy.init + m - 1)]
+                                              : policy.init - 1;
+      const bool too_long = policy.max_segment > 0 && at - before >= policy.max_segment;
+      if (too_long || separators().contains(tokens[static_cast<size_t>(at)])) seps.push_back(at);
     }
     if (static_cast<int64_t>(seps.size()) > policy.seps) seps.erase(seps.begin(), seps.end() - policy.seps);
     m = static_cast<int64_t>(seps.size());
@@ -193,7 +202,7 @@ struct PlainStream {
 };
 
 TEST(KvCache, StreamingEqualsTheFourBlocks) {
-  for (uint64_t seed = 0; seed < 20; ++seed) {
+  for (uint64_t seed = 0; seed < 40; ++seed) {
     const Rng rng(seed, 3);
     Policy p;
     p.kind = PolicyKind::kSepStream;
@@ -203,6 +212,7 @@ TEST(KvCache, StreamingEqualsTheFourBlocks) {
     p.window = 1 + static_cast<int64_t>(rng.bits(2) % 8);
     p.capacity = p.init + p.seps + p.window + 1 + static_cast<int64_t>(rng.bits(3) % 12);
     p.sep_replace = seed % 5 == 4;
+    if (seed >= 20) p.max_segment = 1 + static_cast<int64_t>(rng.bits(4) % 6);
     const std::vector<int32_t> tokens = random_tokens(300, seed);
     KvCache cache({2, kHeads, kDim, DType::kF32}, p, separators());
     PlainStream plain{p, tokens};

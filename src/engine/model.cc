@@ -89,8 +89,16 @@ PolicySettings settings_for_text(const Model& model, PolicySettings settings, in
 }
 
 void finish_model_policy(OptionSet* options, PolicySettings* settings, const ModelConfig& config,
-                         const std::string& model) {
-  finish_policy_options(options, settings, config.policy, config_path(model));
+                         const std::string& model, const std::string& policy_file) {
+  if (policy_file.empty()) {
+    finish_policy_options(options, settings, config.policy, config_path(model));
+  } else {
+    constexpr uint64_t kMaxBytes = uint64_t{1} << 20;
+    const Json read = read_json(policy_file, kMaxBytes);
+    const JsonObject object(read, policy_file);
+    const bool inside = object.has("sepllm");
+    finish_policy_options(options, settings, inside ? object.at("sepllm") : read, policy_file);
+  }
   settings->policy.validate_layers(config.n_layers, config.own_windows());
   warn_if_without_effect(settings->policy, config, model);
   if (settings->policy.rope_length > 0 && config.rope_by_length() == nullptr) {

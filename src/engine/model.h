@@ -45,8 +45,10 @@ PolicySettings settings_for_text(const Model& model, PolicySettings settings, in
 // finish_policy_options() with a model's own settings, and checks of what depends on the model. Error as for
 // it and for Policy::validate_layers, and for a rope length where rotary frequencies do not depend on the
 // text's length. A warning if the policy has no effect in this model. `model`: its folder or file.
+// `policy_file`: a JSON file whose object (or its member "sepllm") is taken instead of the model's own
+// settings; empty: there is none.
 void finish_model_policy(OptionSet* options, PolicySettings* settings, const ModelConfig& config,
-                         const std::string& model);
+                         const std::string& model, const std::string& policy_file = "");
 
 // If `tokenizer_path` is empty, the model's folder is used.
 Model load_model(const std::string& folder, const std::string& tokenizer_path,

@@ -50,7 +50,10 @@ class SessionStateTest : public ::testing::Test {
     add("sink", PolicyKind::kSink);
     add("fixed", PolicyKind::kFixed);
     add("layered", PolicyKind::kSep).layer_window = {{0, kUnlimited}};
+    add("segments", PolicyKind::kSep).max_segment = 3;
+    add("rules", PolicyKind::kSink).layer_policy = {{0, {PolicyKind::kSep, 5}}};
     add("sep-stream", PolicyKind::kSepStream);
+    add("stream-segments", PolicyKind::kSepStream).max_segment = 2;
     add("original", PolicyKind::kSepStream).positions = PositionMode::kOriginal;
     add("unbounded", PolicyKind::kSepStream).seps_unbounded = true;
     add("replace", PolicyKind::kSepStream).sep_replace = true;

@@ -114,6 +114,30 @@ TokenSet separators_by_text(const Tokenizer& tokenizer, const TextRule& rule, in
   return set;
 }
 
+TokenSet special_tokens(const Tokenizer& tokenizer, int64_t vocab_size) {
+  TokenSet set(vocab_size);
+  const int64_t n = std::min(vocab_size, tokenizer.vocab_size());
+  for (int32_t id = 0; id < n; ++id) {
+    if (tokenizer.is_special(id)) set.insert(id);
+  }
+  return set;
+}
+
+// The rules of which a rule consists.
+std::vector<std::string> parts_of(const std::string& rule) {
+  std::vector<std::string> out;
+  for (std::string_view rest = rule;;) {
+    const size_t plus = rest.starts_with(kStringsPrefix) ? std::string_view::npos : rest.find('+');
+    out.emplace_back(rest.substr(0, plus));
+    if (plus == std::string_view::npos) return out;
+    rest.remove_prefix(plus + 1);
+  }
+}
+
+void insert_all(const TokenSet& from, TokenSet* to) {
+  for (const int32_t id : from.ids()) to->insert(id);
+}
+
 [[noreturn]] void fail(const std::string& message, const std::string& expected, std::string_view got) {
   throw Error(
       ErrorCode::kInvalidArgument, message,
@@ -127,11 +151,7 @@ TokenSet separators_from_strings(const Tokenizer& tokenizer, std::string_view ch
   return separators_by_text(tokenizer, {.marks = *marks, .blank_tokens = false}, vocab_size);
 }
 
-}  // namespace
-
-bool separators_need_tokenizer(const std::string& rule) { return !rule.starts_with(kIdsPrefix); }
-
-TokenSet separators_from_ids(const std::string& rule, int64_t vocab_size) {
+TokenSet separators_of_part(const std::string& rule, int64_t vocab_size) {
   TokenSet set(vocab_size);
   std::string_view rest = std::string_view(rule).substr(std::min(rule.size(), kIdsPrefix.size()));
   for (bool more = true; more;) {
@@ -149,21 +169,44 @@ TokenSet separators_from_ids(const std::string& rule, int64_t vocab_size) {
   return set;
 }
 
-TokenSet make_separators(const Tokenizer& tokenizer, const std::string& rule, int64_t vocab_size,
-                         bool streaming) {
+TokenSet separators_of_part(const Tokenizer& tokenizer, const std::string& rule, int64_t vocab_size,
+                            bool streaming) {
   if (rule == "text") return separators_by_text(tokenizer, {}, vocab_size);
   if (rule == "paper") return paper_separators(tokenizer, vocab_size, streaming);
-  if (rule.starts_with(kIdsPrefix)) return separators_from_ids(rule, vocab_size);
+  if (rule == "special") return special_tokens(tokenizer, vocab_size);
+  if (rule.starts_with(kIdsPrefix)) return separators_of_part(rule, vocab_size);
   if (rule.starts_with(kStringsPrefix)) {
     return separators_from_strings(tokenizer, std::string_view(rule).substr(kStringsPrefix.size()),
                                    vocab_size);
   }
-  const std::string near = nearest_name(rule, {"text", "paper"});
+  const std::string near = nearest_name(rule, {"text", "paper", "special"});
   throw Error(ErrorCode::kInvalidArgument, "unknown rule",
               {.place = option_name("separators"),
-               .expected = "text, paper, strings:S or ids:1,2,3",
+               .expected = "text, paper, special, ids:1,2,3 or strings:S",
                .got = "'" + rule + "'",
                .hint = near.empty() ? "" : "did you mean '" + near + "'?"});
+}
+
+}  // namespace
+
+bool separators_need_tokenizer(const std::string& rule) {
+  const std::vector<std::string> parts = parts_of(rule);
+  return !std::all_of(parts.begin(), parts.end(),
+                      [](const std::string& part) { return part.starts_with(kIdsPrefix); });
+}
+
+TokenSet separators_from_ids(const std::string& rule, int64_t vocab_size) {
+  TokenSet set(vocab_size);
+  for (const std::string& part : parts_of(rule)) insert_all(separators_of_part(part, vocab_size), &set);
+  return set;
+}
+
+TokenSet make_separators(const Tokenizer& tokenizer, const std::string& rule, int64_t vocab_size,
+                         bool streaming) {
+  TokenSet set(vocab_size);
+  for (const std::string& part : parts_of(rule))
+    insert_all(separators_of_part(tokenizer, part, vocab_size, streaming), &set);
+  return set;
 }
 
 }  // namespace sepllm

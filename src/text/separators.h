@@ -10,14 +10,16 @@
 
 namespace sepllm {
 
-// `rule`: "text", "paper", "strings:S" or "ids:1,2,3" (the value of the option separators). `vocab_size`:
+// `rule`: "text", "paper", "special", "ids:1,2,3" or "strings:S" (the value of the option separators); or
+// several with '+' between, for all their tokens ("strings:S", which ends where the rule does, is the last).
+// "special" are the tokenizer's special tokens, which stand at the borders of a chat's turns. `vocab_size`:
 // rows of the model's embedding; all ids of the set are smaller. `streaming`: "paper" then has additional ids
 // for NeoX/Pythia. Error (kInvalidArgument) for an unknown rule, ids out of range, an empty S, or "paper"
 // with a tokenizer that is not one of the reference's four (recognised by the pieces that the ids stand for).
 TokenSet make_separators(const Tokenizer& tokenizer, const std::string& rule, int64_t vocab_size,
                          bool streaming);
 
-// True for a rule that needs a tokenizer, false for "ids:...".
+// True for a rule that needs a tokenizer, false for only "ids:...".
 bool separators_need_tokenizer(const std::string& rule);
 // The same for a rule that needs no tokenizer.
 TokenSet separators_from_ids(const std::string& rule, int64_t vocab_size);

@@ -93,6 +93,21 @@ TEST(Separators, IdsAreTakenAsTheyAre) {
   }
 }
 
+TEST(Separators, RulesAreJoinedByPlus) {
+  FakeTokenizer tokenizer({"a", ".", "<s>", "+", "b"});
+  tokenizer.make_special(2);
+  const auto ids = [&](const std::string& rule) { return make_separators(tokenizer, rule, 5, false).ids(); };
+  EXPECT_EQ(ids("special"), Ids{2});
+  EXPECT_EQ(ids("text+special"), (Ids{1, 2}));
+  EXPECT_EQ(ids("special+ids:0,4"), (Ids{0, 2, 4}));
+  EXPECT_EQ(ids("special+strings:+a"), (Ids{0, 2, 3}));
+  EXPECT_EQ(separators_from_ids("ids:1+ids:3", 5).ids(), (Ids{1, 3}));
+  EXPECT_FALSE(separators_need_tokenizer("ids:1+ids:3"));
+  EXPECT_TRUE(separators_need_tokenizer("ids:1+special"));
+  for (const char* bad : {"text+", "+text", "text+nosuch", "text special"})
+    EXPECT_THROW(ids(bad), Error) << bad;
+}
+
 TEST(Separators, WrongRulesAreErrors) {
   const FakeTokenizer tokenizer({"."});
   for (const char* bad : {"", "txt", "strings:", "strings:\xFF", "paper"}) {

@@ -25,6 +25,16 @@ const std::vector<std::pair<std::string, Json>>& policies() {
       {"sink", {{"policy", "sink"}, {"init", 4}, {"window", 12}}},
       {"fixed", {{"policy", "fixed"}, {"init", 2}, {"window", 7}, {"interval", 5}}},
       {"layered", {{"policy", "sep"}, {"init", 2}, {"window", 8}, {"layer-window", "0=full,1=3,-1=full"}}},
+      {"segments", {{"policy", "sep"}, {"init", 2}, {"window", 6}, {"max-segment", 3}}},
+      {"rules",
+       {{"policy", "sep"}, {"init", 2}, {"window", 8}, {"layer-policy", "0=fixed:5/4,1=sep:3,-1=sink:11"}}},
+      {"sep_stream_segments",
+       {{"policy", "sep-stream"},
+        {"init", 2},
+        {"seps", 5},
+        {"window", 5},
+        {"capacity", 16},
+        {"max-segment", 2}}},
       {"sep_stream", {{"policy", "sep-stream"}, {"init", 2}, {"seps", 3}, {"window", 5}, {"capacity", 16}}},
       {"sep_stream_original",
        {{"policy", "sep-stream"},
@@ -154,7 +164,7 @@ class Batches : public testing::TestWithParam<const char*> {
   Batches() : runner_(golden_model(GetParam()), 2), separators_(separators_of(runner_)) {
     size_t k = 0;
     for (const auto& [name, settings] : policies()) {
-      Stream s{policy_of(settings), text(20 + 7 * k, k), nullptr};
+      Stream s{policy_of(settings), text(20 + 6 * k, k), nullptr};
       s.cache = std::make_unique<KvCache>(runner_.cache(s.policy, separators_));
       streams_.push_back(std::move(s));
       if (has_pattern(streams_.back().policy)) {

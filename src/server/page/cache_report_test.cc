@@ -36,6 +36,13 @@ TEST_F(CacheReport, SaysWhyEachPositionIsHeldByTheStaticPolicies) {
     const std::vector<std::string> got = kinds(cache_report(session));
     ASSERT_EQ(got.size(), 100U);
     const TokenSet separators = model_->separators(settings);
+    const LayerRule rule =
+        policy.rule(session.cache().layout().n_layers - 1, session.cache().layout().n_layers);
+    std::vector<bool> stays;
+    for (int64_t at = 0, last = -1; at < 100; ++at) {
+      stays.push_back(rule.stays(at, ids_[static_cast<size_t>(at)], separators, last));
+      if (stays.back()) last = at;
+    }
     bool in_window = true;  // the run of held positions that ends at the newest one
     for (int64_t at = 99; at >= 0; --at) {
       const bool recent = at > 99 - policy.window;
@@ -46,7 +53,7 @@ TEST_F(CacheReport, SaysWhyEachPositionIsHeldByTheStaticPolicies) {
         want = "initial";
       } else if (recent) {
         want = "window";
-      } else if (policy.kind == PolicyKind::kSep && separators.contains(ids_[static_cast<size_t>(at)])) {
+      } else if (policy.kind == PolicyKind::kSep && stays[static_cast<size_t>(at)]) {
         want = in_window ? "window" : "separator";
       } else if (policy.kind == PolicyKind::kFixed && (at - policy.init + 1) % policy.interval == 0) {
         want = in_window ? "window" : "interval";
