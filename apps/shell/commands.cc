@@ -25,6 +25,7 @@ Commands all_commands() {
   commands.push_back(make_train_command());
   commands.push_back(make_export_command());
   commands.push_back(make_report_command());
+  commands.push_back(make_tune_command());
   commands.push_back(make_demo_command());
   return commands;
 }

@@ -28,6 +28,7 @@ std::unique_ptr<Command> make_bench_train_command();
 std::unique_ptr<Command> make_train_command();
 std::unique_ptr<Command> make_export_command();
 std::unique_ptr<Command> make_report_command();
+std::unique_ptr<Command> make_tune_command();
 std::unique_ptr<Command> make_demo_command();
 
 // All commands, in the order in which `sepllm --help` lists them.

@@ -38,7 +38,8 @@ int64_t zfs_cache_to_spare(const std::string& path) {
   return std::max<int64_t>(0, values["size"] - values["c_min"]);
 }
 
-// Parses "2048" or "100M".
+}  // namespace
+
 std::optional<int64_t> parse_bytes(std::string text) {
   constexpr std::string_view kUnits = "KMGT";
   const size_t unit = text.empty() ? std::string_view::npos : kUnits.find(text.back());
@@ -48,8 +49,6 @@ std::optional<int64_t> parse_bytes(std::string text) {
   if (!number || *number < 0 || *number > std::numeric_limits<int64_t>::max() >> shift) return std::nullopt;
   return *number << shift;
 }
-
-}  // namespace
 
 MemoryAtHand read_memory_at_hand(const std::string& root) {
   MemoryAtHand at_hand;

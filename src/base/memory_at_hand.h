@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 
 namespace sepllm {
@@ -25,5 +26,8 @@ MemoryAtHand read_memory_at_hand(const std::string& root);
 // of bytes, or of KiB, MiB, GiB or TiB with K, M, G or T after it. Error (kInvalidArgument) for another
 // value.
 MemoryAtHand memory_at_hand();
+
+// Parses such a number, "2048" or "100M"; nullopt for anything else.
+std::optional<int64_t> parse_bytes(std::string text);
 
 }  // namespace sepllm
