@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Answers long-context tasks (make_tasks.py) with `sepllm serve` under several policies, and prints the scores.
+
+    run.py FOLDER --model M --out results.jsonl [--policies policies.json] [--tasks NAME,...] [--limit 25] [--serve OPTION...]
+
+FOLDER: what make_tasks.py wrote. policies.json: {"name": {the "sepllm" object of config.json}, ...}; without it full, sep, sink,
+fixed, sep-stream and sink-stream. Each answer is a line of results.jsonl; what is there already is not asked again, so the
+command can be interrupted and continued. Only Python is needed.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/clients"))
+
+from server_process import Server
+from tasks import NEW_TOKENS, score
+
+POLICIES = {
+    "full": {"policy": "full"},
+    "sep n=64": {"policy": "sep", "window": 64},
+    "sep n=256": {"policy": "sep", "window": 256},
+    "sink n=256": {"policy": "sink", "window": 256},
+    "fixed n=64": {"policy": "fixed", "window": 64, "interval": 8},
+    "sep-stream": {"policy": "sep-stream"},
+    "sink-stream": {"policy": "sink-stream"},
+}
+
+
+def post(url, body):
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=3600) as answer:
+        return json.load(answer)
+
+
+def lines(path):
+    """The complete lines of a file that may not exist, or may have been cut off in the middle of a line."""
+    if not path.exists():
+        return []
+    whole = path.read_bytes()
+    whole = whole[: whole.rfind(b"\n") + 1]
+    path.write_bytes(whole)
+    return [json.loads(line) for line in whole.decode().splitlines()]
+
+
+def ask(server, policy, document, new_tokens):
+    started = time.monotonic()
+    answer = post(f"{server.url}/v1/completions", {
+        "model": server.model_id(), "prompt": f"{document['input'].rstrip()} {document['gen_prefix']}",
+        "max_tokens": new_tokens, "temperature": 0, "sepllm": policy})
+    text, kv = answer["choices"][0]["text"], answer["usage"]["sepllm"]
+    return {"text": text, "score": score(text, document["outputs"]), "prompt_tokens": answer["usage"]["prompt_tokens"],
+            "mean_keys": kv["kv_mean_keys"], "kv_bytes": kv["kv_bytes"], "kv_full_bytes": kv["kv_full_bytes"],
+            "seconds": round(time.monotonic() - started, 3)}
+
+
+def mean_and_error(values):
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, float("nan")
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+
+
+def table(results):
+    """Markdown: a row for each task and policy."""
+    out = ["| task | policy | documents | found | prompt tokens | mean keys | KV of full | seconds |",
+           "|---|---|---|---|---|---|---|---|"]
+    groups = {}
+    for r in results:
+        groups.setdefault((r["task"], r["policy"]), []).append(r)
+    for (task, policy), rows in groups.items():
+        mean, error = mean_and_error([r["score"] for r in rows])
+        average = lambda key: sum(r[key] for r in rows) / len(rows)
+        out.append(f"| {task} | {policy} | {len(rows)} | {100 * mean:.1f} ± {100 * error:.1f} % | {average('prompt_tokens'):.0f} | "
+                   f"{average('mean_keys'):.0f} | {100 * average('kv_bytes') / average('kv_full_bytes'):.0f} % | "
+                   f"{average('seconds'):.1f} |")
+    return "\n".join(out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--policies", type=Path)
+    parser.add_argument("--tasks", help="names of make_tasks.py's files, as in niah_single_1_1024; all if left out")
+    parser.add_argument("--limit", type=int, default=25)
+    parser.add_argument("--serve", nargs=argparse.REMAINDER, default=[], help="last: further options of sepllm serve")
+    args = parser.parse_args()
+    policies = json.loads(args.policies.read_text()) if args.policies else POLICIES
+    names = args.tasks.split(",") if args.tasks else sorted(path.stem for path in args.folder.glob("*.jsonl"))
+    results = lines(args.out)
+    done = {(r["task"], r["policy"], r["index"]) for r in results}
+    with Server(Path(args.model), *args.serve) as server, open(args.out, "a", encoding="utf-8") as out:
+        for name in names:
+            documents = lines(args.folder / f"{name}.jsonl")[: args.limit]
+            task = next(task for task in NEW_TOKENS if name.startswith(task + "_"))
+            for label, policy in policies.items():
+                for document in documents:
+                    if (name, label, document["index"]) in done:
+                        continue
+                    result = {"task": name, "policy": label, "index": document["index"],
+                              **ask(server, policy, document, NEW_TOKENS[task])}
+                    out.write(json.dumps(result, ensure_ascii=False) + "\n")
+                    out.flush()
+                    results.append(result)
+                print(f"{name}, {label}: done", file=sys.stderr, flush=True)
+    print(table([r for r in results if r["task"] in names]))
+
+
+if __name__ == "__main__":
+    main()
