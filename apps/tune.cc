@@ -112,19 +112,24 @@ class TuneCommand : public Command {
   TuneReport search(const Model& model, const Context& context, const TuneTexts& texts,
                     const TuneBudget& budget, const InterruptGuard& guard) const {
     std::unique_ptr<Progress> progress;
-    int64_t done = 0;
+    int64_t done = 0, most = 0;
     TuneEvents events;
     events.search.stop = [&] { return guard.interrupted(); };
     events.search.measured = [&](const std::string& what, double nll) {
       ++done;
-      if (progress != nullptr)
-        progress->show(done, fmt::format("{}: perplexity {:.3f}", what, std::exp(nll)));
+      if (progress == nullptr) return;
+      const std::string words = fmt::format("{}: perplexity {:.3f}", what, std::exp(nll));
+      progress->show(done, words);
+      constexpr int64_t kEvery = 20;  // measurements between lines in a log
+      if (!progress->visible() && done % kEvery == 0)
+        print_note(fmt::format("{} of at most {}: {}", done, most, words));
     };
     events.estimated = [&](double seconds, int64_t n) {
       print_note(fmt::format(
           "at most {} policies will be measured on {} tokens each, which takes up to {}; Ctrl-C ends "
           "the search with the best policy so far",
           n, texts.search.n_tokens(), duration_text(seconds)));
+      most = n;
       progress = std::make_unique<Progress>("measuring policies", n);
     };
     events.phase = [&](const std::string& what) {

@@ -37,6 +37,8 @@ class Progress {
   ~Progress();                                // removes the bar
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
+  // Whether anybody sees it.
+  bool visible() const { return active_; }
   // Draws at most ten times a second.
   void show(int64_t done, const std::string& remark = "");
 

@@ -90,15 +90,17 @@ TEST_F(TuneModel, CostsAreThoseOfTheMask) {
 
 TEST_F(TuneModel, CandidatesTakeAllOfTheBudgetAndNoMore) {
   const Trials trials(*model_, context_, pieces_);
-  const TuneBudget budget{.share = 0.5};
-  const std::vector<TunePolicy> candidates = uniform_candidates(space_, budget, trials);
-  EXPECT_GE(candidates.size(), 6U);
-  for (TunePolicy c : candidates) {
-    EXPECT_LE(budget.used(trials.cost(c.settings)), 1) << c.name;
-    ++(c.settings.policy.kind == PolicyKind::kSinkStream ? c.settings.policy.capacity
-                                                         : c.settings.policy.window);
-    if (c.settings.policy.kind == PolicyKind::kSepStream) continue;  // its numbers grow together
-    EXPECT_GT(budget.used(trials.cost(c.settings)), 1) << c.name;
+  const int64_t full_bytes = trials.cost(space_.with_kind(PolicyKind::kFull)).bytes;
+  for (const TuneBudget& budget : {TuneBudget{.share = 0.5}, {.keys = 24}, {.bytes = full_bytes / 2}}) {
+    const std::vector<TunePolicy> candidates = uniform_candidates(space_, budget, trials);
+    EXPECT_GE(candidates.size(), 6U);
+    for (TunePolicy c : candidates) {
+      EXPECT_LE(budget.used(trials.cost(c.settings)), 1) << c.name;
+      ++(c.settings.policy.kind == PolicyKind::kSinkStream ? c.settings.policy.capacity
+                                                           : c.settings.policy.window);
+      if (c.settings.policy.kind == PolicyKind::kSepStream) continue;  // its numbers grow together
+      EXPECT_GT(budget.used(trials.cost(c.settings)), 1) << c.name;
+    }
   }
 }
 
