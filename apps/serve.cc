@@ -32,6 +32,14 @@ using server::ServedModel;
 
 constexpr uint64_t kMaxKeyFile = 1 << 20;
 
+// Prompts share whole chunks, and a chunk of one delays all others: shorter ones than elsewhere, as long as
+// they are nearly as fast (docs/PERFORMANCE.md).
+PolicySettings policy_defaults() {
+  PolicySettings out;
+  out.prefill_chunk = 256;
+  return out;
+}
+
 class ServeCommand : public Command {
  public:
   ServeCommand() {
@@ -190,7 +198,7 @@ class ServeCommand : public Command {
   }
 
   OptionSet network_, requests_, common_options_;
-  PolicyOptions policy_;
+  PolicyOptions policy_{policy_defaults()};
   CommonOptions common_;
   HttpSettings http_;
   ApiSettings settings_;

@@ -124,7 +124,7 @@ Context Runtime::context() {
   return {.pool = pool_, .arena = arena_, .attention = attention_, .block_products = block_products_};
 }
 
-PolicyOptions::PolicyOptions() {
+PolicyOptions::PolicyOptions(const PolicySettings& defaults) : settings(defaults) {
   declare_policy_options(&options, &settings);
   options.add_string("policy-file", &file_,
                      "read the policy from this JSON file, as `sepllm tune` writes it, instead of from the "

@@ -23,7 +23,7 @@ struct PolicyOptions {
   OptionSet options;
   PolicySettings settings;
 
-  PolicyOptions();
+  explicit PolicyOptions(const PolicySettings& defaults = {});
   PolicyOptions(const PolicyOptions&) = delete;
   PolicyOptions& operator=(const PolicyOptions&) = delete;
   // Takes the policy of --policy-file or, without it, the model's own for everything that the flags leave
