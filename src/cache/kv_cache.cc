@@ -314,8 +314,8 @@ void KvCache::compress(Group& g) {
   for (int64_t k = g.rule.init + dropped_old; dropped_old > 0 && k < old_compact; ++k) {
     moves_.push_back({{false, k}, {false, k - dropped_old}, rotate ? -dropped_old : 0});
   }
-  const auto erase_from = [&](auto& list) {
-    list.erase(list.begin() + g.rule.init, list.begin() + g.rule.init + dropped_old);
+  const auto erase_from = [&, n = dropped_old](auto& list) {  // (clang 14 captures no structured bindings)
+    list.erase(list.begin() + g.rule.init, list.begin() + g.rule.init + n);
   };
   erase_from(g.compact_positions);
   erase_from(g.compact_tokens);
