@@ -121,7 +121,8 @@ def chat(check, client, name):
 
     scored = create(logprobs=True, top_logprobs=3)
     entries = scored.choices[0].logprobs.content
-    check.equal(len(entries), scored.usage.completion_tokens, "scores of an answer")
+    ended = scored.choices[0].finish_reason == "stop"  # by a token that is counted, and is no part of the answer
+    check.equal(len(entries), scored.usage.completion_tokens - ended, "scores of an answer")
     check.equal(b"".join(bytes(entry.bytes) for entry in entries).decode(), scored.choices[0].message.content, "bytes of the tokens")
     check.that(all(len(entry.top_logprobs) == 3 for entry in entries), "three most likely tokens")
     check.that(all(entry.top_logprobs[0].logprob == entry.logprob for entry in entries), "greedy tokens are the most likely ones")
@@ -197,7 +198,8 @@ def policies(check, client, name):
     again = create(policy="sep-stream", seps=16, window=32, capacity=96)
     check.equal(again.choices[0].text, stream.choices[0].text, "the same text again")
     longer = create(more="Then it ran home.", policy="sep-stream", seps=16, window=32, capacity=96)
-    check.that(longer.usage.prompt_tokens_details.cached_tokens > 900, f"cached tokens of a longer prompt: {longer.usage}")
+    # (The end of the prompt is written in other tokens when it continues; marks are about 256 tokens apart.)
+    check.that(longer.usage.prompt_tokens_details.cached_tokens > 700, f"cached tokens of a longer prompt: {longer.usage}")
     check.raises(openai.BadRequestError, lambda: create(policy="nothing"), "an unknown policy")
 
 
