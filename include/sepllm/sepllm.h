@@ -164,9 +164,9 @@ typedef struct sepllm_session sepllm_session;
 
 /* An empty session. runtime: NULL for the model's own. options:
  *
- * - the policy's settings: "policy", "init", "window", "seps", "capacity", "interval", "sep-replace",
- *   "layer-window", "separators", "positions", "rope-length", "kv", "prefill-chunk"; docs/CLI.md says
- *   what they mean, and what is left open is as the model's files say;
+ * - the policy's settings: "policy", "init", "window", "seps", "capacity", "interval", "max-segment",
+ * "sep-replace", "layer-window", "layer-policy", "separators", "positions", "rope-length", "kv",
+ * "prefill-chunk"; docs/CLI.md says what they mean, and what is left open is as the model's files say;
  * - "rewind": false for a session that does not need sepllm_session_rewind and takes less memory;
  * - "exact": true multiplies 8- and 4-bit weights as f32. */
 SEPLLM_API sepllm_status sepllm_session_new(const sepllm_model* model, const char* options,
@@ -223,8 +223,9 @@ typedef struct sepllm_kv_stats {
   double mean_keys, mean_share; /* keys / queries, keys / full_keys */
 } sepllm_kv_stats;
 SEPLLM_API sepllm_status sepllm_session_kv_stats(sepllm_session* session, sepllm_kv_stats* out);
-/* The tokens whose keys a layer holds now, in the order of their slots: *positions (in the text, from 0) and
- * *ids, arrays of *n, to be freed (each may be NULL if not wanted). */
+/* The tokens whose keys a layer holds now, each once, in the order of their slots (a static policy drops what
+ * has left the window when the next tokens come): *positions (in the text, from 0) and *ids, arrays of *n, to
+ * be freed (each may be NULL if not wanted). */
 SEPLLM_API sepllm_status sepllm_session_kv_slots(sepllm_session* session, int64_t layer, int64_t** positions,
                                                  int32_t** ids, size_t* n);
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,10 @@
 #include "capi/guard.h"
 #include "capi/kv_figures.h"
 #include "engine/score_tokens.h"
+#include "engine/token_score.h"
+#include "model/decoder.h"
+#include "tensor/context.h"
+#include "tensor/matrix.h"
 
 namespace sepllm::capi {
 namespace {
@@ -42,6 +47,20 @@ void nll_and_best(const Context& ctx, const Decoder& decoder, const Matrix& hidd
     *nll++ = -static_cast<double>(s.logprob);
     *best++ = s.top.front().first;
   }
+}
+
+// A static policy's cache holds a kept token that is still in the window twice; one of them is enough for a
+// caller.
+void drop_second_copies(std::vector<int64_t>* places, std::vector<int32_t>* tokens) {
+  std::unordered_set<int64_t> seen;
+  size_t n = 0;
+  for (size_t i = 0; i < places->size(); ++i) {
+    if (!seen.insert((*places)[i]).second) continue;
+    (*places)[n] = (*places)[i];
+    (*tokens)[n++] = (*tokens)[i];
+  }
+  places->resize(n);
+  tokens->resize(n);
 }
 
 BlockProducts products_of(const SessionSettings& settings) {
@@ -295,8 +314,9 @@ sepllm_status sepllm_session_kv_slots(sepllm_session* session, int64_t layer, in
     given(n, "n");
     const KvCache& cache = s.session().cache();
     require(layer >= 0 && layer < cache.layout().n_layers, "the model has no such layer");
-    const std::vector<int64_t> places = cache.slot_positions(layer);
-    const std::vector<int32_t> tokens = cache.slot_tokens(layer);
+    std::vector<int64_t> places = cache.slot_positions(layer);
+    std::vector<int32_t> tokens = cache.slot_tokens(layer);
+    drop_second_copies(&places, &tokens);
     if (positions != nullptr) *positions = copy_array(std::span<const int64_t>(places));
     if (ids != nullptr) *ids = copy_array(std::span<const int32_t>(tokens));
     *n = tokens.size();
