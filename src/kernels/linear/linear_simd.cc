@@ -46,19 +46,24 @@ HWY_INLINE void dot_tile(const T* const (&w)[kTile], const float* const (&x)[kRo
   for (; i + kLine <= n; i += kLine) {
     if constexpr (kFetch) {            // into the rows that come next where this one ends
       const int64_t next = i + ahead;  // one index for all streams: the loop has no instruction to spare
-      for (const T* stream : w) __builtin_prefetch(stream + next);
+      HWY_UNROLL(8)
+      for (int s = 0; s < kTile; ++s) __builtin_prefetch(w[s] + next);
     }
     HWY_UNROLL(4)
     for (int64_t k = 0; k < kLine; k += kLanes) step(i + k);
   }
   for (; i + kLanes <= n; i += kLanes) step(i);
   if (i < n) {
+    HWY_UNROLL(8)
     for (int s = 0; s < kTile; ++s) {
       const VF tail = load_n(w[s] + i, n - i);
+      HWY_UNROLL(4)
       for (int r = 0; r < kRows; ++r) acc[s][r] = hn::MulAdd(tail, load_n(x[r] + i, n - i), acc[s][r]);
     }
   }
+  HWY_UNROLL(8)  // the sums of all stay in registers
   for (int s = 0; s < kTile; ++s) {
+    HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) sums[s][r] = reduce_sum(acc[s][r]);
   }
 }
@@ -68,8 +73,11 @@ void dots_of_rows(const FewRows& a, const RowWalk& walk, int64_t tile, int64_t f
   int64_t outputs[kTile];
   const T* w[kTile];
   const float* x[kRows];
+  int64_t stream = 0,
+          adjacent = 0;  // counted: a division for each row costs as much as a twentieth of a short row
   for (int s = 0; s < kTile; ++s) {
-    outputs[s] = walk.row(tile, s / walk.adjacent, s % walk.adjacent);
+    outputs[s] = walk.row(tile, stream, adjacent);
+    if (++adjacent == walk.adjacent) adjacent = 0, ++stream;
     // Beyond the last output any valid row is read; its sum is not used.
     w[s] = static_cast<const T*>(a.w.data) + std::min(outputs[s], a.w.n_out - 1) * a.w.row_stride;
   }
