@@ -57,13 +57,7 @@ std::vector<ChosenWalk> choose_walks(const Context& ctx, Decoder* decoder, const
   std::vector<ChosenWalk> chosen;
   if (rules.mode == WalkMode::kOff) return chosen;
   MatricesByType types = types_of(decoder);
-  std::erase_if(types, [&rules](const auto& entry) {
-    const int64_t bytes = bytes_of(entry.second);
-    for (Weight* w : entry.second) {
-      if (bytes < rules.cached_bytes) w->walk.ahead = 0;
-    }
-    return bytes < rules.least_bytes;
-  });
+  std::erase_if(types, [&rules](const auto& entry) { return bytes_of(entry.second) < rules.least_bytes; });
   if (types.empty()) return chosen;
   WalkFile file(rules.file, walk_machine());
   bool new_ones = false;

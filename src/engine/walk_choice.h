@@ -31,9 +31,6 @@ struct WalkRules {
   std::string file{};  // of WalkFile; empty: nothing is remembered
   // Of a type of which a model has fewer bytes, the default walk is taken: they come from caches in the end.
   int64_t least_bytes = int64_t{128} << 20;
-  // Of a type of which a model has fewer bytes than that, nothing is fetched ahead: all caches of a processor
-  // hold them, and the instructions would only take time.
-  int64_t cached_bytes = int64_t{16} << 20;
 };
 // Those of the environment. Error as walk_mode().
 WalkRules walk_rules();

@@ -50,17 +50,9 @@ TEST_F(WalkChoice, IsRememberedAndDoesNotChangeBits) {
 TEST_F(WalkChoice, IsNotMadeForFewBytesOrWhenItIsOff) {
   WalkRules few = rules(WalkMode::kOn);
   few.least_bytes = int64_t{1} << 40;
-  few.cached_bytes = 0;
   EXPECT_TRUE(choose_walks(ctx_, &model_->decoder, few).empty());
   EXPECT_TRUE(choose_walks(ctx_, &model_->decoder, rules(WalkMode::kOff)).empty());
   for (const Weight* w : model_->decoder.multiplied_matrices()) EXPECT_EQ(w->walk, Walk{});
-}
-
-TEST_F(WalkChoice, NothingIsFetchedWhereCachesHoldTheWeights) {
-  WalkRules few = rules(WalkMode::kOn);
-  few.least_bytes = int64_t{1} << 40;
-  EXPECT_TRUE(choose_walks(ctx_, &model_->decoder, few).empty());
-  for (const Weight* w : model_->decoder.multiplied_matrices()) EXPECT_EQ(w->walk, (Walk{.ahead = 0}));
 }
 
 TEST_F(WalkChoice, ReadsTheEnvironment) {
