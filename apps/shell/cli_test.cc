@@ -52,7 +52,8 @@ std::vector<std::pair<size_t, std::string>> all_options(const Wanted& wanted) {
 // Values that an option accepts, each with what get() then returns.
 std::vector<std::pair<std::string, Json>> two_values(Option& option) {
   std::vector<std::string> candidates = option.choices;
-  if (candidates.empty()) candidates = {"300", "2", "1", "0.5", "0.25", "0=full", "-1=2", "5000", "6000"};
+  if (candidates.empty())
+    candidates = {"300", "2", "1", "0.5", "0.25", "0=full", "1=full", "-1=2", "5000", "6000"};
   std::vector<std::pair<std::string, Json>> out;
   for (const std::string& text : candidates) {
     try {

@@ -25,6 +25,11 @@ class Outputs : public TrainRun {
   std::vector<Use> uses() const {
     const Strings scored = {"--model", model(), "--text", text_},
                   far = {"--model", model(), "--ids", far_ids_};
+    const Strings few = {"--keys",          "60%", "--context",       "128",
+                         "--search-tokens", "128", "--report-tokens", "128"};
+    const Strings tuned = Strings{"--model", model(), "--text", long_} + few,
+                  untuned = Strings{"--model", model(), "--text", empty_} + few;
+    const Strings page = {"--out", in("page.html")};  // else it is written to the working folder
     const Strings bpe = {"--train-tokenizer", "bpe", "--vocab-size", "300"};
     return {
         {{"score"}, "nll-out", scored, far},
@@ -34,6 +39,8 @@ class Outputs : public TrainRun {
         {{"inspect", "attention"}, "out", scored, scored + Strings{"--layers", "99"}},
         {{"report"}, "out", {in("run")}, {in("none")}},
         {{"export"}, "out", {"--run", in("run")}, {"--run", in("none")}, "", true},
+        {{"tune"}, "out", tuned, untuned},
+        {{"tune"}, "policy-out", tuned + page, untuned + page},
         {{"quantize"},
          "out",
          {"--model", model(), "--type", "q8_0"},
@@ -51,10 +58,13 @@ class Outputs : public TrainRun {
     TrainRun::SetUp();
     text_ = write("text.txt", "Hello, world. This is a text of some length, and it ends. Here, or there?");
     empty_ = write("empty.txt", "");
+    std::string text;
+    for (int i = 0; i < 40; ++i) text += read_file(text_);
+    long_ = write("long.txt", text);
     far_ids_ = write("far.ids", "7 8 9999");
     ASSERT_EQ(run_sepllm(train("run", {"--set", "train_steps=1"})).exit_code, 0);
   }
-  std::string text_, empty_, far_ids_;
+  std::string text_, empty_, long_, far_ids_;
 };
 
 TEST_F(Outputs, AreCheckedBeforeTheWork) {
