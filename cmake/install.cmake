@@ -31,13 +31,8 @@ install(FILES ${SEPLLM_PAGES}/sepllm.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${SEPLLM_PAGES}/sepllm.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME sepllm)
 install(FILES README.md CHANGELOG.md docs/CLI.md docs/C-API.md docs/METHOD.md docs/NOTICES.md examples/generate.c
         DESTINATION ${CMAKE_INSTALL_DOCDIR})
-# The notices of the libraries inside, as the system that builds has them.
-foreach(package libhwy-dev libopenblas0-pthread nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev libpcre2-dev libutf8proc-dev
-                libsentencepiece-dev libyaml-cpp-dev zlib1g-dev libzstd-dev libopenmpi-dev libboost1.74-dev prometheus-cpp-dev)
-  if(EXISTS /usr/share/doc/${package}/copyright)
-    install(FILES /usr/share/doc/${package}/copyright DESTINATION ${CMAKE_INSTALL_DOCDIR}/licences RENAME ${package})
-  endif()
-endforeach()
+include(${CMAKE_CURRENT_LIST_DIR}/licences.cmake)
+sepllm_install_licences(${CMAKE_INSTALL_DOCDIR}/licences)
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_INSTALL_CMAKE_PROJECTS "${CMAKE_BINARY_DIR};${PROJECT_NAME};Unspecified;/")

@@ -1,0 +1,294 @@
+"""Models, sessions and texts: what the program gives for the same, and what callers may do wrong."""
+
+import gc
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import sepllm
+from sepllm import Policy
+
+SEP = Policy.sep(window=32, prefill_chunk=64)
+
+
+def test_scores_are_the_programs(model, program, path, ids, tmp_path):
+    text = model.tokenizer.decode(ids)
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    program("score", "--model", path, "--text", tmp_path / "text", "--nll-out", tmp_path / "nll", "--policy", "sep",
+            "--window", 32, "--prefill-chunk", 64)
+    expected = np.loadtxt(tmp_path / "nll")
+    nll = model.score(text, SEP)
+    assert nll.dtype == np.float64 and np.isnan(nll[0])
+    np.testing.assert_allclose(nll[1:], expected, rtol=1e-6)  # the file has rounded figures
+
+
+def test_texts_are_the_programs(model, program, path):
+    prompt = "Once upon a time"
+    expected = json.loads(program("generate", "--model", path, "--prompt", prompt, "-n", 40, "--temp", 0.8, "--seed", 3,
+                                  "--policy", "sep", "--window", 32, "--json"))
+    policy = Policy.sep(window=32)
+    options = {"temperature": 0.8, "seed": 3, "policy": policy}
+    whole = model.generate(prompt, 40, **options)
+    assert whole.text == expected["text"] and whole.ids.tolist() == expected["ids"]
+    assert whole.finish_reason == expected["finish_reason"]
+    stream = model.generate(prompt, 40, stream=True, **options)
+    pieces = list(stream)
+    assert len(pieces) > 5 and "".join(pieces) == expected["text"] == stream.result.text
+
+
+def test_a_stop_string_ends_the_text(model):
+    whole = model.generate("Once upon a time", 60).text
+    stop = whole[30:36]
+    cut = model.generate("Once upon a time", 60, stop=[stop])
+    assert cut.text == whole.split(stop)[0] and cut.finish_reason == "stop"
+
+
+def test_the_models_logits_are_those_of_transformers(model, path, ids):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    reference = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    with torch.no_grad():
+        expected = reference(torch.tensor(ids[None, :128].astype(np.int64))).logits[0]
+    nll = model.score(ids[:128], Policy.full())
+    losses = torch.nn.functional.cross_entropy(expected[:-1].double(), torch.tensor(ids[1:128].astype(np.int64)), reduction="none")
+    np.testing.assert_allclose(nll[1:], losses.numpy(), atol=2e-3)
+
+
+def test_fork_rewind_save_and_load_give_the_same_bits(model, ids, tmp_path):
+    session = model.session(SEP)
+    session.feed(ids[:192])
+    session.save(tmp_path / "state")
+    fork = session.fork()
+    session.feed(ids[192:256])
+    expected = session.logits
+    assert expected.shape == (model.vocab_size,) and expected.dtype == np.float32
+    fork.feed(ids[192:256])
+    assert np.array_equal(fork.logits, expected)
+    session.rewind(192)
+    assert len(session) == 192
+    with pytest.raises(sepllm.InvalidState, match="feed"):
+        session.logits
+    session.feed(ids[192:256])
+    assert np.array_equal(session.logits, expected)
+    other = model.session(SEP)
+    other.load(tmp_path / "state")
+    other.feed(ids[192:256])
+    assert np.array_equal(other.logits, expected)
+    with pytest.raises(sepllm.BadFile, match="another 'policy'"):
+        model.session(Policy.full()).load(tmp_path / "state")
+
+
+def test_a_shared_beginning_is_forked(model, ids):
+    session = model.session(SEP)
+    session.feed(ids[:128])
+    for tail in (ids[128:140], ids[300:310]):
+        whole = model.session(SEP).score(np.concatenate([ids[:128], tail]))[128:]
+        np.testing.assert_allclose(session.fork().score(tail), whole, atol=1e-4)
+
+
+def test_the_cache_of_a_stream_is_bounded(model, ids):
+    session = model.session(Policy.sep_stream(capacity=96, window=32, seps=16))
+    session.feed(ids)
+    assert session.kv.peak_keys <= 97 + 1 and session.kv.mean_share < 0.5
+    positions, tokens = session.kept()
+    assert np.array_equal(tokens, ids[positions]) and positions[0] == 0 and positions[-1] == len(ids) - 1
+    assert 0 < session.kv.held_bytes <= session.kv.reserved_bytes
+
+
+def test_policies_name_their_settings(model):
+    policy = model.policy(Policy.sep_stream(capacity=100, window=20, seps="unbounded", kv="q8"))
+    assert policy["capacity"] == 100 and policy["seps"] == "unbounded" and policy["kv"] == "q8"
+    assert model.policy()["policy"] == "sep"  # the model's own
+    assert model.info["policy"]["window"] == 64
+    assert repr(Policy.sep(window=3)) == "Policy(policy='sep', window=3)"
+
+
+def test_tokenizers(model, path):
+    tokenizer = sepllm.Tokenizer.load(path)
+    text = "A text: with ünïcode, 漢字 and 🙂."
+    ids = tokenizer.encode(text)
+    assert ids.dtype == np.int32 and tokenizer.decode(ids) == text
+    assert tokenizer.decode(ids.tolist()) == text
+    assert len(tokenizer) <= model.vocab_size
+    assert tokenizer.encode("").shape == (0,)
+    separators = tokenizer.separators()
+    for mark in (".", ",", "\n"):
+        assert tokenizer.encode(mark)[-1] in separators
+    assert tokenizer.encode("a")[-1] not in separators
+    assert tokenizer.separators("ids:9,3").tolist() == [3, 9]
+
+
+def test_sampling_by_hand_is_generation(model, ids):
+    expected = model.session(SEP).generate(ids[:50], 12, ignore_eos=True).ids
+    session = model.session(SEP)
+    session.feed(ids[:50])
+    sampled = []
+    for _ in range(12):
+        sampled.append(session.sample())
+        session.feed([sampled[-1]])
+    assert sampled == expected.tolist()
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 2), np.int32), [0.5], np.array([2**40]), np.array(["a"]), [-1], [10**6], []])
+def test_wrong_ids_are_refused(model, wrong):
+    with pytest.raises((sepllm.InvalidArgument, TypeError, ValueError)):
+        model.session().feed(wrong)
+
+
+def test_arrays_of_any_layout_are_read(model, ids):
+    a, b, c = model.session(SEP), model.session(SEP), model.session(SEP)
+    a.feed(ids[:40])
+    b.feed(np.repeat(ids[:40], 2).astype(np.int64)[::2])
+    c.feed(np.frombuffer(ids[:40].tobytes(), np.int32))  # read-only memory
+    assert np.array_equal(a.logits, b.logits) and np.array_equal(a.logits, c.logits)
+
+
+def test_errors_are_exceptions_with_the_engines_message(model, tmp_path):
+    with pytest.raises(sepllm.NotFound, match="nowhere"):
+        sepllm.Model.load(tmp_path / "nowhere")
+    with pytest.raises(sepllm.InvalidArgument, match="did you mean 'window'"):
+        model.session(Policy("sep", windw=3))
+    with pytest.raises(ValueError, match="does not apply"):
+        model.session(Policy("full", window=3))
+    with pytest.raises(sepllm.InvalidState, match="closed"):
+        with model.session() as session:
+            pass
+        session.feed([1])
+    with pytest.raises(sepllm.InvalidState, match="changed"):
+        session = model.session()
+        text = session.generate([1, 2, 3], 5, stream=True, ignore_eos=True)
+        next(text)
+        session.feed([1])
+        next(text)
+    (tmp_path / "bad").write_bytes(b"not a state")
+    with pytest.raises(sepllm.BadFile):
+        model.session().load(tmp_path / "bad")
+
+
+def test_two_threads_with_two_sessions(model, ids):
+    expected = model.score(ids, SEP)
+    results = {}
+
+    def work(name, runtime):
+        results[name] = model.session(SEP, runtime=runtime).score(ids)
+
+    runtimes = [None, None, sepllm.Runtime(1), sepllm.Runtime(1)]
+    threads = [threading.Thread(target=work, args=(i, r)) for i, r in enumerate(runtimes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    for nll in results.values():
+        assert np.array_equal(nll[1:], expected[1:])
+
+
+def test_one_session_in_two_threads_is_busy_and_closing_is_safe(model, ids):
+    session = model.session(Policy.full(prefill_chunk=16))
+    errors, started = [], threading.Event()
+
+    def work():
+        started.set()
+        try:
+            for _ in range(20):
+                session.feed(ids)
+        except sepllm.Error as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait()
+    for _ in range(50):
+        try:
+            session.feed(ids[:1])
+        except sepllm.Busy:
+            break
+        except sepllm.Error:
+            break
+    session.close()
+    thread.join()
+    assert all(isinstance(error, (sepllm.InvalidState, sepllm.Busy)) for error in errors)
+
+
+def test_ctrl_c_ends_a_generation(model):
+    text = model.generate("Once upon a time", 10**9, stream=True, ignore_eos=True, policy=Policy.sep_stream(capacity=200))
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        text.read()
+    assert time.monotonic() - begin < 20
+    assert list(text) == []
+
+
+def test_ctrl_c_ends_feeding(model, ids):
+    session = model.session(Policy.full(prefill_chunk=8))
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(10**6):
+            session.feed(ids[:256])
+            session.rewind(0)
+    model.score(ids[:10])  # the model is as before
+
+
+def test_an_interpreter_that_ends_amid_a_generation(path):
+    program = textwrap.dedent(f"""
+        import threading, time, sepllm
+        model = sepllm.Model.load({str(path)!r}, threads=1)
+        def work():
+            for piece in model.generate("Once", 10**9, stream=True, ignore_eos=True, policy=sepllm.Policy.sep_stream()):
+                pass
+        for _ in range(3):
+            threading.Thread(target=work, daemon=True).start()
+        time.sleep(1)
+        print("end", flush=True)
+    """)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "end\n", "")
+
+
+def resident_bytes():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_a_thousand_cycles_do_not_grow(path, ids):
+    def cycle():
+        model = sepllm.Model.load(path, threads=1)
+        session = model.session(SEP)
+        session.feed(ids[:16])
+        for _ in range(10):
+            session.fork().feed(ids[16:17])
+
+    for _ in range(20):
+        cycle()
+    gc.collect()
+    before = resident_bytes()
+    for _ in range(100):
+        cycle()
+    gc.collect()
+    assert resident_bytes() - before < 8 << 20
+
+
+def test_the_log_goes_to_a_function(model):
+    lines = []
+    sepllm.set_log(lambda level, text: lines.append((level, text)))
+    try:
+        session = model.session(Policy.full())
+        session.feed(np.ones(1100, np.int32))  # beyond the 1024 positions that it was trained for
+    finally:
+        sepllm.set_log(None)
+    assert any(level == 2 for level, _ in lines), lines
+
+
+def test_the_command(program):
+    assert program("--version") == f"sepllm {sepllm.__version__}\n"
