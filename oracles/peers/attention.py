@@ -13,6 +13,7 @@ over the rounds, after a warm-up of everything. Peers, on contiguous [1, heads, 
   mask    the same kernel with the pattern as a [tokens, tokens] boolean mask; where the flash kernel refuses, the
           math path; which one ran is recorded. What the other paths do on this machine is recorded once a run.
   flex    torch.compile(flex_attention) with a block mask of the pattern; forward only, as it has no backward on CPUs
+  op      this program's own op in PyTorch (sepllm.torch.sep_attention), where the Python package is installed
 
 Needs torch (2.13 was used) and, for flex, a C++ compiler. Exit code 1 where sepllm fails.
 """
@@ -30,6 +31,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 INITIAL = 4
 FORWARD, TRAINING = "forward", "forward+backward"
+# Peers that have the pattern, and how the tables call them.
+PATTERN_PEERS = {"mask": "SDPA mask", "flex": "Flex", "op": "sep_attention"}
 
 
 def separators(rule, n_tokens):
@@ -133,6 +136,22 @@ class Torch:
         near = i[:, None] - i[None, :] < window
         return near.logical_or_(kept[None, :]).logical_and_(i[None, :] <= i[:, None])[None, None]
 
+    def op(self, window, is_separator, step):
+        from sepllm.torch import Pattern, sep_attention
+
+        torch, t = self.torch, self.shape["tokens"]
+        kept = [i for i in range(t) if is_separator[i]]
+        pattern = Pattern.of([t], initial=INITIAL, window=window, kept=[kept])
+        if step == FORWARD:
+
+            def run():
+                with torch.no_grad():
+                    sep_attention(self.q, self.k, self.v, pattern)
+
+            return run
+        inputs = [x.clone().requires_grad_(True) for x in (self.q, self.k, self.v)]
+        return lambda: torch.autograd.grad(sep_attention(*inputs, pattern), inputs, self.d_out)
+
     def flex(self, window, is_separator):
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
@@ -193,7 +212,7 @@ def ours(arguments, shape, threads, step):
 
 
 def make_peers(arguments, shape, threads, step):
-    """{name: call}, {name: why there is none}, with names "causal", ("mask", window), ("flex", window)."""
+    """{name: call}, {name: why there is none}, with names "causal", ("mask", window), ("flex", window), ("op", window)."""
     peer = Torch(shape, threads)
     calls, notes = {"sgemm": peer.sgemm, "causal": peer.sdpa("FLASH_ATTENTION", step)}, {}
     is_separator = separators(arguments.separators, shape["tokens"])
@@ -222,6 +241,11 @@ def make_peers(arguments, shape, threads, step):
                 calls[name] = call
             else:
                 notes[name] = error
+        name = ("op", window)
+        try:
+            calls[name] = peer.op(window, is_separator, step)
+        except ImportError:
+            notes[name] = "the Python package is not installed"
     return calls, notes
 
 
@@ -249,7 +273,7 @@ def measure(arguments, shape, threads, step):
         row["peak_bytes"] = max(r["peak_bytes"] for r in mine)
         row["causal_seconds"] = middle["causal"]
         row["torch_sgemm_gflops"] = middle["sgemm"] * 1e-9
-        for peer in ("mask", "flex"):
+        for peer in PATTERN_PEERS:
             row[f"{peer}_seconds"] = middle.get((peer, window))
             row[f"{peer}_note"] = notes.get((peer, window))
         rows.append(finish(row))
@@ -269,7 +293,7 @@ def finish(row):
     row["efficiency"] = row["kept"] * best_dense / row["seconds"]
     row["dense_over_causal"] = row["causal_seconds"] / row["dense_seconds"]
     row["over_best_dense"] = best_dense / row["seconds"]
-    for peer in ("mask", "flex"):
+    for peer in PATTERN_PEERS:
         seconds = row[f"{peer}_seconds"]
         row[f"over_{peer}"] = seconds / row["seconds"] if seconds is not None else None
     return row
@@ -285,10 +309,12 @@ COLUMNS = [
     ("SDPA causal, s", lambda r: f"{r['causal_seconds']:.4f}"),
     ("SDPA mask, s", lambda r: seconds_or_dash(r["mask_seconds"])),
     ("Flex, s", lambda r: seconds_or_dash(r["flex_seconds"])),
+    ("sep_attention, s", lambda r: seconds_or_dash(r.get("op_seconds"))),
     ("dense : SDPA causal", lambda r: f"{r['dense_over_causal']:.2f} x"),
     ("sparse : best dense", lambda r: f"{r['over_best_dense']:.2f} x"),
     ("sparse : SDPA mask", lambda r: times_or_dash(r["over_mask"])),
     ("sparse : Flex", lambda r: times_or_dash(r["over_flex"])),
+    ("sparse : sep_attention", lambda r: times_or_dash(r.get("over_op"))),
     ("efficiency", lambda r: f"{r['efficiency']:.2f}"),
     ("of sgemm: dense", lambda r: f"{r['dense_gemm_share']:.2f}"),
     ("sparse", lambda r: f"{r['gemm_share']:.2f}"),
@@ -326,15 +352,15 @@ def table(run):
         out += ["| " + " | ".join(cell(r) for _, cell in COLUMNS) + " |" for r in rows]
         notes = {}
         for row in rows:
-            for peer in ("mask", "flex"):
-                if row[f"{peer}_note"]:
+            for peer in PATTERN_PEERS:
+                if row.get(f"{peer}_note"):
                     notes.setdefault((peer, row[f"{peer}_note"]), []).append(row)
         # Notes that hold for all rows of a pass need no list of rows.
         for (peer, note), noted in sorted(notes.items(), key=str):
             passes = {r["pass"] for r in noted}
             everywhere = all(r in noted for r in rows if r["pass"] in passes)
             where = "" if everywhere else " at T = " + ", ".join(str(t) for t in sorted({r["tokens"] for r in noted}))
-            label = "SDPA mask" if peer == "mask" else "Flex"
+            label = PATTERN_PEERS[peer]
             path = note.lower().replace("_attention", "")
             what = f"the {path} path ran" if path in ("flash", "math") else note
             out += ["", f"{label}, {' and '.join(sorted(passes))}{where}: {what}."]
