@@ -158,7 +158,7 @@ def write_page(path, rows):
         body, texts = table(rows, model, tokens)
         if not texts:
             continue
-        program = rows[-1]["program"]
+        program = [r for r in rows if (r["model"], r["tokens"]) == (model, tokens)][-1]["program"]
         begin = BEGIN.format(f"{model} {tokens}")
         part = (f"{begin}\n\n### {model}, {tokens} tokens of each text\n\nTexts: {', '.join(texts)}. Standard errors are of means over blocks "
                 f"of 64 tokens, paired with full attention.\nProgram: {json.dumps(program)}\n\n{body}\n\n{END}\n")

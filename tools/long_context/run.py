@@ -4,8 +4,8 @@
     run.py FOLDER --model M --out results.jsonl [--policies policies.json] [--tasks NAME,...] [--limit 25] [--serve OPTION...]
 
 FOLDER: what make_tasks.py wrote. policies.json: {"name": {the "sepllm" object of config.json}, ...}; without it full, sep, sink,
-fixed, sep-stream and sink-stream. Each answer is a line of results.jsonl; what is there already is not asked again, so the
-command can be interrupted and continued. Only Python is needed.
+fixed, sep-stream and sink-stream. Each answer is a line of results.jsonl; what is there already, of the same model and the same
+policy, is not asked again, so the command can be interrupted and continued. Only Python is needed.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import math
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -34,8 +35,11 @@ POLICIES = {
 
 def post(url, body):
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=3600) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=3600) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        sys.exit(f"the server refused the request: {error.read().decode(errors='replace')}")
 
 
 def lines(path):
@@ -94,18 +98,22 @@ def main():
     args = parser.parse_args()
     policies = json.loads(args.policies.read_text()) if args.policies else POLICIES
     names = args.tasks.split(",") if args.tasks else sorted(path.stem for path in args.folder.glob("*.jsonl"))
-    results = lines(args.out)
+    tasks = {name: next((task for task in NEW_TOKENS if name.startswith(task + "_")), None) for name in names}
+    for name, task in tasks.items():
+        if task is None or not (args.folder / f"{name}.jsonl").exists():
+            sys.exit(f"{args.folder}: no task {name} of make_tasks.py")
+    model = Path(args.model).name
+    results = [r for r in lines(args.out) if r.get("model") == model and policies.get(r["policy"]) == r["settings"]]
     done = {(r["task"], r["policy"], r["index"]) for r in results}
     with Server(Path(args.model), *args.serve) as server, open(args.out, "a", encoding="utf-8") as out:
         for name in names:
             documents = lines(args.folder / f"{name}.jsonl")[: args.limit]
-            task = next(task for task in NEW_TOKENS if name.startswith(task + "_"))
             for label, policy in policies.items():
                 for document in documents:
                     if (name, label, document["index"]) in done:
                         continue
-                    result = {"task": name, "policy": label, "index": document["index"],
-                              **ask(server, policy, document, NEW_TOKENS[task])}
+                    result = {"model": model, "task": name, "policy": label, "settings": policy, "index": document["index"],
+                              **ask(server, policy, document, NEW_TOKENS[tasks[name]])}
                     out.write(json.dumps(result, ensure_ascii=False) + "\n")
                     out.flush()
                     results.append(result)
