@@ -73,6 +73,7 @@ class DemoCommand : public Command {
   std::vector<OptionGroup> groups() override { return {{"Demo", &own_}, {"General", &common_options_}}; }
 
   int run() override {
+    keep_apart({out_}, {text_});
     const OutputPlace place(out_);
     const Choice choice = choose();
     const Model model = load(choice);

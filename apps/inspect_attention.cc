@@ -71,6 +71,7 @@ class InspectAttentionCommand : public Command {
 
   int run() override {
     if (text_.empty()) throw Error(ErrorCode::kInvalidArgument, "no text given", {.expected = "--text FILE"});
+    keep_apart({out_}, {text_});
     const OutputPlace place(out_);
     const Model model = common_.load();
     const ModelConfig& config = model.config();

@@ -60,6 +60,9 @@ class ScoreCommand : public Command {
 
   int run() override {
     check_inputs();
+    std::vector<std::string> inputs = input_.texts;
+    inputs.push_back(input_.ids);
+    keep_apart({state_, log_, nll_out_}, inputs);
     const OutputPlace state(state_), log(log_, OutputKind::kGrowingFile);
     const OutputPlace nll(nll_out_, state_.empty() ? OutputKind::kFile : OutputKind::kGrowingFile);
     const Model model = common_.load(&policy_, {.certain = input_.regular() ? input_.tokens : 0});

@@ -61,7 +61,7 @@ class TuneCommand : public Command {
     own_.add_int("context", &cut_.context, 16, int64_t{1} << 20, "tokens of a piece of text").default_note =
         "2048, or what the model and the text allow";
     own_.add_int("search-tokens", &cut_.search_tokens, 16, int64_t{1} << 30,
-                 "tokens on which the search measures each policy");
+                 "tokens on which the search measures each policy; at least one piece");
     own_.add_int("report-tokens", &cut_.report_tokens, 16, int64_t{1} << 30,
                  "tokens on which the report measures");
     own_.add_int("init", &base_.policy.init, 0, 1 << 20, "initial tokens, which are always kept", "A");
@@ -87,13 +87,15 @@ class TuneCommand : public Command {
     if (cut_.files.empty())
       throw Error(ErrorCode::kInvalidArgument, "no text given", {.expected = "--text FILE"});
     const TuneBudget budget = read_budget();
+    keep_apart({page_, policy_out_}, cut_.files);
     const OutputPlace page(page_), policy(policy_out_);
     const Model model = common_.load();
     const TuneTexts texts = cut_text(model, cut_);
     Runtime runtime(common_);
     const InterruptGuard guard;
     TuneReport report = search(model, runtime.context(), texts, budget, guard);
-    if (report.interrupted) print_note("interrupted: this is the best policy so far");
+    if (report.interrupted)
+      print_note("interrupted: this is the best policy so far, and some rows may be missing");
     write_results(model, texts, report);
     return 0;
   }
@@ -135,6 +137,13 @@ class TuneCommand : public Command {
     events.phase = [&](const std::string& what) {
       print_note(fmt::format("{}{}", done > 0 ? fmt::format("[{} measured] ", done) : "", what));
     };
+    // The file is written now, so that a second Ctrl-C loses only the report.
+    events.found = [&](const PolicySettings& settings, bool interrupted) {
+      if (!policy_out_.empty()) write_file_atomically(policy_out_, policy_text(settings));
+      if (interrupted)
+        print_note(
+            "interrupted: the best policy so far is measured for the report; Ctrl-C again ends without it");
+    };
     return tune(model, context, texts, base_, budget, events);
   }
 
@@ -144,6 +153,10 @@ class TuneCommand : public Command {
       out = keys_.ends_with('%') ? keys_ + " of the keys of full attention" : keys_ + " keys per token";
     if (!bytes_.empty()) out += (out.empty() ? "" : " and ") + bytes_ + " of memory for keys and values";
     return out;
+  }
+
+  static std::string policy_text(const PolicySettings& settings) {
+    return json_text(Json{{"sepllm", policy_json(settings)}}, 2) + "\n";
   }
 
   static Json row_json(const TuneRow& row) {
@@ -166,18 +179,15 @@ class TuneCommand : public Command {
                                   "mean keys", "of full", "KV cache", "loss to best of one rule");
     for (const TuneRow& row : report.rows) {
       const std::string mark = row.role == TuneRow::Role::kFound ? "* " : "  ";
-      out +=
-          fmt::format("{:<44}{:>11.4f}{:>11.1f}{:>8.1f}%{:>11}  {:+.4f} +- {:.4f}\n", mark + row.policy.name,
-                      row.perplexity(), row.cost.mean_keys, 100 * row.cost.share, human_bytes(row.cost.bytes),
-                      row.to_best_fixed.mean, row.to_best_fixed.standard_error);
+      out += fmt::format("{:<44}{:>11.4f}{:>11.1f}{:>8.1f}%{:>11}  {:+.4f} +- {}\n", mark + row.policy.name,
+                         row.perplexity(), row.cost.mean_keys, 100 * row.cost.share,
+                         human_bytes(row.cost.bytes), row.to_best_fixed.mean, row.to_best_fixed.error_text());
     }
     return out;
   }
 
   void write_results(const Model& model, const TuneTexts& texts, const TuneReport& report) const {
     const Json object = policy_json(report.found.policy.settings);
-    if (!policy_out_.empty())
-      write_file_atomically(policy_out_, json_text(Json{{"sepllm", object}}, 2) + "\n");
     const TunePage page{.model = common_.model,
                         .texts = cut_.files,
                         .budget = budget_words(),

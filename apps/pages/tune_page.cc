@@ -60,15 +60,17 @@ std::string answer(const TuneReport& report) {
   out += "</div>\n";
   if (found == nullptr || fixed == nullptr) return out;
   const PairedDifference& d = found->to_best_fixed;
+  const bool unknown = std::isnan(d.standard_error);
   const bool clear = std::abs(d.mean) > 2 * d.standard_error;
   out += fmt::format(
       "<p>The found policy is <b>{}</b>. On text that the search did not see, its loss differs from that of "
       "the best "
-      "one-rule policy ({}) by {:+.4f} &plusmn; {:.4f} (mean over tokens and its standard error; below 0 is "
+      "one-rule policy ({}) by {:+.4f} &plusmn; {} (mean over tokens and its standard error; below 0 is "
       "better), "
       "which is {}.</p>\n",
-      html_escape(found->policy.name), html_escape(fixed->policy.name), d.mean, d.standard_error,
-      !clear       ? "within the noise: on this text the two are equally good"
+      html_escape(found->policy.name), html_escape(fixed->policy.name), d.mean, d.error_text(),
+      unknown      ? "from too few tokens to tell whether it is more than noise"
+      : !clear     ? "within the noise: on this text the two are equally good"
       : d.mean < 0 ? "more than two standard errors: it is better"
                    : "more than two standard errors: it is worse, and the search was misled by its own text");
   return out;
@@ -191,10 +193,10 @@ std::string table(const TuneReport& report) {
   for (const TuneRow* row : rows) {
     out += fmt::format(
         "<tr{}><td>{}</td><td>{:.3f}</td><td>{:.1f}</td><td>{:.1f} %</td><td>{}</td><td>{:+.4f} &plusmn; "
-        "{:.4f}</td><td>{}</td></tr>\n",
+        "{}</td><td>{}</td></tr>\n",
         row->role == TuneRow::Role::kFound ? " class=\"found\"" : "", html_escape(row->policy.name),
         row->perplexity(), row->cost.mean_keys, 100 * row->cost.share, human_bytes(row->cost.bytes),
-        row->to_best_fixed.mean, row->to_best_fixed.standard_error, duration_text(row->seconds));
+        row->to_best_fixed.mean, row->to_best_fixed.error_text(), duration_text(row->seconds));
   }
   return out + "</table></div>\n";
 }

@@ -133,6 +133,8 @@ PolicyOptions::PolicyOptions(const PolicySettings& defaults) : settings(defaults
 }
 
 void PolicyOptions::finish(const ModelConfig& config, const std::string& model) {
+  if (options.was_set("policy-file") && file_.empty())  // such as a shell variable that is not set
+    refuse_value("policy-file", "the name of a JSON file", file_);
   finish_model_policy(&options, &settings, config, model, file_);
 }
 

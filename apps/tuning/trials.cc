@@ -1,8 +1,11 @@
 #include "apps/tuning/trials.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 
 #include "base/check.h"
@@ -88,6 +91,10 @@ TuneScore Trials::score(const PolicySettings& settings, const std::function<bool
   return out;
 }
 
+std::string PairedDifference::error_text() const {
+  return std::isnan(standard_error) ? "unknown" : fmt::format("{:.4f}", standard_error);
+}
+
 PairedDifference paired_difference(const TuneScore& a, const TuneScore& b) {
   constexpr size_t kBlock = 64;
   SEPLLM_CHECK(a.tokens.size() == b.tokens.size());
@@ -97,7 +104,7 @@ PairedDifference paired_difference(const TuneScore& a, const TuneScore& b) {
     for (size_t t = first; t < first + kBlock; ++t) sum += a.tokens[t] - b.tokens[t];
     means.push_back(sum / kBlock);
   }
-  PairedDifference out{.mean = a.nll - b.nll};
+  PairedDifference out{.mean = a.nll - b.nll, .standard_error = std::numeric_limits<double>::quiet_NaN()};
   if (means.size() < 2) return out;
   double mean = 0, square = 0;
   for (const double m : means) mean += m / static_cast<double>(means.size());

@@ -71,9 +71,11 @@ class Trials {
 };
 
 // The mean of a - b over tokens, and its standard error from means over blocks of 64 neighbouring tokens
-// (which are not independent of each other one by one). Both scores are of the same pieces.
+// (which are not independent of each other one by one). With fewer than two blocks the error is not known,
+// and NaN. Both scores are of the same pieces.
 struct PairedDifference {
   double mean = 0, standard_error = 0;
+  std::string error_text() const;  // "0.0123", or "unknown"
 };
 PairedDifference paired_difference(const TuneScore& a, const TuneScore& b);
 

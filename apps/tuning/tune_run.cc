@@ -78,6 +78,7 @@ class Run {
     search_layers();
     choose();
     out_.interrupted = events_.search.stop();
+    if (events_.found) events_.found(out_.found.policy.settings, out_.interrupted);
     measure_rows();
     return std::move(out_);
   }
@@ -96,10 +97,19 @@ class Run {
     out_.found = d.mean < -d.standard_error ? *found : *fixed;
   }
 
+  std::string full_needs() const {
+    return fmt::format("full attention needs {:.1f} keys and {} here", out_.full.cost.mean_keys,
+                       human_bytes(out_.full.cost.bytes));
+  }
+
   void measure_full() {
-    events_.phase("full attention, and where it goes");
     out_.full = {.policy = {"full", space_.with_kind(PolicyKind::kFull)}};
     out_.full.cost = trials_.cost(out_.full.policy.settings);
+    if (budget_.used(out_.full.cost) <= 1) {
+      throw Error(ErrorCode::kInvalidArgument, "full attention fits the budget, so there is nothing to tune",
+                  {.expected = "a smaller --keys or --bytes, or a larger --context", .hint = full_needs()});
+    }
+    events_.phase("full attention, and where it goes");
     out_.full.score = trials_.score(out_.full.policy.settings, events_.search.stop);
   }
 
@@ -119,9 +129,7 @@ class Run {
     const std::vector<TunePolicy> uniform = uniform_candidates(space_, budget_, trials_);
     if (uniform.empty()) {
       throw Error(ErrorCode::kInvalidArgument, "no policy fits the budget",
-                  {.expected = "a larger --keys or --bytes",
-                   .hint = fmt::format("full attention needs {:.1f} keys and {} here",
-                                       out_.full.cost.mean_keys, human_bytes(out_.full.cost.bytes))});
+                  {.expected = "a larger --keys or --bytes", .hint = full_needs()});
     }
     const auto n_uniform = std::ssize(uniform);
     const LayerSearch layers = layer_search(nullptr);
@@ -223,6 +231,7 @@ class Run {
       if (t.fixed) add(TuneRow::Role::kFixed, family_of(t.policy.settings), t.policy);
     }
     if (!early) add_other_budgets(add);
+    out_.interrupted = early || events_.search.stop();
     const TuneRow* best = out_.best_fixed();
     if (best == nullptr) return;
     const size_t reference = static_cast<size_t>(best - out_.rows.data());

@@ -48,6 +48,8 @@ struct TuneEvents {
   // Called once, after the first measurement: how long the rest will take at most.
   std::function<void(double seconds, int64_t n_measurements)> estimated{};
   std::function<void(const std::string& what)> phase{};
+  // Called once with the result of the search, before the report is measured.
+  std::function<void(const PolicySettings& settings, bool interrupted)> found{};
 };
 
 // `base`: initial tokens, separators and the type of the cache. After `stop` the best policy so far is taken,

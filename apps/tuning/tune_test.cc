@@ -33,6 +33,18 @@ TEST(TuneScores, DifferencesArePairedOverBlocksOf64Tokens) {
   EXPECT_NEAR(d.standard_error, std::sqrt(5.0 / 3.0) / 2.0, 1e-12);
 }
 
+TEST(TuneScores, TheErrorOfOneBlockIsUnknown) {
+  TuneScore a, b;
+  a.tokens.resize(127, 2.0);
+  b.tokens.resize(127, 1.0);
+  a.nll = 2.0;
+  b.nll = 1.0;
+  const PairedDifference d = paired_difference(a, b);
+  EXPECT_EQ(d.mean, 1.0);
+  EXPECT_TRUE(std::isnan(d.standard_error));
+  EXPECT_EQ(d.error_text(), "unknown");
+}
+
 TEST(TuneScores, TheBudgetIsTheNearestOfItsLimits) {
   const TuneBudget budget{.share = 0.25, .keys = 100, .bytes = 1000};
   EXPECT_DOUBLE_EQ(budget.used({.mean_keys = 50, .share = 0.05, .bytes = 900}), 0.9);

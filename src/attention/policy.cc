@@ -141,30 +141,48 @@ namespace {
 // For layer_window and layer_policy, the values of the option `name`.
 template <typename T>
 void check_layers(const char* name, const std::map<int64_t, T>& values, int64_t n_layers,
-                  std::span<const int64_t> own_windows) {
+                  std::span<const int64_t> own_windows, const std::string& file) {
+  const auto fail = [&](const std::string& message, const std::string& expected, const std::string& got) {
+    throw Error(ErrorCode::kInvalidArgument, option_name(name) + message,
+                {.file = file, .expected = expected, .got = got});
+  };
   for (const auto& [layer, value] : values) {
     if (layer < -n_layers || layer >= n_layers) {
-      wrong(option_name(name) + " names a layer that the model does not have",
-            fmt::format("{} to {}", -n_layers, n_layers - 1), std::to_string(layer));
+      fail(" names a layer that the model does not have", fmt::format("{} to {}", -n_layers, n_layers - 1),
+           std::to_string(layer));
     }
-    if (layer < 0 && values.contains(layer + n_layers)) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} names layer {} twice", option_name(name), layer + n_layers));
-    }
+    if (layer < 0 && values.contains(layer + n_layers))
+      fail(fmt::format(" names layer {} twice", layer + n_layers), "", "");
     const int64_t l = layer < 0 ? layer + n_layers : layer;
     if (own_windows.empty() || own_windows[static_cast<size_t>(l)] == 0) continue;
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format("{} names layer {}, whose sliding window is the model's own", option_name(name), l),
-        {.got = fmt::format("a window of {}", own_windows[static_cast<size_t>(l)])});
+    fail(fmt::format(" names layer {}, whose sliding window is the model's own", l), "",
+         fmt::format("a window of {}", own_windows[static_cast<size_t>(l)]));
   }
+}
+
+std::string window_words(int64_t window) {
+  return window == kUnlimited ? "full" : fmt::format("a window of {}", window);
 }
 
 }  // namespace
 
-void Policy::validate_layers(int64_t n_layers, std::span<const int64_t> own_windows) const {
-  check_layers("layer-window", layer_window, n_layers, own_windows);
-  check_layers("layer-policy", layer_policy, n_layers, own_windows);
+void Policy::validate_layers(int64_t n_layers, std::span<const int64_t> own_windows,
+                             const std::string& file) const {
+  check_layers("layer-window", layer_window, n_layers, own_windows, file);
+  check_layers("layer-policy", layer_policy, n_layers, own_windows, file);
+  if (layer_policy.empty()) return;
+  for (const auto& [layer, window] : layer_window) {
+    const int64_t l = layer < 0 ? layer + n_layers : layer;
+    const int64_t own = window_of(l, n_layers);
+    if (own == window) continue;
+    const bool chosen = choice_of(l, n_layers) != nullptr;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} and {} contradict each other in layer {}", option_name("layer-window"),
+                            option_name(chosen ? "layer-policy" : "policy"), l),
+                {.file = file,
+                 .got = fmt::format("{}, and {}", window_words(window), window_words(own)),
+                 .hint = "give the layer's window in one of them"});
+  }
 }
 
 }  // namespace sepllm

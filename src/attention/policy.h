@@ -69,8 +69,10 @@ struct Policy {
   // streaming policy, ...
   void validate() const;
   // Error where layer_window or layer_policy names a layer that a model of n_layers does not have, or one
-  // that has a sliding window of its own (own_windows: [n_layers], or empty).
-  void validate_layers(int64_t n_layers, std::span<const int64_t> own_windows = {}) const;
+  // that has a sliding window of its own (own_windows: [n_layers], or empty), or where layer_window gives a
+  // layer a window that layer_policy overrides. `file`: where the two were read, for the Error; empty: flags.
+  void validate_layers(int64_t n_layers, std::span<const int64_t> own_windows = {},
+                       const std::string& file = "") const;
 };
 
 // A policy and the settings that a user gives with it. They are read and printed in one place for flags,

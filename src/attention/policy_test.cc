@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -74,6 +75,21 @@ TEST(Policy, LayersMayHaveRulesOfTheirOwn) {
   EXPECT_TRUE(Parsed({{"policy", "sink"}}, policy_json(p.settings)).settings.policy.layer_policy.empty());
   EXPECT_THROW(policy.validate_layers(4), Error);
   EXPECT_NO_THROW(policy.validate_layers(6));
+}
+
+TEST(Policy, AWindowOfALayerMustNotContradictItsRule) {
+  const auto check = [](const char* kind, const char* rules, const char* windows) {
+    Parsed({{"policy", kind}, {"layer-policy", rules}, {"layer-window", windows}})
+        .settings.policy.validate_layers(6, {}, "p.json");
+  };
+  EXPECT_NO_THROW(check("sep", "4=sink,5=full", "4=5,5=full,0=3"));
+  EXPECT_NO_THROW(check("sink", "4=sep:9", "4=9"));
+  for (const auto& [kind, rules, windows, layer] : {std::tuple("sink", "4=sep:9", "-2=8", "4"),
+                                                    {"sep", "0..2=full", "1=7", "1"},
+                                                    {"full", "0=sep:3", "1=7", "1"}}) {
+    test::expect_error([&, k = kind, r = rules, w = windows] { check(k, r, w); }, ErrorCode::kInvalidArgument,
+                       {"p.json", "contradict", std::string("layer ") + layer});
+  }
 }
 
 TEST(Policy, WhatIsPrintedReadsBackAsTheSame) {

@@ -3,10 +3,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "base/error.h"
@@ -67,6 +70,31 @@ void OutputPlace::make_parents(const std::string& path) {
 
 void OutputPlace::remove_empty() noexcept {
   for (; !made_.empty(); made_.pop_back()) ::rmdir(made_.back().c_str());
+}
+
+namespace {
+
+bool same_file(const std::string& a, const std::string& b) {
+  if (a.empty() || b.empty()) return false;
+  if (file_exists(a) && !is_regular_file(a)) return false;
+  std::error_code none;  // where a path cannot be followed, its text is compared
+  return a == b || fs::weakly_canonical(a, none) == fs::weakly_canonical(b, none);
+}
+
+}  // namespace
+
+void keep_apart(const std::vector<std::string>& outputs, const std::vector<std::string>& inputs) {
+  for (auto output = outputs.begin(); output != outputs.end(); ++output) {
+    const auto is_it = [&](const std::string& other) { return same_file(*output, other); };
+    if (std::any_of(inputs.begin(), inputs.end(), is_it)) {
+      throw Error(ErrorCode::kInvalidArgument, "the output would replace a file that is read",
+                  {.file = *output, .hint = "give the output another name"});
+    }
+    if (std::any_of(std::next(output), outputs.end(), is_it)) {
+      throw Error(ErrorCode::kInvalidArgument, "two outputs have the same name",
+                  {.file = *output, .hint = "give each a name of its own"});
+    }
+  }
 }
 
 }  // namespace sepllm

@@ -32,4 +32,8 @@ class OutputPlace {
   std::vector<std::string> made_;  // folders, outermost first
 };
 
+// Error (kInvalidArgument) if one of the outputs is the same file as another one, or as one of the inputs,
+// which it would replace. Empty paths mean no file; devices, such as /dev/stdout, may occur several times.
+void keep_apart(const std::vector<std::string>& outputs, const std::vector<std::string>& inputs);
+
 }  // namespace sepllm

@@ -90,6 +90,8 @@ PolicySettings settings_for_text(const Model& model, PolicySettings settings, in
 
 void finish_model_policy(OptionSet* options, PolicySettings* settings, const ModelConfig& config,
                          const std::string& model, const std::string& policy_file) {
+  // Layers that no flag names are those of the file.
+  const bool by_flag = options->was_set("layer-policy") || options->was_set("layer-window");
   if (policy_file.empty()) {
     finish_policy_options(options, settings, config.policy, config_path(model));
   } else {
@@ -99,7 +101,8 @@ void finish_model_policy(OptionSet* options, PolicySettings* settings, const Mod
     const bool inside = object.has("sepllm");
     finish_policy_options(options, settings, inside ? object.at("sepllm") : read, policy_file);
   }
-  settings->policy.validate_layers(config.n_layers, config.own_windows());
+  const std::string source = policy_file.empty() ? config_path(model) : policy_file;
+  settings->policy.validate_layers(config.n_layers, config.own_windows(), by_flag ? "" : source);
   warn_if_without_effect(settings->policy, config, model);
   if (settings->policy.rope_length > 0 && config.rope_by_length() == nullptr) {
     throw Error(ErrorCode::kInvalidArgument,

@@ -96,6 +96,27 @@ TEST_F(Tune, RefusesWhatCannotBe) {
   expect_failure(arguments({"--keys", "25%", "--context", "2000"}), {"position limit", "1024"});
   expect_failure({"score", "--model", kModel, "--text", kText, "--policy-file", folder_.file("none")},
                  {"none"});
+  expect_failure({"score", "--model", kModel, "--text", kText, "--policy-file", ""}, {"--policy-file", "''"});
+  for (const std::vector<std::string>& budget :
+       {std::vector<std::string>{"--keys", "100%"}, {"--bytes", "64MiB"}, {"--keys", "40"}}) {
+    std::vector<std::string> all = arguments({"--context", "64"});
+    all.insert(all.end(), budget.begin(), budget.end());
+    expect_failure(all, {"full attention fits the budget", "32.5 keys"});
+  }
+  // Outputs replace neither the text nor each other.
+  const std::string text = folder_.file("text.txt");
+  std::ofstream(text) << "A text.";
+  expect_failure({"tune", "--model", kModel, "--text", text, "--keys", "25%", "--out", text},
+                 {text, "would replace a file that is read"});
+  expect_failure({"score", "--model", kModel, "--text", text, "--log", text},
+                 {"would replace a file that is read"});
+  expect_failure({"demo", kModel, "--text", text, "--out", text}, {"would replace a file that is read"});
+  expect_failure(arguments({"--keys", "25%", "--policy-out", page_}), {page_, "two outputs"});
+  EXPECT_EQ(read_file(text), "A text.");
+  // Layers that only a file names are reported with the file.
+  std::ofstream(policy_) << R"({"policy": "sink", "layer-policy": "30=full"})";
+  expect_failure({"score", "--model", kModel, "--text", kText, "--policy-file", policy_},
+                 {policy_, "a layer that the model does not have"});
   EXPECT_FALSE(file_exists(page_));
 }
 
