@@ -207,7 +207,7 @@ class TuneCommand : public Command {
       print_json({{"context", texts.context},
                   {"search_tokens", texts.search.n_tokens()},
                   {"report_tokens", texts.report.n_tokens()},
-                  {"measured", report.search.size() + 3 * report.effects.size()},
+                  {"measured", report.n_measured()},
                   {"interrupted", report.interrupted},
                   {"sepllm", object},
                   {"rows", rows},

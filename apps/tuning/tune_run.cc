@@ -285,6 +285,14 @@ const TuneRow* TuneReport::best_fixed() const {
   return out;
 }
 
+int64_t TuneReport::n_measured() const {
+  int64_t n = std::ssize(search);
+  for (const LayerEffect& e : effects) {
+    for (const double effect : {e.full, e.narrow, e.other}) n += std::isnan(effect) ? 0 : 1;
+  }
+  return n;
+}
+
 TuneReport tune(const Model& model, const Context& context, const TuneTexts& texts,
                 const PolicySettings& base, const TuneBudget& budget, const TuneEvents& events) {
   return Run(model, context, texts, base, budget, events).run();

@@ -41,6 +41,8 @@ struct TuneReport {
 
   const TuneRow* row(TuneRow::Role role) const;  // the first with this role; null: none
   const TuneRow* best_fixed() const;
+  // Of policies on the search's text: those of `search`, and those behind `effects`.
+  int64_t n_measured() const;
 };
 
 struct TuneEvents {

@@ -9,6 +9,7 @@
 #include "apps/tuning/layer_search.h"
 #include "apps/tuning/separator_attention.h"
 #include "apps/tuning/trials.h"
+#include "apps/tuning/tune_run.h"
 #include "engine/session.h"
 #include "model/random_model.h"
 #include "tests/support/support.h"
@@ -145,6 +146,10 @@ TEST_F(TuneModel, TheSearchKeepsTheBudgetAndTheBest) {
   most = 3;
   search.run(start, &effects, &tried);
   EXPECT_EQ(n_measured, 3);
+  TuneReport report;
+  report.effects = effects;
+  report.search.resize(2);
+  EXPECT_EQ(report.n_measured(), 2 + 3) << "what was not measured is not counted";
 }
 
 }  // namespace

@@ -234,7 +234,7 @@ SEPLLM_API sepllm_status sepllm_session_kv_slots(sepllm_session* session, int64_
 typedef struct sepllm_generation sepllm_generation;
 
 typedef enum sepllm_finish {
-  SEPLLM_FINISH_NONE = 0,   /* it has not ended */
+  SEPLLM_FINISH_NONE = 0,   /* it is still running */
   SEPLLM_FINISH_LENGTH = 1, /* as many new tokens as were asked for */
   SEPLLM_FINISH_STOP = 2,   /* a stop token or a stop string */
   SEPLLM_FINISH_CANCELLED = 3,
@@ -265,7 +265,7 @@ typedef struct sepllm_generation_result {
   int64_t n_fed; /* tokens that this generation fed before the first new one */
   double prefill_seconds, decode_seconds;
 } sepllm_generation_result;
-/* What has been generated so far. The last new token has not entered the session, unless more followed it. */
+/* What was generated so far. The last new token enters the session only when another one follows it. */
 SEPLLM_API sepllm_status sepllm_generation_get(sepllm_generation* generation, sepllm_generation_result* out);
 
 /* Gets each piece of text, after each token (n_bytes may be 0); another result than 0 ends the text. It may

@@ -143,7 +143,7 @@ class Generated:
     ids: NDArray[np.int32] = field(repr=False)
     """[n] the new tokens, without the stop token"""
     finish_reason: str
-    """"length", "stop", "cancelled" or "error"; "none" while it has not ended"""
+    """"length", "stop", "cancelled" or "error"; "none" while it is still running"""
     prompt_tokens: int
     prefill_seconds: float
     decode_seconds: float

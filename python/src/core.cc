@@ -85,7 +85,7 @@ int poll_signals(void* /*user*/) {
   throw nb::python_error();
 }
 
-// Runs a call without the GIL: every one that may wait for another thread, which may need the GIL to go on
+// Runs a call without the GIL: every one that may wait for another thread, which may need the GIL to continue
 // (for the log, or to ask for signals). The message is taken in the same thread, before anything else can
 // fail.
 template <typename Call>

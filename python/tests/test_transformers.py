@@ -119,7 +119,7 @@ def test_generation_with_the_cache_is_that_under_the_mask(family, attention):
     assert out.tolist() == expected.tolist()
     layer = 1
     for row, places in enumerate(cache.kept(layer)):
-        text = out[row, int((mask[row] == 0).sum()):-1].tolist()  # the last token has not been fed
+        text = out[row, int((mask[row] == 0).sum()):-1].tolist()  # the last token is never fed
         n = len(text)
         assert places == [j for j in range(n) if j < 2 or text[j] in SEPARATORS or n - j < 5]
     assert cache.kv_bytes() < 0.6 * 2 * 4 * 32 * 3 * out.numel()
@@ -186,10 +186,10 @@ def test_sequences_of_a_stream_have_their_own_separators():
         both = st.SepCache(model)
         logits = both.feed(model, ids, mask).logits[:, -1]
         for row, n in enumerate((0, 13)):
-            alone = st.SepCache(model)
-            expected = alone.feed(model, ids[row:row + 1, n:]).logits[0, -1]
+            single = st.SepCache(model)
+            expected = single.feed(model, ids[row:row + 1, n:]).logits[0, -1]
             torch.testing.assert_close(logits[row], expected, atol=1e-3, rtol=1e-3)
-            assert both.kept()[row] == alone.kept()[0]
+            assert both.kept()[row] == single.kept()[0]
         with pytest.raises(sepllm.OutOfRange, match="feed"):
             model(ids, cache=both)
 
