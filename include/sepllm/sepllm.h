@@ -192,6 +192,10 @@ SEPLLM_API sepllm_status sepllm_session_sample(sepllm_session* session, int32_t*
  * sepllm_session_feed; then nll and best are set for the tokens that have entered. */
 SEPLLM_API sepllm_status sepllm_session_score(sepllm_session* session, const int32_t* ids, size_t n_ids,
                                               double* nll, int32_t* best);
+/* The same for the last n_scored of the n_ids tokens, 0 <= n_scored <= n_ids: nll and best are [n_scored]
+ * (NULL is allowed for 0). The tokens before them are fed without the work of their logits. */
+SEPLLM_API sepllm_status sepllm_session_score_last(sepllm_session* session, const int32_t* ids, size_t n_ids,
+                                                   size_t n_scored, double* nll, int32_t* best);
 /* A copy that gives the same bits for whatever follows, on the same runtime or (not NULL) another one. */
 SEPLLM_API sepllm_status sepllm_session_fork(sepllm_session* session, sepllm_runtime* runtime,
                                              sepllm_session** out);

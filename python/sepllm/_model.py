@@ -158,6 +158,7 @@ class TextStream(Iterator[str]):
     def __init__(self, handle: _core.Generation) -> None:
         self._handle = handle
         self._more = True
+        self._cancelled = False
 
     def __next__(self) -> str:
         while self._more:
@@ -172,13 +173,15 @@ class TextStream(Iterator[str]):
 
     def cancel(self) -> None:
         """Ends the text here."""
+        self._cancelled = self._cancelled or self._more
         self._more = False
 
     @property
     def result(self) -> Generated:
         """Everything so far."""
         finish, ids, text, n_fed, prefill, decode = self._handle.get()
-        return Generated(text.decode("utf-8"), ids, _FINISH[finish], n_fed, prefill, decode)
+        reason = "cancelled" if self._cancelled else _FINISH[finish]
+        return Generated(text.decode("utf-8"), ids, reason, n_fed, prefill, decode)
 
     def read(self) -> Generated:
         """Generates all of it."""
@@ -222,10 +225,13 @@ class Session:
         if the session had no logits."""
         return self._handle.score(self._tokens(ids))
 
-    def score_best(self, ids: Ids | str) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    def score_best(self, ids: Ids | str, last: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """The same (in single precision), and the most likely token in the place of each, [n]; the first is -1 if the session had
-        no logits."""
-        return self._handle.score_best(self._tokens(ids))
+        no logits. last: only of so many last tokens, [last]; those before them are fed without the work of their logits."""
+        tokens = self._tokens(ids)
+        if last is not None and not 0 <= last <= len(tokens):
+            raise InvalidArgument(f"the last {last} of {len(tokens)} tokens")
+        return self._handle.score_best(tokens, len(tokens) if last is None else last)
 
     @overload
     def generate(self, prompt: Ids | str = ..., max_new_tokens: int = ..., *, stream: Literal[False] = ...,

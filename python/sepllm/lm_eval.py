@@ -3,8 +3,9 @@
     python -m sepllm.lm_eval --model sepllm --model_args path=FOLDER,policy=sep,window=256 --tasks TASK ...
 
 registers the model type "sepllm" and calls lm-eval's own command line. model_args: path (a Hugging Face folder or a GGUF file),
-tokenizer (a folder that transformers can read; by default the path), weights, threads, max_length, fork=False (nothing is shared),
-and the settings of the policy (policy, window, init, ...).
+tokenizer (a folder that transformers can read; by default the path), weights, threads, max_length, fork=False (beginnings are not
+shared; only choices of one token after the same text are computed at once, as `--model hf` does), and the settings of the policy
+(policy, window, init, ...).
 
 Requests that begin with the same tokens share them: the beginning is fed once, and forked. The results have "kv_mean_share" (keys
 that attention read, over those of full attention), "kv_peak_bytes" and "fed_tokens" in their "config".
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from lm_eval import utils
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
@@ -54,39 +56,50 @@ class _Figures:
 
 class _Beginnings:
     """Sessions that have been fed the beginning of a text, for texts in lexicographic order: each is fed from the longest beginning
-    that it shares with the ones before it."""
+    that it shares with the ones before it.
 
-    def __init__(self, new: Callable[[], Session], texts: list[list[int]], fork: bool, figures: _Figures) -> None:
-        self.new, self.fork, self.figures, self.texts = new, fork, figures, texts
+    texts: what is to be fed of each, and how much of that a session from here may have seen at most. fork: without it, only whole
+    texts are shared that nothing is fed behind.
+    """
+
+    def __init__(self, new: Callable[[], Session], texts: list[tuple[list[int], int]], fork: bool, figures: _Figures) -> None:
+        self.new, self.figures, self.texts = new, figures, texts
         # shared[i]: what texts i and i + 1 have in common; 0 behind the last.
-        self.shared = [_shared(a, b) for a, b in zip(texts, texts[1:])] + [0]
+        self.shared = [_shared(a, b) if fork or a == b and m == n == len(a) else 0
+                       for (a, m), (b, n) in zip(texts, texts[1:])] + [0]
         self.held: list[tuple[int, Session]] = []
 
-    def at(self, index: int, want: int) -> tuple[Session, int]:
-        """A session that has seen n <= want tokens of texts[index], and n. Beginnings that later texts share with this one are fed
-        here and held."""
-        if not self.fork:
-            return self.new(), 0
+    def at(self, index: int) -> tuple[Session, int]:
+        """A session that has seen n tokens of texts[index], and n. It may be fed the rest, if there is one. Beginnings that later texts
+        share with this one are fed here and held."""
+        text, want = self.texts[index]
         limit = min(want, self.shared[index - 1]) if index > 0 else 0
         while self.held and self.held[-1][0] > limit:
             self.held.pop()
-        n = self.held[-1][0] if self.held else 0
-        session = self.held[-1][1].fork() if self.held else self.new()
-        for end in self._ahead(index, n, want):
+        n, session = self.held[-1] if self.held else (0, None)
+        for end in self._ahead(index, n):
+            session = session.fork() if session is not None else self.new()
             before = session.kv
-            session.feed(self.texts[index][n:end])
+            session.feed(text[n:end])
             self.figures.add(before, session.kv, end - n)
-            self.held.append((end, session.fork()))
+            self.held.append((end, session))
             n = end
-        return session, n
+        if session is None:
+            return self.new(), 0
+        if n == len(text):
+            return session, n
+        if self.shared[index] < n:  # no later text needs it
+            self.held.pop()
+            return session, n
+        return session.fork(), n
 
-    def _ahead(self, index: int, n: int, want: int) -> list[int]:
-        """Where later texts part from this one, behind n and up to `want`, ascending."""
+    def _ahead(self, index: int, n: int) -> list[int]:
+        """Where later texts part from this one, behind n and up to what is wanted of it, ascending."""
+        text, end = self.texts[index]
         out: list[int] = []
-        end = want
-        for k in range(index, len(self.shared)):
-            end = min(end, self.shared[k])
-            if end - n < _SHORTEST_SHARED:
+        for shared in self.shared[index:]:
+            end = min(end, shared)
+            if end <= n or end - n < _SHORTEST_SHARED and end < len(text):
                 break
             if not out or out[-1] - end >= _SHORTEST_SHARED:
                 out.append(end)
@@ -150,23 +163,32 @@ class SepLm(TemplateLM):
 
     def _loglikelihood_tokens(self, requests: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False,
                               **kwargs: Any) -> list[tuple[float, bool]]:
-        # The last token of a text is scored and never fed; lm-eval cuts texts that are too long on the left.
+        # lm-eval cuts texts that are too long on the left. The last token of a text is scored and never fed.
         whole = [(context + rest)[-(self.max_length + 1):] for _, context, rest in requests]
-        order = sorted(range(len(requests)), key=lambda r: whole[r])
+        n_scored = [min(len(rest), len(text) - 1) for (_, _, rest), text in zip(requests, whole)]
+        order = sorted(range(len(requests)), key=lambda r: (whole[r][:-1], n_scored[r]))
         out: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        beginnings = _Beginnings(self._session, [whole[r] for r in order], self.fork, self.figures)
+        beginnings = _Beginnings(self._session, [(whole[r][:-1], len(whole[r]) - n_scored[r]) for r in order], self.fork,
+                                 self.figures)
         for index, r in enumerate(tqdm(order, disable=disable_tqdm, desc="Running loglikelihood requests")):
-            text, n_scored = whole[r], min(len(requests[r][2]), len(whole[r]) - 1)
-            session, n = beginnings.at(index, len(text) - n_scored)
-            before = session.kv
-            nll, best = session.score_best(text[n:])
-            self.figures.add(before, session.kv, len(text) - n)
-            scored = slice(len(text) - n_scored - n, None)
-            greedy = bool((best[scored] == text[-n_scored:]).all())
-            out[r] = (-float(nll[scored].sum()), greedy)
+            out[r] = self._score(*beginnings.at(index), whole[r], n_scored[r])
             if requests[r][0] is not None:
                 self.cache_hook.add_partial("loglikelihood", requests[r][0], out[r])
         return out
+
+    def _score(self, session: Session, n: int, text: list[int], n_scored: int) -> tuple[float, bool]:
+        """The log likelihood of the last n_scored tokens of a text of which the session has seen n, and whether each is the most
+        likely one. Nothing is fed, and the session stays as it is, if only the last token is left."""
+        expected, loss, greedy = np.array(text[-n_scored:]), 0.0, True
+        if n < len(text) - 1:
+            before = session.kv
+            nll, best = session.score_best(text[n:-1], last=n_scored - 1)
+            self.figures.add(before, session.kv, len(text) - 1 - n)
+            loss, greedy = float(nll.sum()), bool((best == expected[:-1]).all())
+        logits = session.logits.astype(np.float64)
+        top = logits.max()
+        loss += float(np.log(np.exp(logits - top).sum()) + top - logits[text[-1]])
+        return -loss, greedy and int(logits.argmax()) == text[-1]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         out = []
@@ -192,10 +214,11 @@ class SepLm(TemplateLM):
             asked.append((self.tok_encode(text)[-(self.max_length - n_new):], n_new, until, options))
         order = sorted(range(len(asked)), key=lambda r: asked[r][0])
         out = [""] * len(asked)
-        beginnings = _Beginnings(self._session, [asked[r][0] for r in order], self.fork, self.figures)
+        texts = [(asked[r][0], len(asked[r][0]) - 1) for r in order]
+        beginnings = _Beginnings(self._session, texts, self.fork, self.figures)
         for index, r in enumerate(tqdm(order, disable=disable_tqdm, desc="Running generate_until requests")):
             ids, n_new, until, options = asked[r]
-            session, n = beginnings.at(index, len(ids) - 1)
+            session, n = beginnings.at(index)
             before = session.kv
             sampling = {k: options[k] for k in ("temperature", "top_k", "top_p") if options.get("do_sample") and k in options}
             text = session.generate(ids[n:], n_new, stop=[u for u in until if u != ""], skip_special=True, **sampling)

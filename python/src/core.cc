@@ -269,14 +269,17 @@ struct Session {
     run([&] { return sepllm_session_score(session.get(), ids.data(), ids.size(), nll.get(), nullptr); });
     return owned(nll.release(), ids.size(), free_of_ours<double>);
   }
-  std::pair<Array<double>, Array<int32_t>> score_best(const Ids& ids) const {
+  std::pair<Array<double>, Array<int32_t>> score_best(const Ids& ids, size_t n_scored) const {
     const auto session = handle.get();
-    const size_t n = std::max<size_t>(ids.size(), 1);
+    const size_t n = std::max<size_t>(std::min(n_scored, ids.size()), 1);  // a larger n_scored is refused
     auto nll = std::make_unique<double[]>(n);
     auto best = std::make_unique<int32_t[]>(n);
-    run([&] { return sepllm_session_score(session.get(), ids.data(), ids.size(), nll.get(), best.get()); });
-    return {owned(nll.release(), ids.size(), free_of_ours<double>),
-            owned(best.release(), ids.size(), free_of_ours<int32_t>)};
+    run([&] {
+      return sepllm_session_score_last(session.get(), ids.data(), ids.size(), n_scored, nll.get(),
+                                       best.get());
+    });
+    return {owned(nll.release(), n_scored, free_of_ours<double>),
+            owned(best.release(), n_scored, free_of_ours<int32_t>)};
   }
   Generation generate(const Ids& ids, const std::string& options) const {
     const auto session = handle.get();
@@ -521,8 +524,12 @@ NB_MODULE(_core, m) {
       .def_prop_ro("vocab_size", &Model::vocab_size)
       .def("tokenizer", &Model::tokenizer)
       .def("session", &Model::session, nb::arg("options"), nb::arg("runtime").none());
-  m.def("attention_forward", &attention_forward);
-  m.def("attention_backward", &attention_backward);
+  // Tensors are taken as they are: a converted copy of an output would be lost.
+  const auto tensor = [](const char* name) { return nb::arg(name).noconvert(); };
+  m.def("attention_forward", &attention_forward, nb::arg("runtime"), tensor("q"), tensor("k"), tensor("v"),
+        tensor("out"), tensor("log_sum_exp"), nb::arg("scale"), nb::arg("patterns"));
+  m.def("attention_backward", &attention_backward, nb::arg("runtime"), tensor("q"), tensor("k"), tensor("v"),
+        tensor("out"), tensor("log_sum_exp"), nb::arg("scale"), nb::arg("patterns"), tensor("gradients"));
   m.def("policy", [](const std::string& options) {
     char* text = nullptr;
     run([&] { return sepllm_policy_resolve(nullptr, options.c_str(), &text); });

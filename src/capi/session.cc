@@ -114,29 +114,37 @@ void SharedSession::entered(std::span<const int32_t> ids) {
   logits_.clear();
 }
 
-void SharedSession::feed(std::span<const int32_t> ids) { score(ids, nullptr, nullptr); }
+void SharedSession::feed(std::span<const int32_t> ids) { score(ids, 0, nullptr, nullptr); }
 
 // Feeds the tokens in the session's chunks. What has entered is remembered also where a chunk ends in an
-// Error.
-void SharedSession::score(std::span<const int32_t> ids, double* nll, int32_t* best) {
+// Error. Only the rows before a token that is scored become logits: over a large vocabulary they cost as much
+// as several layers.
+void SharedSession::score(std::span<const int32_t> ids, int64_t n_scored, double* nll, int32_t* best) {
   require_ids(ids, model());
-  if (nll != nullptr) nll[0] = has_logits() ? nll_of(logits_, ids[0]) : std::nan("");
-  if (best != nullptr) best[0] = has_logits() ? best_of(logits_) : -1;
   const int64_t n = std::ssize(ids), before = session_.cache().length();
+  require(n_scored >= 0 && n_scored <= n, "n_scored is not in 0 to n_ids");
+  const int64_t first_scored = n - n_scored;
+  if (first_scored == 0) {
+    if (nll != nullptr) nll[0] = has_logits() ? nll_of(logits_, ids[0]) : std::nan("");
+    if (best != nullptr) best[0] = has_logits() ? best_of(logits_) : -1;
+  }
   const int64_t vocab = model().config().vocab_size;
   std::vector<float> after(static_cast<size_t>(vocab));
   bool more = go_on(), finite = true;
   const auto on_hidden = [&](int64_t first, const Matrix& hidden) {
     const Context& ctx = session_.context();
-    const int64_t end = first + hidden.n_rows, predicted = std::min(end, n - 1) - first;
-    if (nll != nullptr && predicted > 0) {
-      double* out = nll + first + 1;
-      const Matrix rows = hidden.rows(0, predicted);
-      const auto targets = ids.subspan(static_cast<size_t>(first) + 1, static_cast<size_t>(predicted));
+    const int64_t end = first + hidden.n_rows;
+    // Tokens [target, target_end) are predicted by this chunk's rows.
+    const int64_t target = std::max(first + 1, first_scored), target_end = std::min(end + 1, n);
+    if (nll != nullptr && target < target_end) {
+      const int64_t predicted = target_end - target;
+      double* out = nll + (target - first_scored);
+      const Matrix rows = hidden.rows(target - 1 - first, predicted);
+      const auto targets = ids.subspan(static_cast<size_t>(target), static_cast<size_t>(predicted));
       if (best == nullptr) {
         model().decoder.nll(ctx, rows, targets, out);
       } else {
-        nll_and_best(ctx, model().decoder, rows, targets, out, best + first + 1);
+        nll_and_best(ctx, model().decoder, rows, targets, out, best + (target - first_scored));
       }
       finite = finite && std::all_of(out, out + predicted, [](double x) { return std::isfinite(x); });
     }
@@ -266,7 +274,16 @@ sepllm_status sepllm_session_score(sepllm_session* session, const int32_t* ids, 
                                    int32_t* best) {
   return with_session(session, [&](SharedSession& s) {
     given(nll, "nll");
-    s.score(array(ids, n_ids, "ids"), nll, best);
+    s.score(array(ids, n_ids, "ids"), static_cast<int64_t>(n_ids), nll, best);
+  });
+}
+
+sepllm_status sepllm_session_score_last(sepllm_session* session, const int32_t* ids, size_t n_ids,
+                                        size_t n_scored, double* nll, int32_t* best) {
+  return with_session(session, [&](SharedSession& s) {
+    require(n_scored <= n_ids, "n_scored is not in 0 to n_ids");
+    if (n_scored > 0) given(nll, "nll");
+    s.score(array(ids, n_ids, "ids"), static_cast<int64_t>(n_scored), nll, best);
   });
 }
 

@@ -26,7 +26,7 @@ class SharedSession {
 
   // The steps of the C functions; a SessionCall lives meanwhile.
   void feed(std::span<const int32_t> ids);
-  void score(std::span<const int32_t> ids, double* nll, int32_t* best);
+  void score(std::span<const int32_t> ids, int64_t n_scored, double* nll, int32_t* best);
   void rewind(int64_t position);
   void restore(const std::string& path);
   int32_t sample();

@@ -78,6 +78,35 @@ TEST_F(CApiModel, ScoresWithTheMostLikelyTokens) {
   }
 }
 
+TEST_F(CApiModel, TheLastTokensAreScoredAsAmongAll) {
+  std::vector<double> all(40);
+  std::vector<int32_t> all_best(40);
+  const auto a = session(kSepPolicy);
+  ok(sepllm_session_score(a.get(), ids_.data(), 40, all.data(), all_best.data()));
+  for (const size_t n :
+       {size_t{0}, size_t{1}, size_t{4}, size_t{5}, size_t{23}, size_t{40}}) {  // chunks of 9
+    std::vector<double> nll(n + 1, -1.0), plain(n + 1, -1.0);
+    std::vector<int32_t> best(n + 1, -7);
+    const auto b = session(kSepPolicy), c = session(kSepPolicy);
+    ok(sepllm_session_score_last(b.get(), ids_.data(), 40, n, nll.data(), best.data()));
+    ok(sepllm_session_score_last(c.get(), ids_.data(), 40, n, n == 0 ? nullptr : plain.data(), nullptr));
+    EXPECT_EQ(nll[n], -1.0);  // nothing behind the end is written
+    EXPECT_EQ(best[n], -7);
+    for (size_t i = n == 40 ? 1 : 0; i < n; ++i) {
+      EXPECT_NEAR(nll[i], all[40 - n + i], 1e-5) << n << " " << i;
+      EXPECT_NEAR(plain[i], all[40 - n + i], 1e-5) << n << " " << i;
+      EXPECT_EQ(best[i], all_best[40 - n + i]) << n << " " << i;
+    }
+    EXPECT_EQ(logits(b), logits(a));
+    EXPECT_EQ(logits(c), logits(a));
+  }
+  const auto d = session(kSepPolicy);
+  refused(sepllm_session_score_last(d.get(), ids_.data(), 4, 5, all.data(), nullptr), SEPLLM_INVALID_ARGUMENT,
+          "n_scored");
+  refused(sepllm_session_score_last(d.get(), ids_.data(), 4, 2, nullptr, nullptr), SEPLLM_INVALID_ARGUMENT,
+          "nll is NULL");
+}
+
 TEST_F(CApiModel, ForkRewindAndRestoreGiveTheSameBits) {
   const auto s = session(kSepPolicy);
   fed(s, 0, 90);
