@@ -153,6 +153,10 @@ STREAMS = {
     "replace": Policy.sep_stream(init=2, window=6, seps=3, capacity=16, separators="ids:7,11", sep_replace=True),
     "sinks": Policy.sink_stream(init=2, capacity=12, positions="original"),
     "fixed": Policy.fixed(init=2, window=5, interval=4),
+    "cache sinks": Policy.sink_stream(init=2, capacity=12),
+    "segments": Policy.sep(init=2, window=5, separators="ids:7,11", max_segment=4),
+    "rules": Policy.sep(init=2, window=5, separators="ids:7,11", layer_policy="0=full,1=fixed:6/3", layer_window="-1=9"),
+    "sinks in full": Policy.full(layer_policy="0..1=sink:6"),
     "layers": Policy.sep(init=2, window=5, separators="ids:7,11", layer_window="0=full,-1=9"),
 }
 
@@ -174,7 +178,8 @@ def test_every_policy_is_the_engines(name, tmp_path):
             for layer in range(3):
                 held, ours = session.kept(layer)[0].tolist(), cache.kept(layer)[0]
                 # The engine drops what has left a window when the next tokens come.
-                assert ours == held if "stream" in STREAMS[name].settings["policy"] and name != "sinks" else set(ours) <= set(held)
+                exact = "stream" in STREAMS[name].settings["policy"] and "sinks" not in name
+                assert ours == held if exact else set(ours) <= set(held)
 
 
 def test_sequences_of_a_stream_have_their_own_separators():
@@ -243,6 +248,13 @@ def test_errors_say_what_to_do():
     with st.enable(model, Policy.sep_stream(), SEPARATORS):
         with pytest.raises(sepllm.Unsupported, match="SepCache"):
             model(ids)
+    with pytest.raises(sepllm.Unsupported, match="max_segment"):
+        st.enable(model, Policy.sep_stream(max_segment=5), SEPARATORS)
+    with pytest.raises(sepllm.InvalidArgument, match="layer 3 of 3"):
+        st.enable(model, Policy.sep(layer_policy="3=full"), SEPARATORS)
+    with st.enable(model.to(torch.bfloat16), Policy.sink_stream(init=2, capacity=12), SEPARATORS), torch.no_grad():
+        with pytest.raises(sepllm.Unsupported, match="float32"):
+            st.SepCache(model).feed(model, ids)
     with pytest.raises(sepllm.Unsupported, match="original"):
         st.enable(tiny("gemma3", "sepllm"), Policy.sep_stream(), SEPARATORS)
     with pytest.raises(KeyError, match="sepllm"):  # Falcon does not ask the attention interface; this error is transformers' own

@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from .._errors import InvalidArgument, InvalidState, OutOfRange, Unsupported
 from ..torch import sep_attention
 from ._pass import Pass
-from ._rules import Rule, StaticRule, StreamRule
+from ._rules import Rule, StaticRule, StreamRule, with_long_segments
 
 if TYPE_CHECKING:
     from ._enable import Enabled
@@ -57,6 +57,12 @@ class Slots:
 
     def begin(self, new_places: torch.Tensor, new_columns: torch.Tensor, new_separators: torch.Tensor) -> None:
         """Takes the tokens of a pass, [batch, tokens], and decides what they see and what stays after it."""
+        if isinstance(self.rule, StaticRule) and self.rule.max_segment > 0:
+            # Tokens that stay are never dropped, so the last of them is among the slots.
+            held = torch.where(self.is_separator | (self.places < self.rule.initial), self.places, -1)
+            last = held.amax(1).tolist() if held.shape[1] else [-1] * len(held)
+            rows = zip(new_places, new_separators, last)
+            new_separators = torch.stack([with_long_segments(self.rule, p, s, n) for p, s, n in rows])
         self.places = torch.cat([self.places, new_places], 1)
         self.columns = torch.cat([self.columns, new_columns.expand(len(self.length), -1)], 1)
         self.is_separator = torch.cat([self.is_separator, new_separators], 1)
@@ -171,6 +177,9 @@ class SepLayer(CacheLayerMixin):
             raise InvalidState("the cache was not told of these tokens: it takes one pass of the model after the other")
         self.keys, self.values = self._chosen(slots, keys), self._chosen(slots, values)
         if slots.moved is not None and self.cache.frequencies is not None:
+            if isinstance(self.rule, StreamRule) and self.rule.moves_always and self.dtype != torch.float32:
+                raise Unsupported(f"sink-stream with cache positions rotates keys with each token, for which {self.dtype} is too coarse: "
+                                  "load the model in float32, or choose positions='original'")
             self.keys = rotate(self.keys, slots.moved, self.cache.frequencies)
         return keys, values
 

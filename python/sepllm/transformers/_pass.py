@@ -6,7 +6,7 @@ import torch
 
 from .._errors import InvalidArgument, Unsupported
 from ..torch import Pattern
-from ._rules import Rule, StreamRule
+from ._rules import Rule, StreamRule, with_long_segments
 
 
 class Pass:
@@ -47,6 +47,6 @@ class Pass:
                 for start in starts:
                     first[start:] = start
                 # The initial ones are the pattern's own, in each document.
-                stays = rule.stays(place - first, self.is_separator[row])
+                stays = rule.stays(place - first, with_long_segments(rule, place - first, self.is_separator[row]))
                 kept.append(stays[:length].nonzero().flatten().tolist())
         return Pattern.of(self.lengths, initial=rule.initial, window=rule.window, kept=kept, document_starts=self.starts)

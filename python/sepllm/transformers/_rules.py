@@ -13,12 +13,13 @@ from .._errors import InvalidArgument, Unsupported
 @dataclass(frozen=True)
 class StaticRule:
     """Key j <= i is visible to query i if it is one of the first `initial`, a separator (where `separators`), every
-    `interval`-th after the initial ones (0: none), or i - j < window (0: every key is)."""
+    `interval`-th after the initial ones (0: none), or i - j < window (0: every key is). max_segment: with_long_segments()."""
 
     initial: int = 0
     window: int = 0
     separators: bool = False
     interval: int = 0
+    max_segment: int = 0
 
     def stays(self, j: torch.Tensor, is_separator: torch.Tensor) -> torch.Tensor:
         """Whether keys at these positions stay visible for ever."""
@@ -36,6 +37,24 @@ class StaticRule:
         return (j <= i) & (self.stays(j, is_separator) | (i - j < self.window))
 
 
+def with_long_segments(rule: StaticRule, places: torch.Tensor, is_separator: torch.Tensor, last: int = -1) -> torch.Tensor:
+    """is_separator [n] and the tokens, in addition, that rule.max_segment keeps (docs/METHOD.md, "Long segments"). places: [n] positions
+    in the document of each (-1: padding); last: the last position before them that stays, -1 for none."""
+    if rule.max_segment == 0:
+        return is_separator
+    out = is_separator.clone()
+    for i, (place, stays) in enumerate(zip(places.tolist(), is_separator.tolist())):
+        if place < 0:
+            continue
+        if place == 0:
+            last = -1
+        if stays or place < rule.initial:
+            last = place
+        elif place - last >= rule.max_segment:
+            out[i], last = True, place
+    return out
+
+
 @dataclass(frozen=True)
 class StreamRule:
     """The four blocks of a stream (sep-stream): initial tokens, separators, past window, and `window` last tokens, in at most
@@ -48,6 +67,11 @@ class StreamRule:
     unbounded: bool = False
     replace: bool = False
     cache_positions: bool = False
+
+    @property
+    def moves_always(self) -> bool:
+        """Whether keys move with each token (sink-stream), and not only in a compression now and then."""
+        return self.window + self.initial >= self.capacity
 
 
 Rule = StaticRule | StreamRule
@@ -63,6 +87,31 @@ def _windows_of_layers(text: str, n_layers: int) -> dict[int, int]:
             raise InvalidArgument(f"layer_window names layer {layer} of {n_layers}")
         out[index] = 0 if window == "full" else int(window)
     return out
+
+
+def _choices_of_layers(text: str, n_layers: int) -> dict[int, tuple[str, int, int]]:
+    """"0..2=full,-1=fixed:64/8" as (kind, window, interval) for each layer that it names; 0: that of the policy."""
+    out = {}
+    for item in filter(None, text.split(",")):
+        layers, choice = item.split("=")
+        first, _, last = layers.partition("..")
+        kind, _, numbers = choice.partition(":")
+        window, _, interval = numbers.partition("/")
+        for layer in range(int(first), int(last or first) + 1):
+            index = layer + (n_layers if layer < 0 else 0)
+            if not 0 <= index < n_layers:
+                raise InvalidArgument(f"layer_policy names layer {layer} of {n_layers}")
+            out[index] = (kind, int(window or 0), int(interval or 0))
+    return out
+
+
+def _static(settings: dict[str, Any], kind: str, window: int = 0, interval: int = 0) -> StaticRule:
+    """window, interval: 0 for those of the policy."""
+    if kind == "full":
+        return StaticRule()
+    return StaticRule(settings["init"], window or settings["window"], kind == "sep",
+                      (interval or settings["interval"]) if kind == "fixed" else 0,
+                      settings.get("max-segment", 0) if kind == "sep" else 0)
 
 
 def own_windows(config: Any) -> list[int]:
@@ -83,29 +132,33 @@ def rules_of(settings: dict[str, Any], config: Any) -> list[Rule]:
     """The rule of each layer. settings: all of a policy's (Policy.resolved()); config: of a model of transformers."""
     windows = own_windows(config)
     kind = settings["policy"]
-    for name in ("max-segment", "layer-policy"):
-        if settings.get(name):
-            raise Unsupported(f"{name} in transformers (the engine has it)")
     rule: Rule
-    if kind == "full":
-        rule = StaticRule()
-    elif kind in ("sep", "sink", "fixed"):
-        rule = StaticRule(settings["init"], settings["window"], kind == "sep", settings.get("interval", 0))
+    if kind in ("full", "sep", "sink", "fixed"):
+        rule = _static(settings, kind)
     elif kind == "sink-stream":
-        if settings["positions"] == "cache":
-            raise Unsupported("sink-stream with cache positions in transformers: choose positions='original'")
-        rule = StaticRule(settings["init"], settings["capacity"] - settings["init"] + 1)
+        init, capacity = settings["init"], settings["capacity"]
+        # The same keys either way. With cache positions the places of all but the initial ones change with each token.
+        rule = (StreamRule(init, 0, capacity - init, capacity, cache_positions=True) if settings["positions"] == "cache" else
+                StaticRule(init, capacity - init + 1))
     else:
+        if settings.get("max-segment"):
+            raise Unsupported("max_segment of a stream in transformers (the engine has it; here it is for Policy.sep)")
         unbounded = settings["seps"] == "unbounded"
         # An unbounded block begins with room for the default number of separators.
         rule = StreamRule(settings["init"], 64 if unbounded else settings["seps"], settings["window"], settings["capacity"],
                           unbounded, settings.get("sep-replace", False), settings["positions"] == "cache")
-        if rule.cache_positions and any(windows):
-            raise Unsupported("cache positions in a model whose layers have sliding windows of their own: choose "
-                              "positions='original'")
+    if isinstance(rule, StreamRule) and rule.cache_positions and any(windows):
+        raise Unsupported("cache positions in a model whose layers have sliding windows of their own: choose positions='original'")
     rules: list[Rule] = [StaticRule(window=w) if w > 0 else rule for w in windows]
-    for layer, window in _windows_of_layers(settings.get("layer-window", ""), len(rules)).items():
+    named = _windows_of_layers(settings.get("layer-window", ""), len(rules))
+    choices = _choices_of_layers(settings.get("layer-policy", ""), len(rules))
+    for layer in sorted({*named, *choices}):
         if windows[layer] > 0:
-            raise InvalidArgument(f"layer_window names layer {layer}, which has a sliding window of its own")
-        rules[layer] = StaticRule(rule.initial, window, rule.separators, rule.interval)  # type: ignore[union-attr]
+            raise InvalidArgument(f"the policy names layer {layer}, which has a sliding window of its own")
+        own, window, interval = choices.get(layer, (kind, 0, 0))
+        if own != "full" and layer in named and window == 0:
+            window = named[layer]
+            if window == 0:  # every key, as in full attention
+                own = "full"
+        rules[layer] = _static(settings, own, window, interval)
     return rules
