@@ -1,6 +1,9 @@
+import json
 import pathlib
+import struct
 import subprocess
 
+import numpy as np
 import pytest
 
 import sepllm
@@ -36,3 +39,31 @@ def program():
         return subprocess.run([program, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """A random Llama of 50,000 weights without a tokenizer: quick to load."""
+    hidden, heads, inner, vocab, layers = 32, 4, 48, 256, 2
+    folder = tmp_path_factory.mktemp("tiny")
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": hidden, "num_attention_heads": heads,
+              "num_key_value_heads": heads, "intermediate_size": inner, "num_hidden_layers": layers, "vocab_size": vocab,
+              "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+              "tie_word_embeddings": False, "torch_dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(config))
+    shapes = {"model.embed_tokens.weight": (vocab, hidden), "model.norm.weight": (hidden,), "lm_head.weight": (vocab, hidden)}
+    for layer in range(layers):
+        name = f"model.layers.{layer}."
+        shapes |= {name + f"self_attn.{x}_proj.weight": (hidden, hidden) for x in "qkvo"}
+        shapes |= {name + f"mlp.{x}_proj.weight": (inner, hidden) for x in ("gate", "up")}
+        shapes |= {name + "mlp.down_proj.weight": (hidden, inner)}
+        shapes |= {name + f"{x}_layernorm.weight": (hidden,) for x in ("input", "post_attention")}
+    header, data, generator = {}, [], np.random.default_rng(0)
+    for name, shape in shapes.items():
+        values = np.ones(shape) if len(shape) == 1 else generator.standard_normal(shape) * 0.2
+        begin = sum(map(len, data))
+        data.append(values.astype(np.float32).tobytes())
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, begin + len(data[-1])]}
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data))
+    return folder
