@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Writes task files for lm-evaluation-harness over local data, so that it runs without the network.
 
-    make_tasks.py FOLDER [--data ../shared/data] [--documents 200] [--subject marketing]
+    make_tasks.py FOLDER [--data ../shared/data] [--documents 200] [--subject marketing] [--shots 5]
 
-FOLDER gets NAME.yaml and NAME.jsonl for piqa, arc_easy, sciq, winogrande, lambada, mmlu_SUBJECT and mmlu_SUBJECT_5shot, and for gsm8k,
-whose answers are generated, with the prompts, targets and metrics that the harness's own tasks of these names have; the documents are
-the first ones of each file.
+FOLDER gets NAME.yaml and NAME.jsonl for piqa, arc_easy, arc_challenge, sciq, winogrande, lambada, logiqa, mmlu_SUBJECT and
+mmlu_SUBJECT_5shot, and for gsm8k, whose answers are generated, with the prompts, targets and metrics that the harness's own tasks of
+these names have; the documents are the first ones of each file. (logiqa's choices are the letters: the files at hand have it so.) With
+--shots N, the first N documents of each task whose examples are not in a file of their own are the examples of all others.
 Use: lm_eval --include_path FOLDER --tasks local_piqa,... . Needs only Python.
 """
 
@@ -33,8 +34,13 @@ def piqa(data):
         yield {"query": row["query"].strip(), "choices": row["choices"], "gold": row["gold"]}
 
 
-def arc_easy(data):
-    for row in json_lines(data / "benchmarks/llm-foundry/arc_easy.jsonl"):
+def arc(data, part):
+    for row in json_lines(data / f"benchmarks/llm-foundry/arc_{part}.jsonl"):
+        yield {"query": row["query"].strip(), "choices": row["choices"], "gold": row["gold"]}
+
+
+def logiqa(data):
+    for row in json_lines(data / "benchmarks/llm-foundry/logi_qa.jsonl"):
         yield {"query": row["query"].strip(), "choices": row["choices"], "gold": row["gold"]}
 
 
@@ -89,7 +95,8 @@ def tasks(data, subject):
     """(name, documents, documents of examples or None, settings) of each task."""
     question = "{{query}}\nAnswer:"
     yield "piqa", piqa(data), None, multiple_choice(question)
-    yield "arc_easy", arc_easy(data), None, multiple_choice(question)
+    yield "arc_easy", arc(data, "easy"), None, multiple_choice(question)
+    yield "arc_challenge", arc(data, "challenge"), None, multiple_choice(question)
     yield "sciq", sciq(data), None, multiple_choice("{{support.lstrip()}}\nQuestion: {{question}}\nAnswer:")
     # The blank is filled in the context, and the rest of the sentence is scored.
     yield "winogrande", winogrande(data), None, multiple_choice("gold", ACCURACY, choices="{{contexts}}", target="rest")
@@ -99,6 +106,7 @@ def tasks(data, subject):
         "doc_to_target": "{{' ' + word}}",
         "metric_list": [metric("perplexity", "lower"), metric("acc")],
     }
+    yield "logiqa", logiqa(data), None, multiple_choice(question, ACCURACY)
     test = data / f"benchmarks/mmlu/test/{subject}_test.csv"
     yield f"mmlu_{subject}", mmlu(test), None, mmlu_task(subject)
     examples = mmlu(data / f"benchmarks/mmlu/dev/{subject}_dev.csv")
@@ -125,12 +133,15 @@ def write_lines(path, documents):
             out.write(json.dumps(document, ensure_ascii=False) + "\n")
 
 
-def write_tasks(folder, data=DATA, documents=200, subject="marketing", generated=False):
+def write_tasks(folder, data=DATA, documents=200, subject="marketing", generated=False, shots=0):
     """Writes the tasks that are scored, or those that are generated, into folder (made if missing) and returns their names in the harness."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for name, rows, examples, settings in generation_tasks(data) if generated else tasks(data, subject):
         files = {"test": str((folder / f"{name}.jsonl").resolve())}
+        if shots and examples is None:
+            examples = list(itertools.islice(rows, shots))
+            settings |= {"num_fewshot": shots, "fewshot_config": {"sampler": "first_n"}}
         write_lines(files["test"], itertools.islice(rows, documents))
         task = {"task": f"local_{name}", "dataset_path": "json", "dataset_kwargs": {"data_files": files}, "test_split": "test"}
         if examples is not None:
@@ -150,11 +161,12 @@ def main():
     options.add_argument("--data", type=Path, default=DATA)
     options.add_argument("--documents", type=int, default=200)
     options.add_argument("--subject", default="marketing", help="MMLU subject that has enough documents (default: marketing)")
+    options.add_argument("--shots", type=int, default=0, help="examples, the first documents of each task")
     args = options.parse_args()
     if not args.data.is_dir():
         sys.exit(f"skipped: {args.data} is not there")
     for generated in (False, True):
-        print("\n".join(write_tasks(args.folder, args.data, args.documents, args.subject, generated)))
+        print("\n".join(write_tasks(args.folder, args.data, args.documents, args.subject, generated, args.shots)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Answers long-context tasks (make_tasks.py) with `sepllm serve` under several policies, and prints the scores.
 
-    run.py FOLDER --model M --out results.jsonl [--policies policies.json] [--tasks NAME,...] [--limit 25] [--serve OPTION...]
+    run.py FOLDER --model M --out results.jsonl [--policies policies.json] [--tasks NAME,...] [--limit 25] [--page PAGE]
+           [--serve OPTION...]
 
 FOLDER: what make_tasks.py wrote. policies.json: {"name": {the "sepllm" object of config.json}, ...}; without it full, sep, sink,
 fixed, sep-stream and sink-stream. Each answer is a line of results.jsonl; what is there already, of the same model and the same
@@ -10,15 +11,16 @@ policy, is not asked again, so the command can be interrupted and continued. Onl
 
 import argparse
 import json
-import math
 import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/clients"))
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "tests/clients"), str(REPOSITORY / "tools")]
 
+from page_part import mean_and_error, read_lines, replace_part
 from server_process import Server
 from tasks import NEW_TOKENS, score
 
@@ -42,16 +44,6 @@ def post(url, body):
         sys.exit(f"the server refused the request: {error.read().decode(errors='replace')}")
 
 
-def lines(path):
-    """The complete lines of a file that may not exist, or may have been cut off in the middle of a line."""
-    if not path.exists():
-        return []
-    whole = path.read_bytes()
-    whole = whole[: whole.rfind(b"\n") + 1]
-    path.write_bytes(whole)
-    return [json.loads(line) for line in whole.decode().splitlines()]
-
-
 def ask(server, policy, document, new_tokens):
     started = time.monotonic()
     answer = post(f"{server.url}/v1/completions", {
@@ -61,13 +53,6 @@ def ask(server, policy, document, new_tokens):
     return {"text": text, "score": score(text, document["outputs"]), "prompt_tokens": answer["usage"]["prompt_tokens"],
             "mean_keys": kv["kv_mean_keys"], "kv_bytes": kv["kv_bytes"], "kv_full_bytes": kv["kv_full_bytes"],
             "seconds": round(time.monotonic() - started, 3)}
-
-
-def mean_and_error(values):
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, float("nan")
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
 def table(results):
@@ -93,6 +78,8 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--policies", type=Path)
     parser.add_argument("--tasks", help="names of make_tasks.py's files, as in niah_single_1_1024; all if left out")
+    parser.add_argument("--page", type=Path, help="a Markdown page that gets the table")
+    parser.add_argument("--name", default="long contexts", help="of the table in the page")
     parser.add_argument("--limit", type=int, default=25)
     parser.add_argument("--serve", nargs=argparse.REMAINDER, default=[], help="last: further options of sepllm serve")
     args = parser.parse_args()
@@ -103,11 +90,11 @@ def main():
         if task is None or not (args.folder / f"{name}.jsonl").exists():
             sys.exit(f"{args.folder}: no task {name} of make_tasks.py")
     model = Path(args.model).name
-    results = [r for r in lines(args.out) if r.get("model") == model and policies.get(r["policy"]) == r["settings"]]
+    results = [r for r in read_lines(args.out) if r.get("model") == model and policies.get(r["policy"]) == r["settings"]]
     done = {(r["task"], r["policy"], r["index"]) for r in results}
     with Server(Path(args.model), *args.serve) as server, open(args.out, "a", encoding="utf-8") as out:
         for name in names:
-            documents = lines(args.folder / f"{name}.jsonl")[: args.limit]
+            documents = read_lines(args.folder / f"{name}.jsonl")[: args.limit]
             for label, policy in policies.items():
                 for document in documents:
                     if (name, label, document["index"]) in done:
@@ -118,7 +105,10 @@ def main():
                     out.flush()
                     results.append(result)
                 print(f"{name}, {label}: done", file=sys.stderr, flush=True)
-    print(table([r for r in results if r["task"] in names]))
+    own = table([r for r in results if r["task"] in names])
+    print(own)
+    if args.page:
+        replace_part(args.page, "long_context/run.py", f"{model} {args.name}", f"### {model}, {args.name}\n\n{own}")
 
 
 if __name__ == "__main__":
