@@ -62,7 +62,7 @@ class Fed:
 
 
 def run_task(model, folder, name):
-    """[[metric of each document, ...]] by name, and the log-likelihoods."""
+    """The metrics of each document by name, the log-likelihoods of its choices, and which of them is right."""
     import lm_eval
     from harness import pairs_of
     from lm_eval.tasks import TaskManager
@@ -71,7 +71,8 @@ def run_task(model, folder, name):
     done = lm_eval.simple_evaluate(model=model, tasks=[name], task_manager=manager, log_samples=True, bootstrap_iters=0)
     samples = sorted(done["samples"][name], key=lambda sample: sample["doc_id"])
     metrics = {key: [float(s[key]) for s in samples] for key in ("acc", "acc_norm") if key in samples[0]}
-    return metrics, [[round(float(score), 4) for score, _ in pairs_of(s)] for s in samples]
+    scores = [[round(float(score), 4) for score, _ in pairs_of(s)] for s in samples]
+    return {"metrics": metrics, "scores": scores, "gold": [s["doc"].get("gold", 0) for s in samples]}
 
 
 class Bench:
@@ -91,7 +92,7 @@ class Bench:
         model, figures = self.model(policy), {}
         if not self.args.hf:
             model.figures = Fed(model.model.info["n_layers"])
-        metrics, scores = run_task(model, self.folder, f"local_{task}")
+        done = run_task(model, self.folder, f"local_{task}")
         if not self.args.hf:
             fed = model.figures
             figures = {"mean_keys": fed.mean_keys(), "share": fed.keys / fed.full_keys, "peak_bytes": fed.peak_bytes, "fed": fed.fed,
@@ -99,11 +100,11 @@ class Bench:
             if policy["policy"] == "sep":
                 figures["windows"] = {rival: fed.window(fed.mean_keys(), rival) for rival in ("sink", "fixed")}
         row = self.key(label, task) | figures | {"seconds": round(time.monotonic() - started, 1),
-                                                 "cpu_seconds": round(time.process_time() - cpu, 1), "metrics": metrics, "scores": scores}
+                                                 "cpu_seconds": round(time.process_time() - cpu, 1), **done}
         with open(self.args.results, "a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
         self.rows.append(row)
-        print(f"{task}, {label}: " + ", ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in metrics.items()) +
+        print(f"{task}, {label}: " + ", ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in done["metrics"].items()) +
               f", {row.get('mean_keys', 0):.0f} keys, {row['cpu_seconds']} s", file=sys.stderr, flush=True)
         return row
 
@@ -136,10 +137,19 @@ def right(row):
     return row["metrics"].get("acc_norm") or row["metrics"].get("acc")
 
 
+def loss(row):
+    """Of each document's right answer, the sum over its tokens."""
+    return [-scores[gold] for scores, gold in zip(row["scores"], row["gold"])]
+
+
 def less(row, other):
     """The paired difference of accuracies in per cent, and its standard error."""
     mean, error = mean_and_error([a - b for a, b in zip(right(row), right(other))])
     return f"{100 * mean:+.1f} ± {100 * error:.1f}"
+
+
+def less_loss(row, other):
+    return "{:+.2f} ± {:.2f}".format(*mean_and_error([a - b for a, b in zip(loss(row), loss(other))]))
 
 
 def rival(label):
@@ -148,8 +158,8 @@ def rival(label):
 
 def table(rows):
     """A row for each task and policy, and for each policy over all tasks that were measured under all of them."""
-    out = ["| task | policy | accuracy, % | compared with full | compared with sink with as many keys | mean keys | of full | CPU seconds |",
-           "|---|---|---|---|---|---|---|---|"]
+    out = ["| task | policy | accuracy, % | compared with full | with sink with as many keys | loss of the right answer compared with full | "
+           "with sink with as many keys | mean keys | of full | CPU seconds |", "|---|---|---|---|---|---|---|---|---|---|"]
     rows = [r for r in rows if r["policy"] != "hf"]
     labels = list(dict.fromkeys(r["policy"] for r in rows))
     by_task = {}
@@ -160,7 +170,7 @@ def table(rows):
     for label in labels:
         if len(whole) > 1:
             own = [task[label] for task in whole]
-            sums[label] = {"policy": label, "metrics": {"acc": [v for r in own for v in right(r)]},
+            sums[label] = {"policy": label, "scores": [v for r in own for v in r["scores"]], "gold": [v for r in own for v in r["gold"]], "metrics": {"acc": [v for r in own for v in right(r)]},
                            "mean_keys": sum(r["mean_keys"] for r in own) / len(own), "share": sum(r["share"] for r in own) / len(own),
                            "cpu_seconds": sum(r["cpu_seconds"] for r in own)}
     for task, own in [*by_task.items(), *([(f"all {len(whole)}", sums)] if sums else [])]:
@@ -168,7 +178,8 @@ def table(rows):
             r, window = own[label], own.get(rival(label))
             mean, error = mean_and_error(right(r))
             out.append(f"| {task} | {label} | {100 * mean:.1f} ± {100 * error:.1f} | {less(r, own['full']) if label != 'full' else ''} | "
-                       f"{less(r, window) if window else ''} | {r['mean_keys']:.0f} | {100 * r['share']:.0f} % | {r['cpu_seconds']:.0f} |")
+                       f"{less(r, window) if window else ''} | {less_loss(r, own['full']) if label != 'full' else ''} | "
+                       f"{less_loss(r, window) if window else ''} | {r['mean_keys']:.0f} | {100 * r['share']:.0f} % | {r['cpu_seconds']:.0f} |")
     return "\n".join(out)
 
 
