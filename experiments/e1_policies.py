@@ -77,6 +77,8 @@ Runs with the same seed start from the same weights and see the same samples, so
 
 {R.table(["difference of the losses", "seed 1", "seed 2", "seed 3", "mean and standard deviation"], paired)}
 
+These are small models that were trained under each policy. What the policies do in a pretrained model that was not is in [Policies on real models](real-models.md).
+
 Made by `experiments/run.sh e1`.
 """)
 

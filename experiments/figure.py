@@ -37,8 +37,9 @@ def number(v, top):
     return f"{v:.4g}"
 
 
-def panel(top, height, title, series, from_zero=True, x_label="", x_low=0):
-    """series: [(name, x values, y values[, dashed])]; y values that are None are left out. x_low: the left edge. Names of one panel stand in
+def panel(top, height, title, series, from_zero=True, x_label="", x_low=0, marks=False):
+    """series: [(name, x values, y values[, dashed])]; y values that are None are left out. x_low: the left edge. marks: a dot at each
+    value. Names of one panel stand in
     its upper right corner, one below the other if there are many."""
     rows = [(s[0], s[1], s[2], len(s) > 3 and s[3]) for s in series]
     values = [v for _, _, row, _ in rows for v in row if v is not None]
@@ -62,6 +63,8 @@ def panel(top, height, title, series, from_zero=True, x_label="", x_low=0):
         points = " ".join(f"{at_x(a):.1f},{at_y(b):.1f}" for a, b in zip(x, row) if b is not None)
         c = k % len(COLOURS)
         out.append(f'<polyline class="line s{c}{" dashed" if dashed else ""}" points="{points}"/>')
+        if marks:
+            out.extend(f'<circle class="k{c}" cx="{at_x(a):.1f}" cy="{at_y(b):.1f}" r="3"/>' for a, b in zip(x, row) if b is not None)
         if name:
             place = (f'x="{WIDTH - RIGHT - 8}" y="{top + 16 + 15 * k}"' if column
                      else f'x="{WIDTH - RIGHT - 130 * (len(rows) - 1 - k)}" y="{top - 8}"')
@@ -71,7 +74,7 @@ def panel(top, height, title, series, from_zero=True, x_label="", x_low=0):
 
 
 def figure(panels, height=130, gap=50):
-    """panels: [{title, series, from_zero, x_label, x_low}], one below the other."""
+    """panels: [{title, series, from_zero, x_label, x_low, marks}], one below the other."""
     total = TOP + len(panels) * (height + gap)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" width="{WIDTH}">', style()]
     for k, p in enumerate(panels):
