@@ -3,7 +3,8 @@
 # (auditwheel), installs that into another environment, and runs them again. Python packages come through pip, as it is configured.
 #   --quick: only the first half.
 #   --torch: the second environment (the first with --quick or --sanitize) also gets PyTorch, transformers, accelerate and lm-eval,
-#            some hundred megabytes, without which their tests are skipped.
+#            some hundred megabytes, without which their tests are skipped. PyPI's PyTorch brings gigabytes for GPUs: where pip finds a
+#            build for the CPU, a file named in PIP_CONSTRAINT may ask for it (such as "torch==2.13.0+cpu").
 #   --sanitize: builds with AddressSanitizer and UndefinedBehaviorSanitizer (GCC's), and runs the tests once with these. Leaks are not
 #            looked for, since the interpreter itself leaves memory at its end: a test counts that a thousand cycles do not grow.
 # Environment: PYTHON (python3); NICE, a prefix for commands that take long (such as "nice"); BUILD, an existing build folder that
