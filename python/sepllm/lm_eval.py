@@ -28,8 +28,9 @@ from ._errors import InvalidArgument
 from ._model import KvStats, Model, Session
 from ._policy import Policy
 
-# A beginning that is shorter than this is not worth a copy of the cache.
-_SHORTEST_SHARED = 8
+# A beginning that texts share is fed in a pass of its own, which reads all weights: that takes as long as about so many tokens more in
+# another pass.
+_TOKENS_OF_A_PASS = 24
 
 
 def _shared(a: Sequence[int], b: Sequence[int]) -> int:
@@ -94,16 +95,23 @@ class _Beginnings:
         return session.fork(), n
 
     def _ahead(self, index: int, n: int) -> list[int]:
-        """Where later texts part from this one, behind n and up to what is wanted of it, ascending."""
+        """Where later texts part from this one, behind n and up to what is wanted of it, ascending: where that saves more than it
+        costs."""
         text, end = self.texts[index]
-        out: list[int] = []
-        for shared in self.shared[index:]:
+        ends: list[tuple[int, int]] = []  # descending, with the number of later texts that share so much
+        for later, shared in enumerate(self.shared[index:], 1):
             end = min(end, shared)
-            if end <= n or end - n < _SHORTEST_SHARED and end < len(text):
+            if end <= n:
                 break
-            if not out or out[-1] - end >= _SHORTEST_SHARED:
+            if ends and ends[-1][0] == end:
+                ends.pop()
+            ends.append((end, later))
+        out: list[int] = []
+        for end, later in reversed(ends):
+            if later * (end - n) >= _TOKENS_OF_A_PASS or end == len(text):
                 out.append(end)
-        return out[::-1]
+                n = end
+        return out
 
 
 @register_model("sepllm")
