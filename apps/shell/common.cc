@@ -77,8 +77,10 @@ void CommonOptions::declare(OptionSet* options, bool runs) {
   declare_threads_option(options, &threads);
   options->add_choice("attention-impl", &attention, {"simd", "reference"},
                       "attention kernel: the fast one, or the plain one for comparison");
-  options->add_flag("exact", &exact,
-                    "multiply 8- and 4-bit weights as f32, without rounding activations to 8 bits");
+  options->add_flag(
+      "exact", &exact,
+      "multiply 8- and 4-bit weights as f32, without rounding activations to 8 bits, and int8 keys "
+      "and values without rounding queries and weights to 16 bits");
   std::vector<std::string> types = weight_type_names();
   types.insert(types.begin(), "native");
   for (const DType type : kPanelTypes) {

@@ -22,7 +22,7 @@ struct KeySpan {
   int64_t slot_stride = 0;  // elements between consecutive keys of a head
   int64_t head_stride = 0;  // elements between kv heads
   int64_t n_keys = 0;
-  // Only for int8 keys and values: the factors by which the elements of a row are multiplied. The scale of
+  // Only for int8 keys and values: the factors (>= 0) of the elements of each row. The scale of
   // key row j and kv head h is k_scales[h * scale_head_stride + j]; values have theirs in the same way.
   const float* k_scales = nullptr;
   const float* v_scales = nullptr;

@@ -10,7 +10,7 @@ namespace sepllm {
 enum class AttentionImpl { kSimd, kReference };
 
 // How products with 8- and 4-bit weights are computed: in integers, for which activations are rounded to 8
-// bits in blocks of 32 (relative error about 4e-3), or exactly, from the weights as f32.
+// bits in blocks of 32 (relative error about 4e-3), or exactly, as f32. So is decoding over int8 keys.
 enum class BlockProducts { kInteger, kExact };
 
 // How products of many rows with floating-point weights are computed: as f32, or with both operands rounded

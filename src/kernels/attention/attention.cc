@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "base/check.h"
+#include "kernels/attention/attention_bytes.h"
 #include "kernels/attention/attention_task.h"
 #include "kernels/attention/attention_tiles.h"
 #include "kernels/parallel.h"
@@ -48,7 +49,12 @@ struct SequenceTasks {
 class Forward {
  public:
   Forward(const Context& ctx, const AttentionArgs& args, const ForwardOptions& options)
-      : ctx_(ctx), args_(args), options_(options), chunks_(args) {
+      : ctx_(ctx),
+        args_(args),
+        options_(options),
+        chunks_(args),
+        bytes_(options.decoding && ctx.block_products == BlockProducts::kInteger &&
+               args.head_dim() <= kByteMostHeadDim && has_attention_bytes()) {
     int64_t n_tiles = 0;
     for (const AttentionSequence& s : args.sequences) n_tiles += tiles_of(s).count();
     tiles_ = ctx.arena.allocate<Tile>(n_tiles);
@@ -58,8 +64,9 @@ class Forward {
 
   void run() {
     const int64_t dim = args_.head_dim();
-    const int64_t per_worker =
+    int64_t per_worker =
         std::max(attention_many_scratch(dim, kAttentionTileLanes), attention_few_scratch(dim));
+    if (bytes_) per_worker = std::max(per_worker, attention_bytes_scratch(dim, most_byte_lanes()));
     float* scratch = ctx_.arena.allocate<float>(per_worker * ctx_.pool.size());
     partials_ = ctx_.arena.allocate<float>(n_partials_ * (dim + 2));
     parallel_for(ctx_, n_tasks_, work_, [&](int64_t index, int worker) {
@@ -71,7 +78,9 @@ class Forward {
         // Rows can be prefetched only in the type that the task itself reads.
         if (next.sequence->kv_type == t.sequence->kv_type) t.next = &next;
       }
-      if (options_.decoding && t.lanes() <= kAttentionFewLanes) {
+      if (by_bytes(*t.sequence)) {
+        attention_bytes(t);
+      } else if (options_.decoding && t.lanes() <= kAttentionFewLanes) {
         attention_few(t);
       } else {
         attention_many(t);
@@ -81,10 +90,19 @@ class Forward {
   }
 
  private:
+  bool has_few_lanes(const AttentionSequence& s) const {
+    return options_.decoding && s.n_rows * chunks_.heads <= kAttentionFewLanes;
+  }
+  // Whether a sequence's products are made of bytes. One lane is limited by reading; many heads of one kv
+  // head are multiplied by bytes only where they are the heads of one row: a prompt takes the tiles of f32.
+  bool by_bytes(const AttentionSequence& s) const {
+    return bytes_ && s.kv_type == DType::kI8 && s.n_rows * chunks_.heads > 1 &&
+           (has_few_lanes(s) || s.n_rows == 1);
+  }
+  int64_t most_byte_lanes() const { return std::max(chunks_.heads, kAttentionFewLanes); }
+
   RowTiles tiles_of(const AttentionSequence& s) const {
-    if (options_.decoding && s.n_rows * chunks_.heads <= kAttentionFewLanes) {
-      return {s, std::max<int64_t>(1, s.n_rows)};
-    }
+    if (has_few_lanes(s)) return {s, std::max<int64_t>(1, s.n_rows)};
     return wide_tiles(s, chunks_);
   }
 
@@ -161,6 +179,7 @@ class Forward {
   const AttentionArgs& args_;
   const ForwardOptions& options_;
   const HeadChunks chunks_;
+  const bool bytes_;  // whether sequences with int8 keys may use attention_bytes
   Tile* tiles_ = nullptr;
   SequenceTasks* sequences_ = nullptr;
   float* partials_ = nullptr;
