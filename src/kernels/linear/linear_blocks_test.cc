@@ -105,6 +105,27 @@ TEST(LinearBlocks, AFewRowsGiveTheBitsOfOneRow) {
   }
 }
 
+// Where tiles take over depends on the type and on the processor, and a tile has parts that depend on its
+// rows.
+TEST(LinearBlocks, AnyNumberOfRowsGivesTheBitsOfTheDefinition) {
+  constexpr int64_t kMost = 26, kIn = 600, kOut = 40;  // more than a chunk of inputs, and three panels
+  for (const DType type : kPanelTypes) {
+    const BlockMatrix w(type, kOut, kIn, 1);
+    Rows x(kMost, kIn), expected(kMost, kOut);
+    x.fill(7);
+    test::Threads t(2);
+    linear_blocks_reference(t.context, x.matrix(), w.weight, nullptr, expected.matrix());
+    test::for_each_instruction_set([&] {
+      for (int64_t n = 1; n <= kMost; ++n) {
+        Rows y = expected;  // rows from n on stay
+        for (int64_t r = 0; r < n; ++r) std::fill_n(y.matrix().row(r), kOut, -1.0F);
+        linear(t.context, x.matrix().rows(0, n), w.weight, nullptr, y.matrix().rows(0, n));
+        EXPECT_TRUE(y.same_bits(expected)) << dtype_name(type) << ", " << n << " rows";
+      }
+    });
+  }
+}
+
 TEST(LinearBlocks, NumbersThatAreNoneShow) {
   for (const DType type : kPanelTypes) {
     const BlockMatrix w(type, 17, 100, 1);

@@ -71,6 +71,7 @@ inline SEPLLM_ALWAYS void pair_product(const PairRun<BytePanel>& run) {
   if (kFetch) fetch<1>(run.pair + 16 * 64, run.ahead);
   for (int b = 0; b < 2; ++b) {
     __m512i dot[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) dot[r] = _mm512_set1_epi32(x.start(r, b));
     for_lines<kFetch, false>(run.pair, 8 * b, 8 * b + 8, run.ahead, [&](int j) SEPLLM_ALWAYS {
       const __m512i w = load_line(run.pair + 64 * j);
@@ -79,6 +80,7 @@ inline SEPLLM_ALWAYS void pair_product(const PairRun<BytePanel>& run) {
         dot[r] = _mm512_dpbusd_epi32(dot[r], w, _mm512_set1_epi32(x.four_values(r, 4 * j)));
     });
     const __m512 scale_w = run.scales.scale(0, b, 0);
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       float* sum = run.sums + 16 * r;
       _mm512_store_ps(sum, add_block(dot[r], x.scale(r, b), scale_w, _mm512_load_ps(sum)));
@@ -99,6 +101,7 @@ inline SEPLLM_ALWAYS void pair_product(const PairRun<Panel>& run) {
   const __m512i low = _mm512_set1_epi8(15);
   __m512i dots[kParts][2][kRows];  // of each part of both groups
   const auto start = [&](int part, int g) SEPLLM_ALWAYS {
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
       dots[part][g][r] = kStarts ? _mm512_set1_epi32(x.start(r, g, part)) : _mm512_setzero_si512();
   };

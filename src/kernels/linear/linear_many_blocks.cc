@@ -27,24 +27,28 @@ constexpr int64_t kRowsBytes = 1400 * 1024;
 
 void nothing() {}
 constexpr TileKernel kAmx{.as_signed = true,
+                          .reads_panels = false,
                           .begin = begin_tiles_amx,
                           .run = run_tiles_amx,
                           .end = end_tiles_amx,
                           .unpack = unpack_panel_avx512,
                           .finish = finish_tiles_avx512};
 constexpr TileKernel kVnniTiles{.as_signed = false,
+                                .reads_panels = true,
                                 .begin = nothing,
                                 .run = run_tiles_vnni,
                                 .end = nothing,
                                 .unpack = unpack_panel_avx512,
                                 .finish = finish_tiles_avx512};
 constexpr TileKernel kAvx512{.as_signed = false,
+                             .reads_panels = false,
                              .begin = nothing,
                              .run = run_tiles_avx512,
                              .end = nothing,
                              .unpack = unpack_panel_avx512,
                              .finish = finish_tiles_avx512};
 constexpr TileKernel kAvx2{.as_signed = false,
+                           .reads_panels = false,
                            .begin = nothing,
                            .run = run_tiles_avx2,
                            .end = nothing,
@@ -153,19 +157,25 @@ void run_pair(const LinearPart& part, const TiledRows& rows, int64_t row_block, 
               const TileKernel& kernel, const Scratch& scratch) {
   const Weight& w = *part.w;
   const int64_t bytes = panel_bytes(w.type, w.n_in), n_tiles = rows.tiles_of(row_block);
+  const int64_t row = row_block * rows.block_tiles() * kTileRows;
+  const int64_t n_rows = std::min(n_tiles * kTileRows, part.y.n_rows - row);
   const char* panels[kTilePanels];
   for (int64_t p = 0; p < kTilePanels; ++p)
     panels[p] = static_cast<const char*>(w.data) + (pair * kTilePanels + p) * bytes;
   const int64_t n_pair = std::min(kTilePanels, n_panels(w.n_out) - pair * kTilePanels);
   // In place of a panel that is missing, zeros.
   if (n_pair < kTilePanels) std::memset(scratch.weights, 0, kChunkBlocks * sizeof(WeightsRecord));
+  const PanelForm& form = format_of(w.type).panel;
+  const bool in_place = kernel.reads_panels && form.bits == 8;
   for (int64_t first = 0; first < rows.n_inputs(); first += kChunkBlocks) {
     const int64_t n = std::min(kChunkBlocks, rows.n_inputs() - first);
-    for (int64_t p = 0; p < n_pair; ++p)
+    for (int64_t p = 0; p < n_pair && !in_place; ++p)
       kernel.unpack(w.type, panels[p], first, n, kernel.as_signed, p, scratch.weights);
     TileRun run{.rows = rows.chunk(row_block, first),
                 .n_tiles = n_tiles,
+                .n_rows = n_rows,
                 .weights = scratch.weights,
+                .panels = {},
                 .n_blocks = n,
                 .sums = scratch.sums,
                 .first = first == 0,
@@ -173,18 +183,18 @@ void run_pair(const LinearPart& part, const TiledRows& rows, int64_t row_block, 
                 .ahead = {},
                 .ahead_lines = 0};
     // What follows in the panels: the next chunk, or (two panels on) the first one of the next pair.
-    const PanelForm& form = format_of(w.type).panel;
     const int64_t lines = kChunkBlocks / form.groups() * form.unit_bytes() / 64;
     const int64_t done = (first + n) / form.groups() * form.unit_bytes();
     const bool more = first + n < rows.n_inputs();
-    for (int64_t p = 0; p < kTilePanels; ++p)
-      run.ahead[p] = panels[p < n_pair ? p : 0] + (more ? done : kTilePanels * bytes);
+    for (int64_t p = 0; p < kTilePanels; ++p) {
+      const char* panel = panels[p < n_pair ? p : 0];
+      run.ahead[p] = panel + (more ? done : kTilePanels * bytes);
+      if (in_place) run.panels[p] = panel + first / form.groups() * form.unit_bytes();
+    }
     run.ahead_lines = (lines + n_tiles - 1) / n_tiles;
     kernel.run(run);
   }
-  const int64_t row = row_block * rows.block_tiles() * kTileRows;
-  kernel.finish(part, row, std::min(n_tiles * kTileRows, part.y.n_rows - row), pair * kTileOutputs,
-                scratch.sums);
+  kernel.finish(part, row, n_rows, pair * kTileOutputs, scratch.sums);
 }
 
 int64_t panel_pairs_of(const Weight& w) { return (n_panels(w.n_out) + kTilePanels - 1) / kTilePanels; }
@@ -269,8 +279,10 @@ void run_panels_of_rows(const Context& ctx, const Matrix& x, std::span<const Lin
 }  // namespace
 
 bool block_rows_are_many(DType type, int64_t n_rows) {
-  constexpr int64_t kFewForAmx = 16;
-  return n_rows > (kernel_for(type) == &kAmx ? kFewForAmx : kFewRows);
+  const TileKernel* kernel = kernel_for(type);
+  if (kernel == &kAmx) return n_rows >= 17;
+  if (kernel == &kVnniTiles) return n_rows >= (format_of(type).panel.bits == 8 ? 6 : 8);
+  return n_rows > kFewRows;
 }
 
 void linear_many_blocks(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts) {

@@ -53,19 +53,22 @@ inline constexpr int32_t kFloatBiasBits =
 struct TileRun {
   const RowsRecord* rows;  // [n_tiles, n_blocks]; HalvesRecords where parts == 2
   int64_t n_tiles;
-  const WeightsRecord* weights;  // [n_blocks]
-  int64_t n_blocks;              // even, at least 2
-  float* sums;                   // 64-byte aligned
-  bool first;                    // `sums` holds nothing yet
-  DType type;                    // of the weights
-  // What comes next of the two panels, fetched meanwhile: lines for each tile.
+  int64_t n_rows;                   // of all tiles: rows of the last one beyond it may be left out
+  const WeightsRecord* weights;     // [n_blocks], or
+  const char* panels[kTilePanels];  // for kernels that read panels of bytes as they are (else null)
+  int64_t n_blocks;                 // even, at least 2
+  float* sums;                      // 64-byte aligned
+  bool first;                       // `sums` holds nothing yet
+  DType type;                       // of the weights
+  // What comes next of the two panels, fetched meanwhile: lines of each, for each tile.
   const char* ahead[kTilePanels];
   int64_t ahead_lines;
 };
 
 // What an instruction set has for a type of weights.
 struct TileKernel {
-  bool as_signed;  // weights become signed: groups with one scale and no minimum
+  bool as_signed;     // weights become signed: groups with one scale and no minimum
+  bool reads_panels;  // of bytes, where they lie
   // What a thread needs prepared while it calls run (AMX's tile registers).
   void (*begin)();
   void (*run)(const TileRun& run);
@@ -98,7 +101,8 @@ void finish_tiles_avx2(const LinearPart& part, int64_t row, int64_t n_rows, int6
 // Whether so many rows of a type pass faster through linear_many_blocks than through the kernels of few rows;
 // either way gives the same bits. With tiles of AMX the products of 9 rows are as fast and those of 24 twice
 // as fast, but the kernels of few rows read the weights faster: from memory 12 rows lose by tiles and 16 do
-// not.
+// not. With VNNI 6 rows of 8-bit weights and 8 of others are as fast by tiles as by the kernels of few rows,
+// with one thread and with two, and more rows are faster.
 bool block_rows_are_many(DType type, int64_t n_rows);
 // The parts have block types and as many inputs as x has columns; at least one row.
 void linear_many_blocks(const Context& ctx, const Matrix& x, std::span<const LinearPart> parts);
