@@ -301,7 +301,7 @@ def repeat_state(state, n_cells):
 
     Layout (llama.cpp's KV cache): perhaps 8 bytes; streams; cells; per cell position, number of sequences and their ids; whether values are
     transposed; layers; per layer type, row bytes and rows of keys; then the same of values, or, transposed, type, element
-    bytes, rows and per row its cells.
+    bytes, rows and per row its cells. Streams of other sequences follow, without cells.
     """
     import numpy as np
 
@@ -324,7 +324,7 @@ def repeat_state(state, n_cells):
     head = 0 if struct.unpack_from("<I", view)[0] == 1 else 8  # a magic number and a version, in some releases
     plain(bytes(take(f"{head}B"))) if head else None
     streams, n = take("II")
-    if streams != 1 or not 1 <= n < n_cells:
+    if not 1 <= n < n_cells:
         sys.exit("a state of llama.cpp in a form that is not known here")
     first = at
     for i in range(n):
@@ -333,7 +333,7 @@ def repeat_state(state, n_cells):
         if position != i or n_ids > 1:
             sys.exit("a state of llama.cpp in a form that is not known here")
     ids = bytes(view[first + 4:first + (at - first) // n])
-    plain(struct.pack("<II", 1, n_cells))
+    plain(struct.pack("<II", streams, n_cells))
     plain(b"".join(struct.pack("<i", i) + ids for i in range(n_cells)))
     transposed, layers = take("II")
     plain(struct.pack("<II", transposed, layers))
@@ -351,6 +351,10 @@ def repeat_state(state, n_cells):
             kind, row_bytes = take("iQ")
             plain(struct.pack("<iQ", kind, row_bytes))
             repeated(row_bytes)
+    for _ in range(streams - 1):  # those of other sequences: no cells
+        if take("I") != 0:
+            sys.exit("a state of llama.cpp in a form that is not known here")
+        plain(struct.pack("<I", 0))
     if at != len(view):
         sys.exit("a state of llama.cpp with more in it than is known here")
     longer = np.empty(sum(size for _, size in out), np.uint8)  # gigabytes: written once

@@ -2,14 +2,18 @@
 """llama.cpp decoding several sequences in one batch by its library: the figure that tests/clients/load.py --uniform is compared with.
 
     llama_cpp_batch.py MODEL.gguf [--sequences 8] [--prompt 80] [--tokens 128] [--threads 2] [--rounds 4]
+    llama_cpp_batch.py MODEL.gguf --depth 8192 [--sequences 8] [--tokens 16]     `sepllm bench batch -b 8 -d 8192 -n 16` has the same test
     llama_cpp_batch.py MODEL.gguf --quantize Q8_0.gguf     writes the model again in q8_0, which both sides can read
 
 Every sequence has a prompt of its own; all of them are fed in one batch, then each step decodes one token of every sequence and takes
-the most likely one. Prints new tokens a second over the whole run, and over the decoding only, with and without flash attention. Needs
-llama-cpp-python.
+the most likely one. Prints new tokens a second over the whole run, and over the decoding only, with and without flash attention. With
+--depth, every sequence begins with a cache of so many tokens, made of the rows of a short one (repeat_state in llama_cpp.py), and
+only decoding is measured: each round decodes --tokens tokens of every sequence from there. Needs llama-cpp-python.
 """
 
 import argparse
+import ctypes
+import importlib.util
 import statistics
 import sys
 import time
@@ -21,6 +25,14 @@ sys.path = [p for p in sys.path if Path(p or ".").resolve() != HERE]
 import llama_cpp.llama_cpp as api
 
 
+def peer_functions():
+    # By its path: its name is also that of the package.
+    spec = importlib.util.spec_from_file_location("llama_cpp_peer", HERE / "llama_cpp.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def load(path):
     params = api.llama_model_default_params()
     params.n_gpu_layers = 0
@@ -30,11 +42,12 @@ def load(path):
 
 def make_context(model, args, flash):
     params = api.llama_context_default_params()
-    per_sequence = (args.prompt + args.tokens + 255) // 256 * 256
+    per_sequence = ((args.depth or args.prompt) + args.tokens + 255) // 256 * 256
     params.n_ctx = per_sequence * args.sequences
     params.n_batch = params.n_ubatch = 512
     params.n_seq_max = args.sequences
     params.n_threads = params.n_threads_batch = args.threads
+    params.type_k = params.type_v = 1  # f16
     params.flash_attn_type = 1 if flash else 0
     params.offload_kqv = False
     params.no_perf = True
@@ -74,6 +87,45 @@ def one_round(context, batch, sampler, args, vocabulary):
     return end - started, end - fed
 
 
+def set_depth(context, batch, args):
+    """Gives every sequence a cache of args.depth tokens."""
+    memory, first = api.llama_get_memory(context), 256
+    fill(batch, [(i * 104729 % 30000 + 11, i, 0, False) for i in range(first)])
+    decode(context, batch)
+    size = api.llama_state_seq_get_size(context, 0)
+    state = (ctypes.c_uint8 * size)()
+    if api.llama_state_seq_get_data(context, state, size, 0) != size:
+        sys.exit("llama.cpp saved another size than it announced")
+    longer = peer_functions().repeat_state(bytes(state), args.depth)
+    api.llama_memory_clear(memory, False)
+    for s in range(args.sequences):
+        if api.llama_state_seq_set_data(context, longer.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8)), len(longer), s) != len(longer):
+            sys.exit("llama.cpp does not take the repeated state")
+
+
+def measure_depth(model, args, flash):
+    context = make_context(model, args, flash)
+    batch = api.llama_batch_init(512, 0, 1)
+    sampler = api.llama_sampler_init_greedy()
+    memory = api.llama_get_memory(context)
+    set_depth(context, batch, args)
+    rates = []
+    for _ in range(args.rounds + 1):  # the first one warms up
+        nexts = [11 + s for s in range(args.sequences)]
+        started = time.perf_counter()
+        for step in range(args.tokens):
+            fill(batch, [(nexts[s], args.depth + step, s, True) for s in range(args.sequences)])
+            decode(context, batch)
+            nexts = [api.llama_sampler_sample(sampler, context, s) for s in range(args.sequences)]
+        rates.append(args.sequences * args.tokens / (time.perf_counter() - started))
+        for s in range(args.sequences):
+            api.llama_memory_seq_rm(memory, s, args.depth, -1)
+    api.llama_batch_free(batch)
+    api.llama_free(context)
+    print(f"flash attention {'on' if flash else 'off'}: {statistics.median(rates[1:]):.2f} new tokens/s of {args.sequences} "
+          f"sequences at depth {args.depth}")
+
+
 def measure(model, args, flash):
     context = make_context(model, args, flash)
     batch = api.llama_batch_init(512, 0, 1)
@@ -104,6 +156,8 @@ def main():
     options.add_argument("--quantize", type=Path)
     options.add_argument("--sequences", type=int, default=8)
     options.add_argument("--prompt", type=int, default=80)
+    options.add_argument("--depth", type=int, default=0)
+    options.add_argument("--flash", choices=("on", "off", "both"), default="both")
     options.add_argument("--tokens", type=int, default=128)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--rounds", type=int, default=4)
@@ -115,8 +169,8 @@ def main():
         quantize(args.model, args.quantize)
         return
     model = load(args.model)
-    for flash in (True, False):
-        measure(model, args, flash)
+    for flash in {"on": (True,), "off": (False,), "both": (True, False)}[args.flash]:
+        (measure_depth if args.depth else measure)(model, args, flash)
 
 
 if __name__ == "__main__":
