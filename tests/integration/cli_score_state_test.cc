@@ -1,6 +1,7 @@
 // `sepllm score --state`: a stream that is interrupted anywhere continues with the same bits.
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <random>
@@ -192,16 +193,21 @@ TEST_F(ScoreState, AStateThatCannotBeWrittenIsOneClearErrorAndTheOldOneStays) {
 TEST_F(ScoreState, KilledAtRandomMomentsAgainAndAgain) {
   text_ = write("long.txt", make_text(80000));
   const Strings policy = {"--policy", "sink-stream", "--capacity", "24"};
+  const auto began = std::chrono::steady_clock::now();
   const Json whole =
       run_json(score(policy + Strings{"--nll-out", in("whole.nll"), "--log", in("whole.log")}));
+  const auto took =
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began).count();
   const Strings flags = score(policy + outputs("broken") + Strings{"--state-every", "2000", "--json"});
   std::mt19937 random(11);
   int kills = 0;
   int64_t before = 0;
   for (;;) {
-    // Longer and longer, so that a slow machine gets there too.
-    const int milliseconds = 100 + kills * 50 + static_cast<int>(random() % 400);
-    const int code = run("timeout -s KILL " + std::to_string(milliseconds / 1000.0), flags);
+    // Parts of what the whole run took, so that a fast machine is interrupted often enough; longer and
+    // longer, so that one that has become slow gets there too.
+    const double share = 0.1 + 0.05 * kills + 0.2 * static_cast<double>(random() % 100) / 100.0;
+    const int code =
+        run("timeout -s KILL " + std::to_string(share * static_cast<double>(took) / 1000.0), flags);
     if (code == 0) break;
     ASSERT_EQ(code, 128 + SIGKILL) << read_file(in("err"));
     ++kills;
