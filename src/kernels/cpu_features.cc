@@ -1,7 +1,9 @@
 #include "kernels/cpu_features.h"
 
 #include <hwy/highway.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -10,7 +12,6 @@
 #if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 namespace sepllm {
@@ -59,6 +60,18 @@ unsigned cpu_features() {
 }
 
 void allow_cpu_features(unsigned features) { g_allowed.store(features, std::memory_order_relaxed); }
+
+int64_t l2_bytes() {
+  static const int64_t bytes = [] {
+    constexpr int64_t kUsual = int64_t{1} << 20;
+    int64_t found = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    found = ::sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return found <= 0 ? kUsual : std::clamp(found, kUsual / 4, 4 * kUsual);
+  }();
+  return bytes;
+}
 
 std::string instruction_sets() {
   const int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;

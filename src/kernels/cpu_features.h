@@ -1,6 +1,7 @@
 // Instructions that some kernels use in addition to Highway's targets.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace sepllm {
@@ -20,6 +21,9 @@ void allow_cpu_features(unsigned features);
 inline constexpr unsigned kAllCpuFeatures = ~0U;
 // Whether products of bf16 with sums in f32 are made by instructions (FloatProducts::kBF16).
 inline bool cpu_has_bf16_products() { return (cpu_features() & (kAmxBf16 | kBf16)) != 0; }
+// The bytes of a core's second-level cache, or a usual size where the system does not say. Results never
+// depend on it.
+int64_t l2_bytes();
 // The instruction sets that kernels use, such as "AVX3 VNNI BF16 AMX_INT8 AMX_BF16": Highway's name of its
 // target, then the features above.
 std::string instruction_sets();

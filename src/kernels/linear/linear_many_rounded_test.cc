@@ -20,10 +20,11 @@ namespace {
 using test::LinearShape;
 using test::Rows;
 
-// Around groups of rows, blocks and chunks of inputs, pairs of panels and the inputs of a pass.
-constexpr LinearShape kShapes[] = {{33, 1, 1},     {33, 64, 15},   {40, 33, 17},
-                                   {47, 300, 40},  {64, 256, 32},  {65, 257, 33},
-                                   {530, 172, 33}, {1050, 60, 20}, {36, 4200, 5}};
+// Around groups of rows, blocks and chunks of inputs, pairs of panels, the rows and inputs of a pass, and
+// tasks of few pairs.
+constexpr LinearShape kShapes[] = {{33, 1, 1},     {33, 64, 15},  {40, 33, 17},   {47, 300, 40},
+                                   {64, 256, 32},  {65, 257, 33}, {530, 172, 33}, {1050, 60, 20},
+                                   {4100, 20, 33}, {36, 4200, 5}, {34, 2100, 190}};
 
 void round_values(const Matrix& m) {
   for (int64_t r = 0; r < m.n_rows; ++r) {

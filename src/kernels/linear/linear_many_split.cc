@@ -21,12 +21,26 @@ namespace {
 int64_t chunk_of(SplitForm form) { return form.rounded() ? 8 : 4; }
 // Pairs of panels between prefetches.
 constexpr int64_t kAtOnce = 4;
-// The rows of a pass and the outputs of a task. The sums of a task stay in L2 (1 MB at most). The split rows
-// do not; they are read once for each task and fetched ahead.
-constexpr int64_t kPassRows = 1024;
+// The rows of a pass and the outputs of a task. Without rounding, the sums of a task stay in L2 (1 MB at
+// most); with it, the weights of a task do (below). The split rows do not; they are read once for each task
+// and fetched ahead.
+constexpr int64_t kPassRows = 1024, kMostRoundedRows = 4096;
+constexpr int64_t kRoundedPassBytes = int64_t{8} << 20;  // of rounded rows
 constexpr int64_t kTaskPairs = 8;
 // The inputs of a pass. They limit the memory of the split rows, which take three times as much as the rows.
 constexpr int64_t kMostInputs = 4096;
+
+// Neither the rows of a pass nor the outputs of a task change the order in which anything is added.
+int64_t pass_rows(SplitForm form, int64_t n_in) {
+  if (!form.rounded()) return kPassRows;
+  return std::clamp(kRoundedPassBytes / (2 * std::max<int64_t>(n_in, 1)), kPassRows, kMostRoundedRows);
+}
+
+// Rounded weights of a task: whole pairs with all their inputs, in half of L2.
+int64_t task_pairs(SplitForm form, int64_t pair_bytes) {
+  if (!form.rounded()) return kTaskPairs;
+  return std::clamp<int64_t>(l2_bytes() / 2 / pair_bytes, 1, kTaskPairs);
+}
 
 struct SplitRows {
   SplitForm form;  // of the rows; that of the weights may differ from part to part
@@ -91,7 +105,51 @@ void multiply(SplitForm form, const uint16_t* rows, int64_t n_rows, const SplitP
   multiply_rounded(rows, n_rows, pairs, n_blocks, add, sums);
 }
 
-// Computes the outputs [out, end) of all rows of a pass.
+// Adds the sums of a group of rows into y.
+void finish_group(const LinearPart& part, const SplitRows& rows, const Matrix& y, int64_t group, int64_t out,
+                  int64_t end, const float* sums) {
+  const int64_t row = group * kSplitGroup;
+  const Matrix to = y.rows(row, std::min(kSplitGroup, y.n_rows - row));
+  finish_split(sums, rows.plain + row, part.bias != nullptr ? part.bias + out : nullptr,
+               to.columns(out, end - out), part.accumulate);
+}
+
+// Computes the outputs [out, end) of all rows of a pass, by rounded operands. The weights of the task stay in
+// L2 with all their inputs while the groups of rows pass, so the sums of one group are all that there are,
+// and they go to y while they are in L1.
+void run_rounded_task(const LinearPart& part, SplitForm form, const SplitRows& rows, const Matrix& y,
+                      int64_t out, int64_t end, const Scratch& mine) {
+  const Weight& w = *part.w;
+  const int64_t chunk = chunk_of(form), block = form.weights_block(w.type);
+  const int64_t n_pairs = (end - out + kSplitPair - 1) / kSplitPair, pair_values = rows.n_blocks * block;
+  for (int64_t p = 0; p < n_pairs; ++p) {
+    const int64_t first = out + p * kSplitPair, next = first + kSplitPair;
+    if (next < end) fetch_weights(w, next, std::min(end, next + kSplitPair), 0, rows.n_blocks, 0, 1);
+    split_weights(w, form, first, 0, rows.n_blocks, mine.weights + p * pair_values);
+  }
+  for (int64_t g = 0; g < rows.n_groups; ++g) {
+    const int64_t n_rows = std::min(kSplitGroup, y.n_rows - g * kSplitGroup);
+    for (int64_t first = 0; first < rows.n_blocks; first += chunk) {
+      const int64_t n = std::min(chunk, rows.n_blocks - first);
+      // What comes next: the same blocks of the next group, and in the last chunk the rows of y.
+      const bool last = first + chunk >= rows.n_blocks;
+      const auto* ahead = reinterpret_cast<const char*>(rows.at(std::min(g + 1, rows.n_groups - 1), first));
+      const int64_t lines = n * form.rows_block() * 2 / kCacheLine;
+      for (int64_t p = 0; p < n_pairs; ++p) {
+        const int64_t line = lines * p / n_pairs;
+        prefetch_row(ahead + line * kCacheLine, (lines * (p + 1) / n_pairs - line) * kCacheLine);
+        for (int64_t r = last ? n_rows * p / n_pairs : n_rows; r < n_rows * (p + 1) / n_pairs; ++r)
+          prefetch_row(y.row(g * kSplitGroup + r) + out, (end - out) * 4);
+        multiply(form, rows.at(g, first), n_rows,
+                 {mine.weights + p * pair_values + first * block, w.type, 1, pair_values}, n,
+                 /*add=*/first > 0, mine.sums + p * kSplitSums);
+      }
+    }
+    finish_group(part, rows, y, g, out, end, mine.sums);
+  }
+}
+
+// The same for operands in several parts, whose sums stay in L2.
 void run_task(const LinearPart& part, SplitForm form, const SplitRows& rows, const Matrix& y, int64_t out,
               int64_t end, const Scratch& mine) {
   const Weight& w = *part.w;
@@ -122,13 +180,8 @@ void run_task(const LinearPart& part, SplitForm form, const SplitRows& rows, con
       }
     }
   }
-  for (int64_t g = 0; g < rows.n_groups; ++g) {
-    const int64_t row = g * kSplitGroup;
-    const Matrix group = y.rows(row, std::min(kSplitGroup, y.n_rows - row));
-    finish_split(mine.sums + g * n_pairs * kSplitSums, rows.plain + row,
-                 part.bias != nullptr ? part.bias + out : nullptr, group.columns(out, end - out),
-                 part.accumulate);
-  }
+  for (int64_t g = 0; g < rows.n_groups; ++g)
+    finish_group(part, rows, y, g, out, end, mine.sums + g * n_pairs * kSplitSums);
 }
 
 // The rows that must not be multiplied by tiles.
@@ -156,6 +209,18 @@ SplitForm form_of(const Context& ctx, const LinearPart& part, int64_t n_rows) {
   return *form;
 }
 
+// The blocks of a pair of panels that a task holds at a time.
+int64_t scratch_blocks(SplitForm form, int64_t n_blocks) {
+  return form.rounded() ? n_blocks : chunk_of(form);
+}
+
+// Tasks of at most `most` pairs, which differ by at most one pair: several for each thread, and the same
+// number for all.
+int64_t count_tasks(int64_t n_pairs, int64_t most, int64_t n_threads) {
+  const int64_t least = std::max((n_pairs + most - 1) / most, n_threads == 1 ? 1 : 2 * n_threads);
+  return std::min(n_pairs, (least + n_threads - 1) / n_threads * n_threads);
+}
+
 // `n_all`: the rows of all passes, by which the form was chosen.
 void run_pass(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts, int64_t first_row,
               int64_t n_all) {
@@ -165,9 +230,10 @@ void run_pass(const Context& ctx, const SplitOperand& x, std::span<const LinearP
   for (const LinearPart& p : parts) {
     const SplitForm form = form_of(ctx, p, n_all);
     SEPLLM_CHECK(form.row_parts == rows.form.row_parts);
-    most_weights = std::max(most_weights, kTaskPairs * chunk_of(form) * form.weights_block(p.w->type));
+    const int64_t values = scratch_blocks(form, rows.n_blocks) * form.weights_block(p.w->type);
+    most_weights = std::max(most_weights, task_pairs(form, values * 2) * values);
   }
-  const int64_t n_sums = rows.n_groups * kTaskPairs * kSplitSums;
+  const int64_t n_sums = (rows.form.rounded() ? 1 : rows.n_groups) * kTaskPairs * kSplitSums;
   const Scratch all{ctx.arena.allocate<uint16_t>(most_weights * ctx.pool.size()),
                     ctx.arena.allocate<float>(n_sums * ctx.pool.size())};
   for (const LinearPart& part : parts) {
@@ -175,26 +241,25 @@ void run_pass(const Context& ctx, const SplitOperand& x, std::span<const LinearP
     if (w.n_out == 0) continue;
     const SplitForm form = form_of(ctx, part, n_all);
     const Matrix y = part.y.rows(first_row, x.n_rows());
-    // Several tasks for each thread, and about the same number for all.
-    const int64_t n_pairs = (w.n_out + kSplitPair - 1) / kSplitPair, n_threads = ctx.pool.size();
-    const int64_t shares =
-        n_threads == 1 ? 1 : n_threads * std::max<int64_t>(2, n_pairs / (kTaskPairs * n_threads));
-    const int64_t pairs = std::clamp<int64_t>((n_pairs + shares - 1) / shares, 1, kTaskPairs);
-    const int64_t step = pairs * kSplitPair;
-    parallel_for(ctx, (n_pairs + pairs - 1) / pairs, x.n_rows() * w.n_in * w.n_out / 4,
-                 [&](int64_t task, int worker) {
-                   const Scratch mine{all.weights + worker * most_weights, all.sums + worker * n_sums};
-                   const bool tiles = by_tiles();
-                   if (tiles) begin_split_tiles();
-                   run_task(part, form, rows, y, task * step, std::min(w.n_out, (task + 1) * step), mine);
-                   if (tiles) end_split_tiles();
-                 });
+    const int64_t values = scratch_blocks(form, rows.n_blocks) * form.weights_block(w.type);
+    const int64_t n_pairs = (w.n_out + kSplitPair - 1) / kSplitPair;
+    const int64_t n_tasks = count_tasks(n_pairs, task_pairs(form, values * 2), ctx.pool.size());
+    parallel_for(ctx, n_tasks, x.n_rows() * w.n_in * w.n_out / 4, [&](int64_t task, int worker) {
+      const Scratch mine{all.weights + worker * most_weights, all.sums + worker * n_sums};
+      const int64_t out = n_pairs * task / n_tasks * kSplitPair;
+      const int64_t end = std::min(w.n_out, n_pairs * (task + 1) / n_tasks * kSplitPair);
+      const bool tiles = by_tiles();
+      if (tiles) begin_split_tiles();
+      (form.rounded() ? run_rounded_task : run_task)(part, form, rows, y, out, end, mine);
+      if (tiles) end_split_tiles();
+    });
     run_other_rows(ctx, x, part, y, rows.plain);
   }
 }
 
 void run_passes(const Context& ctx, const SplitOperand& x, std::span<const LinearPart> parts) {
-  const int64_t n_passes = (x.n_rows() + kPassRows - 1) / kPassRows;
+  const int64_t most = pass_rows(form_of(ctx, parts[0], x.n_rows()), x.n_in());
+  const int64_t n_passes = (x.n_rows() + most - 1) / most;
   const int64_t n_groups = (x.n_rows() + kSplitGroup - 1) / kSplitGroup;
   const int64_t pass = (n_groups + n_passes - 1) / n_passes * kSplitGroup;
   for (int64_t row = 0; row < x.n_rows(); row += pass)

@@ -7,6 +7,7 @@
 #include "kernels/formats/element.h"
 #include "kernels/formats/panels.h"
 #include "kernels/linear/linear_many_split.h"
+#include "kernels/prefetch.h"
 
 #if defined(__x86_64__)
 #if defined(__GNUC__) && !defined(__clang__)
@@ -139,7 +140,15 @@ void split_panel_of_columns(const Weight& w, int64_t out, int64_t n, int64_t in,
 
 template <DType kType, int kParts, bool kRounded>
 void split_plain(const Weight& w, int64_t out, int64_t first, int64_t n, uint16_t* to) {
+  const int64_t bytes = dtype_size(kType);
   for (int64_t b = first; b < first + n; ++b, to += kParts * 2 * kSplitTile) {
+    // Each stored row is a piece of its own, which no hardware prefetcher finds.
+    if (w.transposed) {
+      const auto* rows = static_cast<const char*>(element_at(kType, w.data, out));
+      const int64_t next = (b + 1) * kSplitBlock;
+      for (int64_t r = next; r < std::min(w.n_in, next + kSplitBlock); ++r)
+        prefetch_row(rows + r * w.row_stride * bytes, std::min(kSplitPair, w.n_out - out) * bytes);
+    }
     for (int64_t p = 0; p < 2; ++p) {
       const int64_t begin = out + p * kPanelOutputs;
       const int64_t n_out = std::clamp<int64_t>(w.n_out - begin, 0, kPanelOutputs);
@@ -169,7 +178,7 @@ template <int64_t kParts>
 void split_stored_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain) {
   constexpr int64_t kRowsBlock = SplitForm{kParts, 1}.rows_block();
   // A few blocks of all rows are split at a time, so that whole pieces of memory are read and written.
-  constexpr int64_t kBlocks = 4;
+  constexpr int64_t kBlocks = 4, kAhead = kBlocks * kSplitBlock;
   alignas(64) int32_t most[kSplitGroup][16] = {};
   for (int64_t begin = 0; begin < n_blocks; begin += kBlocks) {
     const int64_t end = std::min(n_blocks, begin + kBlocks);
@@ -179,6 +188,7 @@ void split_stored_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* pl
       __m512i largest = _mm512_load_si512(most[r]);
       uint16_t* at = to + begin * kRowsBlock + r * kSplitBlock;  // the second tile follows the first
       for (int64_t i = begin * kSplitBlock; i < end * kSplitBlock; i += kSplitBlock, at += kRowsBlock) {
+        if (i + kAhead < n_cols) prefetch_row(row + i + kAhead, kSplitBlock * 4);
         __m512 low = load_floats<DType::kF32>(row, i, n_cols - i);
         __m512 high = load_floats<DType::kF32>(row, i + 16, n_cols - i - 16);
         largest = _mm512_max_epu32(largest, _mm512_max_epu32(magnitude(low), magnitude(high)));
@@ -196,38 +206,45 @@ void split_stored_rows(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* pl
   }
 }
 
-// Splits the columns of x, 16 of them at a time: pairs of inputs are put into words, which are transposed.
+// Splits 16 columns of a block: pairs of inputs are put into words, which are transposed.
+template <int64_t kParts>
+HWY_INLINE void split_column_tile(const Matrix& x, int64_t block, int64_t first, __m512i* most,
+                                  uint16_t* to) {
+  const int64_t n = x.n_cols - first;
+  __m512i parts[kParts][16];
+  for (int64_t i = 0; i < 16; ++i) {
+    const int64_t in = block * kSplitBlock + 2 * i;
+    const auto load = [&](int64_t r) {
+      const bool there = r < x.n_rows && n > 0;
+      return load_floats<DType::kF32>(there ? x.row(r) + first : x.data, 0, there ? n : 0);
+    };
+    __m512 even = load(in), odd = load(in + 1);
+    *most = _mm512_max_epu32(*most, _mm512_max_epu32(magnitude(even), magnitude(odd)));
+    for (int64_t p = 0; p < kParts; ++p) {
+      const __m512i part = take<kParts == 1>(&even);
+      parts[p][i] = interleave(part, take<kParts == 1>(&odd));
+    }
+  }
+  for (int64_t p = 0; p < kParts; ++p) {
+    transpose(parts[p]);
+    for (int64_t r = 0; r < 16; ++r)
+      _mm512_store_si512(to + p * 2 * kSplitTile + r * kSplitBlock, parts[p][r]);
+  }
+}
+
 template <int64_t kParts>
 void split_stored_columns(const Matrix& x, int64_t n_blocks, uint16_t* to, bool* plain) {
   constexpr int64_t kRowsBlock = SplitForm{kParts, 1}.rows_block();
-  for (int64_t tile = 0; tile < 2; ++tile) {
-    const int64_t first = tile * 16, n = x.n_cols - first;
-    __m512i most = _mm512_setzero_si512();
-    uint16_t* at = to + tile * kSplitTile;
-    for (int64_t block = 0; block < n_blocks; ++block, at += kRowsBlock) {
-      __m512i parts[kParts][16];
-      for (int64_t i = 0; i < 16; ++i) {
-        const int64_t in = block * kSplitBlock + 2 * i;
-        const auto load = [&](int64_t r) {
-          const bool there = r < x.n_rows && n > 0;
-          return load_floats<DType::kF32>(there ? x.row(r) + first : x.data, 0, there ? n : 0);
-        };
-        __m512 even = load(in), odd = load(in + 1);
-        most = _mm512_max_epu32(most, _mm512_max_epu32(magnitude(even), magnitude(odd)));
-        for (int64_t p = 0; p < kParts; ++p) {
-          const __m512i part = take<kParts == 1>(&even);
-          parts[p][i] = interleave(part, take<kParts == 1>(&odd));
-        }
-      }
-      for (int64_t p = 0; p < kParts; ++p) {
-        transpose(parts[p]);
-        for (int64_t r = 0; r < 16; ++r)
-          _mm512_store_si512(at + p * 2 * kSplitTile + r * kSplitBlock, parts[p][r]);
-      }
-    }
-    const __mmask16 rows = plain_rows(most);
-    for (int64_t r = 0; r < 16; ++r) plain[first + r] = kParts == 1 || (rows >> r & 1U) != 0;
+  __m512i most[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+  for (int64_t block = 0; block < n_blocks; ++block, to += kRowsBlock) {
+    // Each row of x is a piece of its own, which no hardware prefetcher finds.
+    const int64_t next = (block + 1) * kSplitBlock;
+    for (int64_t r = next; r < std::min(x.n_rows, next + kSplitBlock); ++r) prefetch_row(x.row(r), 128);
+    for (int64_t tile = 0; tile < 2; ++tile)
+      split_column_tile<kParts>(x, block, tile * 16, &most[tile], to + tile * kSplitTile);
   }
+  for (int64_t r = 0; r < kSplitGroup; ++r)
+    plain[r] = kParts == 1 || (plain_rows(most[r / 16]) >> (r % 16) & 1U) != 0;
 }
 
 // The bits kShift to kShift + kBits - 1 of each word, minus `zero`, as floats. (The low bits of the float
