@@ -116,15 +116,16 @@ class Bench:
 
 
 def predicted(compute, p, embedding, ranks, mbit, micro_steps):
-    """Seconds of a step: what a rank computes, the part of the reduction that the backward pass does not hide, the gather.
+    """Seconds of a step: what a rank computes, the parts of the reduction and of the gather that the passes do not hide.
 
     compute: a rank's own work in a step without communication. The sum travels during the last of micro_steps backward
-    passes (two thirds of the time of each), but for the embedding's part, which is final at its end."""
+    passes (two thirds of the time of each), but for the embedding's part, which is final at its end. The new weights
+    travel during the first forward pass, but for the embedding's part, which it needs at once."""
     share = (ranks - 1) / ranks
     rate = mbit * 1e6 / 8 * 0.94  # headers of TCP, IP and Ethernet
     reduce, last, gather = (4 * n * share / rate for n in (p, embedding, p))
-    backward = compute / micro_steps * 2 / 3
-    return compute + max(reduce - last - backward, 0) + last + gather
+    forward = compute / micro_steps / 3
+    return compute + max(reduce - last - 2 * forward, 0) + max(gather - last - forward, 0) + 2 * last
 
 
 def memory_table(memory):

@@ -44,7 +44,10 @@ class Tape {
   // `fn` is called in the backward pass for each layer that the forward pass has marked, as soon as
   // everything after the mark is done: then the gradients of its parameters are final.
   void set_on_layer(std::function<void(int64_t layer)> fn) { on_layer_ = std::move(fn); }
+  // `fn` is called in the forward pass at the mark of each layer, before the layer's parameters are read.
+  void set_before_layer(std::function<void(int64_t layer)> fn) { before_layer_ = std::move(fn); }
   void mark_layer(int64_t layer) {
+    if (before_layer_) before_layer_(layer);
     if (on_layer_) record([this, layer](const Context&) { on_layer_(layer); });
   }
 
@@ -179,7 +182,7 @@ class Tape {
   std::unordered_map<const void*, float*> parameters_;
   std::vector<Entry> entries_;
   std::vector<Block> blocks_;
-  std::function<void(int64_t)> on_layer_;
+  std::function<void(int64_t)> on_layer_, before_layer_;
   Packing packing_{};
   Arena* workspace_ = nullptr;
   std::optional<Arena::Scope> workspace_hold_;  // keeps its blocks in place until the backward pass

@@ -76,6 +76,7 @@ Part share_of(int64_t n, int64_t r, int64_t n_ranks) {
 struct Comm::Impl {
   // One operation: its messages, and what is done with them.
   struct Job {
+    int64_t number = 0;                              // from 1 on, in the order in which jobs were added
     std::function<void(Job&)> start;                 // starts its sends and receives
     std::function<void(Job&)> finish = [](Job&) {};  // called when all of them have ended
     std::vector<Transport::Request> open;
@@ -102,18 +103,22 @@ struct Comm::Impl {
   }
 
   // Called on the caller's thread.
-  void add(Job job) {
+  int64_t add(Job job) {
+    int64_t number = 0;
     {
       const std::lock_guard lock(mutex);
+      job.number = number = ++n_added;
       pending.push_back(std::move(job));
     }
     changed.notify_all();
+    return number;
   }
-  void wait() {
+  // Until the jobs up to this number have ended.
+  void wait(int64_t number) {
     std::unique_lock lock(mutex);
     waited_for = true;
     changed.notify_all();
-    ended.wait(lock, [this] { return failed || (pending.empty() && n_active == 0); });
+    ended.wait(lock, [&] { return failed || ended_through >= number; });
     waited_for = false;
     if (failed) throw Error(ErrorCode::kIo, failure);
   }
@@ -206,6 +211,11 @@ struct Comm::Impl {
     if (moved) {
       const std::lock_guard lock(mutex);
       n_active = active.size();
+      // Jobs start in their order, so the first ones of both lists have the lowest numbers.
+      ended_through = (!active.empty()    ? active.front().number
+                       : !pending.empty() ? pending.front().number
+                                          : n_added + 1) -
+                      1;
       ended.notify_all();
       rounds_in_vain = 0;
     }
@@ -282,6 +292,7 @@ struct Comm::Impl {
   std::list<Job> pending;
   std::vector<std::string> hosts;  // by rank
   size_t n_active = 0;
+  int64_t n_added = 0, ended_through = 0;  // jobs with numbers up to this one have ended
   std::string failure;
   bool waited_for = false, quit = false, leaving = false, left = false;
   std::optional<int> aborting;
@@ -343,8 +354,8 @@ std::vector<int> Comm::ranks_sharing_memory() {
 
 int64_t Comm::bytes_sent() const { return impl_ ? impl_->sent.load() : 0; }
 
-void Comm::start_reduce_scatter(std::span<float> data) {
-  if (size_ == 1) return;
+int64_t Comm::start_reduce_scatter(std::span<float> data) {
+  if (size_ == 1) return 0;
   const auto n = static_cast<int64_t>(data.size());
   const auto part = [this, n](int r) { return part_of({0, n}, r, size_); };
   Impl* impl = impl_.get();
@@ -370,11 +381,11 @@ void Comm::start_reduce_scatter(std::span<float> data) {
     }
     add_in_order(sources, own.n, data.data() + own.begin);
   };
-  impl_->add(std::move(job));
+  return impl_->add(std::move(job));
 }
 
-void Comm::start_all_gather(std::span<float> data) {
-  if (size_ == 1) return;
+int64_t Comm::start_all_gather(std::span<float> data) {
+  if (size_ == 1) return 0;
   Impl* impl = impl_.get();
   Impl::Job job;
   job.start = [this, impl, data](Impl::Job& j) {
@@ -385,13 +396,17 @@ void Comm::start_all_gather(std::span<float> data) {
       impl->send(j, data.data() + part(rank_).begin, part(rank_).n * 4, to);
     }
   };
-  impl_->add(std::move(job));
+  return impl_->add(std::move(job));
 }
 
 void Comm::wait() {
+  if (size_ > 1) wait_until(impl_->n_added);  // (only this thread adds)
+}
+
+void Comm::wait_until(int64_t operation) {
   if (size_ == 1) return;
   const auto start = Clock::now();
-  impl_->wait();
+  impl_->wait(operation);
   seconds_waited_ += seconds_since(start);
 }
 

@@ -66,13 +66,16 @@ class Comm {
   // All ranks: those on the same host in the same control group of memory, this one included, ascending.
   std::vector<int> ranks_sharing_memory();
 
-  // These two begin here and have ended after wait(): until then the array must neither be read nor changed.
+  // These two begin here and have ended after wait(), or wait_until() with what they return: until then the
+  // array must neither be read nor changed.
   // Reduce-scatter: rank r's part_of(all of data, r) becomes the sum over all ranks; its other parts stay as
   // they are.
-  void start_reduce_scatter(std::span<float> data);
+  int64_t start_reduce_scatter(std::span<float> data);
   // All-gather: on every rank, part_of(all of data, r) becomes what rank r has there.
-  void start_all_gather(std::span<float> data);
+  int64_t start_all_gather(std::span<float> data);
   void wait();
+  // Waits for this operation and all that began before it; later ones continue.
+  void wait_until(int64_t operation);
 
   // All other operations have ended when they return. Sums over all ranks, with the same bits on every rank.
   void sum(std::span<double> values);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <span>
 #include <utility>
@@ -42,6 +43,19 @@ Learner::Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm, Memory mem
       workspace_(memory == Memory::kZeros ? Memory::kAnything : memory),
       tape_(arena_, pool) {
   parameters_.name_gradients(tape_, gradients_.as<float>());
+  // While the forward pass computes a layer, values of later ones arrive.
+  tape_.set_before_layer([this](int64_t l) {
+    const auto next = static_cast<size_t>(l) + 1;
+    complete_parameters(next < layer_begins_.size() ? layer_begins_[next] : parameters_.size());
+  });
+}
+
+Learner::~Learner() {
+  try {
+    comm_.wait();  // messages read and write the buffers
+  } catch (const std::exception&) {
+    return;  // the ranks have failed: nothing moves any more
+  }
 }
 
 void Learner::set_activation_storage(DType type) {
@@ -74,7 +88,7 @@ void Learner::clear_gradients() {
 
 Matrix Learner::forward(const Context& ctx, std::span<const Sample> samples) {
   SEPLLM_CHECK(!samples.empty());
-  parameters_.refresh(pool_);
+  complete_parameters(ctx.tape != nullptr ? layer_begins_.front() : parameters_.size());
   const int64_t n_layers = spec_.config.n_layers;
   const size_t length = samples[0].tokens.size() - 1;
   patterns_of_samples_.clear();
@@ -181,6 +195,10 @@ void Learner::step(const AdamwStep& step) {
   plain.weight_decay = 0;
   const auto& list = parameters_.list();
   auto p = list.begin();
+  complete_parameters();
+  float* const values = parameters_.data();
+  gathers_.clear();
+  n_complete_ = 0;
   for (const Shard& s : shards_) {
     // This rank updates elements [own.begin, end) of each bucket. p: the first tensor that reaches into them.
     const int64_t end = s.own.begin + s.own.n;
@@ -195,17 +213,25 @@ void Learner::step(const AdamwStep& step) {
                     state = s.state_begin + from - s.own.begin;
       // Elements [from, to) of parameters and gradients have their moments from `state` on.
       if (to > from) {
-        adamw(ctx, q->decays ? step : plain, to - from, gradients_.as<float>() + from,
-              parameters_.data() + from, first_moments_.as<float>() + state,
-              second_moments_.as<float>() + state);
+        adamw(ctx, q->decays ? step : plain, to - from, gradients_.as<float>() + from, values + from,
+              first_moments_.as<float>() + state, second_moments_.as<float>() + state);
       }
       q = next;
     }
-    // The other ranks get the updated part while the next bucket is computed.
-    comm_.start_all_gather({parameters_.data() + s.bucket.begin, static_cast<size_t>(s.bucket.n)});
+    // The other ranks get the updated part while the next bucket is computed, and later ones while the next
+    // forward pass computes the first layers, in the order in which it needs them.
+    gathers_.push_back(comm_.start_all_gather({values + s.bucket.begin, static_cast<size_t>(s.bucket.n)}));
   }
-  comm_.wait();
-  parameters_.refresh(pool_);  // rounds to the bf16 copies, also for those who hold views of them
+  if (comm_.size() == 1) complete_parameters();
+}
+
+// Waits for the buckets that reach below `end`, and rounds the values to the bf16 copies.
+void Learner::complete_parameters(int64_t end) {
+  size_t n = n_complete_;
+  while (n < gathers_.size() && shards_[n].bucket.begin < end) ++n;
+  if (n > n_complete_) comm_.wait_until(gathers_[n - 1]);
+  n_complete_ = n;
+  parameters_.refresh(pool_, end);
 }
 
 void Learner::gather_moments(Moment which, const std::function<void(std::span<const float>)>& take) {

@@ -39,10 +39,18 @@ class Learner {
   // enough memory. `comm`: the ranks of the run; null: only this one. With Memory::kAddresses and an idle
   // pool it computes nothing, but finds out how much memory it would take.
   Learner(const ModelSpec& spec, ThreadPool& pool, Comm* comm = nullptr, Memory memory = Memory::kZeros);
+  ~Learner();
+  Learner(const Learner&) = delete;
+  Learner& operator=(const Learner&) = delete;
 
   const ModelSpec& spec() const { return spec_; }
-  Parameters& parameters() { return parameters_; }
-  const Parameters& parameters() const { return parameters_; }
+  // Complete: waits for the values that other ranks are sending.
+  Parameters& parameters() {
+    complete_parameters();
+    return parameters_;
+  }
+  // The same for those who hold views of the parameters.
+  void complete_parameters() { complete_parameters(parameters_.size()); }
   std::span<float> gradients() { return span_of(gradients_); }
   Comm& comm() { return comm_; }
   int64_t moment_bytes() const { return first_moments_.bytes() + second_moments_.bytes(); }  // on this rank
@@ -71,7 +79,9 @@ class Learner {
   // Call on all ranks, after the last samples. The norm of the sum of all ranks' gradients.
   double gradient_norm();
   // Call on all ranks. One step of AdamW over all parameters; weight_decay applies only to matrices and
-  // embeddings.
+  // embeddings. Each rank updates its shard and sends it to the others while it continues: the next forward
+  // pass waits for the values of a layer only before it computes that layer, and whoever asks for
+  // parameters() gets complete ones.
   void step(const AdamwStep& step);
 
   // Call on all ranks. Passes the first or second moments of all parameters, in order, to rank 0's `take` (or
@@ -112,7 +122,8 @@ class Learner {
   // Hidden states of the samples' first tokens, which stay valid until the arena's scope ends.
   Matrix forward(const Context& ctx, std::span<const Sample> samples);
   Buffer& moments(Moment which) { return which == Moment::kFirst ? first_moments_ : second_moments_; }
-  void set_gradients_out(int64_t from);  // gradients from this element on are final
+  void complete_parameters(int64_t end);  // those of the elements before `end`
+  void set_gradients_out(int64_t from);   // gradients from this element on are final
   void count_flops(std::span<const Sample> samples);
   void count_bytes(int64_t activations, int64_t loss, int64_t backward);
 
@@ -124,6 +135,10 @@ class Learner {
   std::vector<Shard> shards_;
   std::vector<int64_t> layer_begins_;  // elements
   size_t n_kept_ = 0;                  // the first buckets, whose gradients have not been sent yet
+  // The gathers of the buckets' new values (Comm::start_all_gather), and how many of them have certainly
+  // ended.
+  std::vector<int64_t> gathers_;
+  size_t n_complete_ = 0;
   Buffer gradients_, first_moments_, second_moments_;
   std::optional<Decoder> decoder_;  // reads the views that the storage of the weights gives
   Arena arena_, workspace_;

@@ -160,19 +160,20 @@ void Parameters::load(const std::string& folder, const ModelSpec& spec) {
 void Parameters::set_storage(DType type) {
   SEPLLM_CHECK(type == DType::kF32 || type == DType::kBF16);
   rounded_ = type == DType::kF32 ? Buffer() : Buffer(size_ * 2, "the weights in bf16", memory_);
-  rounded_is_old_ = true;
+  rounded_until_ = 0;
 }
 
-void Parameters::refresh(ThreadPool& pool) {
-  if (rounded_.bytes() == 0 || !rounded_is_old_) return;
+void Parameters::refresh(ThreadPool& pool, int64_t end) {
+  if (rounded_.bytes() == 0 || rounded_until_ >= end) return;
   constexpr int64_t kPiece = 64 * 1024;
   const float* from = buffer_.as<float>();
   auto* to = rounded_.as<uint16_t>();
-  pool.parallel_for((size_ + kPiece - 1) / kPiece, [&](int64_t piece, int) {
-    const int64_t begin = piece * kPiece;
-    row_from_f32(DType::kBF16, from + begin, std::min(kPiece, size_ - begin), to + begin);
+  const int64_t first = rounded_until_;
+  pool.parallel_for((end - first + kPiece - 1) / kPiece, [&](int64_t piece, int) {
+    const int64_t begin = first + piece * kPiece;
+    row_from_f32(DType::kBF16, from + begin, std::min(kPiece, end - begin), to + begin);
   });
-  rounded_is_old_ = false;
+  rounded_until_ = end;
 }
 
 const void* Parameters::view(const ParameterInfo& p) const {

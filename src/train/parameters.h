@@ -36,7 +36,7 @@ class Parameters {
   const std::vector<int64_t>& layer_begins() const { return layer_begins_; }
   // Who has this may change the values: the bf16 copies count as out of date.
   float* data() {
-    rounded_is_old_ = true;
+    rounded_until_ = 0;
     return buffer_.as<float>();
   }
   const float* data() const { return buffer_.as<float>(); }
@@ -52,8 +52,10 @@ class Parameters {
   // embeddings), 2 more bytes per parameter; norms and biases stay f32. The f32 values remain those that are
   // trained, saved and loaded. Error (kOutOfRange) if there is not enough memory.
   void set_storage(DType type);
-  // Rounds the values to the copies (to nearest, ties to even) if the values may have changed.
-  void refresh(ThreadPool& pool);
+  // Rounds the values to the copies (to nearest, ties to even) as far as they may have changed: those of the
+  // elements before `end`, whose values are final.
+  void refresh(ThreadPool& pool, int64_t end);
+  void refresh(ThreadPool& pool) { refresh(pool, size_); }
   int64_t storage_bytes() const { return buffer_.bytes() + rounded_.bytes(); }
 
   // The views that a Decoder needs; this object must outlive them.
@@ -70,8 +72,8 @@ class Parameters {
   std::vector<int64_t> layer_begins_;
   int64_t size_ = 0;
   Memory memory_;
-  Buffer buffer_, rounded_;  // rounded_: bf16 in the same layout; empty if the values themselves are read
-  bool rounded_is_old_ = true;
+  Buffer buffer_, rounded_;    // rounded_: bf16 in the same layout; empty if the values themselves are read
+  int64_t rounded_until_ = 0;  // copies of the elements before it are up to date
 };
 
 }  // namespace sepllm

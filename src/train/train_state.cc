@@ -141,7 +141,7 @@ void save_checkpoint(const std::string& path, const TrainState& state, Learner& 
                     {"second_moments", moments(Moment::kSecond)}});
 }
 
-OpenCheckpoint::OpenCheckpoint(const std::string& path, const Learner& learner,
+OpenCheckpoint::OpenCheckpoint(const std::string& path, Learner& learner,
                                const std::function<void(const TrainState&)>& check)
     : file_(path), state_(parse_checkpoint_header(file_.header(), path)) {
   if (check) check(state_);

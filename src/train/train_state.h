@@ -41,7 +41,7 @@ class OpenCheckpoint {
  public:
   // `check` may throw an Error for what the checkpoint says. Error (kBadFile) for a file that is cut off or
   // changed anywhere, (kUnsupported) for another version, (kInvalidArgument) for another model.
-  OpenCheckpoint(const std::string& path, const Learner& learner,
+  OpenCheckpoint(const std::string& path, Learner& learner,
                  const std::function<void(const TrainState&)>& check = {});
   const TrainState& state() const { return state_; }
   const Json& header() const { return file_.header(); }

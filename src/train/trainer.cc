@@ -232,8 +232,10 @@ StepMetrics Trainer::one_step() {
   // Sums over the ranks: gradients (inside gradient_norm()), loss and FLOPs.
   m.step = ++state_.step;
   m.gradient_norm = learner_->gradient_norm();
-  double sums[] = {sum, learner_->flops().dense, learner_->flops().attention};
+  double sums[] = {sum, learner_->flops().dense, learner_->flops().attention,
+                   comm_.size() > 1 && callbacks_.stop() ? 1.0 : 0.0};
   comm_.sum(sums);
+  stop_seen_ = sums[3] > 0;
   m.loss = sums[0] * factor;
   learner_->set_flops({before.dense + sums[1], before.attention + sums[2]});
   // The update, unless the step is a spike. Gradients are scaled down to a norm of clip_grad.
@@ -294,6 +296,8 @@ void Trainer::write_metrics(const StepMetrics& m) {
 }
 
 void Trainer::write_sample() {
+  learner_->complete_parameters();  // on all ranks
+  if (!comm_.is_root() || !callbacks_.sample_text) return;
   comm_.set_activity("writing a sample of text after step", state_.step);
   const Json line = {{"step", state_.step}, {"text", callbacks_.sample_text()}};
   samples_->write(json_text(line) + "\n");
@@ -353,8 +357,11 @@ void Trainer::validate_before() {
 bool Trainer::run() {
   begun_ = callbacks_.now();
   validate_before();
+  bool asks = true;
   while (state_.step < config_.train_steps) {
-    if (comm_.any(callbacks_.stop())) {
+    // To ask all ranks would wait until the new weights are everywhere. Where they are still on their way,
+    // what the step has found counts.
+    if (asks ? comm_.any(callbacks_.stop()) : stop_seen_) {
       if (saved_step_ != state_.step) save();
       return false;
     }
@@ -370,11 +377,12 @@ bool Trainer::run() {
       callbacks_.on_note(
           fmt::format("step {} skipped: loss {:.4f}, gradient norm {:.3g}", m.step, m.loss, m.gradient_norm));
     callbacks_.on_step(m);
-    if (comm_.is_root() && config_.sample_interval > 0 && callbacks_.sample_text &&
-        (last || m.step % config_.sample_interval == 0))
-      write_sample();
+    const bool samples = config_.sample_interval > 0 && (last || m.step % config_.sample_interval == 0);
+    if (samples) write_sample();
     if (guard_.not_finite_in_a_row() >= kMostNotFinite) refuse_numbers(m.step);
-    if (last || m.step % config_.save_interval == 0) save();
+    const bool saves = last || m.step % config_.save_interval == 0;
+    if (saves) save();
+    asks = comm_.size() == 1 || m.skipped || m.valid_loss || samples || saves;
   }
   if (saved_step_ != state_.step) save();
   fill_state();  // with the current settings

@@ -93,6 +93,7 @@ class Trainer {
   std::unique_ptr<LineFile> metrics_, samples_;
   SpikeGuard guard_;
   std::optional<int64_t> saved_step_;
+  bool stop_seen_ = false;  // whether a rank was asked to stop before the last step ended
   int64_t tokens_ = 0;
   double elapsed_before_ = 0, begun_ = 0;    // seconds of the earlier parts of the run; when this part began
   std::optional<double> loss_, valid_loss_;  // of the last step that was taken, and of the last validation
