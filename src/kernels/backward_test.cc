@@ -12,6 +12,7 @@
 #include "kernels/linear/linear_backward.h"
 #include "kernels/rowwise/adamw.h"
 #include "kernels/rowwise/elementwise_backward.h"
+#include "kernels/rowwise/elementwise_rows.h"
 #include "kernels/rowwise/norm.h"
 
 namespace sepllm {
@@ -249,6 +250,32 @@ TEST(CrossEntropy, LossAndGradientAgreeWithTheDefinition) {
     }
     EXPECT_EQ(got.damaged(), 0);
   });
+}
+
+// The pieces of the same for parts of the vocabulary.
+TEST(CrossEntropy, RowsOfExponentialsAgreeWithTheDefinition) {
+  for (const int64_t n : {1, 15, 16, 1003, 2048}) {
+    Rows row(1, n, 3, 1);
+    row.fill(static_cast<uint32_t>(n), -9, 9);
+    test::for_each_target([&] {
+      std::vector<bf16> exps(static_cast<size_t>(n) + 1, bf16{0x1234});
+      const LogSum sum = exp_row(row.matrix().data, n, exps.data());
+      double top = -1e9, total = 0;
+      for (int64_t c = 0; c < n; ++c) top = std::max<double>(top, row.at(0, c));
+      EXPECT_EQ(sum.top, top);
+      Rows scaled(1, n, 3, 1);
+      scaled_row(exps.data(), n, 0.3F, scaled.matrix().data);
+      for (int64_t c = 0; c < n; ++c) {
+        const double e = std::exp(row.at(0, c) - top);
+        total += e;
+        EXPECT_NEAR(to_float(exps[static_cast<size_t>(c)]), e, e * 0x1p-8) << c;
+        EXPECT_EQ(scaled.at(0, c), to_float(exps[static_cast<size_t>(c)]) * 0.3F);
+      }
+      EXPECT_NEAR(sum.total, total, total * 1e-6);
+      EXPECT_EQ(exps.back().bits, 0x1234);
+      EXPECT_EQ(scaled.damaged(), 0);
+    });
+  }
 }
 
 TEST(Adamw, FollowsTheDefinitionOverManySteps) {

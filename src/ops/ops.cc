@@ -17,10 +17,6 @@
 namespace sepllm::ops {
 namespace {
 
-Matrix scratch(const Context& ctx, int64_t n_rows, int64_t n_cols) {
-  return {ctx.arena.allocate<float>(n_rows * n_cols), n_rows, n_cols, n_cols};
-}
-
 // A copy of x for the backward pass, because x will be overwritten.
 Matrix saved(const Context& ctx, const Matrix& x) {
   const Matrix copy = ctx.tape->keep(x.n_rows, x.n_cols);
@@ -84,38 +80,6 @@ void activate_gated(const Context& ctx, Activation f, const Matrix& x, const Mat
     });
   }
   sepllm::activate_gated(ctx, f, x, up);
-}
-
-void cross_entropy(const Context& ctx, const Matrix& hidden, const CrossEntropyOperands& operands,
-                   double* nll) {
-  const OpTimer timer(ctx, OpKind::kHead, /*backward=*/false);
-  const Weight& head = *operands.head;
-  Tape* tape = ctx.tape;
-  SEPLLM_CHECK(tape != nullptr && static_cast<int64_t>(operands.targets.size()) == hidden.n_rows);
-  // As many rows as fit into 256 MiB, but at least 64: the head's weights and their gradient pass through
-  // memory once for each block.
-  constexpr int64_t kElements = int64_t{1} << 26;
-  const int64_t most = std::clamp<int64_t>(kElements / head.n_out, 64, 1024);
-  const int64_t n_blocks = std::max<int64_t>(1, (hidden.n_rows + most - 1) / most);
-  const int64_t rows = (hidden.n_rows + n_blocks - 1) / n_blocks;
-  const Matrix d_hidden = scratch(ctx, hidden.n_rows, hidden.n_cols);
-  ctx.pool.parallel_for(d_hidden.n_rows,
-                        [&](int64_t r, int) { std::fill_n(d_hidden.row(r), d_hidden.n_cols, 0.0F); });
-  tape->record([d_hidden, slot = tape->slot(hidden)](const Context& c) {
-    sepllm::add(c, c.tape->gradient(slot), d_hidden);
-  });
-  const Arena::Scope scope(ctx.arena);
-  const Matrix block = scratch(ctx, rows, head.n_out);
-  for (int64_t begin = 0; begin < hidden.n_rows; begin += rows) {
-    const int64_t n = std::min(rows, hidden.n_rows - begin);
-    const Matrix logits = block.rows(0, n), from = hidden.rows(begin, n);
-    const auto targets = operands.targets.subspan(static_cast<size_t>(begin), static_cast<size_t>(n));
-    sepllm::linear(ctx, from, head, operands.bias, logits);
-    cross_entropy_rows(ctx, logits, targets, operands.factors + begin, nll + begin);
-    linear_backward_weight(ctx, from, logits, head, tape->parameter(head.data),
-                           operands.bias != nullptr ? tape->parameter(operands.bias) : nullptr);
-    linear_backward_input(ctx, logits, head, d_hidden.rows(begin, n));
-  }
 }
 
 namespace {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "base/dtype.h"
 #include "kernels/rowwise/elementwise.h"
 
 namespace sepllm {
@@ -19,5 +20,10 @@ struct LogSum {
   double value() const { return std::log(total) + top; }
 };
 void add_to_log_sum(const float* x, int64_t n, LogSum* sum);
+
+// to[i] = exp(x[i] - the maximum of x), rounded to bf16; returns the maximum and the sum before rounding.
+LogSum exp_row(const float* x, int64_t n, bf16* to);
+// to[i] = x[i] * factor
+void scaled_row(const bf16* x, int64_t n, float factor, float* to);
 
 }  // namespace sepllm

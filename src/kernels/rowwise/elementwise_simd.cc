@@ -105,6 +105,39 @@ void AddToLogSum(const float* x, int64_t n, LogSum* sum) {
   }
 }
 
+LogSum ExpRow(const float* x, int64_t n, bf16* to) {
+  constexpr int64_t kBlock = 32 * kLanes;  // as above: short enough for sums in float
+  const int64_t whole = n / kLanes * kLanes;
+  LogSum sum;
+  VF tops = hn::Set(DF(), sum.top);
+  for (int64_t i = 0; i < whole; i += kLanes) tops = hn::Max(tops, load(x + i));
+  sum.top = reduce_max(tops);
+  for (int64_t i = whole; i < n; ++i) sum.top = std::max(sum.top, x[i]);
+  const VF log2_e = hn::Set(DF(), std::numbers::log2e_v<float>), shift = hn::Set(DF(), sum.top);
+  for (int64_t begin = 0; begin < whole; begin += kBlock) {
+    VF block = hn::Zero(DF());
+    for (int64_t i = begin; i < std::min(whole, begin + kBlock); i += kLanes) {
+      const VF e = exp2_fast(hn::Mul(hn::Sub(load(x + i), shift), log2_e));
+      block = hn::Add(block, e);
+      store(e, to + i);
+    }
+    sum.total += reduce_sum(block);
+  }
+  for (int64_t i = whole; i < n; ++i) {
+    const double e = std::exp(static_cast<double>(x[i]) - sum.top);
+    sum.total += e;
+    to[i] = to_bf16(static_cast<float>(e));
+  }
+  return sum;
+}
+
+void ScaledRow(const bf16* x, int64_t n, float factor, float* to) {
+  const VF f = hn::Set(DF(), factor);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(hn::Mul(load(x + i), f), to + i);
+  for (; i < n; ++i) to[i] = to_float(x[i]) * factor;
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace sepllm
@@ -115,12 +148,18 @@ namespace sepllm {
 namespace {
 HWY_EXPORT(ActivateRow);
 HWY_EXPORT(AddToLogSum);
+HWY_EXPORT(ExpRow);
+HWY_EXPORT(ScaledRow);
 }  // namespace
 
 void activate_row(Activation f, float* x, const float* up, int64_t n) {
   HWY_DYNAMIC_DISPATCH(ActivateRow)(f, x, up, n);
 }
 void add_to_log_sum(const float* x, int64_t n, LogSum* sum) { HWY_DYNAMIC_DISPATCH(AddToLogSum)(x, n, sum); }
+LogSum exp_row(const float* x, int64_t n, bf16* to) { return HWY_DYNAMIC_DISPATCH(ExpRow)(x, n, to); }
+void scaled_row(const bf16* x, int64_t n, float factor, float* to) {
+  HWY_DYNAMIC_DISPATCH(ScaledRow)(x, n, factor, to);
+}
 
 }  // namespace sepllm
 #endif  // HWY_ONCE
