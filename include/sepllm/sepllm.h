@@ -180,6 +180,16 @@ SEPLLM_API sepllm_status sepllm_session_feed(sepllm_session* session, const int3
 /* Copies the logits after the last token to logits, [n] with n = sepllm_model_vocab_size().
  * SEPLLM_INVALID_STATE where there are none: before the first token, after rewind and restore. */
 SEPLLM_API sepllm_status sepllm_session_logits(sepllm_session* session, float* logits, int64_t n);
+/* Feeds ids[i] to sessions[i], for n >= 1 sessions, and computes the logits after it of each: the same as n
+ * calls of sepllm_session_feed with one token, to the last bit, but the weights are read once for (up to 32
+ * of) them. The sessions belong to the same model and runtime, each is there once, and all or none are
+ * "exact" (otherwise SEPLLM_INVALID_ARGUMENT); policies and lengths may differ. SEPLLM_BUSY if another call
+ * uses one of them. Their functions of sepllm_session_set_poll are asked before the pass. Whatever fails
+ * before the pass changes nothing. SEPLLM_BAD_FILE: logits are NaN or infinite; the tokens have entered, and
+ * the sessions with such logits have none. SEPLLM_OUT_OF_MEMORY and SEPLLM_OUT_OF_RANGE may come from within
+ * a pass: its sessions cannot continue then (SEPLLM_INVALID_STATE), and those of other passes can. */
+SEPLLM_API sepllm_status sepllm_sessions_decode(sepllm_session* const* sessions, size_t n,
+                                                const int32_t* ids);
 /* How sepllm_session_sample chooses, and from which random numbers: "temp" (0, greedy, at first), "top-k",
  * "top-p", "min-p", "repeat-penalty", "repeat-last-n", "seed". */
 SEPLLM_API sepllm_status sepllm_session_set_sampling(sepllm_session* session, const char* options);
@@ -259,6 +269,21 @@ SEPLLM_API void sepllm_generation_free(sepllm_generation* generation);
  * reported once, and the text ends. */
 SEPLLM_API sepllm_status sepllm_generation_next(sepllm_generation* generation, const char** text,
                                                 size_t* n_bytes, int* more);
+typedef struct sepllm_generation_step {
+  sepllm_status status; /* not SEPLLM_OK: what sepllm_generation_next would have returned for this text */
+  const char* error;    /* then its message, else NULL */
+  const char* text;     /* [n_bytes] and a zero, as sepllm_generation_next gives it */
+  size_t n_bytes;
+  int more; /* 0: this text has ended, or failed */
+} sepllm_generation_step;
+/* Computes the next token of each of n >= 1 generations and describes it in out, [n]; what out points to is
+ * valid until the next call with that generation. The texts are the same as with sepllm_generation_next, to
+ * the last bit, but the weights are read once for (up to 32 of) them; prompts are fed one after the other.
+ * Generations that have ended may be among them. Their sessions belong to the same model and runtime, each is
+ * there once, and all or none are "exact". An error of one text is told in its place of out and does not
+ * concern the others; if the call itself fails, nothing has changed, and out is not set. */
+SEPLLM_API sepllm_status sepllm_generations_next(sepllm_generation* const* generations, size_t n,
+                                                 sepllm_generation_step* out);
 typedef struct sepllm_generation_result {
   sepllm_finish finish;
   const int32_t*

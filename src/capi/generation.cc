@@ -1,5 +1,8 @@
 #include <sepllm/sepllm.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -14,6 +17,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/options.h"
+#include "capi/batch.h"
 #include "capi/guard.h"
 #include "capi/session.h"
 #include "engine/generator.h"
@@ -97,30 +101,44 @@ class SharedGeneration {
   bool next() {
     piece_.clear();
     if (ended_) return false;
-    const int64_t before = session_->session().cache().length();
-    if (before != length_) {
-      throw Refusal(SEPLLM_INVALID_STATE, "the session was changed since the generation's last token");
-    }
-    std::exception_ptr failure;
-    try {
-      ended_ = !generation_->step();
-    } catch (...) {
-      failure = std::current_exception();
-      ended_ = true;
-    }
-    remember(session_->session().cache().length() - before);
-    if (ended_) generation_->finish();
-    const GenerateResult& result = generation_->result();
-    if (failure == nullptr) failure = result.failure;
-    if (failure != nullptr) std::rethrow_exception(failure);
-    if (!allowed_) throw Refusal(SEPLLM_CANCELLED, "the call was cancelled");
-    return !ended_;
+    require_unchanged();
+    return advance([&] { return generation_->step(); });
+  }
+
+  // The same in three steps, for texts that share a pass. pending(): the token that the pass is to feed; -1:
+  // next() has to be called instead. prepare(): false if the text cannot take part, because it has ended.
+  // take(): with the logits after the token. Both throw as next() does.
+  int32_t pending() const { return ended_ ? -1 : generation_->pending(); }
+  bool prepare() {
+    piece_.clear();
+    require_unchanged();
+    return advance([&] {
+      allowed_ = session_->go_on();
+      if (allowed_) {
+        session_->check(pending());
+      } else {
+        generation_->end(FinishReason::kCancelled);
+      }
+      return allowed_;
+    });
+  }
+  bool take(std::span<const float> logits, double seconds) {
+    return advance([&] {
+      require_finite(logits);
+      return generation_->step_after(logits, seconds);
+    });
+  }
+  // Instead of take(): the pass has failed. Throws.
+  bool fail(const std::exception_ptr& failure) {
+    return advance([&]() -> bool { std::rethrow_exception(failure); });
   }
 
   // The text ends here, because its reader wants no more.
   void cancel() { ended_ = cancelled_ = true; }
 
   const std::string& piece() const { return piece_; }
+  // What a call for several texts says about this one.
+  const char* keep_error(const char* line) { return (error_ = line).c_str(); }
   SharedSession& session() { return *session_; }
   sepllm_generation_result get() const {
     const GenerateResult& r = generation_->result();
@@ -138,6 +156,34 @@ class SharedGeneration {
   }
 
  private:
+  void require_unchanged() const {
+    if (session_->session().cache().length() == length_) return;
+    throw Refusal(SEPLLM_INVALID_STATE, "the session was changed since the generation's last token");
+  }
+  void require_finite(std::span<const float> logits) const {
+    if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
+      refuse_output(session_->model());
+  }
+
+  // Runs a step, which says whether the text goes on, and remembers what it did.
+  template <typename Step>
+  bool advance(const Step& step) {
+    std::exception_ptr failure;
+    try {
+      ended_ = !step();
+    } catch (...) {
+      failure = std::current_exception();
+      generation_->end(FinishReason::kError, failure);
+      ended_ = true;
+    }
+    remember(session_->session().cache().length() - length_);
+    if (ended_) generation_->finish();
+    if (failure == nullptr) failure = generation_->result().failure;
+    if (failure != nullptr) std::rethrow_exception(failure);
+    if (!allowed_) throw Refusal(SEPLLM_CANCELLED, "the call was cancelled");
+    return !ended_;
+  }
+
   // Tells the session which of its tokens have entered: those of the prompt, then the new ones.
   void remember(int64_t n) {
     const std::vector<int32_t>& ids = generation_->result().ids;
@@ -156,7 +202,7 @@ class SharedGeneration {
   std::vector<int32_t> to_feed_;
   int64_t n_fed_, length_;
   int64_t n_entered_ = 0;
-  std::string piece_;
+  std::string piece_, error_;
   bool ended_ = false, allowed_ = true, cancelled_ = false;
 };
 
@@ -178,6 +224,55 @@ std::unique_ptr<sepllm_generation> new_generation(sepllm_session* session, const
   read.read(options);
   const SessionCall call(*shared);
   return std::unique_ptr<sepllm_generation>(new sepllm_generation{{shared, array(ids, n_ids, "ids"), read}});
+}
+
+// Runs one text's part of a call for several: what it fails with concerns only this text. part: whether the
+// text goes on.
+template <typename Part>
+sepllm_generation_step step_of(SharedGeneration& g, const Part& part) {
+  bool more = false;
+  const sepllm_status status = guarded([&] { more = part(); });
+  return {.status = status,
+          .error = status != SEPLLM_OK ? g.keep_error(sepllm_last_error()) : nullptr,
+          .text = g.piece().c_str(),
+          .n_bytes = g.piece().size(),
+          .more = more ? 1 : 0};
+}
+
+// Prompts are fed by themselves; all other texts share passes.
+void step_together(std::span<SharedGeneration* const> texts, std::span<sepllm_generation_step> out) {
+  std::vector<size_t> rows;
+  std::vector<SharedSession*> sessions;
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    SharedGeneration& g = *texts[i];
+    const int32_t id = g.pending();
+    out[i] = step_of(g, [&] { return id >= 0 ? g.prepare() : g.next(); });
+    if (id < 0 || out[i].more == 0) continue;
+    rows.push_back(i);
+    sessions.push_back(&g.session());
+    ids.push_back(id);
+  }
+  if (rows.empty()) return;
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  size_t n_taken = 0;
+  const auto take = [&](size_t row, std::span<const float> logits) {
+    SharedGeneration& g = *texts[rows[row]];
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    out[rows[row]] = step_of(g, [&] { return g.take(logits, seconds); });
+    n_taken = row + 1;
+  };
+  std::exception_ptr failure;
+  try {
+    decode_together(sessions, ids, take);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  for (; n_taken < rows.size(); ++n_taken) {
+    SharedGeneration& g = *texts[rows[n_taken]];
+    out[rows[n_taken]] = step_of(g, [&] { return g.fail(failure); });
+  }
 }
 
 }  // namespace
@@ -203,6 +298,21 @@ sepllm_status sepllm_generation_next(sepllm_generation* generation, const char**
     *text = shared.piece().c_str();
     if (n_bytes != nullptr) *n_bytes = shared.piece().size();
     *more = goes_on ? 1 : 0;
+  });
+}
+
+sepllm_status sepllm_generations_next(sepllm_generation* const* generations, size_t n,
+                                      sepllm_generation_step* out) {
+  return guarded([&] {
+    std::vector<SharedGeneration*> texts;
+    std::vector<SharedSession*> sessions;
+    for (sepllm_generation* g : array(generations, n, "generations")) {
+      texts.push_back(&given(g, "a generation").shared);
+      sessions.push_back(&texts.back()->session());
+    }
+    const SessionsCall call(sessions);
+    given(out, "out");
+    step_together(texts, {out, n});
   });
 }
 

@@ -200,11 +200,29 @@ int32_t SharedSession::sample() {
   return sampler_->sample(now, tokens_);
 }
 
-SessionCall::SessionCall(SharedSession& shared)
-    : use_(shared.in_use(), "session"), turn_(shared.runtime()->mutex()) {
-  if (shared.session().usable()) return;
+void SharedSession::check(int32_t id) {
+  const Sequence sequence{.tokens = {&id, 1}, .cache = &session_.cache()};
+  model().decoder.check({&sequence, 1});
+  logits_.reserve(static_cast<size_t>(model().config().vocab_size));
+  if (tokens_.size() == tokens_.capacity()) tokens_.reserve(2 * tokens_.size() + 16);
+}
+
+bool SharedSession::decoded(int32_t id, std::span<const float> logits) noexcept {
+  entered({&id, 1});
+  if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); })) return false;
+  logits_.assign(logits.begin(), logits.end());
+  return true;
+}
+
+void SharedSession::require_usable() const {
+  if (session_.usable()) return;
   throw Refusal(SEPLLM_INVALID_STATE,
                 "an earlier call failed within a pass, and the session cannot continue");
+}
+
+SessionCall::SessionCall(SharedSession& shared)
+    : use_(shared.in_use(), "session"), turn_(shared.runtime()->mutex()) {
+  shared.require_usable();
 }
 
 }  // namespace sepllm::capi

@@ -14,6 +14,7 @@
 #include "capi/model.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
+#include "tensor/context.h"
 
 namespace sepllm::capi {
 
@@ -30,6 +31,13 @@ class SharedSession {
   void rewind(int64_t position);
   void restore(const std::string& path);
   int32_t sample();
+  // For a pass of several sessions: check() takes the memory that the session needs for one more token, and
+  // throws what would make the pass fail because of it; decoded() says that the token has entered, with the
+  // logits after it. False: they are not finite, and the session has none.
+  void check(int32_t id);
+  bool decoded(int32_t id, std::span<const float> logits) noexcept;
+  // Refusal (kInvalidState) if an earlier pass has failed.
+  void require_usable() const;
   void set_sampling(const SamplingSettings& settings);
 
   // Refusal (kInvalidState) if there are none.
@@ -47,6 +55,7 @@ class SharedSession {
   Session& session() { return session_; }
   const Model& model() const { return model_->model; }
   const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
+  BlockProducts products() const { return products_; }
   InUse& in_use() { return in_use_; }
 
  private:

@@ -60,17 +60,27 @@ std::span<const float> Generation::feed_last() {
   }
 }
 
+bool Generation::take(std::span<const float> logits) {
+  if (continuation_.ended()) return false;
+  last_ = sampler_.sample(logits, continuation_.recent());
+  return continuation_.take(last_);
+}
+
 bool Generation::step() {
   const bool is_first = last_ < 0;
   Clock::time_point start = Clock::now();
   const std::span<const float> logits = is_first ? feed_prompt() : feed_last();
   if (is_first) start = Clock::now();
-  bool more = false;
-  if (!continuation_.ended()) {
-    last_ = sampler_.sample(logits, continuation_.recent());
-    more = continuation_.take(last_);
-  }
+  const bool more = take(logits);
   result().decode_seconds += seconds_since(start);
+  return more;
+}
+
+bool Generation::step_after(std::span<const float> logits, double seconds) {
+  SEPLLM_CHECK(pending() >= 0);
+  const Clock::time_point start = Clock::now();
+  const bool more = take(logits);
+  result().decode_seconds += seconds + seconds_since(start);
   return more;
 }
 

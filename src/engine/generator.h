@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/continuation.h"
@@ -26,6 +28,16 @@ class Generation {
   // Error if the prompt cannot be fed; an Error at a later token (learned positions that end) ends the text
   // and is stored in the result.
   bool step();
+  // For a pass of several sessions: the token that the next step would feed; -1: it would feed the prompt, or
+  // nothing.
+  int32_t pending() const { return continuation_.ended() ? -1 : last_; }
+  // In place of step(), after pending() has entered the session in such a pass, which took so many seconds:
+  // samples the next token from the logits after it.
+  bool step_after(std::span<const float> logits, double seconds);
+  // In place of a step: ends the text for this reason (for kError: with its exception).
+  void end(FinishReason reason, std::exception_ptr failure = nullptr) {
+    continuation_.end(reason, std::move(failure));
+  }
   // Shows the text that was held back. Call it once, after the last step.
   void finish() { continuation_.finish(); }
   GenerateResult& result() { return continuation_.result(); }
@@ -34,6 +46,7 @@ class Generation {
  private:
   std::span<const float> feed_prompt();
   std::span<const float> feed_last();
+  bool take(std::span<const float> logits);
   bool go_on() const { return !continuation_.request().go_on || continuation_.request().go_on(); }
 
   Session& session_;
