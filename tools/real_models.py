@@ -190,7 +190,7 @@ def write_page(path, rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--texts", nargs="+", required=True)
+    parser.add_argument("--texts", nargs="*", default=[], help="files; not needed for the page")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--name", default="", help="of this set of texts, in the page and in the results")

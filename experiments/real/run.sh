@@ -47,15 +47,17 @@ tune() {
 
 tuned() { find "$logs" -name 'tune-??.json' | sort; }
 
+listed() { [[ ! -f $work/$1.list ]] || cat "$work/$1.list"; } # without excerpts there are still pages from the logs
+
 table() {
   local name=$1 list=$2
   "$repository/tools/real_models.py" --model "$model" --threads "$threads" --results "$logs/$list.jsonl" --name "$name" --page "$page" "${@:3}"
 }
 
 tables() {
-  table "held-out books" books2k --texts $(cat "$work/books2k.list") --tuned $(tuned) "$@"
-  table wikitext-2 wiki2k --texts $(cat "$work/wiki2k.list") --tuned $(tuned) "$@"
-  table "held-out books" books8k --tokens 8192 --texts $(cat "$work/books8k.list") "$@"
+  table "held-out books" books2k --texts $(listed books2k) --tuned $(tuned) "$@"
+  table wikitext-2 wiki2k --texts $(listed wiki2k) --tuned $(tuned) "$@"
+  table "held-out books" books8k --tokens 8192 --texts $(listed books8k) "$@"
   table "held-out books as streams" stream100k --tokens 100000 --only streams --texts "$SEPLLM_TEXTS"/pg19/test/{30312,6941,37702}.txt "$@"
 }
 
