@@ -237,7 +237,7 @@ def run(args):
                 rows += own
                 print(f"document {k}: {time.process_time() - started:.0f} s of CPU", file=sys.stderr, flush=True)
     print(table(rows))
-    if args.page:
+    if args.page and rows:
         replace_part(args.page, "query_driven.py", Path(args.folder).name,
                      f"### {Path(args.folder).name}: one prefix, several questions\n\n{table(rows)}")
 

@@ -61,6 +61,8 @@ def main():
     points = list(of_tasks())
     if points:
         panels.append(panel("Tasks at 5 shots: nats per right answer above full attention", points))
+    if not panels:
+        sys.exit("no figure: experiments/real/logs has no results yet")
     R.svg(str(REPOSITORY / "docs/results"), "real-models.svg", panels)
 
 
