@@ -168,7 +168,7 @@ models with so little training cannot use it yet, and the other rows say nothing
 
 A check confirmed that continuing from the state gives the same bits as the whole text without a state.
 
-[Policies on real models](real-models.md#one-prefix-several-questions) has one prefix with several questions on a pretrained model, also for caches that attention scores choose.
+What is known about the policies in a pretrained model is in [Policies on real models](real-models.md).
 
 Made by `experiments/run.sh e6` (needs own and e1).
 """)
