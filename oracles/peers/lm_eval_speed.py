@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """lm-eval's requests on the engine (`--model sepllm`) next to `--model hf` in float32, in one run, as a table.
 
-    lm_eval_speed.py MODEL --include FOLDER --tasks A,B [--few 5] [--limit 8] [--rounds 1] [--window 256] [--save FILE]
+    lm_eval_speed.py MODEL --include FOLDER --tasks A,B [--few 5] [--limit 8] [--rounds 1] [--window 256] [--alone] [--save FILE]
 
 MODEL: a Hugging Face folder; FOLDER: tasks in lm-eval's YAML. For each task the same requests are answered, in turns, by hf, by sepllm
-under `full` (with and without forks), and under `sep` with forks; figures are medians over the rounds. Loading is not part of them.
+under `full` (with and without forks; with --alone instead: with texts generated at once and one by one), and under `sep` with forks;
+figures are medians over the rounds. Loading is not part of them.
 "difference": the largest one between hf and sepllm under `full`, of a log likelihood (or, of texts, how many differ).
 
 Needs torch, transformers, lm-eval (0.4.13 was used) and the Python package.
@@ -67,11 +68,11 @@ def measure(arguments, task, models, tasks):
 def table(result):
     names = list(result["rows"][0]["seconds"])
     out = [f"{result['hardware']}; {result['threads']} threads, PyTorch {result['torch']}, {result['few']}-shot.", "",
-           "| task | documents | " + " | ".join(f"{n}, s" for n in names) + " | hf : full | hf : full without forks | hf : sep | difference |",
-           "|---|" + "---:|" * (len(names) + 5)]
+           "| task | documents | " + " | ".join([f"{n}, s" for n in names] + [f"hf : {n}" for n in names[1:]]) + " | difference |",
+           "|---|" + "---:|" * (2 * len(names) + 1)]
     for r in result["rows"]:
         s = r["seconds"]
-        ratios = " | ".join(f"{s['hf'] / s[n]:.1f} x" for n in ("full", "full, fork=False", "sep"))
+        ratios = " | ".join(f"{s['hf'] / s[n]:.1f} x" for n in names[1:])
         d = r["difference"]
         out.append(f"| {r['task']} | {r['documents']} | " + " | ".join(f"{s[n]:.1f}" for n in names) +
                    f" | {ratios} | {d if isinstance(d, str) else format(d, '.0e')} |")
@@ -87,12 +88,15 @@ def main():
     parser.add_argument("--limit", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--window", type=int, default=256)
+    parser.add_argument("--alone", action="store_true")
     parser.add_argument("--save", type=Path)
     arguments = parser.parse_args()
+    name, value = ("at_once", 1) if arguments.alone else ("fork", False)
+    other = f"full, {name}={value}"
     models = {
         "hf": HFLM(pretrained=arguments.model, dtype="float32", device="cpu", batch_size=1),
         "full": SepLm(arguments.model, policy="full"),
-        "full, fork=False": SepLm(arguments.model, policy="full", fork=False),
+        other: SepLm(arguments.model, policy="full", **{name: value}),
         "sep": SepLm(arguments.model, policy="sep", window=arguments.window),
     }
     tasks = TaskManager(include_path=arguments.include, include_defaults=False)

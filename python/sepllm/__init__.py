@@ -24,11 +24,22 @@ from ._errors import (
     OutOfRange,
     Unsupported,
 )
-from ._model import Generated, KvStats, Model, Runtime, Session, TextStream, Tokenizer, set_log
+from ._model import (
+    Generated,
+    KvStats,
+    Model,
+    Runtime,
+    Session,
+    TextStream,
+    Tokenizer,
+    decode_together,
+    read_together,
+    set_log,
+)
 from ._policy import Policy
 
 __all__ = [
     "BadFile", "Busy", "Cancelled", "Error", "Generated", "IOFailure", "InternalError", "InvalidArgument", "InvalidState",
     "KvStats", "Model", "NotFound", "OutOfMemory", "OutOfRange", "Policy", "Runtime", "Session", "TextStream", "Tokenizer",
-    "Unsupported", "__version__", "set_log",
+    "Unsupported", "__version__", "decode_together", "read_together", "set_log",
 ]

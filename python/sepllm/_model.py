@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, overload
 
@@ -298,6 +299,51 @@ class Session:
         return self.model.tokenizer.encode(ids) if isinstance(ids, str) else _ids(ids)
 
 
+def decode_together(sessions: Sequence[Session], ids: Ids) -> None:
+    """Feeds ids[i] to sessions[i] ([n], n >= 1), for sessions of one model: the same as feeding each its token, to the last bit, but
+    the weights are read once for (up to 32 of) them. `logits` of each are then those after its token.
+
+    Policies and lengths may differ. InvalidArgument for a session that is there twice and for sessions of different models or
+    runtimes, or with and without `exact`; nothing changes then, and neither does Ctrl-C change anything.
+    """
+    _core.sessions_decode([s._handle for s in sessions], _ids(ids))
+
+
+def read_together(texts: Iterable[TextStream], at_once: int = 8) -> Iterator[tuple[int, Generated]]:
+    """Generates several texts of one model, `at_once` at a time, and gives the number of each and its result as it ends. The texts
+    are the same as when each is read by itself, but the weights are read once for a token of all of them.
+
+    texts: what Session.generate(..., stream=True) gives, each of a session of its own; the next one is asked for when a place is
+    free, so that an iterator may make sessions only then. Each session has a cache of its own: memory grows with at_once. An error of
+    one text is raised, and so is KeyboardInterrupt, which ends those that are in progress.
+    """
+    if at_once < 1:
+        raise InvalidArgument(f"at_once is {at_once}, and must be at least 1")
+    return _read_together(enumerate(texts), at_once)
+
+
+def _read_together(texts: Iterator[tuple[int, TextStream]], at_once: int) -> Iterator[tuple[int, Generated]]:
+    active: list[tuple[int, TextStream]] = []
+    while True:
+        active += itertools.islice(texts, at_once - len(active))
+        if not active:
+            return
+        running = [text for _, text in active if text._more]
+        if running:
+            try:
+                goes_on = _core.generations_next([text._handle for text in running])
+            except KeyboardInterrupt:
+                for text in running:
+                    text.cancel()
+                raise
+            for text, more in zip(running, goes_on):
+                text._more = more
+        ended = [(i, text) for i, text in active if not text._more]
+        active = [(i, text) for i, text in active if text._more]
+        for i, text in ended:
+            yield i, text.result
+
+
 class Model:
     """A model with its weights and, if it has one, its tokenizer."""
 
@@ -355,6 +401,14 @@ class Model:
         are those of Session.generate()."""
         session = self.session(policy, rewind=False)
         return session.generate(self._prompt(prompt), max_new_tokens, stream=stream, **options)  # type: ignore[call-overload]
+
+    def generate_batch(self, prompts: Iterable[Ids | str], max_new_tokens: int = 256, *, policy: Policy | None = None,
+                       at_once: int = 8, **options: Any) -> list[Generated]:
+        """Continues each prompt as generate() does, with the same results; `at_once` of them share each pass over the weights
+        (read_together). The other options are those of Session.generate(), the same for each."""
+        texts = (self.generate(prompt, max_new_tokens, stream=True, policy=policy, **options) for prompt in prompts)
+        results = dict(read_together(texts, at_once))
+        return [results[i] for i in range(len(results))]
 
     def score(self, ids: Ids | str, policy: Policy | None = None) -> NDArray[np.float64]:
         """The negative log likelihood, in nats, of each token after all before it, [n]; the first is NaN."""

@@ -4,8 +4,9 @@
 
 registers the model type "sepllm" and calls lm-eval's own command line. model_args: path (a Hugging Face folder or a GGUF file),
 tokenizer (a folder that transformers can read; by default the path), weights, threads, max_length, fork=False (beginnings are not
-shared; only choices of one token after the same text are computed at once, as `--model hf` does), and the settings of the policy
-(policy, window, init, ...).
+shared; only choices of one token after the same text are computed at once, as `--model hf` does), at_once (how many texts are
+generated at the same time: 8, or lm-eval's --batch_size if that is more than 1; the texts do not depend on it), and the settings of
+the policy (policy, window, init, ...).
 
 Requests that begin with the same tokens share them: the beginning is fed once, and forked. The results have "kv_mean_share" (keys
 that attention read, over those of full attention), "kv_peak_bytes" and "fed_tokens" in their "config".
@@ -13,7 +14,7 @@ that attention read, over those of full attention), "kv_peak_bytes" and "fed_tok
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +26,15 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from tqdm import tqdm
 
 from ._errors import InvalidArgument
-from ._model import KvStats, Model, Session
+from ._model import KvStats, Model, Session, TextStream, read_together
 from ._policy import Policy
 
 # A beginning that texts share is fed in a pass of its own, which reads all weights: that takes as long as about so many tokens more in
 # another pass.
 _TOKENS_OF_A_PASS = 24
+
+# Texts that are generated at once unless something else is asked for: weights are read once for all of them, and each has a cache.
+_AT_ONCE = 8
 
 
 def _shared(a: Sequence[int], b: Sequence[int]) -> int:
@@ -120,7 +124,8 @@ class SepLm(TemplateLM):
 
     def __init__(self, path: str, tokenizer: str | None = None, weights: str = "native", threads: int | None = None,
                  max_length: int | None = None, max_gen_toks: int = 256, add_bos_token: bool | None = None, fork: bool = True,
-                 batch_size: Any = None, max_batch_size: Any = None, device: Any = None, **policy: Any) -> None:
+                 at_once: int | None = None, batch_size: Any = None, max_batch_size: Any = None, device: Any = None,
+                 **policy: Any) -> None:
         super().__init__()
         import transformers
 
@@ -132,6 +137,9 @@ class SepLm(TemplateLM):
         info = self.model.info
         self.max_length = int(max_length or info["max_positions"] or 2048)
         self.max_gen_toks, self.add_bos_token, self.fork = max_gen_toks, add_bos_token, fork
+        if at_once is None:  # lm-eval's default of one cannot be told from a wish
+            at_once = int(batch_size) if str(batch_size).isdigit() and int(batch_size) > 1 else _AT_ONCE
+        self.at_once = at_once
         self.figures = _Figures()
 
     # --- What lm-eval asks of a model ---
@@ -224,15 +232,24 @@ class SepLm(TemplateLM):
         out = [""] * len(asked)
         texts = [(asked[r][0], len(asked[r][0]) - 1) for r in order]
         beginnings = _Beginnings(self._session, texts, self.fork, self.figures)
-        for index, r in enumerate(tqdm(order, disable=disable_tqdm, desc="Running generate_until requests")):
-            ids, n_new, until, options = asked[r]
-            session, n = beginnings.at(index)
-            before = session.kv
-            sampling = {k: options[k] for k in ("temperature", "top_k", "top_p") if options.get("do_sample") and k in options}
-            text = session.generate(ids[n:], n_new, stop=[u for u in until if u != ""], skip_special=True, **sampling)
-            self.figures.add(before, session.kv, len(session) - n)
-            out[r] = postprocess_generated_text(text.text, until, None)
-            self.cache_hook.add_partial("generate_until", requests[r].args, out[r])
+        begun: dict[int, tuple[Session, KvStats, int]] = {}
+
+        def streams() -> Iterator[TextStream]:
+            for index, r in enumerate(order):
+                ids, n_new, until, options = asked[r]
+                session, n = beginnings.at(index)
+                begun[index] = session, session.kv, n
+                sampling = {k: options[k] for k in ("temperature", "top_k", "top_p") if options.get("do_sample") and k in options}
+                yield session.generate(ids[n:], n_new, stream=True, stop=[u for u in until if u != ""], skip_special=True, **sampling)
+
+        with tqdm(total=len(order), disable=disable_tqdm, desc="Running generate_until requests") as progress:
+            for index, text in read_together(streams(), self.at_once):
+                session, before, n = begun.pop(index)
+                self.figures.add(before, session.kv, len(session) - n)
+                r = order[index]
+                out[r] = postprocess_generated_text(text.text, asked[r][2], None)
+                self.cache_hook.add_partial("generate_until", requests[r].args, out[r])
+                progress.update()
         return out
 
 

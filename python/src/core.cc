@@ -19,6 +19,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -68,7 +69,8 @@ void at_exit() {
 int poll_signals(void* /*user*/) {
   if (pthread_equal(pthread_self(), main_thread) == 0) return 0;
   const PyGILState_STATE gil = PyGILState_Ensure();
-  const int interrupted = PyErr_CheckSignals();
+  // (A session of the same call may have been told before: its exception waits.)
+  const int interrupted = PyErr_Occurred() != nullptr ? 1 : PyErr_CheckSignals();
   PyGILState_Release(gil);
   return interrupted;
 }
@@ -324,6 +326,50 @@ struct Session {
   int64_t length() const { return sepllm_session_length(handle.get().get()); }
 };
 
+// One token for each session: ids is [n].
+void sessions_decode(const nb::list& sessions, const Ids& ids) {
+  std::vector<std::shared_ptr<sepllm_session>> held;
+  std::vector<sepllm_session*> all;
+  for (const nb::handle item : sessions) {
+    held.push_back(nb::cast<const Session&>(item).handle.get());
+    all.push_back(held.back().get());
+  }
+  if (ids.size() != all.size()) raise(SEPLLM_INVALID_ARGUMENT, "there are not as many ids as sessions");
+  run([&] { return sepllm_sessions_decode(all.data(), all.size(), ids.data()); });
+}
+
+// One token for each text. Whether each goes on; raises what the first of those that fail has failed with.
+nb::list generations_next(const nb::list& generations) {
+  std::vector<Generation> held;
+  std::vector<sepllm_generation*> all;
+  std::set<std::mutex*> mutexes;  // in one order for all threads
+  for (const nb::handle item : generations) {
+    held.push_back(nb::cast<const Generation&>(item));
+    all.push_back(held.back().handle.get().get());
+    mutexes.insert(held.back().mutex.get());
+  }
+  std::vector<sepllm_generation_step> steps(all.size());
+  sepllm_status failed = SEPLLM_OK;
+  std::string message;
+  run([&] {
+    std::vector<std::unique_lock<std::mutex>> locks;
+    for (std::mutex* mutex : mutexes) locks.emplace_back(*mutex);
+    const sepllm_status status = sepllm_generations_next(all.data(), all.size(), steps.data());
+    if (status != SEPLLM_OK) return status;
+    const auto failure =
+        std::find_if(steps.begin(), steps.end(), [](const auto& s) { return s.status != SEPLLM_OK; });
+    if (failure != steps.end()) {
+      failed = failure->status;
+      message = failure->error;
+    }
+    return status;
+  });
+  if (failed != SEPLLM_OK) raise(failed, message);
+  nb::list out;
+  for (const sepllm_generation_step& step : steps) out.append(step.more != 0);
+  return out;
+}
+
 struct Model {
   Handle<sepllm_model> handle;
 
@@ -530,6 +576,8 @@ NB_MODULE(_core, m) {
         tensor("out"), tensor("log_sum_exp"), nb::arg("scale"), nb::arg("patterns"));
   m.def("attention_backward", &attention_backward, nb::arg("runtime"), tensor("q"), tensor("k"), tensor("v"),
         tensor("out"), tensor("log_sum_exp"), nb::arg("scale"), nb::arg("patterns"), tensor("gradients"));
+  m.def("sessions_decode", &sessions_decode, nb::arg("sessions"), nb::arg("ids"));
+  m.def("generations_next", &generations_next, nb::arg("generations"));
   m.def("policy", [](const std::string& options) {
     char* text = nullptr;
     run([&] { return sepllm_policy_resolve(nullptr, options.c_str(), &text); });

@@ -90,3 +90,11 @@ def test_a_policy_and_forks_feed_less(tasks, path):
         assert numbers(a[name]) == pytest.approx(numbers(b[name]), abs=1e-3)
     assert forked["config"]["kv_mean_share"] < 0.9 and forked["config"]["kv_peak_bytes"] > 0
     assert forked["config"]["fed_tokens"] < 0.7 * plain["config"]["fed_tokens"]
+
+
+def test_texts_do_not_depend_on_how_many_are_generated_at_once(tasks, path, of_hf):
+    for at_once in (1, 3, 8):
+        _, ours = run(tasks, "sepllm", f"path={path},policy=full,at_once={at_once}")
+        assert ours["local_until"] == of_hf["local_until"]
+    assert adapter.SepLm(path, batch_size=16).at_once == 16
+    assert adapter.SepLm(path, batch_size="1").at_once == adapter.SepLm(path, batch_size="auto").at_once == 8

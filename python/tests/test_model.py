@@ -53,6 +53,77 @@ def test_a_stop_string_ends_the_text(model):
     assert cut.text == whole.split(stop)[0] and cut.finish_reason == "stop"
 
 
+BATCH = [(SEP, 3), (Policy.full(), 40), (Policy.sep_stream(capacity=96, window=32, seps=16), 200), (Policy.sink(window=16, kv="q8"), 64)]
+
+
+def test_sessions_take_a_token_each_in_one_pass(model, ids):
+    beginning = model.session(SEP)
+    beginning.feed(ids[:100])
+    together, alone = [beginning.fork(), beginning.fork()], [beginning.fork(), beginning.fork()]
+    for policy, n in BATCH:
+        for sessions in (together, alone):
+            sessions.append(model.session(policy))
+            sessions[-1].feed(ids[:n])
+    for step in range(30):
+        tokens = [int(ids[(7 * i + step) % len(ids)]) for i in range(len(together))]
+        sepllm.decode_together(together, tokens)
+        for session, token in zip(alone, tokens):
+            session.feed([token])
+    for a, b in zip(together, alone):
+        assert len(a) == len(b) and np.array_equal(a.logits, b.logits)
+
+
+def test_sessions_that_cannot_share_a_pass(model, path, ids):
+    a, b = model.session(SEP), model.session(SEP)
+    a.feed(ids[:9])
+    before = a.logits
+    for sessions, tokens, message in (([], [], "no sessions"), ([a, a], [1, 2], "twice"), ([a, b], [1], "as many ids"),
+                                      ([a, b], [1, 10**6], "session 1"),
+                                      ([a, model.session(runtime=sepllm.Runtime(1))], [1, 2], "runtime"),
+                                      ([a, sepllm.Model.load(path, threads=1).session()], [1, 2], "model"),
+                                      ([a, model.session(exact=True)], [1, 2], "exact")):
+        with pytest.raises(sepllm.InvalidArgument, match=message):
+            sepllm.decode_together(sessions, tokens)
+    b.close()
+    with pytest.raises(sepllm.InvalidState, match="closed"):
+        sepllm.decode_together([a, b], [1, 2])
+    assert len(a) == 9 and np.array_equal(a.logits, before)
+    text = model.session(SEP).generate("Once", 4, stream=True)
+    with pytest.raises(sepllm.InvalidArgument, match="twice"):
+        list(sepllm.read_together([text, text]))
+    with pytest.raises(sepllm.InvalidArgument, match="at_once"):
+        sepllm.read_together([text], 0)
+    assert text.read().text == model.generate("Once", 4, policy=SEP).text
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+def test_texts_read_together_are_those_read_alone(model, ids, at_once):
+    beginning = model.session(SEP)
+    beginning.feed(ids[:100])
+
+    def texts():
+        for i in range(11):
+            session = beginning.fork() if i % 2 else model.session(BATCH[i % len(BATCH)][0])
+            stop = ["e", "\n"] if i % 3 == 0 else []
+            yield session.generate(ids[200:200 + 1 + 9 * i], 5 + 3 * (i % 4), stream=True, temperature=0.9, seed=i, stop=stop)
+
+    alone = [text.read() for text in texts()]
+    together = dict(sepllm.read_together(texts(), at_once))
+    assert sorted(together) == list(range(11))
+    for i, text in enumerate(alone):
+        assert (text.text, text.ids.tolist(), text.finish_reason) == \
+               (together[i].text, together[i].ids.tolist(), together[i].finish_reason)
+    ended = model.generate("Once", 3, stream=True)
+    ended.cancel()
+    assert [result.finish_reason for _, result in sepllm.read_together([ended], at_once)] == ["cancelled"]
+
+
+def test_a_batch_of_prompts(model):
+    prompts = ["Once upon a time", "The", "She said that"]
+    batch = model.generate_batch(prompts, 20, policy=SEP, at_once=2)
+    assert [text.text for text in batch] == [model.generate(prompt, 20, policy=SEP).text for prompt in prompts]
+
+
 def test_the_models_logits_are_those_of_transformers(model, path, ids):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -290,6 +361,16 @@ def test_ctrl_c_ends_a_generation(model):
         text.read()
     assert time.monotonic() - begin < 20
     assert list(text) == []
+
+
+def test_ctrl_c_ends_texts_that_are_read_together(model):
+    options = {"stream": True, "ignore_eos": True, "policy": Policy.sep_stream(capacity=200)}
+    texts = [model.generate(prompt, 10**9, **options) for prompt in ("Once upon a time", "The", "She said")]
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(sepllm.read_together(texts))
+    assert [list(text) for text in texts] == [[], [], []]
+    assert [text.result.finish_reason for text in texts] == ["cancelled"] * 3
 
 
 def test_ctrl_c_ends_feeding(model, ids):
