@@ -281,7 +281,7 @@ void run_panels_of_rows(const Context& ctx, const Matrix& x, std::span<const Lin
 bool block_rows_are_many(DType type, int64_t n_rows) {
   const TileKernel* kernel = kernel_for(type);
   if (kernel == &kAmx) return n_rows >= 17;
-  if (kernel == &kVnniTiles) return n_rows >= (format_of(type).panel.bits == 8 ? 6 : 8);
+  if (kernel == &kVnniTiles) return n_rows >= (format_of(type).panel.bits == 8 ? 6 : 10);
   return n_rows > kFewRows;
 }
 

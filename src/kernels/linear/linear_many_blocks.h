@@ -101,7 +101,7 @@ void finish_tiles_avx2(const LinearPart& part, int64_t row, int64_t n_rows, int6
 // Whether so many rows of a type pass faster through linear_many_blocks than through the kernels of few rows;
 // either way gives the same bits. With tiles of AMX the products of 9 rows are as fast and those of 24 twice
 // as fast, but the kernels of few rows read the weights faster: from memory 12 rows lose by tiles and 16 do
-// not. With VNNI 6 rows of 8-bit weights and 8 of others are as fast by tiles as by the kernels of few rows,
+// not. With VNNI 6 rows of 8-bit weights and 10 of others are as fast by tiles as by the kernels of few rows,
 // with one thread and with two, and more rows are faster.
 bool block_rows_are_many(DType type, int64_t n_rows);
 // The parts have block types and as many inputs as x has columns; at least one row.
