@@ -17,7 +17,7 @@ Scores are of the answer: its negative log-likelihood per token, and whether eac
                      head, half for the newest
     h2o, blind       the same, without a question
     sink             the first 4 and the newest
-    sep              the first 4, the separators and the newest; if the separators alone are more than the budget, the newest of them
+    sep              the first 4, the separators and the newest; if the separators by themselves are more than the budget, the newest of them
 
 "seen" methods are measured on the first question ("asked") and on the others ("next"). All this is after a prefix that was read under full
 attention; the engine's own policies hold while it is read, too. Made for comparison only: the engine has no such policies, because they need
