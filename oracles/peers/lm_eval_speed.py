@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """lm-eval's requests on the engine (`--model sepllm`) next to `--model hf` in float32, in one run, as a table.
 
-    lm_eval_speed.py MODEL --include FOLDER --tasks A,B [--few 5] [--limit 8] [--rounds 1] [--window 256] [--alone] [--save FILE]
+    lm_eval_speed.py MODEL --include FOLDER --tasks A,B [--few 5] [--limit 8] [--rounds 1] [--window 256] [--one-by-one] [--save FILE]
 
 MODEL: a Hugging Face folder; FOLDER: tasks in lm-eval's YAML. For each task the same requests are answered, in turns, by hf, by sepllm
-under `full` (with and without forks; with --alone instead: with texts generated at once and one by one), and under `sep` with forks;
+under `full` (with and without forks; with --one-by-one instead: with texts generated at once and one by one), and under `sep` with forks;
 figures are medians over the rounds. Loading is not part of them.
 "difference": the largest one between hf and sepllm under `full`, of a log likelihood (or, of texts, how many differ).
 
@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--limit", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--window", type=int, default=256)
-    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--one-by-one", action="store_true")
     parser.add_argument("--save", type=Path)
     arguments = parser.parse_args()
     name, value = ("at_once", 1) if arguments.alone else ("fork", False)
