@@ -91,7 +91,7 @@ def main():
     parser.add_argument("--one-by-one", action="store_true")
     parser.add_argument("--save", type=Path)
     arguments = parser.parse_args()
-    name, value = ("at_once", 1) if arguments.alone else ("fork", False)
+    name, value = ("at_once", 1) if arguments.one_by_one else ("fork", False)
     other = f"full, {name}={value}"
     models = {
         "hf": HFLM(pretrained=arguments.model, dtype="float32", device="cpu", batch_size=1),
