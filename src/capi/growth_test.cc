@@ -3,6 +3,7 @@
 #include <sepllm/sepllm.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdint>
 #include <fstream>
 
@@ -63,6 +64,15 @@ TEST_F(CApiModel, AThousandForksAndErrorsDoNotGrow) {
     sepllm_generation* g = nullptr;
     ok(sepllm_session_generate(s, ids_.data(), 2, R"({"n": 2, "ignore-eos": true})", nullptr, nullptr, &g));
     const Handle<sepllm_generation> generation(g);
+    ok(sepllm_session_fork(beginning.get(), nullptr, &s));
+    const Handle<sepllm_session> second(s);
+    const std::array<sepllm_session*, 2> both = {fork.get(), s};
+    ok(sepllm_sessions_decode(both.data(), 2, ids_.data()));
+    refused(sepllm_sessions_decode(both.data(), 0, ids_.data()), SEPLLM_INVALID_ARGUMENT, "no sessions");
+    ok(sepllm_generation_new(s, nullptr, 0, R"({"n": 3, "ignore-eos": true})", &g));
+    const Handle<sepllm_generation> text(g);
+    sepllm_generation_step step{};
+    for (int i = 0; i < 3; ++i) ok(sepllm_generations_next(&g, 1, &step));
     int64_t* positions = nullptr;
     size_t n = 0;
     ok(sepllm_session_kv_slots(s, 0, &positions, nullptr, &n));
