@@ -2,12 +2,16 @@
 #include <sepllm/sepllm.h>
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
+#include <ios>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "base/json.h"
 #include "capi/capi_test_support.h"
 
 namespace sepllm::test {
@@ -280,6 +284,65 @@ TEST_F(CApiTexts, WhatOneTextFailsWithDoesNotConcernTheOthers) {
   EXPECT_EQ(ended(all[0], "").finish, SEPLLM_FINISH_LENGTH);
   EXPECT_EQ(ended(all[0], "").ids.size(), 6U);
   EXPECT_EQ(ended(all[2], "").finish, SEPLLM_FINISH_CANCELLED);
+}
+
+// Makes the embedding of one token NaN, in a folder of write_random_model().
+void spoil_embedding(const std::string& folder, int32_t id, int64_t hidden_size) {
+  std::fstream file(folder + "/model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  uint64_t n_header = 0;
+  file.read(reinterpret_cast<char*>(&n_header), 8);
+  std::string header(n_header, ' ');
+  file.read(header.data(), static_cast<std::streamsize>(n_header));
+  const Json tensor = parse_json(header, "header").at("model.embed_tokens.weight");
+  const std::vector<float> row(static_cast<size_t>(hidden_size), std::nanf(""));
+  const auto n_bytes = static_cast<std::streamsize>(row.size() * sizeof(float));
+  file.seekp(static_cast<std::streamoff>(8 + n_header + tensor.at("data_offsets").at(0).get<uint64_t>()) +
+             id * n_bytes);
+  file.write(reinterpret_cast<const char*>(row.data()), n_bytes);
+  ASSERT_TRUE(file.good());
+}
+
+TEST_F(CApiTexts, LogitsThatAreNotFiniteConcernOneSequence) {
+  const auto whole = session();
+  fed(whole, 0, 20);
+  int32_t next = -1;
+  ok(sepllm_session_sample(whole.get(), &next));
+  const TemporaryFolder folder;
+  write_random_model(folder.path(), {.variant = "llama", .seed = 3, .hidden_size = 32, .n_layers = 2});
+  spoil_embedding(folder.path(), next, 32);
+  sepllm_model* m = nullptr;
+  ok(sepllm_model_load(folder.path().c_str(), R"({"threads": 2})", &m));
+  model_.reset(m);
+  const auto bad = session(), good = session(), alone = session();
+  fed(bad, 0, 20);
+  fed(good, 30, 9);
+  fed(alone, 30, 9);
+  const int32_t other = next == 5 ? 6 : 5;
+
+  // A text that takes the token, and one that ends before it could.
+  const auto long_text = fork(bad), short_text = fork(good);
+  std::array<sepllm_generation*, 2> texts{};
+  ok(sepllm_generation_new(long_text.get(), nullptr, 0, R"({"n": 9, "ignore-eos": true})", &texts[0]));
+  const Handle<sepllm_generation> first(texts[0]);
+  ok(sepllm_generation_new(short_text.get(), &other, 1, R"({"n": 1, "ignore-eos": true})", &texts[1]));
+  const Handle<sepllm_generation> second(texts[1]);
+  std::array<sepllm_generation_step, 2> steps{};
+  ok(sepllm_generations_next(texts.data(), 2, steps.data()));
+  EXPECT_EQ(steps[0].more, 1);
+  ok(sepllm_generations_next(texts.data(), 2, steps.data()));
+  EXPECT_EQ(steps[0].status, SEPLLM_BAD_FILE);
+  EXPECT_EQ(steps[1].status, SEPLLM_OK);
+  EXPECT_EQ(ended(texts[0], "").finish, SEPLLM_FINISH_ERROR);
+  EXPECT_EQ(ended(texts[1], "").finish, SEPLLM_FINISH_LENGTH);
+
+  const std::array<sepllm_session*, 2> both = {bad.get(), good.get()};
+  const std::array<int32_t, 2> ids = {next, other};
+  refused(sepllm_sessions_decode(both.data(), 2, ids.data()), SEPLLM_BAD_FILE, "NaN or infinite");
+  ok(sepllm_session_feed(alone.get(), &other, 1));
+  EXPECT_EQ(logits(good), logits(alone));
+  std::vector<float> none(static_cast<size_t>(n_logits_));
+  refused(sepllm_session_logits(bad.get(), none.data(), n_logits_), SEPLLM_INVALID_STATE, "no logits");
+  EXPECT_EQ(sepllm_session_length(bad.get()), 21);
 }
 
 TEST(CApiTextsWithLearnedPositions, OneEndsWithThemAndTheOtherGoesOn) {
