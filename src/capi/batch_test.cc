@@ -74,6 +74,24 @@ TEST_F(CApiBatch, SessionsTakeATokenEachWithTheBitsOfSingleSteps) {
   EXPECT_EQ(fed(together[1], 0, 5), fed(alone[1], 0, 5));
 }
 
+TEST_F(CApiBatch, QuantizedWeightsGiveTheBitsOfSingleStepsToo) {
+  for (const char* weights : {"q8_0", "q4_0", "bf16"}) {
+    sepllm_model* m = nullptr;
+    const std::string options = R"({"threads": 2, "weights": ")" + std::string(weights) + "\"}";
+    ok(sepllm_model_load(folder_.path().c_str(), options.c_str(), &m));
+    model_.reset(m);
+    constexpr size_t kSessions = 32;
+    const Sessions together = mixed(kSessions), alone = mixed(kSessions);
+    std::vector<int32_t> ids;
+    for (size_t i = 0; i < kSessions; ++i) ids.push_back(token(i, 0));
+    ok(sepllm_sessions_decode(pointers(together).data(), kSessions, ids.data()));
+    for (size_t i = 0; i < kSessions; ++i) {
+      ok(sepllm_session_feed(alone[i].get(), &ids[i], 1));
+      ASSERT_EQ(logits(together[i]), logits(alone[i])) << weights << " " << i;
+    }
+  }
+}
+
 TEST_F(CApiBatch, WrongSessionsAreRefusedAndNothingChanges) {
   const Sessions two = mixed(3);
   const std::vector<float> before = logits(two[1]);
