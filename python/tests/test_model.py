@@ -59,17 +59,17 @@ BATCH = [(SEP, 3), (Policy.full(), 40), (Policy.sep_stream(capacity=96, window=3
 def test_sessions_take_a_token_each_in_one_pass(model, ids):
     beginning = model.session(SEP)
     beginning.feed(ids[:100])
-    together, alone = [beginning.fork(), beginning.fork()], [beginning.fork(), beginning.fork()]
+    together, separate = [beginning.fork(), beginning.fork()], [beginning.fork(), beginning.fork()]
     for policy, n in BATCH:
-        for sessions in (together, alone):
+        for sessions in (together, separate):
             sessions.append(model.session(policy))
             sessions[-1].feed(ids[:n])
     for step in range(30):
         tokens = [int(ids[(7 * i + step) % len(ids)]) for i in range(len(together))]
         sepllm.decode_together(together, tokens)
-        for session, token in zip(alone, tokens):
+        for session, token in zip(separate, tokens):
             session.feed([token])
-    for a, b in zip(together, alone):
+    for a, b in zip(together, separate):
         assert len(a) == len(b) and np.array_equal(a.logits, b.logits)
 
 
@@ -107,10 +107,10 @@ def test_texts_read_together_are_those_read_alone(model, ids, at_once):
             stop = ["e", "\n"] if i % 3 == 0 else []
             yield session.generate(ids[200:200 + 1 + 9 * i], 5 + 3 * (i % 4), stream=True, temperature=0.9, seed=i, stop=stop)
 
-    alone = [text.read() for text in texts()]
+    separate = [text.read() for text in texts()]
     together = dict(sepllm.read_together(texts(), at_once))
     assert sorted(together) == list(range(11))
-    for i, text in enumerate(alone):
+    for i, text in enumerate(separate):
         assert (text.text, text.ids.tolist(), text.finish_reason) == \
                (together[i].text, together[i].ids.tolist(), together[i].finish_reason)
     ended = model.generate("Once", 3, stream=True)

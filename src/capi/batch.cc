@@ -99,7 +99,7 @@ sepllm_status sepllm_sessions_decode(sepllm_session* const* sessions, size_t n, 
         throw Error(e.code(), e.marked_text(), {.place = numbered(i)});
       }
     }
-    if (!std::all_of(all.begin(), all.end(), [](const SharedSession* s) { return s->go_on(); }))
+    if (!std::all_of(all.begin(), all.end(), [](const SharedSession* s) { return s->may_continue(); }))
       throw Refusal(SEPLLM_CANCELLED, "the call was cancelled");
     bool finite = true;
     decode_together(all, tokens, [&](size_t i, std::span<const float> logits) {

@@ -52,26 +52,26 @@ class CApiBatch : public CApiModel {
 
 TEST_F(CApiBatch, SessionsTakeATokenEachWithTheBitsOfSingleSteps) {
   constexpr size_t kSessions = 37;  // more than one pass takes
-  const Sessions together = mixed(kSessions), alone = mixed(kSessions);
+  const Sessions together = mixed(kSessions), separate = mixed(kSessions);
   std::vector<int32_t> ids(kSessions);
   for (size_t step = 0; step < 25; ++step) {
     for (size_t i = 0; i < kSessions; ++i) ids[i] = token(i, step);
     ok(sepllm_sessions_decode(pointers(together).data(), kSessions, ids.data()));
     for (size_t i = 0; i < kSessions; ++i) {
-      ok(sepllm_session_feed(alone[i].get(), &ids[i], 1));
-      ASSERT_EQ(logits(together[i]), logits(alone[i])) << i << " " << step;
+      ok(sepllm_session_feed(separate[i].get(), &ids[i], 1));
+      ASSERT_EQ(logits(together[i]), logits(separate[i])) << i << " " << step;
     }
   }
   for (size_t i = 0; i < kSessions; ++i) {
-    EXPECT_EQ(sepllm_session_length(together[i].get()), sepllm_session_length(alone[i].get()));
+    EXPECT_EQ(sepllm_session_length(together[i].get()), sepllm_session_length(separate[i].get()));
     sepllm_kv_stats a{}, b{};
     ok(sepllm_session_kv_stats(together[i].get(), &a));
-    ok(sepllm_session_kv_stats(alone[i].get(), &b));
+    ok(sepllm_session_kv_stats(separate[i].get(), &b));
     EXPECT_EQ(a.keys, b.keys);
   }
   ok(sepllm_session_rewind(together[1].get(), 20));  // the tokens are known to the session
-  ok(sepllm_session_rewind(alone[1].get(), 20));
-  EXPECT_EQ(fed(together[1], 0, 5), fed(alone[1], 0, 5));
+  ok(sepllm_session_rewind(separate[1].get(), 20));
+  EXPECT_EQ(fed(together[1], 0, 5), fed(separate[1], 0, 5));
 }
 
 TEST_F(CApiBatch, QuantizedWeightsGiveTheBitsOfSingleStepsToo) {
@@ -81,13 +81,13 @@ TEST_F(CApiBatch, QuantizedWeightsGiveTheBitsOfSingleStepsToo) {
     ok(sepllm_model_load(folder_.path().c_str(), options.c_str(), &m));
     model_.reset(m);
     constexpr size_t kSessions = 32;
-    const Sessions together = mixed(kSessions), alone = mixed(kSessions);
+    const Sessions together = mixed(kSessions), separate = mixed(kSessions);
     std::vector<int32_t> ids;
     for (size_t i = 0; i < kSessions; ++i) ids.push_back(token(i, 0));
     ok(sepllm_sessions_decode(pointers(together).data(), kSessions, ids.data()));
     for (size_t i = 0; i < kSessions; ++i) {
-      ok(sepllm_session_feed(alone[i].get(), &ids[i], 1));
-      ASSERT_EQ(logits(together[i]), logits(alone[i])) << weights << " " << i;
+      ok(sepllm_session_feed(separate[i].get(), &ids[i], 1));
+      ASSERT_EQ(logits(together[i]), logits(separate[i])) << weights << " " << i;
     }
   }
 }
@@ -214,14 +214,14 @@ class CApiTexts : public CApiBatch {
   }
 };
 
-TEST_F(CApiTexts, TogetherTheyAreWhatEachIsAlone) {
+TEST_F(CApiTexts, TogetherTheyAreWhatEachIsByItself) {
   constexpr size_t kTexts = 12;
-  const Sessions together = mixed(kTexts), alone = mixed(kTexts);
+  const Sessions together = mixed(kTexts), separate = mixed(kTexts);
   std::vector<Ended> expected;
   std::vector<Handle<sepllm_generation>> texts;
   std::vector<sepllm_generation*> all;
   for (size_t i = 0; i < kTexts; ++i) {
-    const auto single = text(alone[i], i);
+    const auto single = text(separate[i], i);
     std::string pieces;
     for (int more = 1; more != 0;) {
       const char* piece = nullptr;
@@ -248,8 +248,8 @@ TEST_F(CApiTexts, TogetherTheyAreWhatEachIsAlone) {
   }
   for (size_t i = 0; i < kTexts; ++i) {
     EXPECT_EQ(ended(all[i], pieces[i]), expected[i]) << i;
-    EXPECT_EQ(sepllm_session_length(together[i].get()), sepllm_session_length(alone[i].get())) << i;
-    EXPECT_EQ(fed(together[i], 0, 7), fed(alone[i], 0, 7)) << i;
+    EXPECT_EQ(sepllm_session_length(together[i].get()), sepllm_session_length(separate[i].get())) << i;
+    EXPECT_EQ(fed(together[i], 0, 7), fed(separate[i], 0, 7)) << i;
   }
 }
 
@@ -331,10 +331,10 @@ TEST_F(CApiTexts, LogitsThatAreNotFiniteConcernOneSequence) {
   sepllm_model* m = nullptr;
   ok(sepllm_model_load(folder.path().c_str(), R"({"threads": 2})", &m));
   model_.reset(m);
-  const auto bad = session(), good = session(), alone = session();
+  const auto bad = session(), good = session(), separate = session();
   fed(bad, 0, 20);
   fed(good, 30, 9);
-  fed(alone, 30, 9);
+  fed(separate, 30, 9);
   const int32_t other = next == 5 ? 6 : 5;
 
   // A text that takes the token, and one that ends before it could.
@@ -356,8 +356,8 @@ TEST_F(CApiTexts, LogitsThatAreNotFiniteConcernOneSequence) {
   const std::array<sepllm_session*, 2> both = {bad.get(), good.get()};
   const std::array<int32_t, 2> ids = {next, other};
   refused(sepllm_sessions_decode(both.data(), 2, ids.data()), SEPLLM_BAD_FILE, "NaN or infinite");
-  ok(sepllm_session_feed(alone.get(), &other, 1));
-  EXPECT_EQ(logits(good), logits(alone));
+  ok(sepllm_session_feed(separate.get(), &other, 1));
+  EXPECT_EQ(logits(good), logits(separate));
   std::vector<float> none(static_cast<size_t>(n_logits_));
   refused(sepllm_session_logits(bad.get(), none.data(), n_logits_), SEPLLM_INVALID_STATE, "no logits");
   EXPECT_EQ(sepllm_session_length(bad.get()), 21);

@@ -87,7 +87,7 @@ class SharedGeneration {
     request.stop_strings = options.stops;
     request.ignore_eos = options.ignore_eos;
     request.skip_special = options.skip_special;
-    request.go_on = [this] { return allowed_ = session_->go_on(); };
+    request.go_on = [this] { return allowed_ = session_->may_continue(); };
     to_feed_.assign(ids.begin(), ids.end());
     const auto on_text = [this](const std::string& text) {
       piece_ += text;
@@ -113,7 +113,7 @@ class SharedGeneration {
     piece_.clear();
     require_unchanged();
     return advance([&] {
-      allowed_ = session_->go_on();
+      allowed_ = session_->may_continue();
       if (allowed_) {
         session_->check(pending());
       } else {

@@ -130,7 +130,7 @@ void SharedSession::score(std::span<const int32_t> ids, int64_t n_scored, double
   }
   const int64_t vocab = model().config().vocab_size;
   std::vector<float> after(static_cast<size_t>(vocab));
-  bool more = go_on(), finite = true;
+  bool more = may_continue(), finite = true;
   const auto on_hidden = [&](int64_t first, const Matrix& hidden) {
     const Context& ctx = session_.context();
     const int64_t end = first + hidden.n_rows;
@@ -152,7 +152,7 @@ void SharedSession::score(std::span<const int32_t> ids, int64_t n_scored, double
       model().decoder.logits(ctx, hidden.rows(hidden.n_rows - 1, 1), {after.data(), 1, vocab, vocab});
       return true;
     }
-    more = finite && go_on();
+    more = finite && may_continue();
     return more;
   };
   const auto remember = [&] { entered(ids.first(static_cast<size_t>(session_.cache().length() - before))); };

@@ -46,7 +46,7 @@ class SharedSession {
   // A generation feeds the session itself, and says here what it has fed.
   void entered(std::span<const int32_t> ids);
   // Whether the caller's function lets a call continue.
-  bool go_on() const { return poll_ == nullptr || poll_(poll_user_) == 0; }
+  bool may_continue() const { return poll_ == nullptr || poll_(poll_user_) == 0; }
   void set_poll(sepllm_poll_function poll, void* user);
   // The tokens that the session has seen, as far as they are known: after a state without them was restored,
   // those since then.
