@@ -181,15 +181,18 @@ void run_few_rows(int64_t n_rows, const Record* x, int64_t begin, const Blocks& 
 
 template <typename Record, bool kMinima, typename Blocks>
 void run_tiles_of(const TileRun& run, const Blocks& w) {
-  static_assert(kTileRows == 12);  // two halves of at most 6 rows
+  constexpr int64_t kMost = 6;  // rows whose sums fit the registers
+  static_assert(kTileRows == 2 * kMost);
   const auto* x = static_cast<const Record*>(run.rows);
-  Fetch fetch{{run.ahead[0], run.ahead[1]}, (run.ahead_lines + 2 * run.n_blocks - 1) / (2 * run.n_blocks), 0};
+  Fetch fetch{{run.ahead[0], run.ahead[1]}, 0, 0};
   float* to = run.sums;
   for (int64_t tile = 0; tile < run.n_tiles; ++tile, x += run.n_blocks, to += kTileSums) {
-    const int64_t n_rows = std::min(kTileRows, run.n_rows - tile * kTileRows), half = (n_rows + 1) / 2;
+    const int64_t n_rows = std::min(kTileRows, run.n_rows - tile * kTileRows);
+    const int64_t n_passes = n_rows > kMost ? 2 : 1, first = (n_rows + n_passes - 1) / n_passes;
     fetch.left = run.ahead_lines;
-    run_few_rows<kMinima>(half, x, 0, w, run, fetch, to);
-    run_few_rows<kMinima>(n_rows - half, x, half, w, run, fetch, to);
+    fetch.step = (run.ahead_lines + n_passes * run.n_blocks - 1) / (n_passes * run.n_blocks);
+    run_few_rows<kMinima>(first, x, 0, w, run, fetch, to);
+    run_few_rows<kMinima>(n_rows - first, x, first, w, run, fetch, to);
   }
 }
 
