@@ -6,8 +6,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
-#include <iterator>
 #include <span>
 #include <string>
 #include <unordered_set>
@@ -49,6 +47,7 @@ void decode_rows(std::span<SharedSession* const> sessions, std::span<const int32
   const Decoder& decoder = sessions[0]->model().decoder;
   const Context& ctx = sessions[0]->session().context();
   std::vector<Sequence> rows;
+  rows.reserve(sessions.size());
   for (size_t i = 0; i < sessions.size(); ++i)
     rows.push_back(sessions[i]->session().prepare(ids.subspan(i, 1)));
   const Arena::Scope scope(ctx.arena);

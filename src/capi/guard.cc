@@ -84,8 +84,10 @@ sepllm_status report_current_exception() noexcept {
   }
 }
 
+void refuse_argument(const std::string& message) { throw Error(ErrorCode::kInvalidArgument, message); }
+
 void require(bool condition, const char* message) {
-  if (!condition) throw Error(ErrorCode::kInvalidArgument, message);
+  if (!condition) refuse_argument(message);
 }
 
 void apply_options(OptionSet* options, const char* json) {

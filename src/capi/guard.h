@@ -43,12 +43,14 @@ sepllm_status guarded(const Body& body) noexcept {
   }
 }
 
-// Error (kInvalidArgument) with this message unless the condition holds.
+// Error (kInvalidArgument) with this message.
+[[noreturn]] void refuse_argument(const std::string& message);
+// The same unless the condition holds.
 void require(bool condition, const char* message);
 // `pointer`, which must not be null; `name`: of the argument.
 template <typename T>
 T& given(T* pointer, const char* name) {
-  if (pointer == nullptr) require(false, (std::string(name) + " is NULL").c_str());
+  if (pointer == nullptr) refuse_argument(std::string(name) + " is NULL");
   return *pointer;
 }
 // An array of the caller.
