@@ -162,7 +162,7 @@ inline SEPLLM_ALWAYS void store_line(void* at, __m512i v) { _mm512_store_si512(a
 // The bytes of chunk c of a row that exist.
 inline SEPLLM_ALWAYS __mmask64 bytes_of_chunk(const ByteState& s, int64_t c) {
   const int64_t n = s.head_dim - 64 * c;
-  return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1;
+  return n >= 64 ? ~__mmask64{0} : n <= 0 ? 0 : (__mmask64{1} << n) - 1;
 }
 
 // Transposes 16 rows of 64 bytes, four bytes at a time, into lines `to`, `to` + 128 bytes, ...: line i has
