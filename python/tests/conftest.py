@@ -1,5 +1,6 @@
 import json
 import pathlib
+import signal
 import struct
 import subprocess
 
@@ -11,6 +12,12 @@ import sepllm
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "sepllm-5m"
 TEXT = (ROOT / "apps" / "alice.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Jobs that a shell starts in the background ignore SIGINT, and Python leaves it so: tests of Ctrl-C would wait for ever."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
