@@ -1,7 +1,6 @@
 #include "ops/ops.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <span>
