@@ -338,7 +338,7 @@ void sessions_decode(const nb::list& sessions, const Ids& ids) {
   run([&] { return sepllm_sessions_decode(all.data(), all.size(), ids.data()); });
 }
 
-// One token for each text. Whether each goes on; raises what the first of those that fail has failed with.
+// One token for each text. Whether each continues; raises what the first of those that fail has failed with.
 nb::list generations_next(const nb::list& generations) {
   std::vector<Generation> held;
   std::vector<sepllm_generation*> all;

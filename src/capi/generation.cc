@@ -165,7 +165,7 @@ class SharedGeneration {
       refuse_output(session_->model());
   }
 
-  // Runs a step, which says whether the text goes on, and remembers what it did.
+  // Runs a step, which says whether the text continues, and remembers what it did.
   template <typename Step>
   bool advance(const Step& step) {
     std::exception_ptr failure;
@@ -227,7 +227,7 @@ std::unique_ptr<sepllm_generation> new_generation(sepllm_session* session, const
 }
 
 // Runs one text's part of a call for several: what it fails with concerns only this text. part: whether the
-// text goes on.
+// text continues.
 template <typename Part>
 sepllm_generation_step step_of(SharedGeneration& g, const Part& part) {
   bool more = false;

@@ -70,7 +70,7 @@ inline SEPLLM_ALWAYS void pair_product(const PairRun<BytePanel>& run) {
   const PairOfRows& x = run.x;
   if (kFetch) fetch<1>(run.pair + 16 * 64, run.ahead);
   for (int b = 0; b < 2; ++b) {
-    __m512i dot[kRows];
+    __m512i dot[kRows];  // in registers only if all loops over them are unrolled
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) dot[r] = _mm512_set1_epi32(x.start(r, b));
     for_lines<kFetch, false>(run.pair, 8 * b, 8 * b + 8, run.ahead, [&](int j) SEPLLM_ALWAYS {
