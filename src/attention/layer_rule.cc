@@ -7,6 +7,24 @@
 #include "base/check.h"
 
 namespace sepllm {
+namespace {
+
+// Each document begins a block.
+Pattern::Blocks pattern_blocks(const BlockRule& rule, const int32_t* tokens, int64_t n_tokens,
+                               const TokenSet& separators, const std::vector<int64_t>& document_starts) {
+  Pattern::Blocks out{.starts = {}, .count = rule.count};
+  auto next = document_starts.begin();
+  for (int64_t j = 0; j < n_tokens; ++j) {
+    for (; next != document_starts.end() && *next <= j; ++next) {
+      if (*next == j && !out.starts.empty() && out.starts.back() < j) out.starts.push_back(j);
+    }
+    rule.append(j, tokens[j], separators, &out.starts);
+  }
+  if (!out.starts.empty() && out.starts.back() == n_tokens) out.starts.pop_back();  // an empty block
+  return out;
+}
+
+}  // namespace
 
 bool LayerRule::stays(int64_t position, int32_t token, const TokenSet& separators, int64_t last_kept) const {
   if (position < init) return true;
@@ -19,6 +37,7 @@ Pattern LayerRule::pattern(const int32_t* tokens, int64_t n_tokens, const TokenS
                            std::vector<int64_t> document_starts) const {
   SEPLLM_CHECK(!streams);
   Pattern out{.n_initial = init, .window = window, .document_starts = std::move(document_starts)};
+  if (blocks.used()) out.blocks = pattern_blocks(blocks, tokens, n_tokens, separators, out.document_starts);
   if (keeps == Keeps::kNothing) return out;
   int64_t start = 0;       // of j's document
   int64_t last_kept = -1;  // counted from there

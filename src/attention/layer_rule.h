@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "attention/block_rule.h"
 #include "attention/pattern.h"
 #include "base/token_set.h"
 
@@ -25,6 +26,9 @@ struct LayerRule {
   // The window belongs to the model, not to the policy: places are positions in the text, whatever the policy
   // says.
   bool own_window = false;
+  // Where it is used, the rule keeps all tokens (the window is unlimited, and init and keeps do not apply),
+  // and each query chooses among them by blocks.
+  BlockRule blocks{};
 
   // Whether the token at this position of its document stays when it leaves the window. `last_kept`: the
   // position of the last token before it that stays (also an initial one); -1 if there is none.

@@ -1,9 +1,13 @@
 #include "attention/pattern.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
+
+#include "attention/block_rule.h"
+#include "base/check.h"
 
 namespace sepllm {
 
@@ -13,6 +17,7 @@ int64_t Pattern::document_start(int64_t i) const {
 }
 
 bool Pattern::visible(int64_t i, int64_t j) const {
+  SEPLLM_CHECK(blocks.count == 0);
   const int64_t start = document_start(i);
   if (j > i || j < start) return false;
   return j - start < n_initial || i - j < window || std::binary_search(extra.begin(), extra.end(), j);
@@ -35,6 +40,14 @@ std::vector<int64_t> Pattern::kept(int64_t n_tokens) const {
 }
 
 int64_t Pattern::visible_pairs(int64_t n_tokens) const {
+  if (blocks.count > 0) {
+    double sum = 0;
+    for (int64_t i = 0; i < n_tokens; ++i) {
+      const int64_t first = block_of(blocks.starts, document_start(i));
+      sum += expected_block_keys(blocks.starts, first, blocks.count, i);
+    }
+    return std::llround(sum);
+  }
   const std::vector<int64_t> all = kept(n_tokens);
   int64_t pairs = 0;
   for (int64_t i = 0; i < n_tokens; ++i) {

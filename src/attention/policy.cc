@@ -21,6 +21,8 @@ namespace {
   throw Error(ErrorCode::kInvalidArgument, message, {.expected = expected, .got = got});
 }
 
+bool is_block_kind(PolicyKind kind) { return kind == PolicyKind::kMoba || kind == PolicyKind::kSepMoba; }
+
 }  // namespace
 
 const char* policy_name(PolicyKind kind) {
@@ -37,6 +39,10 @@ const char* policy_name(PolicyKind kind) {
       return "sink-stream";
     case PolicyKind::kFixed:
       return "fixed";
+    case PolicyKind::kMoba:
+      return "moba";
+    case PolicyKind::kSepMoba:
+      return "sep-moba";
   }
   return "?";
 }
@@ -44,6 +50,12 @@ const char* policy_name(PolicyKind kind) {
 bool Policy::has(PolicyKind wanted) const {
   return kind == wanted || std::any_of(layer_policy.begin(), layer_policy.end(),
                                        [&](const auto& item) { return item.second.kind == wanted; });
+}
+
+bool Policy::has_windows() const {
+  const auto windowless = [](PolicyKind k) { return k == PolicyKind::kFull || is_block_kind(k); };
+  return !windowless(kind) || std::any_of(layer_policy.begin(), layer_policy.end(),
+                                          [&](const auto& item) { return !windowless(item.second.kind); });
 }
 
 const LayerChoice* Policy::choice_of(int64_t layer, int64_t n_layers) const {
@@ -60,7 +72,8 @@ PolicyKind Policy::kind_of(int64_t layer, int64_t n_layers) const {
 
 int64_t Policy::window_of(int64_t layer, int64_t n_layers) const {
   const LayerChoice* choice = choice_of(layer, n_layers);
-  if (kind_of(layer, n_layers) == PolicyKind::kFull) return kUnlimited;
+  const PolicyKind own = kind_of(layer, n_layers);
+  if (own == PolicyKind::kFull || is_block_kind(own)) return kUnlimited;
   if (kind == PolicyKind::kSinkStream) return capacity - init + 1;
   if (choice != nullptr && choice->window > 0) return choice->window;
   for (const int64_t key : {layer, layer - n_layers}) {
@@ -72,6 +85,15 @@ int64_t Policy::window_of(int64_t layer, int64_t n_layers) const {
 LayerRule Policy::rule(int64_t layer, int64_t n_layers, int64_t own_window) const {
   if (own_window > 0) return {.window = own_window, .own_window = true};
   const PolicyKind own = kind_of(layer, n_layers);
+  const LayerChoice* choice = choice_of(layer, n_layers);
+  if (is_block_kind(own)) {
+    BlockRule blocks{.count = choice != nullptr && choice->blocks > 0 ? choice->blocks : this->blocks,
+                     .size = choice != nullptr && choice->block_size > 0 ? choice->block_size : block_size,
+                     .at_separators = own == PolicyKind::kSepMoba};
+    if (blocks.at_separators)
+      blocks.most = std::max(blocks.size, max_block > 0 ? max_block : 2 * blocks.size);
+    return {.blocks = blocks};
+  }
   LayerRule out{.init = own == PolicyKind::kFull ? 0 : init, .streams = own == PolicyKind::kSepStream};
   if (!out.streams) out.window = window_of(layer, n_layers);
   if (own == PolicyKind::kSep || own == PolicyKind::kSepStream) {
@@ -79,7 +101,6 @@ LayerRule Policy::rule(int64_t layer, int64_t n_layers, int64_t own_window) cons
     out.max_segment = max_segment;
   }
   if (own == PolicyKind::kFixed) {
-    const LayerChoice* choice = choice_of(layer, n_layers);
     out.keeps = LayerRule::Keeps::kInterval;
     out.interval = choice != nullptr && choice->interval > 0 ? choice->interval : interval;
   }
@@ -103,6 +124,9 @@ void Policy::validate() const {
   at_least("capacity", capacity, 1);
   at_least("interval", interval, 1);
   at_least("max-segment", max_segment, 0);
+  at_least("block-size", block_size, 1);
+  at_least("blocks", blocks, 1);
+  if (kind == PolicyKind::kSepMoba && max_block != 0) at_least("max-block", max_block, block_size);
   at_least("rope-length", rope_length, 0);
   for (const auto& [layer, n] : layer_window) at_least("layer-window", n, 1);
   if (kind == PolicyKind::kSepStream && init + seps + window >= capacity) {
@@ -124,9 +148,11 @@ void Policy::validate() const {
   for (const auto& [layer, choice] : layer_policy) {
     at_least("layer-policy", choice.window, 0);
     at_least("layer-policy", choice.interval, 0);
+    at_least("layer-policy", choice.block_size, 0);
+    at_least("layer-policy", choice.blocks, 0);
     if (choice.kind == PolicyKind::kSepStream || choice.kind == PolicyKind::kSinkStream) {
-      wrong("wrong value for " + option_name("layer-policy"), "full, sep, sink or fixed for each layer",
-            policy_name(choice.kind));
+      wrong("wrong value for " + option_name("layer-policy"),
+            "full, sep, sink, fixed, moba or sep-moba for each layer", policy_name(choice.kind));
     }
   }
   if (!streaming() && positions == PositionMode::kCache) {

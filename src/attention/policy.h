@@ -16,14 +16,16 @@
 
 namespace sepllm {
 
-enum class PolicyKind { kFull, kSep, kSepStream, kSink, kSinkStream, kFixed };
+enum class PolicyKind { kFull, kSep, kSepStream, kSink, kSinkStream, kFixed, kMoba, kSepMoba };
 enum class PositionMode { kOriginal, kCache };
 
 // The rule of one layer where it is not that of the policy.
 struct LayerChoice {
-  PolicyKind kind = PolicyKind::kFull;  // full, sep, sink or fixed
+  PolicyKind kind = PolicyKind::kFull;  // any but the streaming ones
   int64_t window = 0;                   // 0: as without the choice (Policy::window, layer_window)
   int64_t interval = 0;                 // only for fixed; 0: Policy::interval
+  int64_t block_size = 0;               // only for moba, sep-moba; 0: Policy::block_size
+  int64_t blocks = 0;                   // only for moba, sep-moba; 0: Policy::blocks
   bool operator==(const LayerChoice&) const = default;
 };
 
@@ -40,6 +42,9 @@ struct Policy {
   // sep, sep-stream: a token that is this far behind the last one that stays, stays too, whatever it is; 0:
   // only separators stay
   int64_t max_segment = 0;
+  int64_t block_size = 64;  // B: tokens of a block (sep-moba: the least number)
+  int64_t blocks = 8;       // K: blocks that a query sees, including its own
+  int64_t max_block = 0;    // M, sep-moba: the largest number of tokens of a block; 0: 2 B
   PositionMode positions = PositionMode::kOriginal;
   // The text length that rotary frequencies are computed for, where they depend on it (rope types "dynamic"
   // and "longrope"). 0: the length of the model's training, max_position_embeddings. Keys in a cache are
@@ -52,11 +57,17 @@ struct Policy {
   bool streaming() const { return kind == PolicyKind::kSepStream || kind == PolicyKind::kSinkStream; }
   // Whether the policy itself or one of its layers is of this kind.
   bool has(PolicyKind wanted) const;
-  bool uses_separators() const { return has(PolicyKind::kSep) || kind == PolicyKind::kSepStream; }
+  bool uses_separators() const {
+    return has(PolicyKind::kSep) || kind == PolicyKind::kSepStream || has(PolicyKind::kSepMoba);
+  }
+  bool has_blocks() const { return has(PolicyKind::kMoba) || has(PolicyKind::kSepMoba); }
+  // Whether any layer may have a window: those of full attention and those with blocks have none.
+  bool has_windows() const;
   // The choice for a layer; null if it follows the policy.
   const LayerChoice* choice_of(int64_t layer, int64_t n_layers) const;
   PolicyKind kind_of(int64_t layer, int64_t n_layers) const;
-  // Window of a layer of a static policy; kUnlimited for full attention. sink-stream: c - a + 1, of which the
+  // Window of a layer of a static policy; kUnlimited for full attention and for layers with blocks.
+  // sink-stream: c - a + 1, of which the
   // query is one.
   int64_t window_of(int64_t layer, int64_t n_layers) const;
   // What the policy comes to in one layer. A layer that has a sliding window of its own keeps that window and
@@ -84,11 +95,11 @@ struct PolicySettings {
   int64_t prefill_chunk = 512;      // tokens per forward pass over text that is already known
 };
 
-const char* policy_name(PolicyKind kind);  // "full", "sep", "sep-stream", "sink", "sink-stream", "fixed"
+const char* policy_name(PolicyKind kind);  // "full", "sep", "sep-stream", ...
 
-// Declares the options --policy --init --window --seps --capacity --interval --max-segment --sep-replace
-// --layer-window --layer-policy --separators --positions --rope-length --kv --prefill-chunk. `settings` must
-// outlive `options`.
+// Declares the options --policy --init --window --seps --capacity --interval --max-segment --block-size
+// --blocks --max-block --sep-replace --layer-window --layer-policy --separators --positions --rope-length
+// --kv --prefill-chunk. `settings` must outlive `options`.
 void declare_policy_options(OptionSet* options, PolicySettings* settings);
 // Called after the flags are read. Takes the settings that flags left open from the model's config ("sepllm"
 // in config.json, or null), fills in defaults that depend on the policy (cache positions for streaming) and

@@ -23,9 +23,10 @@ namespace {
 constexpr int64_t kMaxSize = int64_t{1} << 40;
 
 constexpr PolicyKind kKinds[] = {PolicyKind::kFull, PolicyKind::kSep,        PolicyKind::kSepStream,
-                                 PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed};
-constexpr PolicyKind kLayerKinds[] = {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSink,
-                                      PolicyKind::kFixed};
+                                 PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed,
+                                 PolicyKind::kMoba, PolicyKind::kSepMoba};
+constexpr PolicyKind kLayerKinds[] = {PolicyKind::kFull,  PolicyKind::kSep,  PolicyKind::kSink,
+                                      PolicyKind::kFixed, PolicyKind::kMoba, PolicyKind::kSepMoba};
 
 // The items of a list with commas between, as "NAME=VALUE"; nullopt for an item without '='.
 using Item = std::pair<std::string_view, std::string_view>;
@@ -76,7 +77,7 @@ std::optional<std::pair<int64_t, int64_t>> parse_layers(std::string_view text) {
   return fits ? std::optional(std::pair(*first, *last)) : std::nullopt;
 }
 
-// KIND, KIND:WINDOW or fixed:WINDOW/INTERVAL.
+// KIND, KIND:WINDOW, fixed:WINDOW/INTERVAL, or moba:SIZE/BLOCKS (and sep-moba in the same way).
 std::optional<LayerChoice> parse_choice(std::string_view text) {
   LayerChoice out;
   const size_t colon = text.find(':');
@@ -89,19 +90,21 @@ std::optional<LayerChoice> parse_choice(std::string_view text) {
   const std::string_view numbers = text.substr(colon + 1);
   const size_t slash = numbers.find('/');
   const auto fits = [](const std::optional<int64_t>& n) { return n && *n >= 1 && *n <= kMaxSize; };
-  const auto window = parse_integer(numbers.substr(0, slash));
-  if (out.kind == PolicyKind::kFull || !fits(window)) return std::nullopt;
-  out.window = *window;
+  const bool of_blocks = out.kind == PolicyKind::kMoba || out.kind == PolicyKind::kSepMoba;
+  const auto first = parse_integer(numbers.substr(0, slash));
+  if (out.kind == PolicyKind::kFull || !fits(first)) return std::nullopt;
+  (of_blocks ? out.block_size : out.window) = *first;
   if (slash == std::string_view::npos) return out;
-  const auto interval = parse_integer(numbers.substr(slash + 1));
-  if (out.kind != PolicyKind::kFixed || !fits(interval)) return std::nullopt;
-  out.interval = *interval;
+  const auto second = parse_integer(numbers.substr(slash + 1));
+  if ((out.kind != PolicyKind::kFixed && !of_blocks) || !fits(second)) return std::nullopt;
+  (of_blocks ? out.blocks : out.interval) = *second;
   return out;
 }
 
 std::map<int64_t, LayerChoice> parse_layer_policy(const std::string& text) {
   const char* syntax =
-      "LAYERS=full|sep:WINDOW|sink:WINDOW|fixed:WINDOW/INTERVAL,... as in 0..2=full,3=sep:128,-1=full";
+      "LAYERS=full|sep:WINDOW|sink:WINDOW|fixed:WINDOW/INTERVAL|moba:SIZE/BLOCKS|sep-moba:SIZE/BLOCKS,... as "
+      "in 0..2=full,3=sep:128,-1=full";
   std::map<int64_t, LayerChoice> out;
   const auto items = list_items(text);
   if (!items) refuse_value("layer-policy", syntax, text);
@@ -120,6 +123,8 @@ std::string print_choice(const LayerChoice& choice) {
   std::string out = policy_name(choice.kind);
   if (choice.window > 0) out += fmt::format(":{}", choice.window);
   if (choice.interval > 0) out += fmt::format("/{}", choice.interval);
+  if (choice.block_size > 0) out += fmt::format(":{}", choice.block_size);
+  if (choice.blocks > 0) out += fmt::format("/{}", choice.blocks);
   return out;
 }
 
@@ -204,8 +209,10 @@ Option layer_policy_option(Policy* policy) {
   option.name = "layer-policy";
   option.value_name = "L=KIND:N,...";
   option.help =
-      "static policies: other rules for some layers, as in 0..2=full,3=sep:128,4=fixed:64/8,-1=sink:32 (the "
-      "numbers are the window and, after '/', the interval; without them those of the policy)";
+      "not for streaming policies: other rules for some layers, as in "
+      "0..2=full,3=sep:128,4=fixed:64/8,5=moba:64/8,-1=sink:32 (the numbers are the window and, after '/', "
+      "the "
+      "interval; for moba and sep-moba the size and the number of blocks; without them those of the policy)";
   option.set = [=](const std::string& text) { policy->layer_policy = parse_layer_policy(text); };
   option.get = [=] { return Json(print_layer_policy(policy->layer_policy)); };
   return option;
@@ -214,21 +221,23 @@ Option layer_policy_option(Policy* policy) {
 // Whether an option has a meaning under a policy.
 bool applies(const std::string& option, const Policy& policy) {
   const PolicyKind kind = policy.kind;
-  const bool only_full = kind == PolicyKind::kFull && policy.layer_policy.empty();
-  if (option == "init") return !only_full;
-  if (option == "window") return !only_full && kind != PolicyKind::kSinkStream;
+  const bool windows = policy.has_windows();
+  if (option == "init") return windows;
+  if (option == "window") return windows && kind != PolicyKind::kSinkStream;
   if (option == "seps" || option == "sep-replace") return kind == PolicyKind::kSepStream;
   if (option == "capacity") return policy.streaming();
   if (option == "interval") return policy.has(PolicyKind::kFixed);
-  if (option == "max-segment") return policy.uses_separators();
-  if (option == "layer-window") return !only_full && !policy.streaming();
+  if (option == "max-segment") return policy.has(PolicyKind::kSep) || kind == PolicyKind::kSepStream;
+  if (option == "block-size" || option == "blocks") return policy.has_blocks();
+  if (option == "max-block") return policy.has(PolicyKind::kSepMoba);
+  if (option == "layer-window") return windows && !policy.streaming();
   if (option == "layer-policy") return !policy.streaming();
   return true;
 }
 
-constexpr const char* kPolicyOptions[] = {"init",        "window",       "seps",
-                                          "capacity",    "interval",     "max-segment",
-                                          "sep-replace", "layer-window", "layer-policy"};
+constexpr const char* kPolicyOptions[] = {"init",      "window",      "seps",         "capacity",
+                                          "interval",  "max-segment", "block-size",   "blocks",
+                                          "max-block", "sep-replace", "layer-window", "layer-policy"};
 
 // The config's object without the keys that do not apply, because a flag chose another policy than the
 // config's.
@@ -264,6 +273,14 @@ void declare_policy_options(OptionSet* options, PolicySettings* settings) {
       ->add_int("max-segment", &p->max_segment, 0, kMaxSize,
                 "sep, sep-stream: of a segment without separators every k-th token is kept", "K")
       .default_note = "0: no limit";
+  options->add_int("block-size", &p->block_size, 1, kMaxSize,
+                   "moba: tokens of a block; sep-moba: the least number of them", "B");
+  options->add_int("blocks", &p->blocks, 1, kMaxSize,
+                   "moba, sep-moba: blocks that each query sees, including its own", "K");
+  options
+      ->add_int("max-block", &p->max_block, 0, kMaxSize,
+                "sep-moba: the most tokens of a block, where no separator ends it", "M")
+      .default_note = "0: twice the block size";
   options->add_flag("sep-replace", &p->sep_replace,
                     "sep-stream: a compression keeps only the newest batch of separators");
   options->add(layer_window_option(p));
@@ -327,6 +344,7 @@ Json policy_json(const PolicySettings& settings) {
     const bool unused = (o.name == "layer-window" && settings.policy.layer_window.empty()) ||
                         (o.name == "layer-policy" && settings.policy.layer_policy.empty()) ||
                         (o.name == "max-segment" && settings.policy.max_segment == 0) ||
+                        (o.name == "max-block" && settings.policy.max_block == 0) ||
                         (o.name == "rope-length" && settings.policy.rope_length == 0);
     if (applies(o.name, settings.policy) && !separators_unused && !unused) out[o.name] = o.get();
   }

@@ -154,6 +154,7 @@ void KvCache::plan_static(Group& g, std::span<const int32_t> tokens) {
     g.promoted = std::max(g.promoted, g.band_begin);
   }
   append_to_band(g, tokens);
+  if (g.rule.blocks.used()) append_blocks(g, tokens);
   g.first_late = std::ssize(g.compact_positions);
   for (int64_t j = std::max(g.promoted, g.band_begin); j <= last - g.rule.window; ++j) {
     const int32_t token = g.band_tokens[g.slot_of(j)];
@@ -178,6 +179,21 @@ void KvCache::append_to_band(Group& g, std::span<const int32_t> tokens) {
     g.band_tokens[g.slot_of(g.band_begin + g.band_size + t)] = tokens[t];
   }
   g.band_size += n;
+}
+
+void KvCache::append_blocks(Group& g, std::span<const int32_t> tokens) {
+  use_next_means(g);
+  for (size_t t = 0; t < tokens.size(); ++t)
+    g.rule.blocks.append(length_ + static_cast<int64_t>(t), tokens[t], separators_, &g.block_starts);
+}
+
+// From the tokens of the band, which are all tokens. Means of blocks that are no longer complete are dropped.
+void KvCache::rebuild_blocks(Group& g) {
+  if (!g.rule.blocks.used()) return;
+  g.block_starts.clear();
+  for (int64_t j = 0; j < g.band_size; ++j)
+    g.rule.blocks.append(j, g.band_tokens[g.slot_of(j)], separators_, &g.block_starts);
+  for (const int64_t l : g.layers) layers_[l].n_means = std::min(layers_[l].n_means, n_complete_blocks(l));
 }
 
 void KvCache::push_compact(Group& g, int64_t position, int32_t token) {
@@ -217,14 +233,21 @@ void KvCache::set_spans(Group& g) {
 
 void KvCache::count(const Group& g, int64_t n) {
   const auto n_layers = std::ssize(g.layers);
+  const bool chooses = g.rule.blocks.used();  // (count_chosen() is told the keys.)
   for (int64_t i = length_; i < length_ + n; ++i) {
+    stats_.full_keys += (i + 1) * n_layers;
+    if (chooses) continue;
     int64_t keys = 0;
     for (const KeySpan& s : g.spans) keys += s.range(i).size();
     stats_.keys += keys * n_layers;
-    stats_.full_keys += (i + 1) * n_layers;
     stats_.peak_keys = std::max(stats_.peak_keys, keys);
   }
   stats_.queries += n * n_layers;
+}
+
+void KvCache::count_chosen(int64_t keys, int64_t most) {
+  stats_.keys += keys;
+  stats_.peak_keys = std::max(stats_.peak_keys, most);
 }
 
 SlotRef KvCache::entry_of(const Group& g, int64_t position) {
@@ -382,7 +405,20 @@ void KvCache::copy_slot(int64_t layer, SlotRef from, SlotRef to) {
 int64_t KvCache::held_bytes() const {
   int64_t slots = 0;
   for (const Group& g : groups_) slots += held(g) * std::ssize(g.layers);
-  return slots * slot_bytes();
+  // (A plan counts slots only.)
+  return slots * slot_bytes() + (memory_ == Memory::kAddresses ? 0 : held_means() * mean_bytes());
+}
+
+int64_t KvCache::held_means() const {
+  int64_t out = 0;
+  for (int64_t l = 0; l < layout_.n_layers; ++l) out += n_complete_blocks(l);
+  return out;
+}
+
+int64_t KvCache::reserved_means() const {
+  int64_t out = 0;
+  for (const Layer& l : layers_) out += l.means.bytes() / mean_bytes();
+  return out;
 }
 
 KvStats KvCache::stats() const {
@@ -391,6 +427,7 @@ KvStats KvCache::stats() const {
   for (const Layer& l : layers_) {
     for (const Part* p : {&l.compact, &l.band}) out.reserved_bytes += p->bytes();
   }
+  if (memory_ != Memory::kAddresses) out.reserved_bytes += reserved_means() * mean_bytes();
   return out;
 }
 

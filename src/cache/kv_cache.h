@@ -1,6 +1,8 @@
 // The KV cache of one sequence: it holds only the keys that its policy can still see, in place. The code that
 // gives it memory is in kv_cache_room.cc, that of its saved states in snapshot.cc, and that of made-up
 // contents in kv_cache_fill.cc.
+// A layer whose queries choose among blocks (LayerRule::blocks) keeps all keys, in the band, and the mean key
+// of every complete block.
 // Each layer has two parts: the *compact* part (initial tokens and separators, in order) and the *band* (the
 // recent tokens, a ring). Under a static policy a token enters the band; when it falls out of the window it
 // is dropped, or moved to the compact part if the policy keeps it. Under sep-stream the two parts are the
@@ -8,6 +10,7 @@
 // follows its LayerRule; layers with equal rules share one plan.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <iterator>
 #include <span>
@@ -124,6 +127,34 @@ class KvCache {
   std::span<const int64_t> learned() const { return second_encoded_.empty() ? encoded_ : second_encoded_; }
   std::span<const Move> end_chunk();
 
+  // --- Layers whose queries choose among blocks, during a chunk ---
+  // spans() is one band of all keys there. Between rows_written() and the attention, the means of the blocks
+  // that have become complete must be written, from the rows as they are stored (ops/cached_attention.h does
+  // it). States hold no means: after restore(), copy() and the like all are written again, with the same
+  // bits.
+
+  // What each query sees in this layer; not used() if it is not such a layer.
+  const BlockRule& blocks(int64_t layer) const { return group_at(layer).rule.blocks; }
+  // The positions at which blocks begin; all blocks but the last are complete.
+  std::span<const int64_t> block_starts(int64_t layer) const { return group_at(layer).block_starts; }
+  int64_t n_complete_blocks(int64_t layer) const {
+    return std::max<int64_t>(0, std::ssize(group_at(layer).block_starts) - 1);
+  }
+  // The mean of block b and kv head g is at means + (b * n_kv_heads + g) * head_dim. The first n_means() are
+  // there; the caller writes the others and says so.
+  float* block_means(int64_t layer) { return layers_[layer].means.as<float>(); }
+  int64_t n_means(int64_t layer) const { return layers_[layer].n_means; }
+  void means_written(int64_t layer) { layers_[layer].n_means = n_complete_blocks(layer); }
+  // The blocks whose means are held, and those for which there is memory, over all layers.
+  int64_t held_means() const;
+  int64_t reserved_means() const;
+  int64_t mean_bytes() const {  // of one block in one layer
+    return layout_.n_kv_heads * layout_.head_dim * static_cast<int64_t>(sizeof(float));
+  }
+  // For stats(): the keys that the chunk's queries saw in this layer (the mean over query heads), and the
+  // most of one query and head.
+  void count_chosen(int64_t keys, int64_t most);
+
   // The largest place (of learned()) that a chunk of n tokens would take.
   int64_t last_place(int64_t n) const;
 
@@ -136,7 +167,7 @@ class KvCache {
   float* value_scale(int64_t layer, int64_t kv_head, SlotRef slot);
   // Copies key and value (and scales) of one kv head over another slot's.
   void copy_row(int64_t layer, int64_t kv_head, SlotRef from, SlotRef to);
-  // The bytes of all slots that are held now, over all layers.
+  // The bytes of all slots that are held now, over all layers, and of the means of blocks.
   int64_t held_bytes() const;
   // The bytes of a slot in one layer: keys, values and scales of all heads.
   int64_t slot_bytes() const { return 2 * layout_.n_kv_heads * (row_bytes_ + scale_bytes()); }
@@ -199,6 +230,10 @@ class KvCache {
     Part compact, band;
     // Longer parts that make_room() has made and that are not in use yet. Capacity 0: none.
     Part next_compact, next_band;
+    // Only with blocks: [capacity in blocks][kv head][head_dim], of which n_means are written. next_means is
+    // as next_compact.
+    Buffer means, next_means;
+    int64_t n_means = 0;
   };
   // The plan that layers with the same rule share.
   struct Group {
@@ -211,9 +246,10 @@ class KvCache {
     int64_t ring_start = 0;  // the slot of that token
     int64_t ring_capacity = 0;
     int64_t compact_capacity = 0;
-    std::vector<int32_t> band_tokens;  // by slot
-    std::vector<int32_t> next_tokens;  // by slot of next_band
-    int64_t promoted = 0;              // positions below were offered to the compact part
+    std::vector<int32_t> band_tokens;   // by slot
+    std::vector<int32_t> next_tokens;   // by slot of next_band
+    std::vector<int64_t> block_starts;  // only with blocks; see BlockRule::append
+    int64_t promoted = 0;               // positions below were offered to the compact part
     int64_t first_late = 0;      // compact rows from here on are copied after the chunk's rows are written
     std::vector<KeySpan> spans;  // for the chunk in flight; rows are not set yet
 
@@ -240,6 +276,11 @@ class KvCache {
   void plan_stream(Group& group, std::span<const int32_t> tokens);
   void append_to_band(Group& group, std::span<const int32_t> tokens);
   void push_compact(Group& group, int64_t position, int32_t token);
+  void append_blocks(Group& group, std::span<const int32_t> tokens);
+  void rebuild_blocks(Group& group);
+  void make_next_means(const Group& group, int64_t n_tokens);
+  void use_next_means(const Group& group);
+  void copy_means(const Layer& from, Layer* to) const;
   // The position of the last token of the compact part, which is the last that stays; -1: it is empty.
   static int64_t last_kept(const Group& group) {
     return group.compact_positions.empty() ? -1 : group.compact_positions.back();

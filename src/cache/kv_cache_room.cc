@@ -173,6 +173,8 @@ void KvCache::take_room(std::span<const int32_t> tokens) {
     const Room room = g.rule.streams ? stream_room(g, tokens) : static_room(g, tokens);
     make_next(g, /*band=*/true, room.ring);
     make_next(g, /*band=*/false, room.compact);
+    make_next_means(g, length_ + n);
+    if (g.rule.blocks.used()) g.block_starts.reserve((length_ + n) / g.rule.blocks.size + 2);
     g.compact_positions.reserve(room.compact);
     g.compact_tokens.reserve(room.compact);
     g.spans.reserve(kMaxSpans);
@@ -187,10 +189,38 @@ void KvCache::take_room(std::span<const int32_t> tokens) {
   moves_.reserve(held(*stream) + n);
 }
 
+// Room for the means of all complete blocks of so many tokens.
+void KvCache::make_next_means(const Group& g, int64_t n_tokens) {
+  if (!g.rule.blocks.used()) return;
+  const int64_t n_blocks = n_tokens / g.rule.blocks.size;  // at most
+  for (const int64_t l : g.layers) {
+    Layer& layer = layers_[l];
+    const int64_t capacity = layer.means.bytes() / mean_bytes();
+    const int64_t most = std::min(most_tokens_ / g.rule.blocks.size, capacity + capacity / 2);
+    const int64_t bytes = n_blocks <= capacity ? 0 : std::max(n_blocks, most) * mean_bytes();
+    if (layer.next_means.bytes() == bytes) continue;
+    layer.next_means = Buffer(bytes, kWhat, memory_ == Memory::kZeros ? Memory::kAnything : memory_);
+  }
+}
+
+void KvCache::use_next_means(const Group& g) {
+  for (const int64_t l : g.layers) {
+    Layer& layer = layers_[l];
+    if (layer.next_means.bytes() == 0) continue;
+    if (layer.n_means > 0) {
+      std::memcpy(layer.next_means.as<char>(), layer.means.as<char>(),
+                  static_cast<size_t>(layer.n_means * mean_bytes()));
+    }
+    layer.means = std::move(layer.next_means);
+    layer.next_means = {};
+  }
+}
+
 void KvCache::drop_next() {
   for (Layer& l : layers_) {
     l.next_band = {};
     l.next_compact = {};
+    l.next_means = {};
   }
 }
 
@@ -248,6 +278,13 @@ KvCache::Part KvCache::copy_of(const Part& p, int64_t used, int64_t start) const
   return out;
 }
 
+void KvCache::copy_means(const Layer& from, Layer* to) const {
+  to->means = Buffer(from.means.bytes(), kWhat, memory_ == Memory::kZeros ? Memory::kAnything : memory_);
+  to->n_means = from.n_means;
+  if (from.n_means == 0) return;
+  std::memcpy(to->means.as<char>(), from.means.as<char>(), static_cast<size_t>(from.n_means * mean_bytes()));
+}
+
 KvCache KvCache::copy() const {
   SEPLLM_CHECK(in_flight_ == 0);
   return with_memory_errors([&] {
@@ -256,6 +293,7 @@ KvCache KvCache::copy() const {
       const Group& g = group_at(l);
       out.layers_[l].compact = copy_of(layers_[l].compact, std::ssize(g.compact_positions), 0);
       out.layers_[l].band = copy_of(layers_[l].band, g.band_size, g.ring_start);
+      copy_means(layers_[l], &out.layers_[l]);
     }
     out.take({length_, excess_, stats_, groups_});
     out.most_tokens_ = most_tokens_;

@@ -424,12 +424,14 @@ Policy small_policy(PolicyKind kind) {
   p.seps = 5;
   p.capacity = 20;
   p.interval = 4;
+  p.block_size = 6;
   if (p.streaming()) p.positions = PositionMode::kCache;
   return p;
 }
 
 constexpr PolicyKind kAllKinds[] = {PolicyKind::kFull, PolicyKind::kSep,        PolicyKind::kSepStream,
-                                    PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed};
+                                    PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed,
+                                    PolicyKind::kMoba, PolicyKind::kSepMoba};
 
 TEST(KvCacheFill, IsAsIfTheTokensHadCome) {
   for (const PolicyKind kind : kAllKinds) {

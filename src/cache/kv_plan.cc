@@ -34,6 +34,8 @@ class Stream {
   }
   int64_t peak_slots() const { return cache_.stats().peak_bytes / cache_.slot_bytes(); }
   int64_t reserved_slots() const { return cache_.stats().reserved_bytes / cache_.slot_bytes(); }
+  int64_t held_means() const { return cache_.held_means(); }
+  int64_t reserved_means() const { return cache_.reserved_means(); }
 
  private:
   static TokenSet separators() {
@@ -80,6 +82,18 @@ int64_t most_kept(const LayerRule& rule, const Policy& policy, int64_t tokens) {
   return tokens;
 }
 
+// The most bytes of the means of blocks. (Those of a layer that grow are there twice while they are copied.)
+int64_t most_mean_bytes(const KvLayout& layout, const Policy& policy, int64_t tokens) {
+  int64_t blocks = 0, most_of_layer = 0;
+  for (int64_t l = 0; l < layout.n_layers; ++l) {
+    const BlockRule rule = policy.rule(l, layout.n_layers, layout.own_window(l)).blocks;
+    const int64_t n = rule.used() ? tokens / rule.size : 0;
+    blocks += n;
+    most_of_layer = std::max(most_of_layer, n);
+  }
+  return (blocks + most_of_layer) * layout.n_kv_heads * layout.head_dim * static_cast<int64_t>(sizeof(float));
+}
+
 MostSlots most_slots(const LayerRule& rule, const Policy& policy, int64_t tokens, int64_t max_chunk) {
   if (!rule.streams && rule.window >= kUnlimited) return {0, tokens};
   const int64_t kept = most_kept(rule, policy, tokens);
@@ -99,7 +113,8 @@ int64_t most_kv_bytes(const KvLayout& layout, const Policy& policy, int64_t toke
     most_of_layer = std::max(most_of_layer, most.compact + most.band);
   }
   // (A part that grows is there twice while its rows are copied, one layer after the other.)
-  return (slots + most_of_layer) * KvCache(layout, policy, TokenSet(1)).slot_bytes();
+  return (slots + most_of_layer) * KvCache(layout, policy, TokenSet(1)).slot_bytes() +
+         most_mean_bytes(layout, policy, tokens);
 }
 
 int64_t most_mark_bytes(const KvLayout& layout, const Policy& policy, int64_t tokens, int64_t max_chunk) {
@@ -127,7 +142,9 @@ KvPlan plan_kv(const KvLayout& layout, const Policy& policy, int64_t tokens, int
   Stream stream(layout, policy, chunk, separator_share);
   if (tokens <= far) {
     stream.feed_to(tokens);
-    return {stream.peak_slots() * slot_bytes, stream.reserved_slots() * slot_bytes};
+    const int64_t mean_bytes = KvCache(layout, policy, TokenSet(1)).mean_bytes();
+    return {stream.peak_slots() * slot_bytes + stream.held_means() * mean_bytes,
+            stream.reserved_slots() * slot_bytes + stream.reserved_means() * mean_bytes};
   }
   stream.feed_to(far / 2);
   const int64_t half = stream.peak_slots();
@@ -135,7 +152,7 @@ KvPlan plan_kv(const KvLayout& layout, const Policy& policy, int64_t tokens, int
   const int64_t whole = stream.peak_slots();
   const double rate = static_cast<double>(whole - half) / static_cast<double>(far - far / 2);
   const auto more = static_cast<int64_t>(std::ceil(rate * static_cast<double>(tokens - far)));
-  const int64_t peak = (whole + more) * slot_bytes;
+  const int64_t peak = (whole + more) * slot_bytes + most_mean_bytes(layout, policy, tokens);
   return {peak, peak + peak / 2};
 }
 

@@ -3,6 +3,7 @@
 // rows of each layer. The rows are the keys, the values and their scales for each part and kv head, the
 // oldest first, one run of the ring after the other.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -164,19 +165,28 @@ bool KvCache::drops_nothing() const {
 }
 
 // Rows are appended to the ring of such a cache, which begins at its first slot, and each query has seen all
-// tokens up to its own.
+// tokens up to its own. (Where it chose among blocks, it is assumed to have seen as many keys as blocks of
+// mean size have.)
 void KvCache::cut(int64_t position) {
   SEPLLM_CHECK(in_flight_ == 0 && drops_nothing() && position >= 0 && position <= length_);
-  const int64_t n = (length_ - position) * layout_.n_layers;
+  const int64_t n = length_ - position;
   // (The mean of position + 1 and length_, times the number of tokens.)
   const int64_t n_keys = n * (position + 1 + length_) / 2;
-  stats_.queries = std::max<int64_t>(0, stats_.queries - n);
-  stats_.keys = std::max<int64_t>(0, stats_.keys - n_keys);
-  stats_.full_keys = std::max<int64_t>(0, stats_.full_keys - n_keys);
+  int64_t seen = 0;
+  for (const Group& g : groups_) {
+    double chosen = 0;
+    for (int64_t i = position; g.rule.blocks.used() && i < length_; ++i)
+      chosen += expected_block_keys(g.block_starts, 0, g.rule.blocks.count, i);
+    seen += (g.rule.blocks.used() ? std::llround(chosen) : n_keys) * std::ssize(g.layers);
+  }
+  stats_.queries = std::max<int64_t>(0, stats_.queries - n * layout_.n_layers);
+  stats_.keys = std::max<int64_t>(0, stats_.keys - seen);
+  stats_.full_keys = std::max<int64_t>(0, stats_.full_keys - n_keys * layout_.n_layers);
   length_ = position;
   for (Group& g : groups_) {
     g.band_size = position;
     g.promoted = std::min(g.promoted, position);
+    rebuild_blocks(g);
   }
   stats_.peak_keys = std::min(stats_.peak_keys, position);
   stats_.peak_bytes = std::min(stats_.peak_bytes, held_bytes());
@@ -187,6 +197,7 @@ void KvCache::take(State s) {
   excess_ = s.excess;
   stats_ = s.stats;
   groups_ = std::move(s.groups);
+  for (Group& g : groups_) rebuild_blocks(g);
 }
 
 KvCache::State KvCache::read_state(ByteReader& in, bool whole, int64_t max_chunk) const {

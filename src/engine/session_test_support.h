@@ -41,6 +41,8 @@ class SessionStateTest : public ::testing::Test {
       s.policy.seps = 5;
       s.policy.capacity = 20;
       s.policy.interval = 4;
+      s.policy.block_size = 6;
+      s.policy.blocks = 3;
       s.prefill_chunk = 9;
       if (s.policy.streaming()) s.policy.positions = PositionMode::kCache;
       return s.policy;
@@ -52,6 +54,9 @@ class SessionStateTest : public ::testing::Test {
     add("layered", PolicyKind::kSep).layer_window = {{0, kUnlimited}};
     add("segments", PolicyKind::kSep).max_segment = 3;
     add("rules", PolicyKind::kSink).layer_policy = {{0, {PolicyKind::kSep, 5}}};
+    add("moba", PolicyKind::kMoba);
+    add("sep-moba", PolicyKind::kSepMoba);
+    add("mixed-moba", PolicyKind::kMoba).layer_policy = {{0, {PolicyKind::kSep, 5}}};
     add("sep-stream", PolicyKind::kSepStream);
     add("stream-segments", PolicyKind::kSepStream).max_segment = 2;
     add("original", PolicyKind::kSepStream).positions = PositionMode::kOriginal;

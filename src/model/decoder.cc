@@ -474,7 +474,8 @@ void Decoder::check_patterns(const Sequence& s) const {
   for (int64_t l = 0; l < config_.n_layers; ++l) {
     const int64_t window = config_.layer(l).window;
     const Pattern& p = s.patterns[s.patterns.size() == 1 ? 0 : static_cast<size_t>(l)];
-    SEPLLM_CHECK(window == 0 || (p.window <= window && p.n_initial == 0 && p.extra.empty()));
+    SEPLLM_CHECK(window == 0 ||
+                 (p.window <= window && p.n_initial == 0 && p.extra.empty() && p.blocks.count == 0));
   }
 }
 

@@ -6,8 +6,12 @@
 #include <iterator>
 #include <span>
 
+#include "attention/block_rule.h"
 #include "base/check.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/block_attention.h"
+#include "kernels/attention/block_choice.h"
+#include "kernels/parallel.h"
 #include "kernels/rowwise/elementwise.h"
 #include "kernels/rowwise/rope.h"
 
@@ -73,6 +77,74 @@ AttentionSequence keys_of(const Context& ctx, int64_t layer, const CachedRows& s
   return out;
 }
 
+// Writes the means of the blocks that have become complete in one layer.
+void write_means(const Context& ctx, int64_t layer, KvCache* cache) {
+  const KvLayout& layout = cache->layout();
+  const std::span<const int64_t> starts = cache->block_starts(layer);
+  const int64_t first = cache->n_means(layer), n = cache->n_complete_blocks(layer) - first;
+  if (n == 0) return;
+  const KeySpan keys = cache->spans(layer)[0];
+  float* means = cache->block_means(layer);
+  const int64_t n_rows = starts[static_cast<size_t>(first + n)] - starts[static_cast<size_t>(first)];
+  parallel_for(ctx, n * layout.n_kv_heads, n_rows * layout.n_kv_heads * layout.head_dim,
+               [&](int64_t task, int) {
+                 const auto b = static_cast<size_t>(first + task / layout.n_kv_heads);
+                 const int64_t head = task % layout.n_kv_heads;
+                 block_mean(keys, layout.type, head, starts[b], starts[b + 1] - starts[b], layout.head_dim,
+                            means + (static_cast<int64_t>(b) * layout.n_kv_heads + head) * layout.head_dim);
+               });
+  cache->means_written(layer);
+}
+
+// The number of keys that row `row` and head `head` see by a selection.
+int64_t keys_seen(const AttentionSequence& s, const BlockSelection& selection, int64_t row, int64_t head,
+                  int64_t n_heads) {
+  const std::span<const int64_t> starts = selection.starts;
+  const int64_t position = s.first_position + row;
+  int64_t keys = position - starts[static_cast<size_t>(block_of(starts, position))] + 1;
+  for (const int32_t b : selection.of(row, head, n_heads, 1)) {
+    if (b < 0) break;
+    keys += starts[static_cast<size_t>(b) + 1] - starts[static_cast<size_t>(b)];
+  }
+  return keys;
+}
+
+// What the queries of one sequence choose in a layer with blocks. Counts what they see.
+BlockSelection choose(const Context& ctx, const CachedAttentionOperands& o, const CachedRows& rows,
+                      const AttentionSequence& s) {
+  KvCache& cache = *rows.cache;
+  write_means(ctx, o.layer, &cache);
+  const int64_t n_heads = o.q.layout.n;
+  BlockSelection out{.starts = cache.block_starts(o.layer),
+                     .n_choosers = n_heads,
+                     .n_chosen = cache.blocks(o.layer).count - 1};
+  // (The block that begins after the last token is empty.)
+  if (out.starts.back() == s.first_position + s.n_rows) out.starts = out.starts.first(out.starts.size() - 1);
+  auto* chosen = ctx.arena.allocate<int32_t>(s.n_rows * n_heads * out.n_chosen);
+  choose_blocks(ctx,
+                {.q = o.q,
+                 .batch = s.batch,
+                 .first_row = s.first_row,
+                 .n_rows = s.n_rows,
+                 .first_position = s.first_position,
+                 .n_kv_heads = o.k.layout.n,
+                 .starts = out.starts,
+                 .means = cache.block_means(o.layer),
+                 .n_chosen = out.n_chosen},
+                chosen);
+  out.chosen = chosen;
+  int64_t keys = 0, most = 0;
+  for (int64_t r = 0; r < s.n_rows; ++r) {
+    for (int64_t h = 0; h < n_heads; ++h) {
+      const int64_t seen = keys_seen(s, out, r, h, n_heads);
+      keys += seen;
+      most = std::max(most, seen);
+    }
+  }
+  cache.count_chosen((keys + n_heads / 2) / n_heads, most);
+  return out;
+}
+
 bool same(SlotRef a, SlotRef b) { return a.band == b.band && a.index == b.index; }
 
 // By how much each move turns keys, for each layer's rope. Layers with the same frequencies share tables.
@@ -117,19 +189,33 @@ void cached_attend(const Context& ctx, const CachedAttentionOperands& o, std::sp
   if (rows.empty()) return;
   const Arena::Scope scope(ctx.arena);
   auto* sequences = ctx.arena.allocate<AttentionSequence>(std::ssize(rows));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const KvLayout& layout = rows[i].cache->layout();
+  auto* with_blocks = ctx.arena.allocate<AttentionSequence>(std::ssize(rows));
+  auto* selections = ctx.arena.allocate<BlockSelection>(std::ssize(rows));
+  size_t n = 0, n_with_blocks = 0;
+  for (const CachedRows& s : rows) {
+    const KvLayout& layout = s.cache->layout();
     SEPLLM_CHECK(layout.n_kv_heads == o.k.layout.n && layout.head_dim == o.k.layout.dim);
-    store_chunk(ctx, o, rows[i]);
-    sequences[i] = keys_of(ctx, o.layer, rows[i]);
+    store_chunk(ctx, o, s);
+    const AttentionSequence keys = keys_of(ctx, o.layer, s);
+    if (!s.cache->blocks(o.layer).used()) {
+      sequences[n++] = keys;
+      continue;
+    }
+    selections[n_with_blocks] = choose(ctx, o, s, keys);
+    with_blocks[n_with_blocks++] = keys;
   }
-  attention(ctx, {.n_kv_heads = o.k.layout.n,
-                  .scale = o.scale,
-                  .q = o.q,
-                  .second_q = o.second_q,
-                  .out = o.out,
-                  .alibi_slopes = o.alibi_slopes,
-                  .sequences = {sequences, rows.size()}});
+  AttentionArgs args{.n_kv_heads = o.k.layout.n,
+                     .scale = o.scale,
+                     .q = o.q,
+                     .second_q = o.second_q,
+                     .out = o.out,
+                     .alibi_slopes = o.alibi_slopes,
+                     .sequences = {sequences, n}};
+  if (n > 0) attention(ctx, args);
+  if (n_with_blocks == 0) return;
+  args.second_q = {};
+  args.sequences = {with_blocks, n_with_blocks};
+  block_attention(ctx, args, {selections, n_with_blocks});
 }
 
 void end_chunks(const Context& ctx, std::span<const RopeSpec> ropes, std::span<const CachedRows> rows) {

@@ -229,6 +229,21 @@ void rope(const Context& ctx, const RopeOperands& o) {
   });
 }
 
+namespace {
+
+// The sequences with memory for what their queries choose, which the backward pass reads.
+std::span<const PatternSequence> with_choices(const Context& ctx, const PatternAttentionArgs& args) {
+  auto* out = ctx.arena.allocate<PatternSequence>(std::ssize(args.sequences));
+  std::transform(args.sequences.begin(), args.sequences.end(), out, [&](PatternSequence s) {
+    const int64_t count = s.pattern->blocks.count;
+    if (count > 1) s.chosen = ctx.arena.allocate<int32_t>(s.n_rows * args.q.layout.n * (count - 1));
+    return s;
+  });
+  return {out, args.sequences.size()};
+}
+
+}  // namespace
+
 void pattern_attend(const Context& ctx, const PatternAttentionArgs& args) {
   const OpTimer timer(ctx, OpKind::kAttention, /*backward=*/false);
   if (ctx.tape == nullptr) return pattern_attention(ctx, args);
@@ -239,6 +254,7 @@ void pattern_attend(const Context& ctx, const PatternAttentionArgs& args) {
   }
   const int64_t n_heads = args.q.layout.n;
   PatternAttentionArgs own = args;
+  own.sequences = with_choices(ctx, args);
   own.log_sum_exp = {ctx.arena.allocate<float>(n_rows * n_heads), n_heads, HeadLayout::dense(n_heads, 1)};
   pattern_attention(ctx, own);
   ctx.tape->record([own, q = HeadsSlot(ctx, args.q), k = HeadsSlot(ctx, args.k), v = HeadsSlot(ctx, args.v),

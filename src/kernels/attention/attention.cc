@@ -152,6 +152,7 @@ class Forward {
     t.key_begin = split * tile.split;
     t.key_end = t.key_begin + tile.split;
     t.partial = partial(tile, split, 0, t.head);
+    t.partial_heads = args_.n_heads();
     return t;
   }
 

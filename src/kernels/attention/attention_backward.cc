@@ -10,17 +10,12 @@
 #include "base/sign_of_life.h"
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_backward_task.h"
+#include "kernels/attention/attention_key_sums.h"
 #include "kernels/attention/attention_tiles.h"
 #include "kernels/parallel.h"
 
 namespace sepllm {
 namespace {
-
-// The number of threads for which items are split if the split must not depend on the real number.
-constexpr int64_t kNominalThreads = 8;
-constexpr int64_t kMostSplits = 64;
-
-int64_t n_sums(const KeyRows& keys) { return keys.n + std::ssize(keys.copies); }
 
 class Backward {
  public:
@@ -35,48 +30,29 @@ class Backward {
     for (size_t i = 0; i < args.sequences.size(); ++i) {
       tiles_[i] = wide_tiles(args.sequences[i], chunks_);
       most_tiles_ = std::max(most_tiles_, tiles_[i].count());
-      most_sums_ = std::max(most_sums_, n_sums(args.sequences[i].keys));
-      most_rows_ = std::max(most_rows_, args.sequences[i].keys.n);
     }
   }
 
   void run() {
     if (n_items_ == 0) return;
-    n_splits_ = choose_splits();
+    n_splits_ = KeySums::choose_splits(ctx_, args_, gradients_, most_tiles_);
     stream_ = is_large_output(args_);
     const int64_t per_worker = attention_backward_scratch(args_.head_dim(), kAttentionTileLanes);
     float* scratch = ctx_.arena.allocate<float>(per_worker * ctx_.pool.size());
-    sums_size_ = 2 * most_sums_ * stride_;
-    sums_ =
-        ctx_.arena.allocate<float>((n_splits_ == 1 ? ctx_.pool.size() : n_items_ * n_splits_) * sums_size_);
+    KeySums sums(ctx_, args_, gradients_, n_splits_, stream_);
     parallel_for(ctx_, n_items_ * n_splits_, 5 * attention_work(args_), [&](int64_t index, int worker) {
       const Part part = part_at(index);
-      float* sums = sums_ + (n_splits_ == 1 ? worker : index) * sums_size_;
-      add_tiles(index, part, sums, {scratch + worker * per_worker, static_cast<size_t>(per_worker)});
-      if (n_splits_ == 1) write(part.item, {sums, 1}, 0, sequence(part.item).keys.n);
+      add_tiles(index, part, sums.of(index, worker),
+                {scratch + worker * per_worker, static_cast<size_t>(per_worker)});
+      sums.added(index, worker);
     });
-    if (n_splits_ > 1) write_all();
+    sums.finish();
   }
 
  private:
-  // The sums of an item's splits, one after the other; for each split first the keys' and then the values',
-  // [n_sums][stride].
-  struct Sums {
-    float* first;
-    int64_t n;
-  };
-
   const AttentionSequence& sequence(int64_t item) const { return args_.sequences[item / args_.n_kv_heads]; }
   const RowTiles& tiles(int64_t item) const { return tiles_[item / args_.n_kv_heads]; }
   int64_t kv_head(int64_t item) const { return item % args_.n_kv_heads; }
-
-  // The number of parts of an item: one, unless there are too few items to keep the threads busy.
-  int64_t choose_splits() const {
-    const int64_t threads = gradients_.same_for_any_threads ? kNominalThreads : ctx_.pool.size();
-    if (threads == 1 || n_items_ % threads == 0 || n_items_ >= 4 * threads) return 1;
-    return std::min(
-        {std::max<int64_t>(1, most_tiles_), kMostSplits, (4 * threads + n_items_ - 1) / n_items_});
-  }
 
   // The number of keys that any query of a tile sees, to which its work is proportional.
   int64_t tile_keys(int64_t item, int64_t tile) const {
@@ -122,8 +98,7 @@ class Backward {
   }
 
   void add_tiles(int64_t index, const Part& part, float* sums, std::span<float> scratch) const {
-    const int64_t n = n_sums(sequence(part.item).keys) * stride_;
-    std::fill_n(sums, 2 * n, 0.0F);
+    const int64_t n = KeySums::n_sums(sequence(part.item).keys) * stride_;
     AttentionBackwardTask next{};
     for (int64_t i = 0; i < part.n_tasks; ++i) {
       sign_of_life();  // on a slow core, a whole head of a long document may take minutes
@@ -143,57 +118,19 @@ class Backward {
     }
   }
 
-  // Writes the sums of key rows [begin, end) of an item to d_k and d_v: for each row, its own sum and that of
-  // its copy.
-  void write(int64_t item, const Sums& sums, int64_t begin, int64_t end) const {
-    const AttentionSequence& s = sequence(item);
-    const std::span<const int64_t> copies = s.keys.copies;
-    const int64_t n = n_sums(s.keys) * stride_;
-    auto next = std::lower_bound(copies.begin(), copies.end(), begin);
-    const float* rows[2 * kMostSplits];
-    for (int64_t r = begin; r < end; ++r) {
-      const bool is_copied = next != copies.end() && *next == r;
-      const int64_t copy = s.keys.n + (next - copies.begin());
-      if (is_copied) ++next;
-      for (int which = 0; which < 2; ++which) {  // 0: keys, 1: values
-        int64_t n_rows = 0;
-        for (int64_t i = 0; i < sums.n; ++i) {
-          const float* first = sums.first + i * sums_size_ + which * n;
-          rows[n_rows++] = first + r * stride_;
-          if (is_copied) rows[n_rows++] = first + copy * stride_;
-        }
-        const Heads& to = which == 0 ? gradients_.d_k : gradients_.d_v;
-        attention_sum_rows(rows, n_rows, args_.head_dim(), stream_,
-                           to.at(s.batch, s.keys.first + r, kv_head(item)));
-      }
-    }
-    if (stream_) attention_end_stream();
-  }
-
-  void write_all() const {
-    constexpr int64_t kRows = 256;
-    const int64_t blocks = (most_rows_ + kRows - 1) / kRows;
-    parallel_for(ctx_, n_items_ * blocks, n_items_ * most_sums_ * n_splits_ * args_.head_dim(),
-                 [&](int64_t task, int) {
-                   const int64_t item = task / blocks;
-                   const int64_t begin = task % blocks * kRows;
-                   const int64_t end = std::min(begin + kRows, sequence(item).keys.n);
-                   write(item, {sums_ + item * n_splits_ * sums_size_, n_splits_}, begin, end);
-                 });
-  }
-
   const Context& ctx_;
   const AttentionArgs& args_;
   const AttentionGradients& gradients_;
   const HeadChunks chunks_;
   const int64_t stride_;
   const int64_t n_items_;
-  int64_t most_tiles_ = 0, most_sums_ = 0, most_rows_ = 0;  // over all sequences
-  int64_t n_splits_ = 1, sums_size_ = 0;
+  int64_t most_tiles_ = 0;  // over all sequences
+  int64_t n_splits_ = 1;
   bool stream_ = false;
   RowTiles* tiles_ = nullptr;  // for each sequence
-  float* sums_ = nullptr;
 };
+
+}  // namespace
 
 void check_backward(const AttentionArgs& a, const AttentionGradients& g) {
   SEPLLM_CHECK(a.out.data != nullptr && a.log_sum_exp.data != nullptr && a.second_q.data == nullptr);
@@ -202,11 +139,9 @@ void check_backward(const AttentionArgs& a, const AttentionGradients& g) {
   for (const AttentionSequence& s : a.sequences) {
     SEPLLM_CHECK(s.kv_type == DType::kF32);
     for (const KeySpan& span : s.spans)
-      SEPLLM_CHECK(span.gradient_row >= 0 && span.gradient_row + span.n_keys <= n_sums(s.keys));
+      SEPLLM_CHECK(span.gradient_row >= 0 && span.gradient_row + span.n_keys <= KeySums::n_sums(s.keys));
   }
 }
-
-}  // namespace
 
 void attention_backward(const Context& ctx, const AttentionArgs& args, const AttentionGradients& gradients) {
   check_attention(args);

@@ -219,9 +219,22 @@ void prefetch_next(const AttentionBackwardTask& before, const AttentionBackwardT
   prefetch_heads(t.args->out, t, to);
 }
 
+// to[d] += factor * from[d]
+HWY_INLINE void add_scaled_row(const float* from, float factor, int64_t n, float* to) {
+  const VF f = hn::Set(DF(), factor);
+  int64_t d = 0;
+  for (; d + kLanes <= n; d += kLanes) store(hn::MulAdd(f, load(from + d), load(to + d)), to + d);
+  if (d < n) store_n(hn::MulAdd(f, load_n(from + d, n - d), load_n(to + d, n - d)), to + d, n - d);
+}
+
 void finish(const AttentionBackwardTask& b, const BackwardState& s) {
   const AttentionTask& t = b.tile;
   for (int64_t l = 0; l < s.tile.n_lanes; ++l) {
+    if (b.adds_to_d_q) {
+      add_scaled_row(s.d_query + l * s.tile.stride, t.args->scale, s.tile.head_dim,
+                     b.d_q(l / t.n_heads, l % t.n_heads));
+      continue;
+    }
     scale_row(s.d_query + l * s.tile.stride, t.args->scale, s.tile.head_dim, t.stream_output,
               b.d_q(l / t.n_heads, l % t.n_heads));
   }

@@ -7,7 +7,7 @@
 
 namespace sepllm {
 
-// A tile of queries: the kernel sets their d_q and adds to the gradient sums of their keys.
+// A tile of queries: the kernel sets their d_q (or adds to it) and adds to the gradient sums of their keys.
 struct AttentionBackwardTask {
   AttentionTask tile;  // without partial and next; its output and log_sum_exp are read
   const AttentionGradients* gradients;
@@ -15,6 +15,7 @@ struct AttentionBackwardTask {
   // [attention_tile_stride], including padded elements.
   float* key_sums;
   float* value_sums;
+  bool adds_to_d_q;                   // d_q holds the part of other keys already
   const AttentionBackwardTask* next;  // null, or the task after this one
 
   const float* out(int64_t r, int64_t h) const { return tile.output(r, h); }

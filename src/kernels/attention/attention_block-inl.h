@@ -97,7 +97,7 @@ HWY_INLINE void start_tile(const AttentionTask& t, QueryTile& tile) {
   for (int64_t l = 0; l < tile.lanes(); ++l) {
     const int64_t lane = std::min(l, tile.n_lanes - 1);
     const int64_t row = lane / t.n_heads;
-    tile.slope[l] = t.slope(lane % t.n_heads);
+    tile.slope[l] = t.slope(row, lane % t.n_heads);
     for (int second = 0; second < 2; ++second) {
       tile.distance[second][l] = static_cast<float>(t.place(second != 0, row) - t.place(second != 0, 0));
     }

@@ -310,7 +310,7 @@ inline SEPLLM_ALWAYS __mmask16 in_range(int64_t j, int64_t lo, int64_t hi) {
 
 void add_alibi(const ByteState& s, const AttentionTask& t, const ByteTile& tile, int64_t lane) {
   const bool second = tile.span->second_query;
-  const __m512 slope = _mm512_set1_ps(t.slope(lane % t.n_heads));
+  const __m512 slope = _mm512_set1_ps(t.slope(lane / t.n_heads, lane % t.n_heads));
   const __m512 own =
       _mm512_set1_ps(static_cast<float>(t.place(second, lane / t.n_heads) - t.place(second, 0)));
   for (int64_t j = 0; j < tile.n; j += 16) {

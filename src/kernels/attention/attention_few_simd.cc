@@ -426,7 +426,7 @@ void few_tile(const AttentionTask& t, FewState& s, const KeySpan& span, const Fe
   for (int64_t l = 0; l < s.n_lanes; ++l) {
     const int64_t r = l / t.n_heads;
     if (kScaled || alibi) {
-      const float slope = alibi ? t.slope(l % t.n_heads) : 0.0F;
+      const float slope = alibi ? t.slope(l / t.n_heads, l % t.n_heads) : 0.0F;
       const float distance =
           alibi ? static_cast<float>(t.place(span.second_query, r) - t.place(span.second_query, 0)) : 0.0F;
       adjust_scores(s, l, n, kScaled, slope, distance);

@@ -58,6 +58,13 @@ void start(const AttentionTask& t, ManyState& s) {
   std::fill_n(s.sums, lanes * s.tile.stride, 0.0F);
   std::fill_n(s.top, lanes, kLowest);
   std::fill_n(s.total, lanes, 0.0F);
+  if (!t.continues) return;
+  for (int64_t l = 0; l < s.tile.n_lanes; ++l) {
+    const float* before = t.partial_at(l / t.n_heads, l % t.n_heads);
+    scale_row(before, 1.0F, s.tile.head_dim, false, s.sums + l * s.tile.stride);
+    s.top[l] = before[s.tile.head_dim];
+    s.total[l] = before[s.tile.head_dim + 1];
+  }
 }
 
 HWY_INLINE VF largest(const float* scores, int64_t begin, int64_t end, VF top) {
@@ -160,7 +167,7 @@ void finish(const AttentionTask& t, const ManyState& s) {
     } else {
       scale_row(sums, 1.0F / s.total[l], n, t.stream_output, t.output(r, h));
     }
-    if (t.args->log_sum_exp.data != nullptr) {
+    if (t.partial == nullptr && t.args->log_sum_exp.data != nullptr) {
       *t.log_sum_exp(r, h) = s.top[l] * std::numbers::ln2_v<float> + std::log(s.total[l]);
     }
   }

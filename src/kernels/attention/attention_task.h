@@ -61,6 +61,11 @@ class Carver {
   int64_t used_ = 0;
 };
 
+// A query: a row of a sequence and a query head.
+struct QueryLane {
+  int32_t row, head;
+};
+
 // Some rows of a sequence, some heads that read the same kv head, and some of the keys.
 struct AttentionTask {
   const AttentionArgs* args;
@@ -68,12 +73,17 @@ struct AttentionTask {
   std::span<const KeySpan> spans;  // the spans of those rows and heads
   int64_t row, n_rows;             // rows of the sequence
   int64_t head, n_heads;           // query heads [head, head + n_heads), all of one kv head
+  // Null, or n_rows queries from anywhere, ascending in their rows, which take the place of the rows; then
+  // n_heads is 1. Their heads all read the kv head of `head`.
+  const QueryLane* gathered;
   // a range among the keys that any of the rows sees, counted through the spans
   int64_t key_begin, key_end;
   // Null: the result goes to the output. Otherwise, for row r and head h of the task at partial + (r *
-  // n_heads of all + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score (times log2 e)
-  // and the sum of the weights.
+  // partial_heads + h) * (head_dim + 2): the unnormalised sums [head_dim], the largest score (times log2 e)
+  // and the sum of the weights. (Gathered queries count r and h from `row` and `head`.)
   float* partial;
+  int64_t partial_heads;
+  bool continues;      // the keys join those of earlier tasks, whose partial results are there already
   bool stream_output;  // the output is written past the caches
   // Null, or the task that this worker is likely to get next: its rows are prefetched.
   const AttentionTask* next;
@@ -83,21 +93,25 @@ struct AttentionTask {
   int64_t kv_head() const { return head / args->group(); }
   // Row r and head h of the task, in heads with the layout of the queries or the output.
   float* at(const Heads& x, int64_t r, int64_t h) const {
-    return x.at(sequence->batch, sequence->first_row + row + r, head + h);
+    return x.at(sequence->batch, sequence->first_row + row_of(r),
+                gathered != nullptr ? gathered[r].head : head + h);
   }
+  // The row of the sequence that row r of the task is.
+  int64_t row_of(int64_t r) const { return gathered != nullptr ? gathered[r].row : row + r; }
   const float* query(bool second, int64_t r, int64_t h) const {
     return at(second && args->second_q.data != nullptr ? args->second_q : args->q, r, h);
   }
   float* output(int64_t r, int64_t h) const { return at(args->out, r, h); }
   float* partial_at(int64_t r, int64_t h) const {
-    return partial + (r * args->n_heads() + h) * (args->head_dim() + 2);
+    if (gathered != nullptr) h = gathered[r].head - head, r = gathered[r].row - row;
+    return partial + (r * partial_heads + h) * (args->head_dim() + 2);
   }
   float* log_sum_exp(int64_t r, int64_t h) const { return at(args->log_sum_exp, r, h); }
-  int64_t position(int64_t r) const { return sequence->first_position + row + r; }
+  int64_t position(int64_t r) const { return sequence->first_position + row_of(r); }
   // The place of the query for ALiBi, for keys of spans with or without second_query.
   int64_t place(bool second, int64_t r) const {
     const bool other = second && sequence->second_encoded != nullptr;
-    return (other ? sequence->second_encoded : sequence->encoded)[row + r];
+    return (other ? sequence->second_encoded : sequence->encoded)[row_of(r)];
   }
   bool needs_second_query() const {
     if (args->second_q.data == nullptr) return false;
@@ -105,8 +119,9 @@ struct AttentionTask {
   }
   // Scores are kept multiplied by log2 e, because the softmax works with powers of two.
   float score_scale() const { return static_cast<float>(args->scale * std::numbers::log2e); }
-  float slope(int64_t h) const {
-    return static_cast<float>(args->alibi_slopes[head + h] * std::numbers::log2e);
+  float slope(int64_t r, int64_t h) const {
+    const int64_t of = gathered != nullptr ? gathered[r].head : head + h;
+    return static_cast<float>(args->alibi_slopes[of] * std::numbers::log2e);
   }
 };
 

@@ -20,6 +20,10 @@ struct PatternSequence {
   int64_t n_rows = 0;
   const Pattern* pattern = nullptr;
   int64_t batch = 0;
+  // Only for a pattern with blocks: null, or [n_rows][heads of q][blocks.count - 1], which pattern_attention
+  // sets to the choice of each query (BlockSelection::chosen, counted from its document's first block). The
+  // backward pass needs it.
+  int32_t* chosen = nullptr;
 };
 
 struct PatternAttentionArgs {
@@ -46,7 +50,8 @@ void pattern_attention_backward(const Context& ctx, const PatternAttentionArgs& 
                                 const AttentionGradients& gradients);
 
 // The same computed directly from the definition, O(T^2) and in double precision: for tests and
-// `--attention-impl reference`.
+// `--attention-impl reference`. Not for patterns with blocks (checked), whose references are those of
+// block_choice.h and block_attention.h.
 void pattern_attention_reference(const Context& ctx, const PatternAttentionArgs& args);
 void pattern_attention_backward_reference(const Context& ctx, const PatternAttentionArgs& args,
                                           const AttentionGradients& gradients);
