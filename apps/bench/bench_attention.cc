@@ -54,18 +54,22 @@ class BenchAttentionCommand : public Command {
                               "them, or the rows of each kv head together");
     shape_options_.add_choice("pass", &pass_, {"forward", "backward", "both"},
                               "backward: forward + backward, as in training; both: one row for each");
-    policy_options_.add_choice("policy", &policy_name_, {"sep", "full", "sink", "fixed"},
+    policy_options_.add_choice("policy", &policy_name_, {"sep", "full", "sink", "fixed", "moba", "sep-moba"},
                                "which keys attention keeps");
     policy_options_.add(
         list_option("window", &windows_, 1, int64_t{1} << 40, "sizes of the neighbouring window"));
     policy_options_.add_int("init", &policy_.init, 0, int64_t{1} << 40, "initial tokens", "A");
     policy_options_.add_int("interval", &policy_.interval, 1, int64_t{1} << 40,
                             "fixed: every k-th token is kept", "K");
-    policy_options_.add_string(
-        "separators", &separators_,
-        "sep: which tokens of the book are separators: paper or text; with --text also strings:S, ids:1,2,3",
-        "RULE");
-    policy_options_.add_string("text", &text_, "sep: separators of this text instead of the built-in book's",
+    policy_options_.add_int("block-size", &policy_.block_size, 1, int64_t{1} << 40,
+                            "moba: tokens of a block; sep-moba: the least number of them", "B");
+    policy_options_.add_int("blocks", &policy_.blocks, 1, int64_t{1} << 40,
+                            "moba, sep-moba: blocks that each query sees, including its own", "K");
+    policy_options_.add_string("separators", &separators_,
+                               "sep, sep-moba: which tokens of the book are separators: paper or text; with "
+                               "--text also strings:S, ids:1,2,3",
+                               "RULE");
+    policy_options_.add_string("text", &text_, "separators of this text instead of the built-in book's",
                                "FILE");
     policy_options_.add_string("tokenizer", &tokenizer_, "tokenizer file or folder for --text", "FILE");
     run_options_.add_int("repeats", &repeats_, 1, 10000, "rounds; every figure is the median over them");
@@ -122,21 +126,25 @@ class BenchAttentionCommand : public Command {
 
  private:
   void finish_options() {
-    policy_.kind = policy_name_ == "full"   ? PolicyKind::kFull
-                   : policy_name_ == "sink" ? PolicyKind::kSink
-                   : policy_name_ == "sep"  ? PolicyKind::kSep
-                                            : PolicyKind::kFixed;
+    for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSink, PolicyKind::kFixed,
+                                  PolicyKind::kMoba, PolicyKind::kSepMoba}) {
+      if (policy_name_ == policy_name(kind)) policy_.kind = kind;
+    }
     const auto refuse = [&](const char* option) {
       if (!policy_options_.was_set(option)) return;
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("--{} does not apply to --policy {}", option, policy_name_));
     };
-    if (policy_.kind == PolicyKind::kFull) {
+    if (!policy_.has_windows()) {
       refuse("window");
       refuse("init");
     }
     if (policy_.kind != PolicyKind::kFixed) refuse("interval");
-    if (policy_.kind != PolicyKind::kSep) {
+    if (!policy_.has_blocks()) {
+      refuse("block-size");
+      refuse("blocks");
+    }
+    if (!policy_.uses_separators()) {
       for (const char* option : {"separators", "text", "tokenizer"}) refuse(option);
     }
     if (text_.empty() != tokenizer_.empty()) {
@@ -158,7 +166,7 @@ class BenchAttentionCommand : public Command {
 
   // Ascending positions up to the longest sequence; empty if the policy needs none.
   std::vector<int64_t> find_separators() const {
-    if (policy_.kind != PolicyKind::kSep) return {};
+    if (!policy_.uses_separators()) return {};
     const int64_t n_tokens = *std::max_element(tokens_.begin(), tokens_.end());
     if (text_.empty()) return bench::book_separators(separators_, n_tokens);
     const auto tokenizer = load_tokenizer(tokenizer_);
@@ -196,7 +204,8 @@ class BenchAttentionCommand : public Command {
                Json* rows) const {
     const bool is_full = policy_.kind == PolicyKind::kFull;
     std::vector<std::unique_ptr<Candidate>> candidates;
-    for (const int64_t window : is_full ? std::vector<int64_t>{kUnlimited} : windows_) {
+    const std::vector<int64_t> windows = policy_.has_windows() ? windows_ : std::vector<int64_t>{kUnlimited};
+    for (const int64_t window : windows) {
       candidates.push_back(std::make_unique<Candidate>(pattern(window, shape.tokens, separators)));
     }
     // Dense attention comes last; if it is the policy itself, it is measured only once.
@@ -216,9 +225,9 @@ class BenchAttentionCommand : public Command {
     const double sgemm = bench::median(series.back().values);
     std::optional<double> dense_seconds;
     if (has_dense) dense_seconds = bench::median(series[candidates.size() - 1].values);
-    const size_t n_rows = is_full ? 1 : windows_.size();
-    for (size_t i = 0; i < n_rows; ++i) {
-      Json row = row_head(shape, is_full ? Json() : Json(windows_[i]), context.pool.size(), pass);
+    for (size_t i = 0; i < windows.size(); ++i) {
+      Json row =
+          row_head(shape, policy_.has_windows() ? Json(windows[i]) : Json(), context.pool.size(), pass);
       add_figures(shape, pass, candidates[i]->pattern, bench::median(series[i].values), dense_seconds, sgemm,
                   &row);
       row["peak_bytes"] = operands.bytes(pass) + candidates[i]->arena.reserved_bytes();
@@ -233,8 +242,10 @@ class BenchAttentionCommand : public Command {
                 {"heads", shape.heads},      {"kv_heads", shape.kv_heads}, {"head_dim", shape.head_dim},
                 {"threads", threads},        {"pass", pass_name(pass)},    {"init", policy_.init},
                 {"separators", separators_}, {"layout", layout_},          {"program", provenance(threads)}};
-    if (policy_.kind == PolicyKind::kFull) row["init"] = nullptr;
-    if (policy_.kind != PolicyKind::kSep) row["separators"] = nullptr;
+    if (!policy_.has_windows()) row["init"] = nullptr;
+    if (!policy_.uses_separators()) row["separators"] = nullptr;
+    if (policy_.has_blocks()) row["block_size"] = policy_.block_size;
+    if (policy_.has_blocks()) row["blocks"] = policy_.blocks;
     if (policy_.kind == PolicyKind::kFixed) row["interval"] = policy_.interval;
     return row;
   }

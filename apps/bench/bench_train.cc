@@ -239,9 +239,9 @@ class BenchTrainCommand : public Command {
     settings.policy.validate_layers(spec.config.n_layers, spec.config.own_windows());
     warn_if_without_effect(settings.policy, spec.config, shape_);
     if (settings.policy.streaming()) {
-      throw Error(ErrorCode::kInvalidArgument, "models are trained with a static policy",
+      throw Error(ErrorCode::kInvalidArgument, "models are trained with policies that do not stream",
                   {.place = "--policy",
-                   .expected = "full, sep, sink or fixed",
+                   .expected = "full, sep, sink, fixed, moba or sep-moba",
                    .got = policy_name(settings.policy.kind)});
     }
     for (const int64_t tokens : tokens_) {

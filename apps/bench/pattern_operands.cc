@@ -86,14 +86,18 @@ PatternAttentionArgs PatternOperands::args(const PatternSequence& sequence, bool
 }
 
 void PatternOperands::run(const Context& ctx, const Pattern& pattern, AttentionPass pass) {
-  const PatternSequence sequence{.first_row = 0, .n_rows = shape_.tokens, .pattern = &pattern};
+  const int64_t n_chosen = std::max<int64_t>(0, pattern.blocks.count - 1);
+  chosen_.resize(static_cast<size_t>(shape_.tokens * shape_.heads * n_chosen));
+  const PatternSequence sequence{
+      .first_row = 0, .n_rows = shape_.tokens, .pattern = &pattern, .chosen = chosen_.data()};
   pattern_attention(ctx, args(sequence, pass == AttentionPass::kForwardBackward));
   if (pass == AttentionPass::kForwardBackward) run_backward(ctx, pattern);
 }
 
 void PatternOperands::run_backward(const Context& ctx, const Pattern& pattern) {
   SEPLLM_CHECK(d_out_.bytes() > 0);
-  const PatternSequence sequence{.first_row = 0, .n_rows = shape_.tokens, .pattern = &pattern};
+  const PatternSequence sequence{
+      .first_row = 0, .n_rows = shape_.tokens, .pattern = &pattern, .chosen = chosen_.data()};
   const PatternAttentionArgs forward = args(sequence, true);
   const AttentionGradients gradients{.d_out = out_heads(d_out_, shape_.head_dim),
                                      .d_q = query_heads(d_q_),

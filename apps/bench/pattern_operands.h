@@ -56,6 +56,7 @@ class PatternOperands {
   AttentionShape shape_;
   Buffer q_, k_, v_, out_;
   Buffer log_sum_exp_, d_out_, d_q_, d_k_, d_v_;
+  std::vector<int32_t> chosen_;  // PatternSequence::chosen
 };
 
 }  // namespace sepllm::bench

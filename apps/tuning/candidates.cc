@@ -40,6 +40,8 @@ std::string short_name(const Policy& p) {
   if (p.kind == PolicyKind::kSinkStream) return out + fmt::format(" c={}", p.capacity);
   if (p.kind == PolicyKind::kSepStream) out += fmt::format(" c={} s={} w={}", p.capacity, p.seps, p.window);
   if (p.kind == PolicyKind::kFixed) out += fmt::format(" k={}", p.interval);
+  if (p.kind == PolicyKind::kMoba || p.kind == PolicyKind::kSepMoba)
+    return out + fmt::format(" B={} K={}", p.block_size, p.blocks);
   if (!p.streaming() && p.kind != PolicyKind::kFull) out += fmt::format(" n={}", p.window);
   if (p.uses_separators() && p.max_segment > 0) out += fmt::format(" m={}", p.max_segment);
   return out;

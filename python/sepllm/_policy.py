@@ -66,3 +66,14 @@ class Policy:
               **settings: Any) -> Policy:
         """Initial tokens, every `interval`-th token, and a window."""
         return cls("fixed", window=window, init=init, interval=interval, **settings)
+
+    @classmethod
+    def moba(cls, block_size: int | None = None, blocks: int | None = None, **settings: Any) -> Policy:
+        """Every key stays; each query sees its own block and those earlier ones that it chooses, `blocks` in all (MoBA)."""
+        return cls("moba", block_size=block_size, blocks=blocks, **settings)
+
+    @classmethod
+    def sep_moba(cls, block_size: int | None = None, blocks: int | None = None, separators: str | None = None,
+                 **settings: Any) -> Policy:
+        """The same with blocks that end at separators."""
+        return cls("sep-moba", block_size=block_size, blocks=blocks, separators=separators, **settings)

@@ -142,7 +142,7 @@ void Policy::validate() const {
   for (const auto& [name, is_set] :
        {std::pair("layer-window", !layer_window.empty()), std::pair("layer-policy", !layer_policy.empty())}) {
     if (!streaming() || !is_set) continue;
-    throw Error(ErrorCode::kInvalidArgument, option_name(name) + " is for static policies only",
+    throw Error(ErrorCode::kInvalidArgument, option_name(name) + " is not for streaming policies",
                 {.got = policy_name(kind)});
   }
   for (const auto& [layer, choice] : layer_policy) {

@@ -63,7 +63,8 @@ void parse_policy(const Json& value, const std::string& file, const char* key, P
   options.apply_json(JsonObject(object, file, key));
   finish_policy_options(&options, settings, nullptr, file);
   if (settings->policy.kind == PolicyKind::kSepStream || settings->policy.kind == PolicyKind::kSinkStream)
-    refuse(file, key, "models are trained with a static policy: full, sep, sink or fixed",
+    refuse(file, key,
+           "models are trained with policies that do not stream: full, sep, sink, fixed, moba or sep-moba",
            policy_name(settings->policy.kind));
 }
 

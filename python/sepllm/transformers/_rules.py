@@ -101,6 +101,8 @@ def _choices_of_layers(text: str, n_layers: int) -> dict[int, tuple[str, int, in
             index = layer + (n_layers if layer < 0 else 0)
             if not 0 <= index < n_layers:
                 raise InvalidArgument(f"layer_policy names layer {layer} of {n_layers}")
+            if kind in ("moba", "sep-moba"):
+                raise Unsupported(f"{kind} in transformers (the engine has it: sepllm.Model)")
             out[index] = (kind, int(window or 0), int(interval or 0))
     return out
 
@@ -135,6 +137,8 @@ def rules_of(settings: dict[str, Any], config: Any) -> list[Rule]:
     rule: Rule
     if kind in ("full", "sep", "sink", "fixed"):
         rule = _static(settings, kind)
+    elif kind in ("moba", "sep-moba"):
+        raise Unsupported(f"{kind} in transformers (the engine has it: sepllm.Model)")
     elif kind == "sink-stream":
         init, capacity = settings["init"], settings["capacity"]
         # The same keys either way. With cache positions the places of all but the initial ones change with each token.

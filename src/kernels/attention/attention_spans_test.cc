@@ -25,10 +25,10 @@ using test::Random;
 
 // A sequence of n_tokens in which each kv head and tile of tile_rows queries sees its own block (or blocks)
 // and a random choice of the earlier blocks, each whole and causally.
-class BlockSelection {
+class TileSelection {
  public:
-  BlockSelection(int64_t n_kv_heads, int64_t n_tokens, int64_t tile_rows, int64_t block, double share,
-                 Random& rng)
+  TileSelection(int64_t n_kv_heads, int64_t n_tokens, int64_t tile_rows, int64_t block, double share,
+                Random& rng)
       : n_tokens_(n_tokens),
         tile_rows_(tile_rows),
         block_(block),
@@ -256,7 +256,7 @@ class Case {
   Random rng_;
   FilledHeads q_, k_, v_, d_out_;
   std::vector<float> slopes_;
-  std::vector<BlockSelection> selections_;
+  std::vector<TileSelection> selections_;
   std::vector<int64_t> first_rows_, lengths_;
   std::deque<std::vector<KeySpan>> decoding_spans_;
 };
