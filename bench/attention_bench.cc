@@ -133,6 +133,41 @@ BENCHMARK(BM_PatternForward)->Apply(pattern_sizes);
 void BM_PatternBackward(benchmark::State& state) { run_pattern(state, true); }
 BENCHMARK(BM_PatternBackward)->Apply(pattern_sizes);
 
+// Queries that choose among blocks of random keys, as training runs them: means, choice and attention.
+void run_blocks(benchmark::State& state, bool backward) {
+  const bench::AttentionShape shape{state.range(0), state.range(3), state.range(4), state.range(5)};
+  Pattern pattern;
+  pattern.blocks.count = state.range(2);
+  for (int64_t start = 0; start < shape.tokens; start += state.range(1))
+    pattern.blocks.starts.push_back(start);
+  bench::Threads t(static_cast<int>(state.range(6)));
+  bench::PatternOperands operands(shape, backward);
+  if (backward) operands.run(t.context, pattern, bench::AttentionPass::kForwardBackward);
+  for (auto _ : state) {
+    if (backward) {
+      operands.run_backward(t.context, pattern);
+    } else {
+      operands.run(t.context, pattern, bench::AttentionPass::kForward);
+    }
+  }
+  const int64_t pairs = pattern.visible_pairs(shape.tokens);
+  const double forward = bench::attention_flops(shape, pairs, bench::AttentionPass::kForward);
+  const double both = bench::attention_flops(shape, pairs, bench::AttentionPass::kForwardBackward);
+  bench::report_flops(state, backward ? both - forward : forward);
+}
+void block_sizes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"tokens", "block_size", "blocks", "heads", "kv_heads", "head_dim", "threads"})
+      ->ArgsProduct({{2048, 4096, 8192, 16384, 32768}, {64}, {8}, {12}, {12}, {64}, {1}})
+      ->ArgsProduct({{4096, 32768}, {128, 256}, {4}, {12}, {12}, {64}, {1}})
+      ->ArgsProduct({{4096}, {64}, {8}, {12}, {3}, {64}, {1, 2}})
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+void BM_BlocksForward(benchmark::State& state) { run_blocks(state, false); }
+BENCHMARK(BM_BlocksForward)->Apply(block_sizes);
+void BM_BlocksBackward(benchmark::State& state) { run_blocks(state, true); }
+BENCHMARK(BM_BlocksBackward)->Apply(block_sizes);
+
 }  // namespace
 }  // namespace sepllm
 

@@ -1,6 +1,8 @@
 #include "attention/layer_rule.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -21,6 +23,7 @@ Pattern::Blocks pattern_blocks(const BlockRule& rule, const int32_t* tokens, int
     rule.append(j, tokens[j], separators, &out.starts);
   }
   if (!out.starts.empty() && out.starts.back() == n_tokens) out.starts.pop_back();  // an empty block
+  out.count = std::clamp<int64_t>(std::ssize(out.starts), 1, rule.count);
   return out;
 }
 

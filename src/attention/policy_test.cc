@@ -4,11 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "tests/support/expect_error.h"
 
@@ -75,6 +77,60 @@ TEST(Policy, LayersMayHaveRulesOfTheirOwn) {
   EXPECT_TRUE(Parsed({{"policy", "sink"}}, policy_json(p.settings)).settings.policy.layer_policy.empty());
   EXPECT_THROW(policy.validate_layers(4), Error);
   EXPECT_NO_THROW(policy.validate_layers(6));
+}
+
+TEST(Policy, LayersMayChooseAmongBlocks) {
+  const Parsed p({{"policy", "sep-moba"},
+                  {"block-size", "16"},
+                  {"blocks", "5"},
+                  {"max-block", "40"},
+                  {"layer-policy", "0=full,1=moba,2=moba:32/3,-1=sink:8"}});
+  const Policy& policy = p.settings.policy;
+  EXPECT_TRUE(policy.uses_separators());
+  EXPECT_EQ(policy_json(p.settings)["layer-policy"], "-1=sink:8,0=full,1=moba,2=moba:32/3");
+  EXPECT_EQ(policy_json(Parsed(Flags{}, policy_json(p.settings)).settings), policy_json(p.settings));
+  EXPECT_EQ(policy.rule(0, 6), LayerRule{});
+  EXPECT_EQ(policy.rule(1, 6), (LayerRule{.blocks = {.count = 5, .size = 16}}));
+  EXPECT_EQ(policy.rule(2, 6), (LayerRule{.blocks = {.count = 3, .size = 32}}));
+  EXPECT_EQ(policy.rule(3, 6),
+            (LayerRule{.blocks = {.count = 5, .size = 16, .at_separators = true, .most = 40}}));
+  EXPECT_EQ(policy.rule(5, 6), (LayerRule{.init = 4, .window = 8}));
+  const Parsed plain({{"policy", "moba"}});
+  EXPECT_FALSE(plain.settings.policy.uses_separators());
+  EXPECT_EQ(
+      policy_json(plain.settings).dump(),
+      R"({"policy":"moba","block-size":64,"blocks":8,"positions":"original","kv":"f32","prefill-chunk":512})");
+}
+
+// The blocks written out: when one ends, and that documents begin one.
+TEST(Policy, BlocksOfTokens) {
+  TokenSet set(10);
+  set.insert(7);
+  const std::vector<int32_t> tokens = {1, 7, 1, 1, 7, 1, 1, 1, 1, 1, 7, 7, 7, 1, 7, 1};
+  Policy p;
+  p.kind = PolicyKind::kMoba;
+  p.block_size = 5;
+  p.blocks = 2;
+  const auto starts = [&](const std::vector<int64_t>& documents) {
+    return p.pattern(tokens.data(), std::ssize(tokens), set, 0, 1, documents).blocks.starts;
+  };
+  using List = std::vector<int64_t>;
+  EXPECT_EQ(starts({}), (List{0, 5, 10, 15}));
+  EXPECT_EQ(starts({0, 7, 12}), (List{0, 5, 7, 12}));
+  p.kind = PolicyKind::kSepMoba;
+  p.block_size = 3;
+  p.max_block = 5;
+  // 7 ends a block from the third token on; the fifth ends it in any case.
+  EXPECT_EQ(starts({}), (List{0, 5, 10, 13}));
+  EXPECT_EQ(starts({4}), (List{0, 4, 9, 12, 15}));
+  p.max_block = 0;  // twice the size
+  EXPECT_EQ(starts({}), (List{0, 5, 11, 15}));
+  // Two blocks: their own up to the query, and one of those before it.
+  p.kind = PolicyKind::kMoba;
+  p.block_size = 4;
+  const Pattern pattern = p.pattern(tokens.data(), 10, set, 0, 1, {0, 6});
+  EXPECT_EQ(pattern.visible_pairs(10), 1 + 2 + 3 + 4 + 5 + 6 + 1 + 2 + 3 + 4);
+  EXPECT_THROW(pattern.visible(3, 2), CheckFailure);
 }
 
 TEST(Policy, AWindowOfALayerMustNotContradictItsRule) {
@@ -157,6 +213,18 @@ TEST(Policy, RefusesWhatDoesNotFit) {
       {{{"policy", "sep"}, {"layer-policy", "0"}}, "layer-policy"},
       {{{"policy", "sink"}, {"max-segment", "8"}}, "max-segment does not apply"},
       {{{"policy", "sep"}, {"interval", "8"}}, "interval does not apply"},
+      {{{"policy", "moba"}, {"block-size", "0"}}, "block-size"},
+      {{{"policy", "moba"}, {"blocks", "0"}}, "blocks"},
+      {{{"policy", "moba"}, {"window", "8"}}, "window does not apply"},
+      {{{"policy", "moba"}, {"init", "4"}}, "init does not apply"},
+      {{{"policy", "moba"}, {"layer-window", "0=full"}}, "layer-window does not apply"},
+      {{{"policy", "moba"}, {"max-block", "99"}}, "max-block does not apply"},
+      {{{"policy", "sep-moba"}, {"block-size", "64"}, {"max-block", "63"}}, "max-block"},
+      {{{"policy", "moba"}, {"positions", "cache"}}, "streaming policies only"},
+      {{{"policy", "sep"}, {"block-size", "8"}}, "block-size does not apply"},
+      {{{"policy", "sep"}, {"layer-policy", "0=moba:0/3"}}, "layer-policy"},
+      {{{"policy", "sep"}, {"layer-policy", "0=moba:8/0"}}, "layer-policy"},
+      {{{"policy", "sep"}, {"layer-policy", "0=moba:8/2/1"}}, "layer-policy"},
   };
   for (const auto& [flags, expected] : cases)
     EXPECT_NE(error_of(flags).find(expected), std::string::npos) << expected << " / " << error_of(flags);
@@ -255,8 +323,9 @@ TEST(Policy, ALayersOwnWindowIsItsRule) {
   TokenSet separators(10);
   separators.insert(3);
   const LayerRule own{.window = 5, .own_window = true};
-  for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream,
-                                PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed}) {
+  for (const PolicyKind kind :
+       {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSepStream, PolicyKind::kSink,
+        PolicyKind::kSinkStream, PolicyKind::kFixed, PolicyKind::kMoba, PolicyKind::kSepMoba}) {
     Policy p;
     p.kind = kind;
     EXPECT_EQ(p.rule(1, 4, 5), own) << policy_name(kind);

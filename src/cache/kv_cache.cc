@@ -1,6 +1,7 @@
 #include "cache/kv_cache.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <iterator>
@@ -233,12 +234,15 @@ void KvCache::set_spans(Group& g) {
 
 void KvCache::count(const Group& g, int64_t n) {
   const auto n_layers = std::ssize(g.layers);
-  const bool chooses = g.rule.blocks.used();  // (count_chosen() is told the keys.)
+  const bool chooses = g.rule.blocks.used();
   for (int64_t i = length_; i < length_ + n; ++i) {
     stats_.full_keys += (i + 1) * n_layers;
-    if (chooses) continue;
-    int64_t keys = 0;
-    for (const KeySpan& s : g.spans) keys += s.range(i).size();
+    // (count_chosen() is told the keys. A plan has no queries.)
+    if (chooses && memory_ != Memory::kAddresses) continue;
+    int64_t keys = chooses ? std::llround(expected_block_keys(g.block_starts, 0, g.rule.blocks.count, i)) : 0;
+    if (!chooses) {
+      for (const KeySpan& s : g.spans) keys += s.range(i).size();
+    }
     stats_.keys += keys * n_layers;
     stats_.peak_keys = std::max(stats_.peak_keys, keys);
   }

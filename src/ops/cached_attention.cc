@@ -96,17 +96,25 @@ void write_means(const Context& ctx, int64_t layer, KvCache* cache) {
   cache->means_written(layer);
 }
 
-// The number of keys that row `row` and head `head` see by a selection.
-int64_t keys_seen(const AttentionSequence& s, const BlockSelection& selection, int64_t row, int64_t head,
-                  int64_t n_heads) {
+// Counts the keys that the queries of one sequence see by their selection.
+void count_chosen(const AttentionSequence& s, const BlockSelection& selection, int64_t n_heads,
+                  KvCache* cache) {
   const std::span<const int64_t> starts = selection.starts;
-  const int64_t position = s.first_position + row;
-  int64_t keys = position - starts[static_cast<size_t>(block_of(starts, position))] + 1;
-  for (const int32_t b : selection.of(row, head, n_heads, 1)) {
-    if (b < 0) break;
-    keys += starts[static_cast<size_t>(b) + 1] - starts[static_cast<size_t>(b)];
+  int64_t all = 0, most = 0;
+  for (int64_t r = 0; r < s.n_rows; ++r) {
+    const int64_t position = s.first_position + r;
+    const int64_t own = position - starts[static_cast<size_t>(block_of(starts, position))] + 1;
+    for (int64_t h = 0; h < n_heads; ++h) {
+      int64_t keys = own;
+      for (const int32_t b : selection.of(r, h, n_heads, 1)) {
+        if (b < 0) break;
+        keys += starts[static_cast<size_t>(b) + 1] - starts[static_cast<size_t>(b)];
+      }
+      all += keys;
+      most = std::max(most, keys);
+    }
   }
-  return keys;
+  cache->count_chosen((all + n_heads / 2) / n_heads, most);
 }
 
 // What the queries of one sequence choose in a layer with blocks. Counts what they see.
@@ -115,11 +123,10 @@ BlockSelection choose(const Context& ctx, const CachedAttentionOperands& o, cons
   KvCache& cache = *rows.cache;
   write_means(ctx, o.layer, &cache);
   const int64_t n_heads = o.q.layout.n;
-  BlockSelection out{.starts = cache.block_starts(o.layer),
-                     .n_choosers = n_heads,
-                     .n_chosen = cache.blocks(o.layer).count - 1};
+  BlockSelection out{.starts = cache.block_starts(o.layer), .n_choosers = n_heads};
   // (The block that begins after the last token is empty.)
   if (out.starts.back() == s.first_position + s.n_rows) out.starts = out.starts.first(out.starts.size() - 1);
+  out.n_chosen = std::min(cache.blocks(o.layer).count, std::ssize(out.starts)) - 1;
   auto* chosen = ctx.arena.allocate<int32_t>(s.n_rows * n_heads * out.n_chosen);
   choose_blocks(ctx,
                 {.q = o.q,
@@ -133,15 +140,7 @@ BlockSelection choose(const Context& ctx, const CachedAttentionOperands& o, cons
                  .n_chosen = out.n_chosen},
                 chosen);
   out.chosen = chosen;
-  int64_t keys = 0, most = 0;
-  for (int64_t r = 0; r < s.n_rows; ++r) {
-    for (int64_t h = 0; h < n_heads; ++h) {
-      const int64_t seen = keys_seen(s, out, r, h, n_heads);
-      keys += seen;
-      most = std::max(most, seen);
-    }
-  }
-  cache.count_chosen((keys + n_heads / 2) / n_heads, most);
+  count_chosen(s, out, n_heads, &cache);
   return out;
 }
 

@@ -4,7 +4,7 @@ that define them (docs/METHOD.md#blocks), as loops over tokens, heads and blocks
 
 Writes block_attention/<case>.safetensors: `settings` (int32: heads, kv heads, head_dim, tokens, ALiBi, blocks of a query, block
 size, largest block or 0), `separators` and `document_starts` (int32 positions, where there are any), `starts` (int32: where the
-blocks begin), `chosen` (int32 [tokens, heads, blocks of a query - 1], counted from the document's first block, then -1) and in
+blocks begin), `chosen` (int32 [tokens, heads, blocks of a query, or all there are - 1], counted from the document's first block, then -1) and in
 float32 `q`, `d_out`, `out`, `d_q` [tokens, heads, head_dim], `k`, `v`, `d_k`, `d_v` [tokens, kv heads, head_dim], `log_sum_exp`
 [tokens, heads], `slopes` [heads]. A case whose choice hangs on a difference below 1e-4 is refused."""
 
@@ -65,7 +65,8 @@ def make(name, heads, kv_heads, dim, tokens, blocks, size, settings, seed):
     group = heads // kv_heads
 
     mask = torch.zeros(heads, tokens, tokens, dtype=torch.bool)
-    chosen = torch.full((tokens, heads, blocks - 1), -1, dtype=torch.int32)
+    blocks_there = min(blocks, len(starts))
+    chosen = torch.full((tokens, heads, blocks_there - 1), -1, dtype=torch.int32)
     smallest_gap = float("inf")
     for i in range(tokens):
         first = block_of[document_of[i]]
@@ -98,7 +99,7 @@ def make(name, heads, kv_heads, dim, tokens, blocks, size, settings, seed):
     for key, values in (("settings", numbers), ("separators", separators), ("document_starts", documents), ("starts", starts)):
         if values:
             tensors[key] = torch.tensor(values, dtype=torch.int32)
-    if blocks > 1:
+    if blocks_there > 1:
         tensors["chosen"] = chosen
     save_file(tensors, os.path.join(FOLDER, name + ".safetensors"))
     share = int(mask.sum()) / (heads * tokens * (tokens + 1) // 2)

@@ -192,7 +192,7 @@ TEST_F(Train, WrongSettingsAndDataAreClearErrors) {
   refuse({"--set", "lr=fast"}, {"lr", "fast"});
   refuse({"--set", "micro_batch_size=3"}, {"micro_batch_size", "divide"});
   refuse({"--set", "policy.window=0"}, {"window"});
-  refuse({"--set", "policy.policy=sep-stream"}, {"static"});
+  refuse({"--set", "policy.policy=sep-stream"}, {"do not stream"});
   refuse({"--set", "data=" + in("nothing")}, {"nothing.idx"});
   refuse({"--set", "seq_length=100000"}, {"sample"});
   refuse({"--set", "vocab_size=100"}, {"tokenizer", "100"});

@@ -95,7 +95,7 @@ BlockCase random_case(Mersenne& rng, bool all_rows) {
 }
 
 // Relative to the largest magnitude of the tensor, at least 0.01.
-void expect_near(const BlockRows& got, const BlockRows& expected, int64_t n_rows, const char* what) {
+void expect_rows_near(const BlockRows& got, const BlockRows& expected, int64_t n_rows, const char* what) {
   float largest = 0.01F, error = 0;
   for (int64_t r = 0; r < n_rows; ++r) {
     for (int64_t h = 0; h < got.heads.layout.n; ++h) {
@@ -190,11 +190,11 @@ TEST(BlockAttention, ForwardAndBackwardOfRandomSelections) {
     t.context.attention = AttentionImpl::kSimd;
     const auto compare = [&] {
       const BlockRun::Results got = run.run(t, true);
-      expect_near(got.out, expected.out, c.n_rows, "out");
-      expect_near(got.log_sum_exp, expected.log_sum_exp, c.n_rows, "log_sum_exp");
-      expect_near(got.d_q, expected.d_q, c.n_rows, "d_q");
-      expect_near(got.d_k, expected.d_k, c.n_keys, "d_k");
-      expect_near(got.d_v, expected.d_v, c.n_keys, "d_v");
+      expect_rows_near(got.out, expected.out, c.n_rows, "out");
+      expect_rows_near(got.log_sum_exp, expected.log_sum_exp, c.n_rows, "log_sum_exp");
+      expect_rows_near(got.d_q, expected.d_q, c.n_rows, "d_q");
+      expect_rows_near(got.d_k, expected.d_k, c.n_keys, "d_k");
+      expect_rows_near(got.d_v, expected.d_v, c.n_keys, "d_v");
     };
     if (i % 10 == 0) {
       test::for_each_target(compare);
@@ -216,7 +216,7 @@ TEST(BlockAttention, RowsAtTheEndOfTheKeys) {
     t.context.attention = AttentionImpl::kReference;
     const BlockRun::Results expected = run.run(t, false);
     t.context.attention = AttentionImpl::kSimd;
-    expect_near(run.run(t, false).out, expected.out, c.n_rows, "out");
+    expect_rows_near(run.run(t, false).out, expected.out, c.n_rows, "out");
     if (testing::Test::HasFailure()) return;
   }
 }
