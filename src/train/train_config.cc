@@ -304,7 +304,8 @@ std::string train_keys_markdown() {
     }
     if (o.name == "later_policy_step") {
       row("policy", "`full`",
-          "which keys attention keeps: a name (`full`, `sep`, `sink`, `fixed`), or a group of policy options "
+          "which keys attention keeps: a name (`full`, `sep`, `sink`, `fixed`, `moba`, `sep-moba`), or a "
+          "group of policy options "
           "as in docs/CLI.md: `{policy: sep, init: 4, window: 256}`");
       row("later_policy", "", "the same, from `later_policy_step` on");
     }
