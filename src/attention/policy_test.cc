@@ -95,7 +95,7 @@ TEST(Policy, LayersMayChooseAmongBlocks) {
   EXPECT_EQ(policy.rule(3, 6),
             (LayerRule{.blocks = {.count = 5, .size = 16, .at_separators = true, .most = 40}}));
   EXPECT_EQ(policy.rule(5, 6), (LayerRule{.init = 4, .window = 8}));
-  const Parsed plain({{"policy", "moba"}});
+  const Parsed plain(Flags{{"policy", "moba"}});
   EXPECT_FALSE(plain.settings.policy.uses_separators());
   EXPECT_EQ(
       policy_json(plain.settings).dump(),
