@@ -3,6 +3,7 @@
 
     attention.py [--tokens 1024,2048,4096,8192] [--window 64] [--threads 1,2] [--heads 12 --kv-heads 12 --head-dim 64]
                  [--separators paper|text] [--pass forward|backward|both] [--rounds 5] [--json] [--save F]
+    attention.py --policy moba|sep-moba [--block-size 64] [--blocks 8] ...   queries that choose among blocks, compared with SDPA causal
     attention.py --load F [F...]        prints the table of saved runs again
 
 Rows are taken in rounds: each round times every peer once (calls shorter than --min-time are repeated) and runs
@@ -201,10 +202,15 @@ def paths_with_mask():
 def ours(arguments, shape, threads, step):
     command = [arguments.program, "bench", "attention", "--json", "--repeats", "1"]
     command += ["--min-time", str(arguments.min_time), "--tokens", str(shape["tokens"])]
-    command += ["--window", ",".join(map(str, arguments.window)), "--init", str(INITIAL)]
+    if arguments.policy == "sep":
+        command += ["--window", ",".join(map(str, arguments.window)), "--init", str(INITIAL)]
+    else:
+        command += ["--policy", arguments.policy, "--block-size", str(arguments.block_size), "--blocks", str(arguments.blocks)]
     command += ["--heads", str(shape["heads"]), "--kv-heads", str(shape["kv_heads"])]
     command += ["--head-dim", str(shape["head_dim"]), "--threads", str(threads)]
-    command += ["--pass", "forward" if step == FORWARD else "backward", "--separators", arguments.separators]
+    command += ["--pass", "forward" if step == FORWARD else "backward"]
+    if arguments.policy != "moba":
+        command += ["--separators", arguments.separators]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}: {result.stderr.strip()}")
@@ -215,6 +221,8 @@ def make_peers(arguments, shape, threads, step):
     """{name: call}, {name: why there is none}, with names "causal", ("mask", window), ("flex", window), ("op", window)."""
     peer = Torch(shape, threads)
     calls, notes = {"sgemm": peer.sgemm, "causal": peer.sdpa("FLASH_ATTENTION", step)}, {}
+    if arguments.policy != "sep":  # what is visible depends on the data: no peer has it
+        return calls, notes
     is_separator = separators(arguments.separators, shape["tokens"])
     for window in arguments.window:
         name = ("mask", window)
@@ -267,6 +275,9 @@ def measure(arguments, shape, threads, step):
         mine = [rows_of_round[w] for rows_of_round in own]
         row = {k: mine[0][k] for k in ("tokens", "window", "heads", "kv_heads", "head_dim", "threads", "pass", "kept")}
         row["separators"] = arguments.separators
+        if arguments.policy != "sep":
+            row["window"] = 0
+            row["separators"] = f"{arguments.policy}, {arguments.blocks} blocks of {arguments.block_size}"
         row["rounds"] = arguments.rounds
         for key in ("seconds", "dense_seconds", "sgemm_gflops"):
             row[key] = statistics.median(r[key] for r in mine)
@@ -345,7 +356,8 @@ def table(run):
         theirs = statistics.median(r["torch_sgemm_gflops"] for r in rows)
         shape = f"{heads} heads x {head_dim}" if heads == kv_heads else f"{heads}/{kv_heads} heads x {head_dim}"
         rounds = ", ".join(str(n) for n in sorted({r["rounds"] for r in rows}))
-        title = f"{shape}, {threads} thread{'s' if threads > 1 else ''}, separators `{rule}`"
+        what = rule if "blocks" in rule else f"separators `{rule}`"
+        title = f"{shape}, {threads} thread{'s' if threads > 1 else ''}, {what}"
         out += ["", f"**{title}**, medians of {rounds} rounds; PyTorch's own sgemm: {theirs:.0f} GFLOP/s", ""]
         out.append("| " + " | ".join(name for name, _ in COLUMNS) + " |")
         out.append("|" + "---:|" * len(COLUMNS))
@@ -410,6 +422,9 @@ def main():
     parser.add_argument("--kv-heads", type=int, help="default: as --heads")
     parser.add_argument("--head-dim", type=int, default=64)
     parser.add_argument("--separators", choices=["paper", "text"], default="paper")
+    parser.add_argument("--policy", choices=["sep", "moba", "sep-moba"], default="sep")
+    parser.add_argument("--block-size", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--pass", dest="passes", choices=["forward", "backward", "both"], default="both")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--min-time", type=float, default=0.1)
@@ -420,6 +435,8 @@ def main():
     parser.add_argument("--save", type=Path, help="write the JSON to this file too, after every length")
     parser.add_argument("--load", type=Path, nargs="+", help="print saved runs, measure nothing")
     arguments = parser.parse_args()
+    if arguments.policy != "sep":
+        arguments.window = [0]
     result = merged(arguments.load) if arguments.load else run(arguments)
     print(json.dumps(result) if arguments.json else table(result))
 

@@ -13,6 +13,7 @@
 #include <numeric>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "attention/block_rule.h"
@@ -66,19 +67,8 @@ struct BlockCase {
   BlockSelection selection() const { return {starts, chosen.data(), n_choosers(), n_chosen}; }
 };
 
-// n_rows: of the last keys; 0: of all.
-BlockCase random_case(Mersenne& rng, bool all_rows) {
-  constexpr int64_t kDims[] = {8, 16, 20, 32, 64, 5};
-  BlockCase c{};
-  c.group = pick(rng, 1, 4);
-  c.n_kv_heads = pick(rng, 1, 3);
-  c.dim = kDims[rng() % 6];
-  c.n_keys = pick(rng, 1, pick(rng, 0, 9) == 0 ? 400 : 90);
-  c.n_rows = all_rows ? c.n_keys : pick(rng, 1, std::min<int64_t>(c.n_keys, 40));
-  c.first = pick(rng, 0, 1) * pick(rng, 0, 500);
-  c.shared = pick(rng, 0, 2) == 0;
-  c.starts = random_starts(rng, c.first, c.n_keys);
-  c.n_chosen = pick(rng, 0, 6);
+// Each row and chooser takes up to n_chosen of the blocks before its own.
+void choose_at_random(BlockCase& c, Mersenne& rng) {
   for (int64_t r = 0; r < c.n_rows; ++r) {
     const int64_t own = block_of(c.starts, c.first + c.n_keys - c.n_rows + r);
     for (int64_t h = 0; h < c.n_choosers(); ++h) {
@@ -91,6 +81,22 @@ BlockCase random_case(Mersenne& rng, bool all_rows) {
       c.chosen.insert(c.chosen.end(), blocks.begin(), blocks.end());
     }
   }
+}
+
+// The queries are all rows, or the last few.
+BlockCase random_case(Mersenne& rng, bool all_rows) {
+  constexpr int64_t kDims[] = {8, 16, 20, 32, 64, 5};
+  BlockCase c{};
+  c.group = pick(rng, 1, 4);
+  c.n_kv_heads = pick(rng, 1, 3);
+  c.dim = kDims[rng() % 6];
+  c.n_keys = pick(rng, 1, pick(rng, 0, 9) == 0 ? 400 : 90);
+  c.n_rows = all_rows ? c.n_keys : pick(rng, 1, std::min<int64_t>(c.n_keys, 40));
+  c.first = pick(rng, 0, 1) * pick(rng, 0, 500);
+  c.shared = pick(rng, 0, 2) == 0;
+  c.starts = random_starts(rng, c.first, c.n_keys);
+  c.n_chosen = pick(rng, 0, 6);
+  choose_at_random(c, rng);
   return c;
 }
 
@@ -202,6 +208,32 @@ TEST(BlockAttention, ForwardAndBackwardOfRandomSelections) {
       compare();
     }
     if (testing::Test::HasFailure()) return;
+  }
+}
+
+// Tasks have a range of rows and a chunk of heads; the backward pass also splits the rows of a kv head.
+TEST(BlockAttention, ManyRowsAndHeads) {
+  for (const auto& [group, n_keys] : {std::pair<int64_t, int64_t>{40, 530}, {300, 60}}) {
+    Mersenne rng(static_cast<uint32_t>(group));
+    BlockCase c{};
+    c.group = group;
+    c.n_kv_heads = 1;
+    c.dim = 8;
+    c.n_keys = c.n_rows = n_keys;
+    c.starts = random_starts(rng, 0, n_keys);
+    c.n_chosen = 3;
+    choose_at_random(c, rng);
+    const BlockRun run(c, rng);
+    test::Threads t(3);
+    t.context.attention = AttentionImpl::kReference;
+    const BlockRun::Results expected = run.run(t, true);
+    t.context.attention = AttentionImpl::kSimd;
+    const BlockRun::Results got = run.run(t, true);
+    expect_rows_near(got.out, expected.out, c.n_rows, "out");
+    expect_rows_near(got.log_sum_exp, expected.log_sum_exp, c.n_rows, "log_sum_exp");
+    expect_rows_near(got.d_q, expected.d_q, c.n_rows, "d_q");
+    expect_rows_near(got.d_k, expected.d_k, c.n_keys, "d_k");
+    expect_rows_near(got.d_v, expected.d_v, c.n_keys, "d_v");
   }
 }
 
