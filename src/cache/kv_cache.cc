@@ -184,13 +184,15 @@ void KvCache::append_to_band(Group& g, std::span<const int32_t> tokens) {
 
 void KvCache::append_blocks(Group& g, std::span<const int32_t> tokens) {
   use_next_means(g);
+  if (memory_ != Memory::kAddresses) g.seen.resize(g.seen.size() + tokens.size());
   for (size_t t = 0; t < tokens.size(); ++t)
     g.rule.blocks.append(length_ + static_cast<int64_t>(t), tokens[t], separators_, &g.block_starts);
 }
 
-// From the tokens of the band, which are all tokens. Means of blocks that are no longer complete are dropped.
+// From the tokens of the band, which are all tokens. What belongs to later tokens is dropped.
 void KvCache::rebuild_blocks(Group& g) {
   if (!g.rule.blocks.used()) return;
+  g.seen.resize(static_cast<size_t>(g.band_size));
   g.block_starts.clear();
   for (int64_t j = 0; j < g.band_size; ++j)
     g.rule.blocks.append(j, g.band_tokens[g.slot_of(j)], separators_, &g.block_starts);
@@ -249,7 +251,10 @@ void KvCache::count(const Group& g, int64_t n) {
   stats_.queries += n * n_layers;
 }
 
-void KvCache::count_chosen(int64_t keys, int64_t most) {
+void KvCache::count_chosen(int64_t layer, int64_t row, int64_t keys, int64_t most) {
+  Seen& seen = group_at(layer).seen[static_cast<size_t>(length_ + row)];
+  seen.keys += keys;
+  seen.most = std::max(seen.most, most);
   stats_.keys += keys;
   stats_.peak_keys = std::max(stats_.peak_keys, most);
 }

@@ -151,9 +151,9 @@ class KvCache {
   int64_t mean_bytes() const {  // of one block in one layer
     return layout_.n_kv_heads * layout_.head_dim * static_cast<int64_t>(sizeof(float));
   }
-  // For stats(): the keys that the chunk's queries saw in this layer (the mean over query heads), and the
-  // most of one query and head.
-  void count_chosen(int64_t keys, int64_t most);
+  // For stats(): the keys that query `row` of the chunk saw in this layer (the mean over query heads), and
+  // the most of one head.
+  void count_chosen(int64_t layer, int64_t row, int64_t keys, int64_t most);
 
   // The largest place (of learned()) that a chunk of n tokens would take.
   int64_t last_place(int64_t n) const;
@@ -192,8 +192,8 @@ class KvCache {
   // free slots (at most the window and a chunk), and the free slots of `capacities`, at most as many again
   // and a few.
   void restore(ByteReader& in, int64_t max_chunk, std::span<const int64_t> capacities = {});
-  // How many slots there is memory for: in the compact part and the band of each group of layers. It does not
-  // influence later bits, only later growth.
+  // How many slots there is memory for: in the compact part and the band of each group of layers, and then
+  // for how many means in each group with blocks. It does not influence later bits, only later growth.
   std::vector<int64_t> capacities() const;
   // Writes a mark: what a later rewind() of this cache needs. Parts that are only ever appended to are left
   // out, so it is cheap. rewind() accepts only marks of this cache's own past: written by it, or by the cache
@@ -235,6 +235,10 @@ class KvCache {
     Buffer means, next_means;
     int64_t n_means = 0;
   };
+  // The keys that one query saw in the layers of a group: the sum over layers, and the most of one head.
+  struct Seen {
+    int64_t keys = 0, most = 0;
+  };
   // The plan that layers with the same rule share.
   struct Group {
     LayerRule rule;
@@ -249,6 +253,7 @@ class KvCache {
     std::vector<int32_t> band_tokens;   // by slot
     std::vector<int32_t> next_tokens;   // by slot of next_band
     std::vector<int64_t> block_starts;  // only with blocks; see BlockRule::append
+    std::vector<Seen> seen;             // only with blocks: by position
     int64_t promoted = 0;               // positions below were offered to the compact part
     int64_t first_late = 0;      // compact rows from here on are copied after the chunk's rows are written
     std::vector<KeySpan> spans;  // for the chunk in flight; rows are not set yet

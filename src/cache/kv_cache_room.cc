@@ -174,7 +174,11 @@ void KvCache::take_room(std::span<const int32_t> tokens) {
     make_next(g, /*band=*/true, room.ring);
     make_next(g, /*band=*/false, room.compact);
     make_next_means(g, length_ + n);
-    if (g.rule.blocks.used()) g.block_starts.reserve((length_ + n) / g.rule.blocks.size + 2);
+    if (g.rule.blocks.used()) {
+      g.block_starts.reserve((length_ + n) / g.rule.blocks.size + 2);
+      if (memory_ != Memory::kAddresses && g.seen.capacity() < g.seen.size() + tokens.size())
+        g.seen.reserve(std::max(g.seen.size() + tokens.size(), 3 * g.seen.size() / 2));
+    }
     g.compact_positions.reserve(room.compact);
     g.compact_tokens.reserve(room.compact);
     g.spans.reserve(kMaxSpans);

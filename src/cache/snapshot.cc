@@ -3,7 +3,6 @@
 // rows of each layer. The rows are the keys, the values and their scales for each part and kv head, the
 // oldest first, one run of the ring after the other.
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -60,6 +59,10 @@ void KvCache::save(ByteWriter& out, bool whole) const {
     }
     if (!whole && appends_band(g)) continue;
     for (int64_t k = 0; k < g.band_size; ++k) out.value(g.band_tokens[g.slot_of(g.band_begin + k)]);
+    for (const Seen& query : g.seen) {
+      out.value(query.keys);
+      out.value(query.most);
+    }
   }
   for (int64_t l = 0; l < layout_.n_layers; ++l) {
     const Group& g = group_at(l);
@@ -84,6 +87,9 @@ std::vector<int64_t> KvCache::capacities() const {
   for (const Group& g : groups_) {
     out.push_back(g.compact_capacity);
     out.push_back(g.ring_capacity);
+  }
+  for (const Group& g : groups_) {
+    if (g.rule.blocks.used()) out.push_back(layers_[g.layers[0]].means.bytes() / mean_bytes());
   }
   return out;
 }
@@ -111,10 +117,15 @@ void KvCache::restore(ByteReader& in, int64_t max_chunk, std::span<const int64_t
   in.need(static_cast<uint64_t>(rows * slot_bytes()));
   set_capacities(capacities, &s.groups);
   std::vector<Layer> layers(layers_.size());
+  size_t next = 2 * s.groups.size();  // in the capacities: those of means
   for (const Group& g : s.groups) {
+    int64_t n_means = 0;
+    if (g.rule.blocks.used() && next < capacities.size())
+      n_means = std::clamp<int64_t>(capacities[next++], 0, 2 * g.band_size);
     for (const int64_t l : g.layers) {
       layers[l].compact = make_part(g.compact_capacity);
       layers[l].band = make_part(g.ring_capacity);
+      layers[l].means = Buffer(n_means * mean_bytes(), "the KV cache", Memory::kAnything);
     }
   }
   for (size_t l = 0; l < layers.size(); ++l) {
@@ -165,19 +176,27 @@ bool KvCache::drops_nothing() const {
 }
 
 // Rows are appended to the ring of such a cache, which begins at its first slot, and each query has seen all
-// tokens up to its own. (Where it chose among blocks, it is assumed to have seen as many keys as blocks of
-// mean size have.)
+// tokens up to its own, or those that Group::seen has counted.
 void KvCache::cut(int64_t position) {
   SEPLLM_CHECK(in_flight_ == 0 && drops_nothing() && position >= 0 && position <= length_);
   const int64_t n = length_ - position;
   // (The mean of position + 1 and length_, times the number of tokens.)
   const int64_t n_keys = n * (position + 1 + length_) / 2;
-  int64_t seen = 0;
+  int64_t seen = 0, most = 0;
   for (const Group& g : groups_) {
-    double chosen = 0;
-    for (int64_t i = position; g.rule.blocks.used() && i < length_; ++i)
-      chosen += expected_block_keys(g.block_starts, 0, g.rule.blocks.count, i);
-    seen += (g.rule.blocks.used() ? std::llround(chosen) : n_keys) * std::ssize(g.layers);
+    if (!g.rule.blocks.used()) {
+      seen += n_keys * std::ssize(g.layers);
+      most = position;
+      continue;
+    }
+    for (int64_t i = 0; i < length_; ++i) {
+      const Seen& query = g.seen[static_cast<size_t>(i)];
+      if (i < position) {
+        most = std::max(most, query.most);
+      } else {
+        seen += query.keys;
+      }
+    }
   }
   stats_.queries = std::max<int64_t>(0, stats_.queries - n * layout_.n_layers);
   stats_.keys = std::max<int64_t>(0, stats_.keys - seen);
@@ -188,7 +207,7 @@ void KvCache::cut(int64_t position) {
     g.promoted = std::min(g.promoted, position);
     rebuild_blocks(g);
   }
-  stats_.peak_keys = std::min(stats_.peak_keys, position);
+  stats_.peak_keys = std::min(stats_.peak_keys, most);
   stats_.peak_bytes = std::min(stats_.peak_bytes, held_bytes());
 }
 
@@ -256,6 +275,13 @@ void KvCache::read_group(ByteReader& in, bool whole, int64_t max_chunk, const St
   g->band_tokens.assign(static_cast<size_t>(g->ring_capacity), 0);
   for (int64_t k = 0; k < g->band_size; ++k)
     g->band_tokens[g->slot_of(g->band_begin + k)] = in.value<int32_t>();
+  if (!g->rule.blocks.used()) return;
+  in.need(static_cast<uint64_t>(g->band_size) * sizeof(Seen));
+  g->seen.resize(static_cast<size_t>(g->band_size));
+  for (Seen& query : g->seen) {
+    query.keys = in.integer("keys of a query", 0, kMaxPosition);
+    query.most = in.integer("keys of a query", 0, s.length);
+  }
 }
 
 // Checks everything that the plan of a chunk relies on.

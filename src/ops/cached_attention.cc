@@ -97,11 +97,11 @@ void write_means(const Context& ctx, int64_t layer, KvCache* cache) {
 }
 
 // Counts the keys that the queries of one sequence see by their selection.
-void count_chosen(const AttentionSequence& s, const BlockSelection& selection, int64_t n_heads,
+void count_chosen(int64_t layer, const AttentionSequence& s, const BlockSelection& selection, int64_t n_heads,
                   KvCache* cache) {
   const std::span<const int64_t> starts = selection.starts;
-  int64_t all = 0, most = 0;
   for (int64_t r = 0; r < s.n_rows; ++r) {
+    int64_t all = 0, most = 0;
     const int64_t position = s.first_position + r;
     const int64_t own = position - starts[static_cast<size_t>(block_of(starts, position))] + 1;
     for (int64_t h = 0; h < n_heads; ++h) {
@@ -113,8 +113,8 @@ void count_chosen(const AttentionSequence& s, const BlockSelection& selection, i
       all += keys;
       most = std::max(most, keys);
     }
+    cache->count_chosen(layer, r, (all + n_heads / 2) / n_heads, most);
   }
-  cache->count_chosen((all + n_heads / 2) / n_heads, most);
 }
 
 // What the queries of one sequence choose in a layer with blocks. Counts what they see.
@@ -140,7 +140,7 @@ BlockSelection choose(const Context& ctx, const CachedAttentionOperands& o, cons
                  .n_chosen = out.n_chosen},
                 chosen);
   out.chosen = chosen;
-  count_chosen(s, out, n_heads, &cache);
+  count_chosen(o.layer, s, out, n_heads, &cache);
   return out;
 }
 

@@ -274,6 +274,7 @@ HWY_INLINE bool is_short(const AttentionTask& t, const KeySpan& span) {
 
 // Prefetches the task's rows and heads of x, which has the layout of the queries or the output.
 HWY_INLINE void prefetch_heads(const Heads& x, const AttentionTask& t, RowPrefetcher& to) {
+  if (t.gathered != nullptr) return;  // its rows do not lie in a line
   const auto size = static_cast<int64_t>(sizeof(float));
   const HeadLayout& layout = x.layout;
   for (int64_t h = 0; h < t.n_heads;) {

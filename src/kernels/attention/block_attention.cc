@@ -53,6 +53,7 @@ class BlockForward {
     results_size_ = most_rows * chunks_.heads * (args_.head_dim() + 2);
     scratch_ = ctx_.arena.allocate<float>(threads * kernel_scratch_);
     results_ = ctx_.arena.allocate<float>(threads * results_size_);
+    spans_ = ctx_.arena.allocate<KeySpan>(threads * most_blocks_);
     lanes_ = ctx_.arena.allocate<BlockLanes>(threads);
     for (int64_t i = 0; i < threads; ++i)
       lanes_[i] = BlockLanes(ctx_, most_rows * chunks_.heads, most_chosen_, most_blocks_);
@@ -90,29 +91,32 @@ class BlockForward {
       return t;
     };
     const int64_t tile_rows = std::max<int64_t>(1, kAttentionTileLanes / heads.n_heads);
+    KeySpan* spans = spans_ + worker * most_blocks_;
+    TasksInTurn<AttentionTask> tasks(attention_many);
     for_each_own_block(s, selection, range.row, range.n_rows, [&](int64_t b, int64_t row, int64_t n) {
-      const KeySpan span = block_span(s, selection, b);
+      spans[b] = block_span(s, selection, b);
       for (int64_t begin = row; begin < row + n; begin += tile_rows) {
-        AttentionTask t = task(&span, begin);
+        AttentionTask t = task(&spans[b], begin);
         t.n_rows = std::min(tile_rows, row + n - begin);
         t.n_heads = heads.n_heads;
-        attention_many(t);
+        tasks.push(t);
       }
     });
     BlockLanes& lanes = lanes_[worker];
     lanes.sort(args_, s, selection, range.row, range.n_rows, heads.head, heads.n_heads);
     for (int64_t b = 0; b < lanes.n_blocks(); ++b) {
       const std::span<const QueryLane> queries = lanes.of(b);
-      const KeySpan span = block_span(s, selection, b);
+      spans[b] = block_span(s, selection, b);
       for (size_t begin = 0; begin < queries.size(); begin += kAttentionTileLanes) {
-        AttentionTask t = task(&span, range.row);
+        AttentionTask t = task(&spans[b], range.row);
         t.gathered = queries.data() + begin;
         t.n_rows = std::min<int64_t>(kAttentionTileLanes, std::ssize(queries) - static_cast<int64_t>(begin));
         t.n_heads = 1;
         t.continues = true;
-        attention_many(t);
+        tasks.push(t);
       }
     }
+    tasks.finish();
     finish(s, range, heads, results);
   }
 
@@ -139,8 +143,9 @@ class BlockForward {
   int64_t work_ = 0;                               // multiply-adds, about
   int64_t kernel_scratch_ = 0, results_size_ = 0;  // of a thread
   float* scratch_ = nullptr;
-  float* results_ = nullptr;  // by thread: [rows][heads][head_dim + 2], as AttentionTask::partial
-  BlockLanes* lanes_ = nullptr;
+  float* results_ = nullptr;     // by thread: [rows][heads][head_dim + 2], as AttentionTask::partial
+  KeySpan* spans_ = nullptr;     // by thread: [blocks]
+  BlockLanes* lanes_ = nullptr;  // by thread
 };
 
 }  // namespace

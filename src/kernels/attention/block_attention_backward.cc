@@ -45,6 +45,7 @@ class BlockBackward {
     const int64_t threads = ctx_.pool.size();
     scratch_size_ = attention_backward_scratch(args_.head_dim(), kAttentionTileLanes);
     scratch_ = ctx_.arena.allocate<float>(threads * scratch_size_);
+    spans_ = ctx_.arena.allocate<KeySpan>(threads * most_blocks_);
     lanes_ = ctx_.arena.allocate<BlockLanes>(threads);
     const int64_t part_rows = (most_rows_ + n_splits_ - 1) / n_splits_;
     for (int64_t i = 0; i < threads; ++i)
@@ -88,15 +89,17 @@ class BlockBackward {
       return b;
     };
     const int64_t tile_rows = std::max<int64_t>(1, kAttentionTileLanes / heads.n_heads);
+    KeySpan* spans = spans_ + worker * most_blocks_;
+    TasksInTurn<AttentionBackwardTask> tasks(attention_backward);
     for_each_own_block(s, selection, heads.row, heads.n_rows, [&](int64_t b, int64_t row, int64_t n) {
       sign_of_life();  // on a slow core, a whole head of a long document may take minutes
-      const KeySpan span = block_span(s, selection, b);
+      spans[b] = block_span(s, selection, b);
       for (int64_t begin = row; begin < row + n; begin += tile_rows) {
-        AttentionBackwardTask t = task(&span);
+        AttentionBackwardTask t = task(&spans[b]);
         t.tile.row = begin;
         t.tile.n_rows = std::min(tile_rows, row + n - begin);
         t.tile.n_heads = heads.n_heads;
-        attention_backward(t);
+        tasks.push(t);
       }
     });
     BlockLanes& lanes = lanes_[worker];
@@ -104,17 +107,18 @@ class BlockBackward {
     for (int64_t b = 0; b < lanes.n_blocks(); ++b) {
       sign_of_life();
       const std::span<const QueryLane> queries = lanes.of(b);
-      const KeySpan span = block_span(s, selection, b);
+      spans[b] = block_span(s, selection, b);
       for (size_t begin = 0; begin < queries.size(); begin += kAttentionTileLanes) {
-        AttentionBackwardTask t = task(&span);
+        AttentionBackwardTask t = task(&spans[b]);
         t.tile.gathered = queries.data() + begin;
         t.tile.n_rows =
             std::min<int64_t>(kAttentionTileLanes, std::ssize(queries) - static_cast<int64_t>(begin));
         t.tile.n_heads = 1;
         t.adds_to_d_q = true;
-        attention_backward(t);
+        tasks.push(t);
       }
     }
+    tasks.finish();
   }
 
   const Context& ctx_;
@@ -126,6 +130,7 @@ class BlockBackward {
   int64_t work_ = 0;                                           // multiply-adds, about
   int64_t n_splits_ = 1, scratch_size_ = 0;
   float* scratch_ = nullptr;
+  KeySpan* spans_ = nullptr;     // by thread: [blocks]
   BlockLanes* lanes_ = nullptr;  // by thread
 };
 

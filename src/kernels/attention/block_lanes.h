@@ -37,6 +37,35 @@ void for_each_own_block(const AttentionSequence& s, const BlockSelection& select
   }
 }
 
+// Runs tasks one after the other, of which each knows the next one, so that it can prefetch its keys.
+template <typename Task>
+class TasksInTurn {
+ public:
+  explicit TasksInTurn(void (*run)(const Task&)) : run_(run) {}
+  // What the task refers to must live until the one after it has been pushed, or the end.
+  void push(const Task& task) {
+    Task& to = tasks_[n_ % 2];
+    to = task;
+    if (n_ > 0) run_before(&to);
+    ++n_;
+  }
+  void finish() {
+    if (n_ > 0) run_before(nullptr);
+    n_ = 0;
+  }
+
+ private:
+  void run_before(const Task* next) {
+    Task& task = tasks_[(n_ + 1) % 2];
+    task.next = next;
+    run_(task);
+  }
+
+  void (*run_)(const Task&);
+  Task tasks_[2] = {};
+  int64_t n_ = 0;
+};
+
 // The queries of some rows and heads, sorted by the blocks that they chose.
 class BlockLanes {
  public:

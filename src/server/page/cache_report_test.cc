@@ -47,7 +47,7 @@ TEST_F(CacheReport, SaysWhyEachPositionIsHeldByTheStaticPolicies) {
     for (int64_t at = 99; at >= 0; --at) {
       const bool recent = at > 99 - policy.window;
       std::string want;
-      if (policy.kind == PolicyKind::kFull) {
+      if (policy.kind == PolicyKind::kFull || rule.blocks.used()) {
         want = "window";
       } else if (at < policy.init) {
         want = "initial";
