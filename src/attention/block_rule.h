@@ -14,8 +14,14 @@ struct BlockRule {
   int64_t size = 0;            // tokens of a block; with at_separators the least number of them
   bool at_separators = false;  // a block ends with its first separator from its size-th token on
   int64_t most = 0;            // only with at_separators: the largest number of tokens, >= size
+  // Native sparse attention: besides the blocks, a query sees the means of complete blocks, and a window of
+  // this many tokens (attention/nsa_rule.h). 0: it does not.
+  int64_t nsa_window = 0;
 
   bool used() const { return count > 0; }
+  bool nsa() const { return nsa_window > 0; }
+  // Rows of means of a block that a cache holds: of its keys, and for NSA of its values too.
+  int64_t means_of_block() const { return nsa() ? 2 : 1; }
   // Whether the n-th token of a block (counted from 1) is its last one.
   bool ends(int64_t n, int32_t token, const TokenSet& separators) const;
   // Adds the token at `position` to `starts`, the positions at which blocks begin: the first entry is 0, and

@@ -10,6 +10,7 @@
 #include "kernels/linear/linear_backward.h"
 #include "kernels/rowwise/elementwise_backward.h"
 #include "kernels/rowwise/norm.h"
+#include "ops/heads_slot.h"
 #include "tensor/op_times.h"
 #include "tensor/tape.h"
 
@@ -100,18 +101,6 @@ NormBackward norm_backward_of(const Context& ctx, const NormOperands& operands, 
           .dweight = ctx.tape->parameter(operands.weight),
           .dbias = operands.bias != nullptr ? ctx.tape->parameter(operands.bias) : nullptr};
 }
-
-// The gradient of heads in an activation of the tape. Use it only inside a backward closure.
-struct HeadsSlot {
-  HeadsSlot(const Context& ctx, const Heads& x) : heads(x), slot(ctx.tape->slot({x.data, 1, 1, 1})) {}
-  Heads gradient(const Context& ctx) const {
-    Heads g = heads;
-    g.data = ctx.tape->gradient(slot).data;
-    return g;
-  }
-  Heads heads;
-  Tape::Slot slot;
-};
 
 // As saved(): [n_rows * heads, dim].
 Matrix saved_heads(const Context& ctx, const Heads& x, int64_t n_rows) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "ops/nsa.h"
 
 namespace sepllm {
 namespace {
@@ -172,6 +173,34 @@ TEST(Norm, GradientsWithAnOffset) {
         ops::norm(ctx, m, {.weight = weight.data(), .eps = 1e-3F, .offset = 1}, m);
       },
       &weight);
+}
+
+// Columns: 4 query heads, 2 key heads, 2 value heads (of 3), 12 gates, and where the result is added. All
+// blocks are chosen, because a choice that changes has no slope.
+TEST(Nsa, Gradients) {
+  const int64_t starts[] = {0, 9};
+  const NsaSequence sequences[] = {{.first_row = 0, .n_rows = 16, .document_starts = starts},
+                                   {.first_row = 16, .n_rows = 11}};
+  Gradients(27, 48).expect_right([&](const Context& ctx, const Matrix& m) {
+    const auto allocate = [&](int64_t n_cols) {
+      if (ctx.tape != nullptr) return ctx.tape->activation(27, n_cols);
+      return Matrix{ctx.arena.allocate<float>(27 * n_cols), 27, n_cols, n_cols};
+    };
+    const Matrix in = allocate(36), out = allocate(12);
+    ops::copy(ctx, m.columns(0, 36), in);
+    const auto heads = [](const Matrix& x, int64_t n, int64_t first) {
+      return Heads{x.data + first, x.stride, HeadLayout::dense(n, 3)};
+    };
+    ops::nsa_attend(ctx, {.rule = {.block_size = 2, .blocks = 6, .window = 3},
+                          .scale = 0.7F,
+                          .q = heads(in, 4, 0),
+                          .k = heads(in, 2, 12),
+                          .v = heads(in, 2, 18),
+                          .gates = in.columns(24, 12),
+                          .out = heads(out, 4, 0),
+                          .sequences = sequences});
+    ops::add(ctx, m.columns(36, 12), out);
+  });
 }
 
 TEST(ScaleAndAdd, Gradients) {
