@@ -72,13 +72,16 @@ std::string model_fingerprint(const Decoder& decoder) {
   add_weight(&hash, w.token_embedding);
   add_weight(&hash, w.position_embedding);
   for (const LayerWeights& layer : w.layers) {
-    // First the norms, then the matrices; that there is none is hashed of the first two only: states of
-    // models without the others stay valid.
+    // First the norms, then the matrices; that there is none is hashed of the first two norms only: states of
+    // models without the other norms, or without gates, stay valid.
     const auto there = [&](const Norm& n) {
       if (n.weight != nullptr || &n == &layer.norm1 || &n == &layer.norm2) norm(n);
     };
     for_each_part(Overloaded{there, no_linear}, layer);
-    for_each_part(Overloaded{no_norm, linear}, layer);
+    const auto matrix = [&](const Linear& l) {
+      if (l.weight.data != nullptr || &l != &layer.gates) linear(l);
+    };
+    for_each_part(Overloaded{no_norm, matrix}, layer);
   }
   norm(w.final_norm);
   linear(w.head);

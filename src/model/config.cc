@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -114,6 +115,7 @@ ModelSpec parse_model_spec(const Json& json, const std::string& file) {
                             config.string("model_type")));
   }
   spec.config.family = family.name;
+  if (config.boolean_or(kNsaGatesKey, false)) add_nsa_gates(&spec, file);
   read_shared(config, &spec.config);
   spec.blocks = read_blocks(config);
   if (spec.blocks) spec.config.stored_dtype = dtype_name(*spec.blocks);
@@ -158,6 +160,29 @@ std::vector<int64_t> ModelConfig::own_windows() const {
   for (const LayerSpec& layer : layers) out.push_back(layer.window);
   const bool any = std::any_of(out.begin(), out.end(), [](int64_t window) { return window > 0; });
   return any ? out : std::vector<int64_t>();
+}
+
+bool ModelConfig::has_nsa_gates() const {
+  return std::any_of(layers.begin(), layers.end(), [](const LayerSpec& layer) { return layer.nsa_gates; });
+}
+
+// The gates' matrix lies next to the one of the attention's output, in every family: its name is that one's
+// with another last part, as in fla's models ("layers.3.self_attn.g_proj").
+void add_nsa_gates(ModelSpec* spec, const std::string& file) {
+  if (spec->config.position == PositionType::kAlibi) {
+    throw Error(ErrorCode::kUnsupported, "native sparse attention is not defined for ALiBi", {.file = file});
+  }
+  for (size_t l = 0; l < spec->config.layers.size(); ++l) {
+    if (spec->config.layers[l].window > 0) continue;
+    spec->config.layers[l].nsa_gates = true;
+    const std::string& out = spec->names.layers[l].attention_out.base;
+    spec->names.layers[l].gates = {out.substr(0, out.rfind('.') + 1) + "g_proj"};
+  }
+}
+
+ModelSpec without_nsa_gates(ModelSpec spec) {
+  for (LayerSpec& layer : spec.config.layers) layer.nsa_gates = false;
+  return spec;
 }
 
 bool ModelConfig::all_layers_local() const {

@@ -98,6 +98,9 @@ struct LayerSpec {
   bool norm_after = false;  // what they add to the residual stream is normalised (post_norm1, post_norm2)
   QkNorm qk_norm = QkNorm::kNone;
   bool qkv_bias = false, out_bias = false, mlp_bias = false;  // which matrices have biases
+  // There is a matrix [3 n_heads, hidden_size], without bias, for the gates of native sparse attention
+  // (docs/METHOD.md#native-sparse-attention): "nsa_gates" of config.json. Other attention does not read it.
+  bool nsa_gates = false;
 };
 
 struct ModelConfig {
@@ -144,6 +147,8 @@ struct ModelConfig {
   }
   // Whether every layer has a sliding window of its own: then a policy has no effect.
   bool all_layers_local() const;
+  // Whether any layer has gates for NSA.
+  bool has_nsa_gates() const;
   // The layers' own sliding windows, as KvLayout and Policy take them.
   std::vector<int64_t> own_windows() const;
   // The rope whose frequencies depend on the length of the text (of several, that with the smallest trained
@@ -206,6 +211,14 @@ Json read_config_json(const std::string& model);
 std::string config_path(const std::string& model);
 // As above from parsed JSON; `file` is for messages.
 ModelSpec parse_model_spec(const Json& json, const std::string& file);
+
+// The key of config.json that says that the layers without a sliding window of their own have gates for NSA.
+inline constexpr const char* kNsaGatesKey = "nsa_gates";
+// Gives gates to these layers. Error (kUnsupported), naming `file`, for models with ALiBi, for which NSA is
+// not defined.
+void add_nsa_gates(ModelSpec* spec, const std::string& file);
+// The same model without gates.
+ModelSpec without_nsa_gates(ModelSpec spec);
 
 // The config.json of what is read of a model: the same, or for a multimodal model the one that its text model
 // would have by itself. New checkpoints (a trained model) get this one.

@@ -133,8 +133,8 @@ void rope_fields(const RopeConfig& rope, const std::string& group, bool is_first
 void layer_fields(const ModelConfig& c, Fields* fields) {
   // (As above.)
   const LayerSpec usual;
-  const auto& [attention_scale, window, rope, norm_before, norm_after, qk_norm, qkv_bias, out_bias,
-               mlp_bias] = usual;
+  const auto& [attention_scale, window, rope, norm_before, norm_after, qk_norm, qkv_bias, out_bias, mlp_bias,
+               nsa_gates] = usual;
   const double usual_scale = usual_attention_scale(c.head_dim);
   std::string scales;
   for (int64_t l = 0; l < c.n_layers; ++l) {
@@ -153,6 +153,7 @@ void layer_fields(const ModelConfig& c, Fields* fields) {
   fields->add_of_layers(
       "qk_norm", c, static_cast<int64_t>(qk_norm), [](const LayerSpec& s) { return s.qk_norm; },
       [](const LayerSpec& s) { return text_of(s.qk_norm); });
+  plain("nsa_gates", static_cast<int64_t>(nsa_gates), &LayerSpec::nsa_gates);
   // (Whether there is a bias is hashed with the weights, as it always was.)
   const auto biases = [](const LayerSpec& s) {
     std::string out;

@@ -13,6 +13,7 @@ struct LayerParts {
   NormT norm1{};             // before attention
   std::vector<LinearT> qkv;  // one fused matrix, or q, k, v; their outputs follow each other in the QKV row
   NormT q_norm{}, k_norm{};  // for queries and keys
+  LinearT gates{};           // of NSA's branches: 3 outputs for each query head
   LinearT attention_out{};
   NormT post_norm1{};           // after attention
   NormT norm2{};                // before the MLP
@@ -29,6 +30,7 @@ void for_each_part(Fn&& fn, First& first, Others&... others) {
   for (size_t i = 0; i < first.qkv.size(); ++i) fn(first.qkv[i], others.qkv[i]...);
   fn(first.q_norm, others.q_norm...);
   fn(first.k_norm, others.k_norm...);
+  fn(first.gates, others.gates...);
   fn(first.attention_out, others.attention_out...);
   fn(first.post_norm1, others.post_norm1...);
   fn(first.norm2, others.norm2...);

@@ -44,6 +44,7 @@ LayerShapes layer_shapes(const ModelConfig& c, int64_t l, const LayerNames& name
     out.k_norm = {c.n_kv_heads * c.head_dim};
   }
   set_qkv(c, layer, names.qkv.size(), &out);
+  if (layer.nsa_gates) out.gates = {3 * c.n_heads, c.hidden_size};
   out.attention_out = {c.hidden_size, c.n_heads * c.head_dim, layer.out_bias};
   set_mlp(c, layer, names.mlp_in.size(), &out);
   return out;

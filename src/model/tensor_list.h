@@ -19,7 +19,7 @@ struct NormShape {
   bool bias = false;
 };
 struct LinearShape {
-  int64_t n_out = 0, n_in = 0;
+  int64_t n_out = 0, n_in = 0;  // n_out 0: the layer does not have it
   bool bias = false;
   int64_t out_offset = 0;  // Linear::out_offset
 };
@@ -42,6 +42,7 @@ void visit_layer(const LayerShapes& shapes, const LayerNames& names, const std::
       visitor.norm(slot, prefix + name.weight(), shape.bias ? prefix + name.bias() : "", shape.n);
   };
   const auto linear = [&](const LinearShape& shape, const LinearName& name, Linear& slot) {
+    if (shape.n_out == 0) return;
     visitor.linear(slot, prefix + name.weight(), shape.bias ? prefix + name.bias() : "", shape.n_out,
                    shape.n_in);
     slot.out_offset = shape.out_offset;

@@ -47,9 +47,16 @@ void initialise(Parameters* parameters, const ModelSpec& spec, const std::string
                   names);
   }
   norms.insert(spec.prefix + spec.names.final_norm.weight());
+  const std::set<std::string> gates = gate_names(spec);
   const auto norm_weight = static_cast<float>(1 - spec.config.norm_offset);
   uint64_t stream = 0;
   for (const ParameterInfo& p : parameters->list()) {
+    // Gates begin half open, and take no random numbers: the other weights are those of the model without
+    // them.
+    if (gates.contains(p.name)) {
+      std::fill_n(parameters->values(p), p.size, 0.0F);
+      continue;
+    }
     const Rng rng(seed, stream++);
     float* values = parameters->values(p);
     if (p.decays) {

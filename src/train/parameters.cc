@@ -4,12 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/sign_of_life.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/weight_store.h"
@@ -96,18 +98,37 @@ Parameters::Parameters(const ModelSpec& spec, Memory memory) : spec_(spec), memo
   buffer_ = Buffer(size_ * static_cast<int64_t>(sizeof(float)), "the parameters", memory);
 }
 
+std::set<std::string> gate_names(const ModelSpec& spec) {
+  std::set<std::string> names;
+  for (size_t l = 0; l < spec.names.layers.size(); ++l) {
+    if (spec.config.layers[l].nsa_gates) names.insert(spec.prefix + spec.names.layers[l].gates.weight());
+  }
+  return names;
+}
+
 int64_t Parameters::count() const {
   int64_t n = 0;
   for (const ParameterInfo& p : list_) n += p.size;
   return n;
 }
 
+namespace {
+
+bool has_gates(const std::string& folder) {
+  const HeldWarnings said;  // by those who read the config first
+  return read_model_spec(folder).config.has_nsa_gates();
+}
+
+}  // namespace
+
 ModelWeights Parameters::open_weights(const std::string& folder, const ModelSpec& spec) {
   if (spec.blocks) {
     throw Error(ErrorCode::kUnsupported, "quantised weights cannot be trained",
                 {.file = folder, .hint = "start from the checkpoint that they were made from"});
   }
-  if (!is_gguf_file(folder)) return load_weights(folder, spec);  // checks every tensor
+  // A model that has no gates yet gets them.
+  if (!is_gguf_file(folder))  // checks every tensor
+    return load_weights(folder, has_gates(folder) ? spec : without_nsa_gates(spec));
   return load_weights(folder, read_model_spec(folder), {.unaligned = true});
 }
 
@@ -115,17 +136,18 @@ namespace {
 
 // From a file of other names, types and orders than the family's.
 void load_converted(const std::string& file, const ModelWeights& weights, const ModelSpec& spec,
-                    const std::function<float*(size_t)>& place) {
+                    const std::function<float*(const std::string&)>& place) {
   const ModelSpec stored_spec = read_model_spec(file);
   const auto from = list_tensors(stored_spec, stored_names(weights.store, stored_spec));
-  const auto to = list_tensors(spec, usual_names(spec));
+  const ModelSpec own = without_nsa_gates(spec);  // GGUF files have none
+  const auto to = list_tensors(own, usual_names(own));
   SEPLLM_CHECK(from.size() == to.size());
   ThreadPool pool(1);
   for (size_t k = 0; k < from.size(); ++k) {
     sign_of_life();
     const StoredMatrix matrix = stored_matrix(weights.store, from[k], stored_spec.blocks);
     const Buffer rows = moved_rows(matrix, from[k], to[k], DType::kF32, pool);
-    std::copy_n(rows.as<float>(), to[k].n_out * to[k].n_in, place(k));
+    std::copy_n(rows.as<float>(), to[k].n_out * to[k].n_in, place(to[k].name));
     weights.store.forget(from[k].name);
   }
 }
@@ -135,11 +157,22 @@ void load_converted(const std::string& file, const ModelWeights& weights, const 
 void Parameters::load(const std::string& folder, const ModelSpec& spec) {
   const ModelWeights weights = open_weights(folder, spec);
   const WeightStore& store = weights.store;
-  if (store.gguf() != nullptr)
-    return load_converted(folder, weights, spec, [this](size_t k) { return values(list_[k]); });
+  const std::set<std::string> gates = gate_names(spec);
+  for (const ParameterInfo& p : list_) {
+    if (gates.contains(p.name)) std::fill_n(values(p), p.size, 0.0F);
+  }
+  if (store.gguf() != nullptr) {
+    return load_converted(folder, weights, spec, [this](const std::string& name) {
+      const auto p = std::find_if(list_.begin(), list_.end(), [&](const auto& p) { return p.name == name; });
+      SEPLLM_CHECK(p != list_.end());
+      return values(*p);
+    });
+  }
+  const bool gates_are_stored = has_gates(folder);
   const StoredNames usual = usual_names(spec), stored = stored_names(store, spec);
   SEPLLM_CHECK(stored.tied == usual.tied);
   for (const ParameterInfo& p : list_) {
+    if (gates.contains(p.name) && !gates_are_stored) continue;
     const std::string name = p.name == usual.head ? stored.head
                              : p.name == usual.token_embedding
                                  ? stored.token_embedding

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,9 @@ struct ParameterInfo {
   int64_t size = 0;            // elements
   bool decays = false;         // true for matrices and embeddings, false for norms and biases
 };
+
+// The names of the matrices of NSA's gates.
+std::set<std::string> gate_names(const ModelSpec& spec);
 
 class Parameters {
  public:

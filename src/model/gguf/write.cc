@@ -94,6 +94,7 @@ GgufModel gguf_model(const ModelSpec& spec, const Json& config, const std::strin
   const std::string prefix = std::string(architecture.name) + ".";
   add_sizes(spec.config, prefix, &out.fields);
   GgufTarget target{.file = name, .prefix = prefix, .config = config, .model = &out};
+  if (spec.config.has_nsa_gates()) target.refuse("the gates of native sparse attention");
   architecture.write(spec.config, &target);
   // Programs that do not know the key pass over it.
   if (!spec.config.policy.is_null()) out.fields.text(kGgufPolicyKey, json_text(spec.config.policy));
