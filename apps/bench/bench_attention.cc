@@ -54,7 +54,8 @@ class BenchAttentionCommand : public Command {
                               "them, or the rows of each kv head together");
     shape_options_.add_choice("pass", &pass_, {"forward", "backward", "both"},
                               "backward: forward + backward, as in training; both: one row for each");
-    policy_options_.add_choice("policy", &policy_name_, {"sep", "full", "sink", "fixed", "moba", "sep-moba"},
+    policy_options_.add_choice("policy", &policy_name_,
+                               {"sep", "full", "sink", "fixed", "moba", "sep-moba", "nsa"},
                                "which keys attention keeps");
     policy_options_.add(
         list_option("window", &windows_, 1, int64_t{1} << 40, "sizes of the neighbouring window"));
@@ -62,9 +63,10 @@ class BenchAttentionCommand : public Command {
     policy_options_.add_int("interval", &policy_.interval, 1, int64_t{1} << 40,
                             "fixed: every k-th token is kept", "K");
     policy_options_.add_int("block-size", &policy_.block_size, 1, int64_t{1} << 40,
-                            "moba: tokens of a block; sep-moba: the least number of them", "B");
-    policy_options_.add_int("blocks", &policy_.blocks, 1, int64_t{1} << 40,
-                            "moba, sep-moba: blocks that each query sees, including its own", "K");
+                            "moba, nsa: tokens of a block; sep-moba: the least number of them", "B");
+    policy_options_.add_int(
+        "blocks", &policy_.blocks, 1, int64_t{1} << 40,
+        "moba, sep-moba, nsa: blocks that each query sees, including its own; at least 3 for nsa", "K");
     policy_options_.add_string("separators", &separators_,
                                "sep, sep-moba: which tokens of the book are separators: paper or text; with "
                                "--text also strings:S, ids:1,2,3",
@@ -127,7 +129,7 @@ class BenchAttentionCommand : public Command {
  private:
   void finish_options() {
     for (const PolicyKind kind : {PolicyKind::kFull, PolicyKind::kSep, PolicyKind::kSink, PolicyKind::kFixed,
-                                  PolicyKind::kMoba, PolicyKind::kSepMoba}) {
+                                  PolicyKind::kMoba, PolicyKind::kSepMoba, PolicyKind::kNsa}) {
       if (policy_name_ == policy_name(kind)) policy_.kind = kind;
     }
     const auto refuse = [&](const char* option) {
@@ -135,10 +137,9 @@ class BenchAttentionCommand : public Command {
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("--{} does not apply to --policy {}", option, policy_name_));
     };
-    if (!policy_.has_windows()) {
-      refuse("window");
-      refuse("init");
-    }
+    if (!has_windows()) refuse("window");
+    if (!policy_.has_windows()) refuse("init");
+    if (policy_.kind == PolicyKind::kNsa) policy_.validate();
     if (policy_.kind != PolicyKind::kFixed) refuse("interval");
     if (!policy_.has_blocks()) {
       refuse("block-size");
@@ -157,6 +158,8 @@ class BenchAttentionCommand : public Command {
                   {.expected = fmt::format("a divisor of {}", heads_), .got = std::to_string(kv_heads_)});
     }
   }
+
+  bool has_windows() const { return policy_.has_windows() || policy_.kind == PolicyKind::kNsa; }
 
   std::vector<AttentionPass> chosen_passes() const {
     if (pass_ == "forward") return {AttentionPass::kForward};
@@ -204,7 +207,7 @@ class BenchAttentionCommand : public Command {
                Json* rows) const {
     const bool is_full = policy_.kind == PolicyKind::kFull;
     std::vector<std::unique_ptr<Candidate>> candidates;
-    const std::vector<int64_t> windows = policy_.has_windows() ? windows_ : std::vector<int64_t>{kUnlimited};
+    const std::vector<int64_t> windows = has_windows() ? windows_ : std::vector<int64_t>{kUnlimited};
     for (const int64_t window : windows) {
       candidates.push_back(std::make_unique<Candidate>(pattern(window, shape.tokens, separators)));
     }
@@ -226,8 +229,7 @@ class BenchAttentionCommand : public Command {
     std::optional<double> dense_seconds;
     if (has_dense) dense_seconds = bench::median(series[candidates.size() - 1].values);
     for (size_t i = 0; i < windows.size(); ++i) {
-      Json row =
-          row_head(shape, policy_.has_windows() ? Json(windows[i]) : Json(), context.pool.size(), pass);
+      Json row = row_head(shape, has_windows() ? Json(windows[i]) : Json(), context.pool.size(), pass);
       add_figures(shape, pass, candidates[i]->pattern, bench::median(series[i].values), dense_seconds, sgemm,
                   &row);
       row["peak_bytes"] = operands.bytes(pass) + candidates[i]->arena.reserved_bytes();

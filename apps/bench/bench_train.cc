@@ -237,11 +237,12 @@ class BenchTrainCommand : public Command {
     PolicySettings& settings = policy_.settings;
     finish_policy_options(&policy_.options, &settings, spec.config.policy, shape_);
     settings.policy.validate_layers(spec.config.n_layers, spec.config.own_windows());
+    if (settings.policy.has(PolicyKind::kNsa)) add_nsa_gates(&spec, shape_);
     warn_if_without_effect(settings.policy, spec.config, shape_);
     if (settings.policy.streaming()) {
       throw Error(ErrorCode::kInvalidArgument, "models are trained with policies that do not stream",
                   {.place = "--policy",
-                   .expected = "full, sep, sink, fixed, moba or sep-moba",
+                   .expected = "full, sep, sink, fixed, moba, sep-moba or nsa",
                    .got = policy_name(settings.policy.kind)});
     }
     for (const int64_t tokens : tokens_) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "base/check.h"
@@ -85,7 +86,44 @@ PatternAttentionArgs PatternOperands::args(const PatternSequence& sequence, bool
   return args;
 }
 
+NsaArgs PatternOperands::nsa_args(const NsaSequence& sequence, const Pattern& pattern) {
+  NsaArgs args{.rule = nsa_rule(pattern.blocks),
+               .scale = 1.0F / std::sqrt(static_cast<float>(shape_.head_dim)),
+               .q = query_heads(q_),
+               .k = kv_heads(k_),
+               .v = kv_heads(v_),
+               .sequences = {&sequence, 1}};
+  chosen_.resize(static_cast<size_t>(shape_.tokens * shape_.kv_heads * args.rule.chosen()));
+  args.selection = chosen_.data();
+  for (size_t b = 0; b < kNsaBranches; ++b) {
+    if (branches_[b].bytes() == 0) {
+      branches_[b] = zeros(shape_.tokens * shape_.heads * shape_.head_dim);
+      branch_sums_[b] = zeros(shape_.tokens * shape_.heads);
+    }
+    args.out[b] = out_heads(branches_[b], shape_.head_dim);
+    args.log_sum_exp[b] = out_heads(branch_sums_[b], 1);
+  }
+  return args;
+}
+
+// The gradient of each branch's output is d_out.
+void PatternOperands::run_nsa_backward(const Context& ctx, const Pattern& pattern) {
+  const NsaSequence sequence{.n_rows = shape_.tokens};
+  const Heads d_out = out_heads(d_out_, shape_.head_dim);
+  nsa_attention_backward(ctx, nsa_args(sequence, pattern),
+                         {.d_out = {d_out, d_out, d_out},
+                          .d_q = query_heads(d_q_),
+                          .d_k = kv_heads(d_k_),
+                          .d_v = kv_heads(d_v_)});
+}
+
 void PatternOperands::run(const Context& ctx, const Pattern& pattern, AttentionPass pass) {
+  if (pattern.blocks.nsa()) {
+    const NsaSequence sequence{.n_rows = shape_.tokens};
+    nsa_attention(ctx, nsa_args(sequence, pattern));
+    if (pass == AttentionPass::kForwardBackward) run_nsa_backward(ctx, pattern);
+    return;
+  }
   const int64_t n_chosen = std::max<int64_t>(0, pattern.blocks.count - 1);
   chosen_.resize(static_cast<size_t>(shape_.tokens * shape_.heads * n_chosen));
   const PatternSequence sequence{
@@ -96,6 +134,7 @@ void PatternOperands::run(const Context& ctx, const Pattern& pattern, AttentionP
 
 void PatternOperands::run_backward(const Context& ctx, const Pattern& pattern) {
   SEPLLM_CHECK(d_out_.bytes() > 0);
+  if (pattern.blocks.nsa()) return run_nsa_backward(ctx, pattern);
   const PatternSequence sequence{
       .first_row = 0, .n_rows = shape_.tokens, .pattern = &pattern, .chosen = chosen_.data()};
   const PatternAttentionArgs forward = args(sequence, true);
@@ -107,7 +146,8 @@ void PatternOperands::run_backward(const Context& ctx, const Pattern& pattern) {
 }
 
 int64_t PatternOperands::bytes(AttentionPass pass) const {
-  const int64_t forward = q_.bytes() + k_.bytes() + v_.bytes() + out_.bytes();
+  int64_t forward = q_.bytes() + k_.bytes() + v_.bytes() + out_.bytes();
+  for (size_t b = 0; b < kNsaBranches; ++b) forward += branches_[b].bytes() + branch_sums_[b].bytes();
   if (pass == AttentionPass::kForward) return forward;
   return forward + log_sum_exp_.bytes() + d_out_.bytes() + d_q_.bytes() + d_k_.bytes() + d_v_.bytes();
 }

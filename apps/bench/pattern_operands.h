@@ -1,10 +1,12 @@
 // Random operands for measuring attention by a pattern.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "attention/pattern.h"
+#include "kernels/attention/nsa.h"
 #include "kernels/attention/pattern_attention.h"
 #include "tensor/buffer.h"
 #include "tensor/context.h"
@@ -33,7 +35,8 @@ class PatternOperands {
   // gradients.
   PatternOperands(const AttentionShape& shape, bool backward);
 
-  // One pass over a sequence of all tokens; forward + backward runs both, one after the other.
+  // One pass over a sequence of all tokens; forward + backward runs both, one after the other. For a pattern
+  // of NSA, its three branches (without the gates).
   void run(const Context& ctx, const Pattern& pattern, AttentionPass pass);
   // Only the backward half, with the results of the last forward + backward pass.
   void run_backward(const Context& ctx, const Pattern& pattern);
@@ -52,11 +55,14 @@ class PatternOperands {
   Heads kv_heads(const Buffer& values) const;
   Heads out_heads(const Buffer& values, int64_t dim) const;
   PatternAttentionArgs args(const PatternSequence& sequence, bool with_statistics) const;
+  NsaArgs nsa_args(const NsaSequence& sequence, const Pattern& pattern);
+  void run_nsa_backward(const Context& ctx, const Pattern& pattern);
 
   AttentionShape shape_;
   Buffer q_, k_, v_, out_;
   Buffer log_sum_exp_, d_out_, d_q_, d_k_, d_v_;
-  std::vector<int32_t> chosen_;  // PatternSequence::chosen
+  std::vector<int32_t> chosen_;                              // PatternSequence::chosen, or NsaArgs::selection
+  std::array<Buffer, kNsaBranches> branches_, branch_sums_;  // only for NSA: NsaArgs::out and log_sum_exp
 };
 
 }  // namespace sepllm::bench

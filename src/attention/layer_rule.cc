@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "attention/nsa_rule.h"
 #include "base/check.h"
 
 namespace sepllm {
@@ -14,7 +15,7 @@ namespace {
 // Each document begins a block.
 Pattern::Blocks pattern_blocks(const BlockRule& rule, const int32_t* tokens, int64_t n_tokens,
                                const TokenSet& separators, const std::vector<int64_t>& document_starts) {
-  Pattern::Blocks out{.starts = {}, .count = rule.count};
+  Pattern::Blocks out{.starts = {}, .count = rule.count, .size = rule.size, .nsa_window = rule.nsa_window};
   auto next = document_starts.begin();
   for (int64_t j = 0; j < n_tokens; ++j) {
     for (; next != document_starts.end() && *next <= j; ++next) {
@@ -23,7 +24,11 @@ Pattern::Blocks pattern_blocks(const BlockRule& rule, const int32_t* tokens, int
     rule.append(j, tokens[j], separators, &out.starts);
   }
   if (!out.starts.empty() && out.starts.back() == n_tokens) out.starts.pop_back();  // an empty block
-  out.count = std::clamp<int64_t>(std::ssize(out.starts), 1, rule.count);
+  // No more than there are; for NSA a number that depends only on the length of the sequence.
+  if (rule.nsa())
+    out.count = std::clamp<int64_t>(n_tokens / rule.size + 1, kNsaForcedBlocks, rule.count);
+  else
+    out.count = std::clamp<int64_t>(std::ssize(out.starts), 1, rule.count);
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention/block_rule.h"
+#include "attention/pattern.h"
 
 namespace sepllm {
 
@@ -31,9 +32,12 @@ struct NsaRule {
   bool operator==(const NsaRule&) const = default;
 };
 
-// The rule of a layer whose blocks are NSA's.
+// The rule of a layer, or of a pattern, whose blocks are NSA's.
 inline NsaRule nsa_rule(const BlockRule& rule) {
   return {.block_size = rule.size, .blocks = rule.count, .window = rule.nsa_window};
+}
+inline NsaRule nsa_rule(const Pattern::Blocks& blocks) {
+  return {.block_size = blocks.size, .blocks = blocks.count, .window = blocks.nsa_window};
 }
 
 // The keys that the query at position i sees: tokens, each once, in the selected blocks and the window, and

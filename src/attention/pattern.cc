@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attention/block_rule.h"
+#include "attention/nsa_rule.h"
 #include "base/check.h"
 
 namespace sepllm {
@@ -40,6 +41,12 @@ std::vector<int64_t> Pattern::kept(int64_t n_tokens) const {
 }
 
 int64_t Pattern::visible_pairs(int64_t n_tokens) const {
+  if (blocks.nsa()) {
+    const NsaRule rule = nsa_rule(blocks);
+    int64_t pairs = 0;
+    for (int64_t i = 0; i < n_tokens; ++i) pairs += nsa_pairs(rule, i - document_start(i));
+    return pairs;
+  }
   if (blocks.count > 0) {
     double sum = 0;
     for (int64_t i = 0; i < n_tokens; ++i) {

@@ -23,6 +23,9 @@ struct Pattern {
   struct Blocks {
     std::vector<int64_t> starts{};  // where blocks begin, ascending: 0, the beginning of each document, ...
     int64_t count = 0;              // blocks that a query sees, including its own; 0: there are no blocks
+    int64_t size = 0;               // only for NSA: tokens of a block
+    int64_t nsa_window = 0;         // BlockRule::nsa_window
+    bool nsa() const { return nsa_window > 0; }
   };
   // If there are blocks, the conditions above do not apply (the window must be unlimited). A query sees its
   // own block up to itself, and at most count - 1 of the earlier blocks of its document.

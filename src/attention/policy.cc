@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "attention/nsa_rule.h"
 #include "base/check.h"
 #include "base/error.h"
 
@@ -21,7 +22,9 @@ namespace {
   throw Error(ErrorCode::kInvalidArgument, message, {.expected = expected, .got = got});
 }
 
-bool is_block_kind(PolicyKind kind) { return kind == PolicyKind::kMoba || kind == PolicyKind::kSepMoba; }
+bool is_block_kind(PolicyKind kind) {
+  return kind == PolicyKind::kMoba || kind == PolicyKind::kSepMoba || kind == PolicyKind::kNsa;
+}
 
 }  // namespace
 
@@ -43,6 +46,8 @@ const char* policy_name(PolicyKind kind) {
       return "moba";
     case PolicyKind::kSepMoba:
       return "sep-moba";
+    case PolicyKind::kNsa:
+      return "nsa";
   }
   return "?";
 }
@@ -92,6 +97,7 @@ LayerRule Policy::rule(int64_t layer, int64_t n_layers, int64_t own_window) cons
                      .at_separators = own == PolicyKind::kSepMoba};
     if (blocks.at_separators)
       blocks.most = std::max(blocks.size, max_block > 0 ? max_block : 2 * blocks.size);
+    if (own == PolicyKind::kNsa) blocks.nsa_window = window;
     return {.blocks = blocks};
   }
   LayerRule out{.init = own == PolicyKind::kFull ? 0 : init, .streams = own == PolicyKind::kSepStream};
@@ -126,6 +132,7 @@ void Policy::validate() const {
   at_least("max-segment", max_segment, 0);
   at_least("block-size", block_size, 1);
   at_least("blocks", blocks, 1);
+  if (kind == PolicyKind::kNsa) at_least("blocks", blocks, kNsaForcedBlocks);
   if (kind == PolicyKind::kSepMoba && max_block != 0) at_least("max-block", max_block, block_size);
   at_least("rope-length", rope_length, 0);
   for (const auto& [layer, n] : layer_window) at_least("layer-window", n, 1);
@@ -150,9 +157,13 @@ void Policy::validate() const {
     at_least("layer-policy", choice.interval, 0);
     at_least("layer-policy", choice.block_size, 0);
     at_least("layer-policy", choice.blocks, 0);
+    if (choice.kind == PolicyKind::kNsa) {
+      if (choice.blocks > 0) at_least("layer-policy", choice.blocks, kNsaForcedBlocks);
+      if (choice.blocks == 0) at_least("blocks", blocks, kNsaForcedBlocks);
+    }
     if (choice.kind == PolicyKind::kSepStream || choice.kind == PolicyKind::kSinkStream) {
       wrong("wrong value for " + option_name("layer-policy"),
-            "full, sep, sink, fixed, moba or sep-moba for each layer", policy_name(choice.kind));
+            "full, sep, sink, fixed, moba, sep-moba or nsa for each layer", policy_name(choice.kind));
     }
   }
   if (!streaming() && positions == PositionMode::kCache) {

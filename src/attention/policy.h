@@ -16,7 +16,7 @@
 
 namespace sepllm {
 
-enum class PolicyKind { kFull, kSep, kSepStream, kSink, kSinkStream, kFixed, kMoba, kSepMoba };
+enum class PolicyKind { kFull, kSep, kSepStream, kSink, kSinkStream, kFixed, kMoba, kSepMoba, kNsa };
 enum class PositionMode { kOriginal, kCache };
 
 // The rule of one layer where it is not that of the policy.
@@ -24,8 +24,8 @@ struct LayerChoice {
   PolicyKind kind = PolicyKind::kFull;  // any but the streaming ones
   int64_t window = 0;                   // 0: as without the choice (Policy::window, layer_window)
   int64_t interval = 0;                 // only for fixed; 0: Policy::interval
-  int64_t block_size = 0;               // only for moba, sep-moba; 0: Policy::block_size
-  int64_t blocks = 0;                   // only for moba, sep-moba; 0: Policy::blocks
+  int64_t block_size = 0;               // only for moba, sep-moba, nsa; 0: Policy::block_size
+  int64_t blocks = 0;                   // only for moba, sep-moba, nsa; 0: Policy::blocks
   bool operator==(const LayerChoice&) const = default;
 };
 
@@ -33,6 +33,7 @@ struct Policy {
   PolicyKind kind = PolicyKind::kFull;
   int64_t init = 4;  // a, >= 0
   // n, or w of sep-stream; >= 1. Static policies: includes the query. Streaming: slots of the local block.
+  // nsa: that of the window branch.
   int64_t window = 256;
   int64_t seps = 64;            // s
   bool seps_unbounded = false;  // s and c grow as more separators come than fit
@@ -60,7 +61,9 @@ struct Policy {
   bool uses_separators() const {
     return has(PolicyKind::kSep) || kind == PolicyKind::kSepStream || has(PolicyKind::kSepMoba);
   }
-  bool has_blocks() const { return has(PolicyKind::kMoba) || has(PolicyKind::kSepMoba); }
+  bool has_blocks() const {
+    return has(PolicyKind::kMoba) || has(PolicyKind::kSepMoba) || has(PolicyKind::kNsa);
+  }
   // Whether any layer may have a window: those of full attention and those with blocks have none.
   bool has_windows() const;
   // The choice for a layer; null if it follows the policy.

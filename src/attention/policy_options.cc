@@ -24,9 +24,10 @@ constexpr int64_t kMaxSize = int64_t{1} << 40;
 
 constexpr PolicyKind kKinds[] = {PolicyKind::kFull, PolicyKind::kSep,        PolicyKind::kSepStream,
                                  PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed,
-                                 PolicyKind::kMoba, PolicyKind::kSepMoba};
+                                 PolicyKind::kMoba, PolicyKind::kSepMoba,    PolicyKind::kNsa};
 constexpr PolicyKind kLayerKinds[] = {PolicyKind::kFull,  PolicyKind::kSep,  PolicyKind::kSink,
-                                      PolicyKind::kFixed, PolicyKind::kMoba, PolicyKind::kSepMoba};
+                                      PolicyKind::kFixed, PolicyKind::kMoba, PolicyKind::kSepMoba,
+                                      PolicyKind::kNsa};
 
 // The items of a list with commas between, as "NAME=VALUE"; nullopt for an item without '='.
 using Item = std::pair<std::string_view, std::string_view>;
@@ -77,7 +78,7 @@ std::optional<std::pair<int64_t, int64_t>> parse_layers(std::string_view text) {
   return fits ? std::optional(std::pair(*first, *last)) : std::nullopt;
 }
 
-// KIND, KIND:WINDOW, fixed:WINDOW/INTERVAL, or moba:SIZE/BLOCKS (and sep-moba in the same way).
+// KIND, KIND:WINDOW, fixed:WINDOW/INTERVAL, or moba:SIZE/BLOCKS (and sep-moba and nsa in the same way).
 std::optional<LayerChoice> parse_choice(std::string_view text) {
   LayerChoice out;
   const size_t colon = text.find(':');
@@ -90,7 +91,8 @@ std::optional<LayerChoice> parse_choice(std::string_view text) {
   const std::string_view numbers = text.substr(colon + 1);
   const size_t slash = numbers.find('/');
   const auto fits = [](const std::optional<int64_t>& n) { return n && *n >= 1 && *n <= kMaxSize; };
-  const bool of_blocks = out.kind == PolicyKind::kMoba || out.kind == PolicyKind::kSepMoba;
+  const bool of_blocks =
+      out.kind == PolicyKind::kMoba || out.kind == PolicyKind::kSepMoba || out.kind == PolicyKind::kNsa;
   const auto first = parse_integer(numbers.substr(0, slash));
   if (out.kind == PolicyKind::kFull || !fits(first)) return std::nullopt;
   (of_blocks ? out.block_size : out.window) = *first;
@@ -103,7 +105,8 @@ std::optional<LayerChoice> parse_choice(std::string_view text) {
 
 std::map<int64_t, LayerChoice> parse_layer_policy(const std::string& text) {
   const char* syntax =
-      "LAYERS=full|sep:WINDOW|sink:WINDOW|fixed:WINDOW/INTERVAL|moba:SIZE/BLOCKS|sep-moba:SIZE/BLOCKS,... as "
+      "LAYERS=full|sep:WINDOW|sink:WINDOW|fixed:WINDOW/INTERVAL|moba:SIZE/BLOCKS|sep-moba:SIZE/"
+      "BLOCKS|nsa:SIZE/BLOCKS,... as "
       "in 0..2=full,3=sep:128,-1=full";
   std::map<int64_t, LayerChoice> out;
   const auto items = list_items(text);
@@ -212,7 +215,8 @@ Option layer_policy_option(Policy* policy) {
       "not for streaming policies: other rules for some layers, as in "
       "0..2=full,3=sep:128,4=fixed:64/8,5=moba:64/8,-1=sink:32 (the numbers are the window and, after '/', "
       "the "
-      "interval; for moba and sep-moba the size and the number of blocks; without them those of the policy)";
+      "interval; for moba, sep-moba and nsa the size and the number of blocks; without them those of the "
+      "policy)";
   option.set = [=](const std::string& text) { policy->layer_policy = parse_layer_policy(text); };
   option.get = [=] { return Json(print_layer_policy(policy->layer_policy)); };
   return option;
@@ -223,7 +227,7 @@ bool applies(const std::string& option, const Policy& policy) {
   const PolicyKind kind = policy.kind;
   const bool windows = policy.has_windows();
   if (option == "init") return windows;
-  if (option == "window") return windows && kind != PolicyKind::kSinkStream;
+  if (option == "window") return (windows || policy.has(PolicyKind::kNsa)) && kind != PolicyKind::kSinkStream;
   if (option == "seps" || option == "sep-replace") return kind == PolicyKind::kSepStream;
   if (option == "capacity") return policy.streaming();
   if (option == "interval") return policy.has(PolicyKind::kFixed);
@@ -274,9 +278,10 @@ void declare_policy_options(OptionSet* options, PolicySettings* settings) {
                 "sep, sep-stream: of a segment without separators every k-th token is kept", "K")
       .default_note = "0: no limit";
   options->add_int("block-size", &p->block_size, 1, kMaxSize,
-                   "moba: tokens of a block; sep-moba: the least number of them", "B");
+                   "moba, nsa: tokens of a block; sep-moba: the least number of them", "B");
   options->add_int("blocks", &p->blocks, 1, kMaxSize,
-                   "moba, sep-moba: blocks that each query sees, including its own", "K");
+                   "moba, sep-moba, nsa: blocks that each query sees, including its own; at least 3 for nsa",
+                   "K");
   options
       ->add_int("max-block", &p->max_block, 0, kMaxSize,
                 "sep-moba: the most tokens of a block, where no separator ends it", "M")

@@ -102,6 +102,34 @@ TEST(Policy, LayersMayChooseAmongBlocks) {
       R"({"policy":"moba","block-size":64,"blocks":8,"positions":"original","kv":"f32","prefill-chunk":512})");
 }
 
+TEST(Policy, NativeSparseAttention) {
+  const Parsed p(
+      {{"policy", "full"}, {"window", "9"}, {"blocks", "5"}, {"layer-policy", "1=nsa,2=nsa:16/3"}});
+  const Policy& policy = p.settings.policy;
+  EXPECT_EQ(policy_json(Parsed(Flags{}, policy_json(p.settings)).settings), policy_json(p.settings));
+  EXPECT_EQ(policy.rule(0, 4), LayerRule{});
+  EXPECT_EQ(policy.rule(1, 4), (LayerRule{.blocks = {.count = 5, .size = 64, .nsa_window = 9}}));
+  EXPECT_EQ(policy.rule(2, 4), (LayerRule{.blocks = {.count = 3, .size = 16, .nsa_window = 9}}));
+  EXPECT_EQ(policy.rule(2, 4, 7), (LayerRule{.window = 7, .own_window = true}));
+  const Parsed plain(Flags{{"policy", "nsa"}});
+  EXPECT_FALSE(plain.settings.policy.uses_separators());
+  EXPECT_EQ(
+      policy_json(plain.settings).dump(),
+      R"({"policy":"nsa","window":256,"block-size":64,"blocks":8,"positions":"original","kv":"f32","prefill-chunk":512})");
+  // Pairs of the three branches, in two documents of 7 and 5 tokens.
+  Policy nsa;
+  nsa.kind = PolicyKind::kNsa;
+  nsa.block_size = 2;
+  nsa.blocks = 3;
+  nsa.window = 2;
+  const std::vector<int32_t> tokens(12, 1);
+  const Pattern pattern = nsa.pattern(tokens.data(), 12, TokenSet(4), 0, 1, {0, 7});
+  const int64_t means = (0 + 1 + 1 + 2 + 2 + 3 + 3) + (0 + 1 + 1 + 2 + 2);
+  const int64_t selected = (1 + 2 + 3 + 4 + 5 + 6 + 5) + (1 + 2 + 3 + 4 + 5);
+  EXPECT_EQ(pattern.visible_pairs(12), means + selected + (1 + 6 * 2) + (1 + 4 * 2));
+  EXPECT_THROW(pattern.visible(3, 2), CheckFailure);
+}
+
 // The blocks written out: when one ends, and that documents begin one.
 TEST(Policy, BlocksOfTokens) {
   TokenSet set(10);
@@ -225,6 +253,12 @@ TEST(Policy, RefusesWhatDoesNotFit) {
       {{{"policy", "sep"}, {"layer-policy", "0=moba:0/3"}}, "layer-policy"},
       {{{"policy", "sep"}, {"layer-policy", "0=moba:8/0"}}, "layer-policy"},
       {{{"policy", "sep"}, {"layer-policy", "0=moba:8/2/1"}}, "layer-policy"},
+      {{{"policy", "nsa"}, {"blocks", "2"}}, "blocks"},
+      {{{"policy", "nsa"}, {"window", "0"}}, "window"},
+      {{{"policy", "nsa"}, {"init", "4"}}, "init does not apply"},
+      {{{"policy", "nsa"}, {"max-block", "9"}}, "max-block does not apply"},
+      {{{"policy", "nsa"}, {"layer-window", "0=full"}}, "layer-window does not apply"},
+      {{{"policy", "full"}, {"layer-policy", "0=nsa:8/2"}}, "layer-policy"},
   };
   for (const auto& [flags, expected] : cases)
     EXPECT_NE(error_of(flags).find(expected), std::string::npos) << expected << " / " << error_of(flags);

@@ -32,8 +32,9 @@ inline std::vector<std::pair<std::string, Policy>> small_policies() {
   add("segments", PolicyKind::kSep).max_segment = 4;
   add("rules", PolicyKind::kSep).layer_policy = {{0, {PolicyKind::kFixed, 5, 4}},
                                                  {-1, {PolicyKind::kSink, 9}}};
-  for (const auto& [name, kind] :
-       {std::pair("moba", PolicyKind::kMoba), {"sep-moba", PolicyKind::kSepMoba}}) {
+  for (const auto& [name, kind] : {std::pair("moba", PolicyKind::kMoba),
+                                   {"sep-moba", PolicyKind::kSepMoba},
+                                   {"nsa", PolicyKind::kNsa}}) {
     Policy& p = add(name, kind);
     p.block_size = 4;
     p.blocks = 3;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "attention/nsa_rule.h"
 #include "base/check.h"
 
 namespace sepllm {
@@ -199,6 +200,13 @@ void KvCache::rebuild_blocks(Group& g) {
   for (const int64_t l : g.layers) layers_[l].n_means = std::min(layers_[l].n_means, n_complete_blocks(l));
 }
 
+double KvCache::expected_keys(const Group& g, int64_t position) {
+  const BlockRule& rule = g.rule.blocks;
+  // (For NSA as if no part of the window were in a chosen block.)
+  if (rule.nsa()) return static_cast<double>(std::min(nsa_pairs(nsa_rule(rule), position), position + 1));
+  return expected_block_keys(g.block_starts, 0, rule.count, position);
+}
+
 void KvCache::push_compact(Group& g, int64_t position, int32_t token) {
   if (std::ssize(g.compact_positions) == g.compact_capacity) use_next(g, /*band=*/false);
   g.compact_positions.push_back(position);
@@ -241,7 +249,7 @@ void KvCache::count(const Group& g, int64_t n) {
     stats_.full_keys += (i + 1) * n_layers;
     // (count_chosen() is told the keys. A plan has no queries.)
     if (chooses && memory_ != Memory::kAddresses) continue;
-    int64_t keys = chooses ? std::llround(expected_block_keys(g.block_starts, 0, g.rule.blocks.count, i)) : 0;
+    int64_t keys = chooses ? std::llround(expected_keys(g, i)) : 0;
     if (!chooses) {
       for (const KeySpan& s : g.spans) keys += s.range(i).size();
     }
@@ -420,7 +428,7 @@ int64_t KvCache::held_bytes() const {
 
 int64_t KvCache::held_means() const {
   int64_t out = 0;
-  for (int64_t l = 0; l < layout_.n_layers; ++l) out += n_complete_blocks(l);
+  for (int64_t l = 0; l < layout_.n_layers; ++l) out += n_complete_blocks(l) * blocks(l).means_of_block();
   return out;
 }
 

@@ -140,15 +140,16 @@ class KvCache {
   int64_t n_complete_blocks(int64_t layer) const {
     return std::max<int64_t>(0, std::ssize(group_at(layer).block_starts) - 1);
   }
-  // The mean of block b and kv head g is at means + (b * n_kv_heads + g) * head_dim. The first n_means() are
-  // there; the caller writes the others and says so.
+  // The mean key of block b and kv head g is at means + (b * means_of_block * n_kv_heads + g) * head_dim, and
+  // for NSA its mean value n_kv_heads * head_dim further (BlockRule::means_of_block). Those of the first
+  // n_means() blocks are there; the caller writes the others and says so.
   float* block_means(int64_t layer) { return layers_[layer].means.as<float>(); }
   int64_t n_means(int64_t layer) const { return layers_[layer].n_means; }
   void means_written(int64_t layer) { layers_[layer].n_means = n_complete_blocks(layer); }
-  // The blocks whose means are held, and those for which there is memory, over all layers.
+  // The means that are held, and those for which there is memory, over all layers.
   int64_t held_means() const;
   int64_t reserved_means() const;
-  int64_t mean_bytes() const {  // of one block in one layer
+  int64_t mean_bytes() const {  // of one mean in all kv heads
     return layout_.n_kv_heads * layout_.head_dim * static_cast<int64_t>(sizeof(float));
   }
   // For stats(): the keys that query `row` of the chunk saw in this layer (the mean over query heads), and
@@ -230,8 +231,8 @@ class KvCache {
     Part compact, band;
     // Longer parts that make_room() has made and that are not in use yet. Capacity 0: none.
     Part next_compact, next_band;
-    // Only with blocks: [capacity in blocks][kv head][head_dim], of which n_means are written. next_means is
-    // as next_compact.
+    // Only with blocks: [capacity in blocks][means_of_block][kv head][head_dim], of which n_means are
+    // written. next_means is as next_compact.
     Buffer means, next_means;
     int64_t n_means = 0;
   };
@@ -283,9 +284,12 @@ class KvCache {
   void push_compact(Group& group, int64_t position, int32_t token);
   void append_blocks(Group& group, std::span<const int32_t> tokens);
   void rebuild_blocks(Group& group);
+  // About how many keys the query at this position saw, in a layer with blocks.
+  static double expected_keys(const Group& group, int64_t position);
   void make_next_means(const Group& group, int64_t n_tokens);
   void use_next_means(const Group& group);
-  void copy_means(const Layer& from, Layer* to) const;
+  void copy_means(int64_t layer, Layer* to) const;
+  int64_t block_bytes(const Group& group) const { return group.rule.blocks.means_of_block() * mean_bytes(); }
   // The position of the last token of the compact part, which is the last that stays; -1: it is empty.
   static int64_t last_kept(const Group& group) {
     return group.compact_positions.empty() ? -1 : group.compact_positions.back();

@@ -79,9 +79,9 @@ void KvCache::fill(int64_t depth, FunctionRef<int32_t(int64_t position)> token_a
     }
   };
   // (Means of made-up keys are made up too, so that the first step does not read all keys.)
-  const auto fill_means = [&](Layer& layer, int64_t n_blocks) {
+  const auto fill_means = [&](Layer& layer, int64_t n_blocks, int64_t means_of_block) {
     const Rng rng(seed + 1);
-    const int64_t n = n_blocks * layout_.n_kv_heads * layout_.head_dim;
+    const int64_t n = n_blocks * means_of_block * layout_.n_kv_heads * layout_.head_dim;
     for (int64_t i = 0; i < n; ++i)
       layer.means.as<float>()[i] = static_cast<float>(2 * rng.uniform(static_cast<uint64_t>(i)) - 1);
     layer.n_means = n_blocks;
@@ -90,7 +90,7 @@ void KvCache::fill(int64_t depth, FunctionRef<int32_t(int64_t position)> token_a
     for (const int64_t l : g.layers) {
       fill_rows(part(l, false), std::ssize(g.compact_positions));
       fill_rows(part(l, true), g.ring_capacity);  // wherever the ring begins
-      fill_means(layers_[l], n_complete_blocks(l));
+      fill_means(layers_[l], n_complete_blocks(l), g.rule.blocks.means_of_block());
     }
   }
 }

@@ -199,9 +199,9 @@ void KvCache::make_next_means(const Group& g, int64_t n_tokens) {
   const int64_t n_blocks = n_tokens / g.rule.blocks.size;  // at most
   for (const int64_t l : g.layers) {
     Layer& layer = layers_[l];
-    const int64_t capacity = layer.means.bytes() / mean_bytes();
+    const int64_t capacity = layer.means.bytes() / block_bytes(g);
     const int64_t most = std::min(most_tokens_ / g.rule.blocks.size, capacity + capacity / 2);
-    const int64_t bytes = n_blocks <= capacity ? 0 : std::max(n_blocks, most) * mean_bytes();
+    const int64_t bytes = n_blocks <= capacity ? 0 : std::max(n_blocks, most) * block_bytes(g);
     if (layer.next_means.bytes() == bytes) continue;
     layer.next_means = Buffer(bytes, kWhat, memory_ == Memory::kZeros ? Memory::kAnything : memory_);
   }
@@ -213,7 +213,7 @@ void KvCache::use_next_means(const Group& g) {
     if (layer.next_means.bytes() == 0) continue;
     if (layer.n_means > 0) {
       std::memcpy(layer.next_means.as<char>(), layer.means.as<char>(),
-                  static_cast<size_t>(layer.n_means * mean_bytes()));
+                  static_cast<size_t>(layer.n_means * block_bytes(g)));
     }
     layer.means = std::move(layer.next_means);
     layer.next_means = {};
@@ -282,11 +282,13 @@ KvCache::Part KvCache::copy_of(const Part& p, int64_t used, int64_t start) const
   return out;
 }
 
-void KvCache::copy_means(const Layer& from, Layer* to) const {
+void KvCache::copy_means(int64_t l, Layer* to) const {
+  const Layer& from = layers_[l];
   to->means = Buffer(from.means.bytes(), kWhat, memory_ == Memory::kZeros ? Memory::kAnything : memory_);
   to->n_means = from.n_means;
   if (from.n_means == 0) return;
-  std::memcpy(to->means.as<char>(), from.means.as<char>(), static_cast<size_t>(from.n_means * mean_bytes()));
+  std::memcpy(to->means.as<char>(), from.means.as<char>(),
+              static_cast<size_t>(from.n_means * block_bytes(group_at(l))));
 }
 
 KvCache KvCache::copy() const {
@@ -297,7 +299,7 @@ KvCache KvCache::copy() const {
       const Group& g = group_at(l);
       out.layers_[l].compact = copy_of(layers_[l].compact, std::ssize(g.compact_positions), 0);
       out.layers_[l].band = copy_of(layers_[l].band, g.band_size, g.ring_start);
-      copy_means(layers_[l], &out.layers_[l]);
+      copy_means(l, &out.layers_[l]);
     }
     out.take({length_, excess_, stats_, groups_});
     out.most_tokens_ = most_tokens_;

@@ -431,7 +431,7 @@ Policy small_policy(PolicyKind kind) {
 
 constexpr PolicyKind kAllKinds[] = {PolicyKind::kFull, PolicyKind::kSep,        PolicyKind::kSepStream,
                                     PolicyKind::kSink, PolicyKind::kSinkStream, PolicyKind::kFixed,
-                                    PolicyKind::kMoba, PolicyKind::kSepMoba};
+                                    PolicyKind::kMoba, PolicyKind::kSepMoba,    PolicyKind::kNsa};
 
 TEST(KvCacheFill, IsAsIfTheTokensHadCome) {
   for (const PolicyKind kind : kAllKinds) {

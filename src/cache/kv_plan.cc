@@ -87,7 +87,7 @@ int64_t most_mean_bytes(const KvLayout& layout, const Policy& policy, int64_t to
   int64_t blocks = 0, most_of_layer = 0;
   for (int64_t l = 0; l < layout.n_layers; ++l) {
     const BlockRule rule = policy.rule(l, layout.n_layers, layout.own_window(l)).blocks;
-    const int64_t n = rule.used() ? tokens / rule.size : 0;
+    const int64_t n = rule.used() ? tokens / rule.size * rule.means_of_block() : 0;
     blocks += n;
     most_of_layer = std::max(most_of_layer, n);
   }

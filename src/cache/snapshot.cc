@@ -280,7 +280,8 @@ void KvCache::read_group(ByteReader& in, bool whole, int64_t max_chunk, const St
   g->seen.resize(static_cast<size_t>(g->band_size));
   for (Seen& query : g->seen) {
     query.keys = in.integer("keys of a query", 0, kMaxPosition);
-    query.most = in.integer("keys of a query", 0, s.length);
+    // (For NSA, means of blocks count too.)
+    query.most = in.integer("keys of a query", 0, g->rule.blocks.nsa() ? 2 * s.length : s.length);
   }
 }
 

@@ -43,6 +43,10 @@ KvCache make_cache(const char* json) {
     throw Error(ErrorCode::kInvalidArgument, "a cache needs " + option_name(name));
   }
   settings.policy.validate_layers(layout.n_layers);
+  if (settings.policy.has(PolicyKind::kNsa)) {
+    throw Error(ErrorCode::kUnsupported, "a cache of its own has no gates for policy nsa",
+                {.hint = "use a session of a model that was trained under nsa"});
+  }
   layout.type = settings.kv;
   TokenSet separators(vocab_size);
   if (settings.policy.uses_separators()) {

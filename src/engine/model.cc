@@ -103,6 +103,7 @@ void finish_model_policy(OptionSet* options, PolicySettings* settings, const Mod
   }
   const std::string source = policy_file.empty() ? config_path(model) : policy_file;
   settings->policy.validate_layers(config.n_layers, config.own_windows(), by_flag ? "" : source);
+  require_nsa_gates(settings->policy, config, model);
   warn_if_without_effect(settings->policy, config, model);
   if (settings->policy.rope_length > 0 && config.rope_by_length() == nullptr) {
     throw Error(ErrorCode::kInvalidArgument,

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "ops/cached_attention.h"
+#include "ops/nsa.h"
 #include "ops/ops.h"
 #include "tensor/tape.h"
 
@@ -107,6 +108,7 @@ class Pass {
     normed_ = allocate(ctx_, n_tokens_, config_.hidden_size);
     qkv_ = allocate(ctx_, n_tokens_, config_.qkv_dim());
     attended_ = allocate(ctx_, n_tokens_, config_.n_heads * config_.head_dim);
+    if (config_.has_nsa_gates()) gates_ = allocate(ctx_, n_tokens_, 3 * config_.n_heads);
   }
 
   // Enters the chunks into the caches, and collects every token's places for the position encoding.
@@ -314,13 +316,13 @@ class Pass {
   // attended [n_tokens, n_heads * head_dim] = softmax(scale q k^T) v of every sequence over its own keys.
   void attend(int64_t l, const LayerWeights& w) {
     // qkv [n_tokens, qkv_dim], by one matrix or by three that write their own columns.
-    LinearPart parts[3];
-    SEPLLM_CHECK(w.qkv.size() <= std::size(parts));
-    for (size_t k = 0; k < w.qkv.size(); ++k) {
-      const Linear& part = w.qkv[k];
-      parts[k] = {&part.weight, part.bias, qkv_.columns(part.out_offset, part.weight.n_out)};
-    }
-    ops::linear(ctx_, normed_, std::span(parts, w.qkv.size()));
+    LinearPart parts[4];
+    SEPLLM_CHECK(w.qkv.size() < std::size(parts));
+    size_t n_parts = 0;
+    for (const Linear& part : w.qkv)
+      parts[n_parts++] = {&part.weight, part.bias, qkv_.columns(part.out_offset, part.weight.n_out)};
+    if (uses_gates(l)) parts[n_parts++] = {&w.gates.weight, nullptr, gates_};
+    ops::linear(ctx_, normed_, std::span(parts, n_parts));
     norm_queries_and_keys(l, w);
     if (const Rotation* r = rotation_of(l)) {  // queries and keys, in place
       ops::rope(ctx_, {.q = queries(qkv_),
@@ -372,18 +374,50 @@ class Pass {
     return {attended_.data, attended_.stride, HeadLayout::dense(config_.n_heads, config_.head_dim)};
   }
 
+  const Pattern& pattern_of(const Sequence& s, int64_t l) const {
+    return s.patterns[s.patterns.size() == 1 ? 0 : static_cast<size_t>(l)];
+  }
+  // Whether a sequence attends by NSA in this layer.
+  bool is_nsa(const Sequence& s, int64_t l) const {
+    return s.cache != nullptr ? s.cache->blocks(l).nsa() : pattern_of(s, l).blocks.nsa();
+  }
+  bool uses_gates(int64_t l) const {
+    const bool used =
+        std::any_of(sequences_.begin(), sequences_.end(), [&](const Sequence& s) { return is_nsa(s, l); });
+    SEPLLM_CHECK(!used || config_.layer(l).nsa_gates);
+    return used;
+  }
+
   float scale(int64_t l) const { return static_cast<float>(config_.layer(l).attention_scale); }
 
   // Attention of the sequences without a cache, which attend to themselves.
   void attend_to_patterns(int64_t l) const {
     auto* list = ctx_.arena.allocate<PatternSequence>(static_cast<int64_t>(sequences_.size()));
-    size_t n = 0;
+    auto* nsa_list = ctx_.arena.allocate<NsaSequence>(static_cast<int64_t>(sequences_.size()));
+    size_t n = 0, n_nsa = 0;
     int64_t first_row = 0;
+    NsaRule rule;  // of all sequences that attend by NSA
     for (const Sequence& s : sequences_) {
       const auto n_rows = static_cast<int64_t>(s.tokens.size());
-      if (s.cache == nullptr)
-        list[n++] = {first_row, n_rows, &s.patterns[s.patterns.size() == 1 ? 0 : static_cast<size_t>(l)]};
+      if (s.cache == nullptr && is_nsa(s, l)) {
+        const Pattern& p = pattern_of(s, l);
+        SEPLLM_CHECK(n_nsa == 0 || nsa_rule(p.blocks) == rule);
+        rule = nsa_rule(p.blocks);
+        nsa_list[n_nsa++] = {first_row, n_rows, p.document_starts};
+      } else if (s.cache == nullptr) {
+        list[n++] = {first_row, n_rows, &pattern_of(s, l)};
+      }
       first_row += n_rows;
+    }
+    if (n_nsa > 0) {
+      ops::nsa_attend(ctx_, {.rule = rule,
+                             .scale = scale(l),
+                             .q = queries(qkv_),
+                             .k = keys(),
+                             .v = values(),
+                             .gates = gates_,
+                             .out = attended_heads(),
+                             .sequences = {nsa_list, n_nsa}});
     }
     if (n == 0) return;
     ops::pattern_attend(ctx_, {.scale = scale(l),
@@ -409,7 +443,8 @@ class Pass {
                         .v = values(),
                         .second_q = second ? queries(second_q_) : Heads(),
                         .out = attended_heads(),
-                        .alibi_slopes = slopes_},
+                        .alibi_slopes = slopes_,
+                        .gates = gates_},
                        cached_);
   }
 
@@ -444,6 +479,7 @@ class Pass {
   Matrix normed_;                              // [n_tokens, hidden_size] the input of a layer's matrices
   Matrix qkv_, second_q_;                      // [n_tokens, qkv_dim]; of second_q only the queries are used
   Matrix attended_;                            // [n_tokens, n_heads * head_dim]
+  Matrix gates_;                               // [n_tokens, 3 n_heads]; without data: the model has none
 };
 
 // The largest place that the sequence's new tokens take in the position encoding.

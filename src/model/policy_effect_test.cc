@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "model/random_model.h"
+#include "tests/support/expect_error.h"
 
 namespace sepllm {
 namespace {
@@ -36,6 +37,19 @@ TEST(PolicyEffect, AWarningSaysThatEveryLayerHasItsOwnWindow) {
   EXPECT_TRUE(warnings_of(c, PolicyKind::kFull).empty());
   c.layers.back().window = 0;  // this layer follows the policy
   EXPECT_TRUE(warnings_of(c, PolicyKind::kSep).empty());
+}
+
+TEST(PolicyEffect, NsaNeedsGates) {
+  ModelSpec spec = parse_model_spec(random_model_config({.variant = "llama", .n_layers = 2}), "config.json");
+  Policy policy;
+  policy.layer_policy = {{1, {.kind = PolicyKind::kNsa}}};
+  test::expect_error([&] { require_nsa_gates(policy, spec.config, "folder"); }, ErrorCode::kInvalidArgument,
+                     {"folder", "layer 1", "nsa", "train"});
+  add_nsa_gates(&spec, "config.json");
+  require_nsa_gates(policy, spec.config, "folder");
+  policy.layer_policy = {};
+  spec = without_nsa_gates(spec);
+  require_nsa_gates(policy, spec.config, "folder");
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "kernels/parallel.h"
 #include "kernels/rowwise/elementwise.h"
 #include "kernels/rowwise/rope.h"
+#include "ops/cached_nsa.h"
 
 namespace sepllm::ops {
 namespace {
@@ -84,15 +85,19 @@ void write_means(const Context& ctx, int64_t layer, KvCache* cache) {
   const int64_t first = cache->n_means(layer), n = cache->n_complete_blocks(layer) - first;
   if (n == 0) return;
   const KeySpan keys = cache->spans(layer)[0];
+  KeySpan values = keys;
+  values.k = keys.v;
+  values.k_scales = keys.v_scales;
+  const int64_t n_means = cache->blocks(layer).means_of_block();
   float* means = cache->block_means(layer);
   const int64_t n_rows = starts[static_cast<size_t>(first + n)] - starts[static_cast<size_t>(first)];
-  parallel_for(ctx, n * layout.n_kv_heads, n_rows * layout.n_kv_heads * layout.head_dim,
-               [&](int64_t task, int) {
-                 const auto b = static_cast<size_t>(first + task / layout.n_kv_heads);
-                 const int64_t head = task % layout.n_kv_heads;
-                 block_mean(keys, layout.type, head, starts[b], starts[b + 1] - starts[b], layout.head_dim,
-                            means + (static_cast<int64_t>(b) * layout.n_kv_heads + head) * layout.head_dim);
-               });
+  const int64_t per_block = n_means * layout.n_kv_heads;
+  parallel_for(ctx, n * per_block, n_rows * per_block * layout.head_dim, [&](int64_t task, int) {
+    const auto b = static_cast<size_t>(first + task / per_block);
+    const int64_t which = task % per_block / layout.n_kv_heads, head = task % layout.n_kv_heads;
+    block_mean(which == 0 ? keys : values, layout.type, head, starts[b], starts[b + 1] - starts[b],
+               layout.head_dim, means + (first * per_block + task) * layout.head_dim);
+  });
   cache->means_written(layer);
 }
 
@@ -190,7 +195,8 @@ void cached_attend(const Context& ctx, const CachedAttentionOperands& o, std::sp
   auto* sequences = ctx.arena.allocate<AttentionSequence>(std::ssize(rows));
   auto* with_blocks = ctx.arena.allocate<AttentionSequence>(std::ssize(rows));
   auto* selections = ctx.arena.allocate<BlockSelection>(std::ssize(rows));
-  size_t n = 0, n_with_blocks = 0;
+  auto* nsa = ctx.arena.allocate<CachedNsa>(std::ssize(rows));
+  size_t n = 0, n_with_blocks = 0, n_nsa = 0;
   for (const CachedRows& s : rows) {
     const KvLayout& layout = s.cache->layout();
     SEPLLM_CHECK(layout.n_kv_heads == o.k.layout.n && layout.head_dim == o.k.layout.dim);
@@ -198,6 +204,11 @@ void cached_attend(const Context& ctx, const CachedAttentionOperands& o, std::sp
     const AttentionSequence keys = keys_of(ctx, o.layer, s);
     if (!s.cache->blocks(o.layer).used()) {
       sequences[n++] = keys;
+      continue;
+    }
+    if (s.cache->blocks(o.layer).nsa()) {
+      write_means(ctx, o.layer, s.cache);
+      nsa[n_nsa++] = {s.cache, keys};
       continue;
     }
     selections[n_with_blocks] = choose(ctx, o, s, keys);
@@ -211,6 +222,7 @@ void cached_attend(const Context& ctx, const CachedAttentionOperands& o, std::sp
                      .alibi_slopes = o.alibi_slopes,
                      .sequences = {sequences, n}};
   if (n > 0) attention(ctx, args);
+  cached_nsa(ctx, o, {nsa, n_nsa});
   if (n_with_blocks == 0) return;
   args.second_q = {};
   args.sequences = {with_blocks, n_with_blocks};

@@ -41,6 +41,9 @@ struct CachedAttentionOperands {
   Heads out{};       // as many heads as q
   // Null, or [heads of q]: slope * (place of key - place of query) is added to the scaled score (ALiBi).
   const float* alibi_slopes = nullptr;
+  // Only for caches whose layer attends by NSA: [rows, 3 * heads of q], row r for row r of batch 0
+  // (ops/nsa.h).
+  Matrix gates{};
 };
 // Stores keys and values of one layer in the caches, then sets out = softmax(scale q k^T + bias) v over the
 // keys that each query sees there. Not with a tape: gradients do not flow into caches.

@@ -35,17 +35,12 @@ Sample random_sample(int64_t n_tokens, std::vector<int64_t> document_starts) {
   return sample;
 }
 
-TEST(LayeredGradient, AgreesWithFiniteDifferences) {
+void expect_finite_differences(const ModelSpec& spec, const Policy& policy) {
   constexpr int64_t kTokens = 24;
   ThreadPool pool(2);
-  const ModelSpec spec = test::layered_spec();
   Learner learner(spec, pool);
   TokenSet separators(spec.config.vocab_size);
   for (int32_t id = 0; id < 60; ++id) separators.insert(id);
-  Policy policy;
-  policy.kind = PolicyKind::kSep;
-  policy.init = 2;
-  policy.window = 6;
   learner.set_patterns({policy, separators, /*document_mask=*/true});
   draw(&learner.parameters());
   const Sample sample = random_sample(kTokens, {0, 11});
@@ -83,15 +78,42 @@ TEST(LayeredGradient, AgreesWithFiniteDifferences) {
   EXPECT_TRUE(std::equal(gradients.begin(), gradients.end(), learner.gradients().begin()));
 }
 
+TEST(LayeredGradient, AgreesWithFiniteDifferences) {
+  Policy policy;
+  policy.kind = PolicyKind::kSep;
+  policy.init = 2;
+  policy.window = 6;
+  expect_finite_differences(test::layered_spec(), policy);
+}
+
+// With gates. Every block is seen, because a choice that changes has no slope. The first layer has a window
+// of its own, and the last one follows another policy.
+TEST(LayeredGradient, OfNativeSparseAttention) {
+  ModelSpec spec = test::layered_spec();
+  add_nsa_gates(&spec, "config.json");
+  EXPECT_FALSE(spec.config.layer(0).nsa_gates);
+  spec.config.layers[3].nsa_gates = false;
+  Policy policy;
+  policy.kind = PolicyKind::kNsa;
+  policy.block_size = 3;
+  policy.blocks = 5;
+  policy.window = 5;
+  policy.layer_policy[3] = {.kind = PolicyKind::kFull};
+  expect_finite_differences(spec, policy);
+}
+
 // The backward pass takes the choice of the forward pass, and one that is made again is the same. (Kernels'
 // gradients are compared with PyTorch's in tests/golden.)
 TEST(LayeredGradient, QueriesThatChooseAmongBlocks) {
   ThreadPool pool(2), one(1);
-  const ModelSpec spec = test::layered_spec();
-  TokenSet separators(spec.config.vocab_size);
+  const ModelSpec plain = test::layered_spec();
+  ModelSpec gated = plain;
+  add_nsa_gates(&gated, "config.json");
+  TokenSet separators(plain.config.vocab_size);
   for (int32_t id = 0; id < 60; ++id) separators.insert(id);
   const Sample sample = random_sample(60, {0, 41});
-  for (const PolicyKind kind : {PolicyKind::kMoba, PolicyKind::kSepMoba}) {
+  for (const PolicyKind kind : {PolicyKind::kMoba, PolicyKind::kSepMoba, PolicyKind::kNsa}) {
+    const ModelSpec& spec = kind == PolicyKind::kNsa ? gated : plain;
     Policy policy;
     policy.kind = kind;
     policy.block_size = 5;

@@ -63,9 +63,10 @@ void parse_policy(const Json& value, const std::string& file, const char* key, P
   options.apply_json(JsonObject(object, file, key));
   finish_policy_options(&options, settings, nullptr, file);
   if (settings->policy.kind == PolicyKind::kSepStream || settings->policy.kind == PolicyKind::kSinkStream)
-    refuse(file, key,
-           "models are trained with policies that do not stream: full, sep, sink, fixed, moba or sep-moba",
-           policy_name(settings->policy.kind));
+    refuse(
+        file, key,
+        "models are trained with policies that do not stream: full, sep, sink, fixed, moba, sep-moba or nsa",
+        policy_name(settings->policy.kind));
 }
 
 Json sources_json(const std::vector<TokenSource>& sources) {
@@ -304,9 +305,8 @@ std::string train_keys_markdown() {
     }
     if (o.name == "later_policy_step") {
       row("policy", "`full`",
-          "which keys attention keeps: a name (`full`, `sep`, `sink`, `fixed`, `moba`, `sep-moba`), or a "
-          "group of policy options "
-          "as in docs/CLI.md: `{policy: sep, init: 4, window: 256}`");
+          "which keys attention keeps: a name (`full`, `sep`, `sink`, `fixed`, `moba`, `sep-moba`, `nsa`), "
+          "or a group of policy options as in docs/CLI.md: `{policy: sep, init: 4, window: 256}`");
       row("later_policy", "", "the same, from `later_policy_step` on");
     }
     const std::string shown = o.value_name.empty() ? json_text(o.default_value) : o.default_text();

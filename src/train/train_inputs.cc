@@ -19,7 +19,13 @@
 namespace sepllm {
 namespace {
 
-Json read_model_config(const TrainConfig& c, const Tokenizer& tokenizer) {
+// Gates are part of the model from the first step, also if only the later policy needs them.
+bool needs_nsa_gates(const TrainConfig& c) {
+  return c.policy.policy.has(PolicyKind::kNsa) ||
+         (c.later_policy_step > 0 && c.later_policy.policy.has(PolicyKind::kNsa));
+}
+
+Json read_stored_config(const TrainConfig& c, const Tokenizer& tokenizer) {
   if (!c.init_from.empty()) {
     // From here on the config says what the checkpoint holds, and what is read of it.
     Json json = text_model_config(read_config_json(c.init_from), config_path(c.init_from));
@@ -31,6 +37,12 @@ Json read_model_config(const TrainConfig& c, const Tokenizer& tokenizer) {
   }
   const int64_t vocab = c.vocab_size > 0 ? c.vocab_size : (tokenizer.vocab_size() + 63) / 64 * 64;
   return new_model_config(c, vocab, tokenizer.bos_id().value_or(-1), tokenizer.eos_id().value_or(-1));
+}
+
+Json read_model_config(const TrainConfig& c, const Tokenizer& tokenizer) {
+  Json json = read_stored_config(c, tokenizer);
+  if (needs_nsa_gates(c)) json[kNsaGatesKey] = true;
+  return json;
 }
 
 void check_tokenizer(const TrainConfig& c, const Tokenizer& tokenizer, int64_t rows) {

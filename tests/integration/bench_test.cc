@@ -90,6 +90,9 @@ TEST(BenchAttention, OtherPoliciesKeepWhatTheySay) {
   EXPECT_NEAR(kept({"--policy", "sink", "--init", "2"}), 955 + 90 + 89, 1e-6);
   // Of every two tokens one stays: a key at 2m + 1 is seen outside the window by the queries from 2m + 11 on.
   EXPECT_NEAR(kept({"--policy", "fixed", "--init", "0", "--interval", "2"}), 955 + 45 * (89 + 1) / 2, 1e-6);
+  // All blocks, the window, and the means of the complete blocks before each query.
+  EXPECT_NEAR(kept({"--policy", "nsa", "--block-size", "10", "--blocks", "10"}), 5050 + 955 + 460, 1e-6);
+  expect_failure(bench_attention({"--policy", "nsa", "--blocks", "2"}), {"blocks", "3", "2"});
 }
 
 TEST(BenchAttention, SeparatorsOfAGivenText) {

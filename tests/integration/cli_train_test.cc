@@ -49,6 +49,58 @@ TEST_F(Train, TheHeldOutLossIsThatOfScore) {
   }
 }
 
+// From scratch and from a model without gates: the model's folder has them, held-out losses are those of
+// `score` with the policy that the model carries, and a run in parts has the same bits.
+TEST_F(Train, NativeSparseAttention) {
+  const Strings nsa = {
+      "--set", "family=llama", "--set", "n_heads=4",
+      "--set", "n_kv_heads=2", "--set", "policy={policy: nsa, block-size: 3, blocks: 3, window: 4}"};
+  const Json result = run_json(train("nsa", nsa));
+  const std::vector<Json> whole = trace("nsa");
+  EXPECT_LT(whole.back()["loss"].get<double>(), 0.75 * whole.front()["loss"].get<double>());
+  const std::string model_folder = in("nsa") + "/model";
+  EXPECT_EQ(parse_json(read_file(model_folder + "/config.json"), "config.json")["nsa_gates"], true);
+  EXPECT_NE(weights("nsa").find("\"model.layers.1.self_attn.g_proj.weight\""), std::string::npos);
+  Strings listing = train("nsa", nsa);
+  listing.erase(listing.begin());
+  const Json held_out = run_json(Strings{"inspect", "samples", "--held-out"} + listing);
+  const TokenFile tokens(in("text"));
+  double sum = 0;
+  std::string ids_file;
+  for (const Json& sample : held_out["samples"]) {
+    std::vector<int32_t> ids(25);
+    tokens.read(sample["first"], ids, 258);
+    std::string text;
+    for (const int32_t id : ids) text += std::to_string(id) + " ";
+    ids_file = write("sample.ids", text);
+    const Json score = run_json({"score", "--model", model_folder, "--ids", ids_file});
+    EXPECT_EQ(score["policy"]["policy"], "nsa");
+    sum += score["nll_mean"].get<double>();
+  }
+  EXPECT_NEAR(result["valid_loss"].get<double>(), sum / 8, 1e-5);
+
+  for (const char* steps : {"5", "16", "30"}) {
+    ASSERT_EQ(
+        shell().run("", train("parts", nsa + Strings{"--set", std::string("train_steps=") + steps, "--set",
+                                                     "lr_decay_steps=30", "--set", "threads=1"})),
+        0)
+        << shell().err();
+  }
+  EXPECT_EQ(weights("parts"), weights("nsa"));
+
+  run_json(train("full", {"--set", "family=llama", "--set", "n_heads=4", "--set", "policy=full"}));
+  const std::string full = in("full") + "/model";
+  expect_failure({"score", "--model", full, "--ids", ids_file, "--policy", "nsa"}, {"no gates", "nsa"});
+  const std::string settings = read_file(config_);
+  config_ =
+      write("later.yaml", settings.substr(settings.find("tokenizer:")));  // without those of a new model
+  run_json(train("later", {"--set", "init_from=" + full, "--set",
+                           "policy={policy: nsa, block-size: 3, window: 4}", "--set", "train_steps=3"}));
+  EXPECT_NE(weights("later").find("g_proj"), std::string::npos);
+  expect_failure(train("bad", {"--set", "init_from=" + full, "--set", "policy={policy: nsa, blocks: 2}"}),
+                 {"blocks", ">= 3", "2"});
+}
+
 TEST_F(Train, TheRunsFolderIsCheckedBeforeTheModelAndTheDataAreRead) {
   const std::string plain = write("plain", "x");
   const Strings wrong = {"--set", "data=" + in("none"), "--set", "tokenizer=" + in("none")};

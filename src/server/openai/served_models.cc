@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/options.h"
+#include "model/policy_effect.h"
 #include "server/openai/api_error.h"
 #include "server/openai/fields.h"
 
@@ -51,6 +52,7 @@ PolicySettings changed_policy(const PolicySettings& base, const Json& changes, c
   options.apply_json(JsonObject(changes, source, "sepllm"));
   finish_policy_options(&options, &settings, policy_json(base), source);
   settings.policy.validate_layers(config.n_layers, config.own_windows());
+  require_nsa_gates(settings.policy, config, source);
   return settings;
 }
 
