@@ -2,6 +2,7 @@
 the initial ones, the separators before it, and its window)."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BINARY = REPOSITORY / "build/release/bin/sepllm"
+BINARY = Path(os.environ.get("SEPLLM", REPOSITORY / "build/release/bin/sepllm"))
 TEXTS = REPOSITORY.parent / "shared/data/text"
 
 

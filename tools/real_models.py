@@ -4,13 +4,14 @@ file; what is there already is not measured again, so the command can be interru
 in the tables.
 
     real_models.py --model SmolLM2.gguf --texts TEXT... --results results.jsonl [--tokens 2048] [--name "books"] [--only streams]
-                   [--tuned policy.json ...] [--page docs/results/real-models.md] [--only-page] [--limit-seconds N]
+                   [--tuned policy.json ...] [--policies policies.json] [--page docs/results/real-models.md] [--only-page] [--limit-seconds N]
 
 Perplexity of the first --tokens tokens of each text, each from its beginning, under: full; sep with n = 64, 128 and 256, and with
 n = 64 and the first (H) or the first and the last (HT) layer full, and after each of them sink and fixed (k = 8) with as many mean
 keys (their windows follow from the measured keys of the sep row); sep-stream with the paper's numbers, and sink-stream with as many
 mean keys and with as large a cache; and every policy of --tuned. --only streams measures only the last of these, for texts beyond
-the model's position limit; what they are compared with is then sep-stream. Needs Python only.
+the model's position limit; what they are compared with is then sep-stream. --only named measures the policies of --policies:
+{"name": {the "sepllm" object of config.json}, ...}. Needs Python only.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -134,6 +136,15 @@ class Bench:
         for file in self.args.tuned:
             if not self.score(f"tuned ({Path(file).stem})", "--policy-file", file):
                 return
+        self.measure_named()
+
+    def measure_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "policy.json"
+            for label, settings in json.loads(self.args.policies.read_text()).items() if self.args.policies else ():
+                file.write_text(json.dumps({"sepllm": settings}))
+                if not self.score(label, "--policy-file", file):
+                    return
 
 
 def block_means(path, block=64):
@@ -194,8 +205,9 @@ def main():
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--name", default="", help="of this set of texts, in the page and in the results")
-    parser.add_argument("--only", choices=["all", "static", "streams", "tuned"], default="all")
+    parser.add_argument("--only", choices=["all", "static", "streams", "tuned", "named"], default="all")
     parser.add_argument("--tuned", nargs="*", default=[], help="files that `sepllm tune --policy-out` wrote")
+    parser.add_argument("--policies", type=Path, help="a file of further policies by name")
     parser.add_argument("--threads", type=int, default=0, help="of the program; its default if left out")
     parser.add_argument("--page", type=Path)
     parser.add_argument("--only-page", action="store_true")

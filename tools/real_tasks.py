@@ -2,11 +2,13 @@
 """Scores likelihood tasks under policies of the same number of keys, by lm-evaluation-harness and the Python package of SepLLM.
 
     real_tasks.py MODEL --tokenizer FOLDER --results results.jsonl [--data ../shared/data] [--documents 100] [--shots 5]
-                  [--tasks piqa,...] [--tuned policy.json ...] [--hf] [--threads N] [--page PAGE] [--only-page]
+                  [--tasks piqa,...] [--subjects marketing,...] [--tuned policy.json ...] [--policies policies.json] [--hf] [--threads N]
+                  [--page PAGE] [--only-page]
 
 MODEL: a GGUF file or a Hugging Face folder; FOLDER: its tokenizer for transformers. The examples are the same for all documents (the
 first ones of each file), so the engine is fed them once and forks. Policies: full; sep with n = 64 and 128; sink and fixed (k = 8)
-with as many mean keys as each of these, of the tokens that were fed for this task; and every policy of --tuned. --hf: the harness's
+with as many mean keys as each of these, of the tokens that were fed for this task; and every policy of --tuned. With --policies only
+those of that file: {"name": {the "sepllm" object of config.json}, ...}. --subjects: of MMLU, for tasks mmlu_SUBJECT_5shot. --hf: the harness's
 own `hf` backend on FOLDER in float32, to compare "full" with. A task under a policy is a line of the results, with the scores of each
 document; what is there already is not measured again. Needs lm-eval[api]==0.4.13, torch, transformers and the package sepllm.
 """
@@ -122,6 +124,10 @@ class Bench:
         if self.args.hf:
             self.measure("hf", task, {"policy": "full"})
             return
+        if self.args.policies:
+            for label, policy in json.loads(self.args.policies.read_text()).items():
+                self.measure(label, task, policy)
+            return
         self.measure("full", task, {"policy": "full"})
         for n in (64, 128):
             windows = self.measure(f"sep n={n}", task, {"policy": "sep", "init": INIT, "window": n})["windows"]
@@ -211,7 +217,9 @@ def main():
     parser.add_argument("--documents", type=int, default=100)
     parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--tasks", default=TASKS)
+    parser.add_argument("--subjects", default="marketing")
     parser.add_argument("--tuned", nargs="*", default=[])
+    parser.add_argument("--policies", type=Path)
     parser.add_argument("--hf", action="store_true")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--page", type=Path)
@@ -222,7 +230,8 @@ def main():
         from make_tasks import DATA, write_tasks
 
         with tempfile.TemporaryDirectory() as folder:
-            write_tasks(Path(folder), args.data or DATA, args.documents, shots=args.shots)
+            for subject in args.subjects.split(","):
+                write_tasks(Path(folder), args.data or DATA, args.documents, subject, shots=args.shots)
             bench = Bench(args, Path(folder))
             for task in args.tasks.split(","):
                 bench.task(task)

@@ -3,13 +3,13 @@
 with the same batches. 1 million tokens a run.
 
     post_training.py prepare MODEL      token files: the training books of split.json, wikitext-2 (valid) and TinyStories; held-out books
-    post_training.py probe MODEL        12 steps under each policy with each of three learning rates
+    post_training.py probe MODEL        8 steps under each policy with each of three learning rates
     post_training.py run MODEL [NAME...]   the runs, each with the learning rate whose probe ended lowest; a finished run is left as it is,
                                         an interrupted one continues
     post_training.py time MODEL         how many seconds two steps of each run take, and so how many hours a run
     post_training.py logs               copies the metrics of what has been run to logs/post_training.jsonl
-    post_training.py page               writes docs/results/post-training.md and .svg from logs/post_training.jsonl
 
+post_trained.py measures what comes out of it, and writes the page.
 The runs are kept in $SEPLLM_RUNS/real (default build/experiments/real); the texts come from $SEPLLM_TEXTS (default
 ../shared/data/text); $SEPLLM is the program. --set KEY=VALUE changes settings of all runs (compute=f32, threads=1).
 """
@@ -29,7 +29,7 @@ BINARY = Path(os.environ.get("SEPLLM", REPOSITORY / "build/release/bin/sepllm"))
 TEXTS = Path(os.environ.get("SEPLLM_TEXTS", REPOSITORY.parent / "shared/data/text"))
 RUNS = Path(os.environ.get("SEPLLM_RUNS", REPOSITORY / "build/experiments")) / "real"
 CONFIG, SPLIT, LOGS = HERE / "post_training.yaml", HERE / "split.json", HERE / "logs/post_training.jsonl"
-INIT, TOKENS, RATES, PROBE_STEPS = 4, 2048, ("1e-5", "3e-5", "1e-4"), 12
+INIT, TOKENS, RATES, PROBE_STEPS = 4, 2048, ("3e-5", "1e-4", "3e-4"), 8
 NAMES = {"sep-64": "sep n=64", "sink-64": "sink n=64", "sink-keys": "sink with sep's mean keys", "full": "full (control)"}
 
 
@@ -91,7 +91,7 @@ def metrics(save):
 def probe(args):
     for name in args.names or NAMES:
         for rate in RATES:
-            train(args, name, f"probe-{name}-{rate}", lr=rate, train_steps=PROBE_STEPS, warmup=2, eval_interval=PROBE_STEPS)
+            train(args, name, f"probe-{name}-{rate}", lr=rate, train_steps=PROBE_STEPS, warmup=2, eval_interval=PROBE_STEPS, eval_samples=8)
 
 
 def rate_of(name):
@@ -130,40 +130,13 @@ def logs(_):
                                       **{k: row[k] for k in keep if k in row}}) + "\n")
 
 
-def page(_):
-    import runs as R
-
-    rows = [json.loads(line) for line in LOGS.read_text().splitlines()]
-    curves = {name: held_out([r for r in rows if r["run"] == name]) for name in NAMES}
-    curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
-    if not curves:
-        sys.exit("no run has two validations yet")
-    to = str(REPOSITORY / "docs/results")
-    R.svg(to, "post-training.svg", [{"title": "Held-out loss by tokens of post-training", "from_zero": False, "x_label": "tokens",
-                                     "series": [(NAMES[name], *zip(*curve)) for name, curve in curves.items()]}])
-    table = R.table(["run", "tokens", "held-out loss before", "at the end", "change"],
-                    [(NAMES[name], f"{c[-1][0]:,}", f"{c[0][1]:.4f}", f"{c[-1][1]:.4f}", f"{c[-1][1] - c[0][1]:+.4f}")
-                     for name, c in curves.items()])
-    R.write(to, "post-training.md", f"""# Post-training of a pretrained model
-
-One run a policy, seed 1, all with the same batches of 4 samples of 2,048 tokens: `experiments/real/post_training.yaml`, and the books of `experiments/real/split.json`. The held-out loss is that of 16 samples of the
-held-out books, under the policy that the run trains.
-
-![Held-out loss](post-training.svg)
-
-{table}
-
-Made by `experiments/real/post_training.py` from `experiments/real/logs/post_training.jsonl`.
-""")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, call in (("prepare", prepare), ("probe", probe), ("run", run), ("time", time_steps), ("logs", logs), ("page", page)):
+    for name, call in (("prepare", prepare), ("probe", probe), ("run", run), ("time", time_steps), ("logs", logs)):
         command = commands.add_parser(name)
         command.set_defaults(call=call)
-        if name in ("logs", "page"):
+        if name == "logs":
             continue
         command.add_argument("model", type=lambda path: str(Path(path).resolve()))
         command.add_argument("names", nargs="*", choices=[*NAMES, []], default=[])

@@ -88,7 +88,9 @@ query() {
 
 train() {
   local step
-  for step in prepare probe run logs page; do "$python" "$here/post_training.py" "$step" $([[ $step =~ logs|page ]] || echo "$folder"); done
+  for step in prepare probe run logs; do "$python" "$here/post_training.py" "$step" $([[ $step == logs ]] || echo "$folder"); done
+  "$python" "$here/post_trained.py" measure "$folder" --threads "$threads"
+  "$python" "$here/post_trained.py" page
 }
 
 pages() {
