@@ -107,8 +107,8 @@ def probe_table(rows):
     lines = []
     for name in P.NAMES:
         ends = {rate: P.held_out([r for r in rows if r["run"] == f"probe-{name}-{rate}"]) for rate in P.RATES}
-        if all(ends.values()):
-            lines.append((P.NAMES[name], *(f"{ends[rate][-1][1]:.4f}" for rate in P.RATES)))
+        if any(ends.values()):
+            lines.append((P.NAMES[name], *(f"{ends[rate][-1][1]:.4f}" if len(ends[rate]) > 1 else "" for rate in P.RATES)))
     return R.table(["run", *(f"lr {rate}" for rate in P.RATES)], lines)
 
 

@@ -3,7 +3,7 @@
 with the same batches. 1 million tokens a run.
 
     post_training.py prepare MODEL      token files: the training books of split.json, wikitext-2 (valid) and TinyStories; held-out books
-    post_training.py probe MODEL        8 steps under each policy with each of three learning rates
+    post_training.py probe MODEL        8 steps under each policy with each of some learning rates
     post_training.py run MODEL [NAME...]   the runs, each with the learning rate whose probe ended lowest; a finished run is left as it is,
                                         an interrupted one continues
     post_training.py time MODEL         how many seconds two steps of each run take, and so how many hours a run
@@ -29,7 +29,7 @@ BINARY = Path(os.environ.get("SEPLLM", REPOSITORY / "build/release/bin/sepllm"))
 TEXTS = Path(os.environ.get("SEPLLM_TEXTS", REPOSITORY.parent / "shared/data/text"))
 RUNS = Path(os.environ.get("SEPLLM_RUNS", REPOSITORY / "build/experiments")) / "real"
 CONFIG, SPLIT, LOGS = HERE / "post_training.yaml", HERE / "split.json", HERE / "logs/post_training.jsonl"
-INIT, TOKENS, RATES, PROBE_STEPS = 4, 2048, ("3e-5", "1e-4", "3e-4"), 8
+INIT, TOKENS, RATES, PROBE_STEPS = 4, 2048, ("1e-5", "3e-5", "1e-4", "3e-4"), 8
 NAMES = {"sep-64": "sep n=64", "sink-64": "sink n=64", "sink-keys": "sink with sep's mean keys", "full": "full (control)"}
 
 
@@ -90,14 +90,14 @@ def metrics(save):
 
 def probe(args):
     for name in args.names or NAMES:
-        for rate in RATES:
+        for rate in args.rates.split(","):
             train(args, name, f"probe-{name}-{rate}", lr=rate, train_steps=PROBE_STEPS, warmup=2, eval_interval=PROBE_STEPS, eval_samples=8)
 
 
 def rate_of(name):
     """The learning rate whose probe ended with the lowest held-out loss."""
-    ends = {rate: held_out(metrics(f"probe-{name}-{rate}")) for rate in RATES}
-    if not all(ends.values()):
+    ends = {rate: held_out(metrics(f"probe-{name}-{rate}")) for rate in RATES if (RUNS / f"probe-{name}-{rate}/model").exists()}
+    if len(ends) < 2:
         sys.exit(f"{name}: post_training.py probe comes first")
     return min(ends, key=lambda rate: ends[rate][-1][1])
 
@@ -141,6 +141,7 @@ def main():
         command.add_argument("model", type=lambda path: str(Path(path).resolve()))
         command.add_argument("names", nargs="*", choices=[*NAMES, []], default=[])
         command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+        command.add_argument("--rates", default=",".join(RATES), help="probe: these learning rates")
         command.add_argument("--rate", help="run: this learning rate, without a probe")
     args = parser.parse_args()
     args.call(args)
