@@ -216,4 +216,5 @@ def main():
         Path(args.out).write_text("# Training on several ranks\n\nWritten by `experiments/train_ranks.py`.\n\n" + text)
 
 
-main()
+if __name__ == "__main__":
+    main()
