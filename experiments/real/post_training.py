@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Post-training of a pretrained model: under sep (n = 64), sink (n = 64), sink with sep's mean keys, and full attention as control,
-with the same batches. 1 million tokens a run.
+with the same batches. 753,664 tokens a run.
 
     post_training.py prepare MODEL      token files: the training books of split.json, wikitext-2 (valid) and TinyStories; held-out books
     post_training.py probe MODEL        8 steps under each policy with each of some learning rates
@@ -112,11 +112,12 @@ def run(args):
 
 
 def time_steps(args):
+    steps = next(int(line.split()[1]) for line in CONFIG.read_text().splitlines() if line.startswith("train_steps:"))
     for name in args.names or NAMES:
         save = f"time-{name}"
         train(args, name, save, train_steps=3, eval_interval=1000, save_interval=1000, warmup=1)
         seconds = statistics.median(row["seconds"] for row in metrics(save) if row["step"] > 1)
-        print(f"{NAMES[name]}: {seconds:.1f} s a step of 8,192 tokens, {seconds * 123 / 3600:.1f} h for 1 million tokens")
+        print(f"{NAMES[name]}: {seconds:.1f} s a step of 8,192 tokens, {seconds * steps / 3600:.1f} h for a run of {steps} steps")
 
 
 def logs(_):
