@@ -83,7 +83,7 @@ long() {
 
 query() {
   "$python" "$repository/tools/query_driven.py" --check
-  "$python" "$repository/tools/query_driven.py" "$folder" --results "$logs/query.jsonl" --threads "$threads" --documents 25 --page "$page"
+  "$python" "$repository/tools/query_driven.py" "$folder" --results "$logs/query.jsonl" --threads "$threads" --documents 10 --page "$page"
 }
 
 train() {
