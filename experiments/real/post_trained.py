@@ -67,7 +67,7 @@ def measure(args):
                  "--name", "held-out books", "--only", "named", "--policies", everything, "--threads", args.threads)
         if "long" in args.only:
             tool(args, "long_context/run.py", P.RUNS / "long", "--model", model, "--out", LOGS["long"], "--policies", own, "--tasks", NEEDLES,
-                 "--serve", "--threads", args.threads)
+                 "--serve", "--threads", args.threads, "--kv-memory", 1024)
         if "tasks" in args.only:
             tool(args, "real_tasks.py", model, "--tokenizer", args.model, "--results", LOGS["tasks"], "--tasks", TASKS, "--documents", DOCUMENTS,
                  "--policies", own, "--threads", args.threads)

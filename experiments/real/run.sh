@@ -77,7 +77,7 @@ long() {
   for name in 1024 1024_q 2048; do
     "$repository/tools/long_context/run.py" "$work/long" --model "$model" --out "$logs/long.jsonl" --policies "$here/long_policies.json" \
       --tasks "$(cd "$work/long" && ls ./*_"$name".jsonl | sed 's|./||; s|.jsonl||' | paste -sd,)" --name "long contexts $name" --page "$page" \
-      --serve --threads "$threads"
+      --serve --threads "$threads" --kv-memory 1024
   done
 }
 

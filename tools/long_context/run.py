@@ -11,6 +11,7 @@ policy, is not asked again, so the command can be interrupted and continued. Onl
 
 import argparse
 import json
+import signal
 import sys
 import time
 import urllib.error
@@ -92,6 +93,7 @@ def main():
     model = Path(args.model).name
     results = [r for r in read_lines(args.out) if r.get("model") == model and policies.get(r["policy"]) == r["settings"]]
     done = {(r["task"], r["policy"], r["index"]) for r in results}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends, too
     with Server(Path(args.model), *args.serve) as server, open(args.out, "a", encoding="utf-8") as out:
         for name in names:
             documents = read_lines(args.folder / f"{name}.jsonl")[: args.limit]
