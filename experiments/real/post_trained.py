@@ -74,8 +74,9 @@ def measure(args):
 
 
 def shown(label):
-    """The name of a policy in the page: with its window."""
-    return f"sink n={policies()[label]['window']}" if label == "sink, sep's keys" else label
+    """The name of a policy in the page: with its window, as it was measured."""
+    windows = (r["policy"]["window"] for r in read_lines(LOGS["books"]) if r["label"] == label)
+    return f"sink n={next(windows)}" if label == "sink, sep's keys" else label
 
 
 def signed(values, digits=4):
