@@ -61,7 +61,7 @@ def tool(args, script, *command):
 def measure(args):
     for name, model in models(args.model).items():
         everything = policy_file("all_policies.json", policies())
-        own = everything if name in (BEFORE, "full") else policy_file("own_policies.json", [OWN[name]])
+        own = everything if name in (BEFORE, "full") else policy_file(f"{name}_policies.json", [OWN[name]])
         if "books" in args.only:
             tool(args, "real_models.py", "--model", model, "--texts", *(P.RUNS / "books2k.list").read_text().split(), "--results", LOGS["books"],
                  "--name", "held-out books", "--only", "named", "--policies", everything, "--threads", args.threads)
@@ -167,7 +167,7 @@ def needle_table(rows):
     found = {}
     for r in rows:
         found.setdefault((r["model"], r["policy"]), {}).setdefault(r["task"], []).append(r["score"])
-    cell = lambda values: "{:.0f} ± {:.0f}".format(*(100 * v for v in mean_and_error(values))) if values else ""
+    cell = lambda values: "{:.0f} ± {:.0f}".format(*(100 * v for v in mean_and_error(values))) if len(values or []) == 25 else ""
     return R.table(["model trained under", "measured under", *(f"{task}, %" for task in NEEDLES.split(","))],
                    [(P.NAMES.get(model, "before"), shown(label), *(cell(own.get(task)) for task in NEEDLES.split(","))) for (model, label), own in found.items()])
 
