@@ -156,7 +156,7 @@ def task_table(rows):
         mean, error = mean_and_error(joined(own, right))
         less = lambda other, of, factor, digits: signed([factor * (a - b) for a, b in zip(joined(own, of), joined(other, of))], digits) if other else ""
         same = other is own
-        lines.append((P.NAMES.get(model, "before"), shown(label), f"{sum(r['mean_keys'] for r in own.values()) / len(own):.0f}",
+        lines.append((P.NAMES.get(model, "before"), shown(label), f"{sum(own[task]['mean_keys'] for task in tasks) / len(tasks):.0f}",
                       f"{100 * mean:.1f} ± {100 * error:.1f}", "" if same else less(other, right, 100, 1), less(window, right, 100, 1),
                       "" if same else less(other, loss, 1, 2), less(window, loss, 1, 2)))
     return R.table(["model trained under", "measured under", "mean keys", "accuracy, %", "compared with full attention", "with the wide window",
