@@ -101,11 +101,10 @@ BENCHMARK(BM_Prompt)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 
-// Whole sequences by a pattern, as training runs them. "Backward" is only the backward half.
-void run_pattern(benchmark::State& state, bool backward) {
-  const bench::AttentionShape shape{state.range(0), state.range(2), state.range(3), state.range(4)};
-  const Pattern pattern = book_pattern(shape.tokens, state.range(1));
-  bench::Threads t(static_cast<int>(state.range(5)));
+// Whole sequences, as training runs them. "Backward" is only the backward half.
+void run_whole(benchmark::State& state, const bench::AttentionShape& shape, const Pattern& pattern,
+               int threads, bool backward) {
+  bench::Threads t(threads);
   bench::PatternOperands operands(shape, backward);
   if (backward) operands.run(t.context, pattern, bench::AttentionPass::kForwardBackward);
   for (auto _ : state) {
@@ -119,6 +118,12 @@ void run_pattern(benchmark::State& state, bool backward) {
   const double forward = bench::attention_flops(shape, pairs, bench::AttentionPass::kForward);
   const double both = bench::attention_flops(shape, pairs, bench::AttentionPass::kForwardBackward);
   bench::report_flops(state, backward ? both - forward : forward);
+}
+
+void run_pattern(benchmark::State& state, bool backward) {
+  const bench::AttentionShape shape{state.range(0), state.range(2), state.range(3), state.range(4)};
+  run_whole(state, shape, book_pattern(shape.tokens, state.range(1)), static_cast<int>(state.range(5)),
+            backward);
 }
 void pattern_sizes(benchmark::internal::Benchmark* b) {
   b->ArgNames({"tokens", "window", "heads", "kv_heads", "head_dim", "threads"})
@@ -133,27 +138,14 @@ BENCHMARK(BM_PatternForward)->Apply(pattern_sizes);
 void BM_PatternBackward(benchmark::State& state) { run_pattern(state, true); }
 BENCHMARK(BM_PatternBackward)->Apply(pattern_sizes);
 
-// Queries that choose among blocks of random keys, as training runs them: means, choice and attention.
+// Queries that choose among blocks of random keys: means, choice and attention.
 void run_blocks(benchmark::State& state, bool backward) {
   const bench::AttentionShape shape{state.range(0), state.range(3), state.range(4), state.range(5)};
   Pattern pattern;
   pattern.blocks.count = state.range(2);
   for (int64_t start = 0; start < shape.tokens; start += state.range(1))
     pattern.blocks.starts.push_back(start);
-  bench::Threads t(static_cast<int>(state.range(6)));
-  bench::PatternOperands operands(shape, backward);
-  if (backward) operands.run(t.context, pattern, bench::AttentionPass::kForwardBackward);
-  for (auto _ : state) {
-    if (backward) {
-      operands.run_backward(t.context, pattern);
-    } else {
-      operands.run(t.context, pattern, bench::AttentionPass::kForward);
-    }
-  }
-  const int64_t pairs = pattern.visible_pairs(shape.tokens);
-  const double forward = bench::attention_flops(shape, pairs, bench::AttentionPass::kForward);
-  const double both = bench::attention_flops(shape, pairs, bench::AttentionPass::kForwardBackward);
-  bench::report_flops(state, backward ? both - forward : forward);
+  run_whole(state, shape, pattern, static_cast<int>(state.range(6)), backward);
 }
 void block_sizes(benchmark::internal::Benchmark* b) {
   b->ArgNames({"tokens", "block_size", "blocks", "heads", "kv_heads", "head_dim", "threads"})

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 
 #include "kernels/attention/pattern_attention.h"
 #include "kernels/kernel_test_support.h"
@@ -11,14 +10,6 @@
 
 namespace sepllm::test {
 namespace {
-
-std::vector<std::string> cases() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(golden_folder() + "/attention"))
-    names.push_back(entry.path().stem().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 // Operands and results as the file has them, all dense.
 struct Case {
@@ -113,10 +104,10 @@ TEST_P(AttentionGolden, ForwardAndGradients) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, AttentionGolden, testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Cases, AttentionGolden, testing::ValuesIn(golden_cases("attention")),
                          [](const auto& info) { return info.param; });
 
-TEST(AttentionGolden, AllCasesAreThere) { EXPECT_EQ(cases().size(), 14U); }
+TEST(AttentionGolden, AllCasesAreThere) { EXPECT_EQ(golden_cases("attention").size(), 14U); }
 
 }  // namespace
 }  // namespace sepllm::test

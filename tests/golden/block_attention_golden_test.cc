@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 
 #include "attention/layer_rule.h"
 #include "kernels/attention/pattern_attention.h"
@@ -12,14 +11,6 @@
 
 namespace sepllm::test {
 namespace {
-
-std::vector<std::string> block_cases() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(golden_folder() + "/block_attention"))
-    names.push_back(entry.path().stem().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 // Operands and results as the file has them, all dense. The pattern comes from the tokens by the rule.
 struct BlockCase {
@@ -107,10 +98,10 @@ TEST_P(BlockAttentionGolden, BlocksChoiceForwardAndGradients) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, BlockAttentionGolden, testing::ValuesIn(block_cases()),
+INSTANTIATE_TEST_SUITE_P(Cases, BlockAttentionGolden, testing::ValuesIn(golden_cases("block_attention")),
                          [](const auto& info) { return info.param; });
 
-TEST(BlockAttentionGolden, AllCasesAreThere) { EXPECT_EQ(block_cases().size(), 15U); }
+TEST(BlockAttentionGolden, AllCasesAreThere) { EXPECT_EQ(golden_cases("block_attention").size(), 15U); }
 
 }  // namespace
 }  // namespace sepllm::test

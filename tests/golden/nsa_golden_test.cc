@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -15,14 +14,6 @@
 
 namespace sepllm::test {
 namespace {
-
-std::vector<std::string> nsa_cases() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(golden_folder() + "/nsa"))
-    names.push_back(entry.path().stem().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 class NsaGolden : public testing::TestWithParam<std::string> {
  protected:
@@ -134,10 +125,10 @@ TEST_P(NsaGolden, ForwardAndGradients) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, NsaGolden, testing::ValuesIn(nsa_cases()),
+INSTANTIATE_TEST_SUITE_P(Cases, NsaGolden, testing::ValuesIn(golden_cases("nsa")),
                          [](const auto& info) { return info.param; });
 
-TEST(NsaGolden, AllCasesAreThere) { EXPECT_EQ(nsa_cases().size(), 12U); }
+TEST(NsaGolden, AllCasesAreThere) { EXPECT_EQ(golden_cases("nsa").size(), 12U); }
 
 }  // namespace
 }  // namespace sepllm::test

@@ -33,6 +33,14 @@ std::vector<std::string> golden_models() {
   return names;
 }
 
+std::vector<std::string> golden_cases(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(golden_folder() + "/" + folder))
+    names.push_back(entry.path().stem().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 Json read_json(const std::string& path) { return parse_json(read_file(path), path); }
 
 std::span<const int32_t> GoldenFile::ints(const std::string& name) const {

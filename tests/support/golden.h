@@ -19,6 +19,8 @@ namespace sepllm::test {
 std::string golden_folder();
 std::string golden_model(const std::string& name);  // the folder of a tiny checkpoint
 std::vector<std::string> golden_models();           // names, sorted
+// The names, sorted and without their endings, of the files in a folder of golden files.
+std::vector<std::string> golden_cases(const std::string& folder);
 Json read_json(const std::string& path);
 
 // A file of named int32 and float32 arrays.

@@ -31,7 +31,7 @@ class KeySums {
   float* of(int64_t index, int worker) const;
   // The part is complete. (An item of one part is written now, because the worker's memory is used again.)
   void added(int64_t index, int worker) const;
-  // All parts are complete: writes what has not been written yet.
+  // All parts are complete: writes the rest.
   void finish() const;
 
  private:

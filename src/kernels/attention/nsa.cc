@@ -6,9 +6,12 @@
 #include <iterator>
 #include <vector>
 
+#include "attention/key_span.h"
 #include "base/check.h"
+#include "base/dtype.h"
 #include "kernels/attention/attention_tiles.h"
 #include "kernels/attention/block_attention.h"
+#include "kernels/attention/block_choice.h"
 #include "kernels/attention/nsa_forward.h"
 #include "kernels/attention/nsa_ref.h"
 #include "kernels/parallel.h"
@@ -61,20 +64,24 @@ void for_each_block(const Context& ctx, const NsaArgs& a, const Documents& docum
                });
 }
 
+// Row r of the span is row `row` + r of the heads; of `x` as its keys.
+KeySpan rows_from(const Heads& x, int64_t row) {
+  KeySpan span;
+  span.k = x.at(row, 0);
+  span.slot_stride = x.row_stride;
+  span.head_stride = x.layout.even_stride();
+  return span;
+}
+
 void set_means(const Context& ctx, const NsaArgs& a, const Documents& documents) {
   const int64_t size = a.rule.block_size, dim = a.k.layout.dim;
-  const auto factor = static_cast<float>(1.0 / static_cast<double>(size));
   for_each_block(ctx, a, documents, [&](const NsaDocument& d, int64_t block, int64_t row, int64_t kv_head) {
-    const auto mean = [&](const Heads& x, float* to) {
-      std::fill_n(to, dim, 0.0F);
-      for (int64_t j = block * size; j < (block + 1) * size; ++j) {
-        const float* from = x.at(d.first_row + j, kv_head);
-        for (int64_t e = 0; e < dim; ++e) to[e] += from[e];
-      }
-      for (int64_t e = 0; e < dim; ++e) to[e] *= factor;
+    const auto mean = [&](const Heads& x, const Heads& to) {
+      block_mean(rows_from(x, d.first_row), DType::kF32, kv_head, block * size, size, dim,
+                 to.at(row, kv_head));
     };
-    mean(a.k, documents.mean_k.at(row, kv_head));
-    mean(a.v, documents.mean_v.at(row, kv_head));
+    mean(a.k, documents.mean_k);
+    mean(a.v, documents.mean_v);
   });
 }
 
@@ -87,11 +94,8 @@ NsaPlan plan_of(const Context& ctx, const NsaArgs& a, const Documents& documents
   auto* queries = ctx.arena.allocate<NsaQueries>(std::ssize(documents.list));
   for (size_t i = 0; i < documents.list.size(); ++i) {
     const NsaDocument& d = documents.list[i];
-    KeySpan keys;
-    keys.k = a.k.at(d.first_row, 0);
+    KeySpan keys = rows_from(a.k, d.first_row);
     keys.v = a.v.at(d.first_row, 0);
-    keys.slot_stride = a.k.row_stride;
-    keys.head_stride = a.k.layout.even_stride();
     keys.n_keys = d.n_rows;
     queries[i] = {.first_row = d.first_row,
                   .n_rows = d.n_rows,
